@@ -1,0 +1,163 @@
+"""Reverse-mode differentiation: a graph of nodes, and the walk back through it.  Knows arrays, but no operation.
+
+Who owns a gradient: parameters add, activations assign.  A gradient is either fresh (made by the operation that hands
+it on, so that the receiver may add into it) or borrowed (it may be in use elsewhere, and is never written to).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .backend.contract import Array, Kernels, Sink
+
+Gradient: TypeAlias = Array | Sink | None
+
+_recording: ContextVar[bool] = ContextVar("recording", default=True)
+_creation_numbers = count(1)
+
+
+@contextlib.contextmanager
+def no_grad() -> Iterator[None]:
+    """Operations within leave no graph behind.  Also a decorator."""
+    token = _recording.set(False)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def is_recording() -> bool:
+    """Whether operations leave a graph behind: not so inside no_grad()."""
+    return _recording.get()
+
+
+class Node:
+    """A place in the graph where gradients arrive, and are added up."""
+
+    __slots__ = ("grad", "inputs", "order", "owned")
+    order: int  # of creation: a node depends on smaller ones only
+    inputs: Sequence[Node | None]  # None where no gradient is wanted
+    grad: Array | None
+    owned: bool  # is `grad` ours to write to?
+
+    def receive(self, gradient: Array, fresh: bool) -> None:
+        """Add a gradient to what has come so far, in place wherever one of the two arrays is ours."""
+        if self.grad is None:
+            self.grad, self.owned = gradient, fresh
+        elif self.owned:
+            self.grad += gradient
+        elif fresh:
+            gradient += self.grad
+            self.grad, self.owned = gradient, True
+        else:
+            self.grad, self.owned = self.grad + gradient, True
+
+
+class Leaf(Node):
+    """The place of a tensor that no operation made.  Its gradient stays after the walk.
+
+    `buffer`, where given, is the memory in which the gradient lives (a view of a flat array, say).  It holds no
+    gradient while `grad` is None, so zeroing a gradient costs nothing: the next one is written over the old.
+    """
+
+    __slots__ = ("buffer",)
+    buffer: Array | None
+
+    def __init__(self) -> None:
+        self.order, self.inputs, self.grad, self.owned, self.buffer = 0, (), None, True, None
+
+    def sink(self, like: Array, kernels: Kernels) -> Sink:
+        """Where an operation may leave the gradient by itself."""
+        if self.grad is not None:
+            return Sink(self.grad, add=True)
+        return Sink(kernels.xp.empty_like(like) if self.buffer is None else self.buffer, add=False)
+
+    def receive(self, gradient: Array, fresh: bool) -> None:
+        if self.grad is not None:
+            self.grad += gradient
+        elif self.buffer is not None:
+            self.buffer[...] = gradient
+            self.grad = self.buffer
+        else:
+            kept = gradient if fresh else gradient.copy()
+            self.grad = np.asarray(kept) if isinstance(kept, np.generic) else kept  # NumPy makes () arrays scalars
+
+
+class Function(Node):
+    """One operation.  An instance is one use of it, and its node in the graph.
+
+    A subclass gives `forward(*arrays, **params)`, which leaves in `self.saved` what `backward` needs, and
+    `backward(dy)`, which returns for each input its gradient, the sink it filled, or None where none is wanted.
+    A gradient is a new array, a view, or dy itself; it is never another array that is still in use.
+    """
+
+    __slots__ = ("kernels", "saved")
+    kernels: Kernels
+    saved: Any
+
+    def forward(self, *arrays: Any, **params: Any) -> Array:
+        raise TypeError(f"{type(self).__name__} has no forward rule")
+
+    def backward(self, dy: Array) -> Sequence[Gradient]:
+        raise TypeError(f"{type(self).__name__} has no backward rule")
+
+    def wants(self, i: int) -> bool:
+        """Whether a gradient of input i will be asked for; in forward too, so that nothing is kept in vain."""
+        return i < len(self.inputs) and self.inputs[i] is not None
+
+    def sink(self, i: int, like: Array) -> Sink | None:
+        """Where backward is to leave the gradient of input i, shaped as `like`; None if nobody wants it."""
+        node = self.inputs[i]
+        if node is None:
+            return None
+        if isinstance(node, Leaf):
+            if node.grad is None and sum(other is node for other in self.inputs) > 1:
+                node.receive(self.kernels.xp.zeros_like(like), fresh=True)  # two sinks of one array: both must add
+            return node.sink(like, self.kernels)
+        return Sink(self.kernels.xp.empty_like(like), add=False)
+
+
+def backward(root: Node, gradient: Array) -> None:
+    """Walk back from root, newest node first, and free the graph on the way.
+
+    The gradient has the shape of root's output.  Raises RuntimeError where the graph has been freed already.
+    """
+    root.receive(gradient, fresh=False)
+    pending = [(-root.order, root)] if isinstance(root, Function) else []
+    while pending:
+        node = heappop(pending)[1]
+        dy, node.grad = node.grad, None
+        if dy is None or not node.inputs:
+            raise RuntimeError(f"{type(node).__name__}: backward has been here before, and has freed the graph")
+        for target, result in zip(node.inputs, node.backward(dy), strict=True):
+            if target is None or result is None:
+                continue
+            if target.grad is None and isinstance(target, Function):
+                heappush(pending, (-target.order, target))
+            if isinstance(result, Sink):
+                _delivered(target, result)
+            else:
+                target.receive(result, fresh=result is not dy and result.base is None)
+        node.inputs, node.saved = (), None
+
+
+def _delivered(target: Node, sink: Sink) -> None:
+    """An operation has filled a sink that it got from Function.sink."""
+    if sink.add:
+        return  # it was the target's own gradient, which has grown
+    if isinstance(target, Leaf) and target.grad is None:
+        target.grad = sink.array
+    else:
+        target.receive(sink.array, fresh=True)
+
+
+def next_order() -> int:
+    """The number of a new node."""
+    return next(_creation_numbers)

@@ -1,0 +1,172 @@
+"""What every backend supplies: its kernels, with their arguments, shapes and what they may overwrite.
+
+Shapes: B batch, T tokens, C channels, H heads, D = C / H, V vocabulary, N = B * T, I and O a layer's input and output.
+Every kernel works in float32, float64 and, on the CPU, complex128 (the complex step that proves the gradients).
+A kernel never changes its inputs; it writes only into arrays it makes and into the sinks it is handed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]  # or the cupy.ndarray that behaves like it
+HostArray: TypeAlias = npt.NDArray[Any]  # NumPy's for certain
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Ints: TypeAlias = npt.NDArray[np.integer[Any]]
+
+
+class Sink(NamedTuple):
+    """Where a kernel leaves the gradient of a parameter: written over what is there, or added to it."""
+
+    array: Array
+    add: bool
+
+    def put(self, gradient: Array) -> None:
+        """Deliver a gradient (or anything that broadcasts to the sink's shape)."""
+        into = self.array
+        if self.add:
+            into += gradient
+        else:
+            into[...] = gradient
+
+
+class Kernels(Protocol):
+    """A backend.  A module is one if it has these names: see backend/cpu and backend/cuda."""
+
+    xp: ModuleType  # numpy or cupy
+
+    # matmul
+    def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """x (..., I), weight (O, I), bias (O,)  ->  y (..., O)"""
+        ...
+
+    def linear_backward(
+        self, dy: Array, x: Array, weight: Array, dweight: Sink | None, dbias: Sink | None, want_dx: bool
+    ) -> Array | None:
+        """dy (..., O)  ->  dx (..., I) if wanted; dweight (O, I) and dbias (O,) into their sinks."""
+        ...
+
+    def side_by_side(self, x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
+        """x (..., I), K weights (O, I), K biases (O,)  ->  y (..., K * O), the K results next to each other."""
+        ...
+
+    def side_by_side_backward(
+        self,
+        dy: Array,
+        x: Array,
+        weights: Sequence[Array],
+        dweights: Sequence[Sink | None],
+        dbiases: Sequence[Sink | None],
+        want_dx: bool,
+    ) -> Array | None:
+        """dy (..., K * O)  ->  dx (..., I) if wanted; the gradients of weights and biases into their sinks."""
+        ...
+
+    # norm
+    def layer_norm(self, x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
+        """x (..., C), scale (C,), shift (C,)  ->  y (..., C), mean (..., 1), rstd (..., 1)"""
+        ...
+
+    def layer_norm_backward(
+        self, dy: Array, x: Array, scale: Array, mean: Array, rstd: Array, dscale: Sink | None, dshift: Sink | None
+    ) -> Array:
+        """dy (..., C)  ->  dx (..., C); dscale (C,) and dshift (C,) into their sinks."""
+        ...
+
+    # activation
+    def gelu(self, x: Array, want_slope: bool) -> tuple[Array, Array | None]:
+        """x (...)  ->  y (...), and dy/dx (...) if wanted.  The tanh form."""
+        ...
+
+    def linear_gelu(self, x: Array, weight: Array, bias: Array | None, want_slope: bool) -> tuple[Array, Array | None]:
+        """x (..., I), weight (O, I), bias (O,)  ->  y = gelu(linear) (..., O), and its slope (..., O) if wanted."""
+        ...
+
+    def softmax(self, x: Array, axis: int) -> Array:
+        """x (...)  ->  y (...), which sums to 1 along axis."""
+        ...
+
+    def softmax_backward(self, dy: Array, y: Array, axis: int) -> Array:
+        """dy (...), y (...)  ->  dx (...)"""
+        ...
+
+    def log_sum_exp(self, x: Array, axis: int | tuple[int, ...] | None) -> Array:
+        """x (...)  ->  log(sum(exp(x))) along axis, which stays with length 1."""
+        ...
+
+    # attention
+    def causal_attention(self, qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
+        """qkv (B, T, 3C), keep (B, H, T, T)  ->  context (B, T, C), weights (B, H, T, T) before dropout."""
+        ...
+
+    def causal_attention_backward(
+        self, dy: Array, qkv: Array, weights: Array, n_heads: int, keep: Bools | None, rate: float
+    ) -> Array:
+        """dy (B, T, C)  ->  dqkv (B, T, 3C)"""
+        ...
+
+    # embedding
+    def embedding(self, weight: Array, ids: Ints) -> Array:
+        """weight (V, C), ids (...)  ->  y (..., C)"""
+        ...
+
+    def embedding_backward(self, dy: Array, ids: Ints, dweight: Sink) -> None:
+        """dy (..., C), ids (...): the rows of dy are summed by id into dweight (V, C)."""
+        ...
+
+    # dropout
+    def dropout(self, x: Array, keep: Bools, rate: float) -> Array:
+        """x (...), keep (...)  ->  x / (1 - rate) where kept, else 0.  Its own backward."""
+        ...
+
+    # loss
+    def cross_entropy(self, logits: Array, targets: Ints) -> tuple[Array, Array]:
+        """logits (N, V), targets (N,)  ->  mean loss (), log_sum_exp (N, 1)"""
+        ...
+
+    def cross_entropy_backward(self, dloss: Array, logits: Array, targets: Ints, log_sum_exp: Array) -> Array:
+        """dloss ()  ->  dlogits (N, V)"""
+        ...
+
+    def linear_cross_entropy(self, x: Array, weight: Array, targets: Ints) -> tuple[Array, Array]:
+        """x (N, C), weight (V, C), targets (N,)  ->  mean loss (), log_sum_exp (N, 1); logits a chunk at a time."""
+        ...
+
+    def linear_cross_entropy_backward(
+        self,
+        dloss: Array,
+        x: Array,
+        weight: Array,
+        targets: Ints,
+        log_sum_exp: Array,
+        dweight: Sink | None,
+        want_dx: bool,
+    ) -> Array | None:
+        """dloss ()  ->  dx (N, C) if wanted; dweight (V, C) into its sink."""
+        ...
+
+    # optimizer
+    def adamw(
+        self,
+        param: Array,
+        grad: Array,
+        exp_avg: Array,
+        exp_avg_sq: Array,
+        *,
+        step: int,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+    ) -> None:
+        """One AdamW update, step counted from 1, in place on param, exp_avg and exp_avg_sq: all (size,)."""
+        ...
+
+    def squared_norm(self, flat: Array) -> Array:
+        """flat (size,)  ->  sum of squares ()"""
+        ...

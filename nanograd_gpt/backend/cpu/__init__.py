@@ -1,0 +1,40 @@
+"""The kernels for NumPy arrays."""
+
+from __future__ import annotations
+
+import numpy as xp
+
+from ..plain.activation import gelu, linear_gelu, log_sum_exp, softmax, softmax_backward
+from ..plain.attention import causal_attention, causal_attention_backward
+from ..plain.dropout import dropout
+from ..plain.embedding import embedding, embedding_backward
+from ..plain.loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward
+from ..plain.matmul import linear, linear_backward, side_by_side, side_by_side_backward
+from ..plain.norm import layer_norm, layer_norm_backward
+from ..plain.optimizer import adamw, squared_norm
+
+__all__ = [
+    "adamw",
+    "causal_attention",
+    "causal_attention_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "dropout",
+    "embedding",
+    "embedding_backward",
+    "gelu",
+    "layer_norm",
+    "layer_norm_backward",
+    "linear",
+    "linear_backward",
+    "linear_cross_entropy",
+    "linear_cross_entropy_backward",
+    "linear_gelu",
+    "log_sum_exp",
+    "side_by_side",
+    "side_by_side_backward",
+    "softmax",
+    "softmax_backward",
+    "squared_norm",
+    "xp",
+]

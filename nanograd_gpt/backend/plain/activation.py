@@ -1,0 +1,50 @@
+"""GELU, softmax and log-sum-exp."""
+
+from __future__ import annotations
+
+from math import pi, sqrt
+
+from ..contract import Array
+from ..namespace import namespace
+from .matmul import linear
+
+ROOT, CUBIC = sqrt(2 / pi), 0.044715
+
+
+def gelu(x: Array, want_slope: bool) -> tuple[Array, Array | None]:
+    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): Hendrycks and Gimpel 2016, as GPT-2 and the book have it."""
+    xp = namespace(x)
+    square = x * x
+    half = xp.tanh(x * (ROOT + ROOT * CUBIC * square))
+    half += 1
+    half *= 0.5  # (1 + tanh) / 2
+    y = x * half
+    if not want_slope:
+        return y, None
+    slope: Array = 2 * x * (ROOT + 3 * ROOT * CUBIC * square)
+    slope *= half * (1 - half)  # (1 - tanh^2) / 4
+    slope += half
+    return y, slope
+
+
+def linear_gelu(x: Array, weight: Array, bias: Array | None, want_slope: bool) -> tuple[Array, Array | None]:
+    return gelu(linear(x, weight, bias), want_slope)
+
+
+def softmax(x: Array, axis: int) -> Array:
+    y: Array = namespace(x).exp(x - x.real.max(axis=axis, keepdims=True))
+    y /= y.sum(axis=axis, keepdims=True)
+    return y
+
+
+def softmax_backward(dy: Array, y: Array, axis: int) -> Array:
+    dx: Array = dy * y
+    dx -= y * dx.sum(axis=axis, keepdims=True)
+    return dx
+
+
+def log_sum_exp(x: Array, axis: int | tuple[int, ...] | None) -> Array:
+    xp = namespace(x)
+    largest = x.real.max(axis=axis, keepdims=True)
+    result: Array = xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
+    return result

@@ -1,0 +1,51 @@
+"""Causal multi-head attention (Vaswani et al. 2017): softmax(Q K^T / sqrt(D)) V, each token seeing none after it."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from ..contract import Array, Bools
+from ..namespace import namespace
+from .activation import softmax, softmax_backward
+from .dropout import dropout
+
+
+def heads(qkv: Array, n_heads: int) -> tuple[Array, Array, Array]:
+    """(B, T, 3C) -> three views (B, H, T, D)"""
+    B, T, C3 = qkv.shape
+    q, k, v = qkv.reshape(B, T, 3, n_heads, C3 // 3 // n_heads).transpose(2, 0, 3, 1, 4)
+    return q, k, v
+
+
+def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
+    xp = namespace(qkv)
+    B, T, C3 = qkv.shape
+    q, k, v = heads(qkv, n_heads)
+    scores = q @ k.swapaxes(-1, -2)  # (B, H, T, T)
+    scores *= 1 / sqrt(q.shape[-1])  # before the mask: -inf times a complex number is nan
+    weights = softmax(xp.where(xp.tri(T, dtype=bool), scores, -xp.inf), axis=-1)
+    used = weights if keep is None else dropout(weights, keep, rate)
+    context: Array = (used @ v).swapaxes(1, 2).reshape(B, T, C3 // 3)
+    return context, weights
+
+
+def causal_attention_backward(
+    dy: Array, qkv: Array, weights: Array, n_heads: int, keep: Bools | None, rate: float
+) -> Array:
+    xp = namespace(qkv)
+    B, T, C3 = qkv.shape
+    q, k, v = heads(qkv, n_heads)
+    dcontext = dy.reshape(B, T, n_heads, q.shape[-1]).swapaxes(1, 2)  # (B, H, T, D)
+    used = weights if keep is None else dropout(weights, keep, rate)
+    dweights = dcontext @ v.swapaxes(-1, -2)  # (B, H, T, T)
+    if keep is not None:
+        dweights = dropout(dweights, keep, rate)
+    dscores = softmax_backward(dweights, weights, axis=-1)  # 0 where masked, for there the weight is 0
+    dscores *= 1 / sqrt(q.shape[-1])
+    dqkv = xp.empty((B, T, C3), dtype=dscores.dtype)
+    dq, dk, dv = heads(dqkv, n_heads)
+    dq[...] = dscores @ k
+    dk[...] = dscores.swapaxes(-1, -2) @ q
+    dv[...] = used.swapaxes(-1, -2) @ dcontext
+    result: Array = dqkv
+    return result

@@ -1,0 +1,11 @@
+"""Dropout (Srivastava et al. 2014), scaled while training so that nothing changes at evaluation."""
+
+from __future__ import annotations
+
+from ..contract import Array, Bools
+
+
+def dropout(x: Array, keep: Bools, rate: float) -> Array:
+    y: Array = x * keep
+    y *= 1 / (1 - rate)
+    return y

@@ -1,0 +1,67 @@
+"""Cross-entropy of the next token, from logits, or from the head's input without ever holding all logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..contract import Array, Ints, Sink
+from ..namespace import namespace
+from .activation import log_sum_exp as lse
+
+CHUNK_ELEMENTS = 4 * 1024 * 1024  # logits at a time: 16 MiB in float32
+
+
+def cross_entropy(logits: Array, targets: Ints) -> tuple[Array, Array]:
+    xp = namespace(logits)
+    log_sum_exp = lse(logits, axis=-1)
+    of_target = logits[xp.arange(len(targets)), targets]
+    loss: Array = (log_sum_exp[:, 0] - of_target).sum() / len(targets)
+    return loss, log_sum_exp
+
+
+def cross_entropy_backward(dloss: Array, logits: Array, targets: Ints, log_sum_exp: Array) -> Array:
+    xp = namespace(logits)
+    dlogits: Array = xp.exp(logits - log_sum_exp)  # the probabilities
+    dlogits[xp.arange(len(targets)), targets] -= 1
+    dlogits *= dloss / len(targets)
+    return dlogits
+
+
+def chunks(n_rows: int, vocabulary: int) -> Iterator[slice]:
+    """Cut N rows so that a chunk's logits fit a fixed size: the same cuts on every machine."""
+    step = max(1, CHUNK_ELEMENTS // vocabulary)
+    return (slice(i, min(i + step, n_rows)) for i in range(0, n_rows, step))
+
+
+def linear_cross_entropy(x: Array, weight: Array, targets: Ints) -> tuple[Array, Array]:
+    xp = namespace(x)
+    N, V = len(x), len(weight)
+    dtype = xp.result_type(x.dtype, weight.dtype)
+    log_sum_exp = xp.empty((N, 1), dtype=dtype)
+    loss = xp.zeros((), dtype=dtype)
+    for part in chunks(N, V):
+        mean, log_sum_exp[part] = cross_entropy(x[part] @ weight.T, targets[part])
+        loss += mean * ((part.stop - part.start) / N)
+    return loss, log_sum_exp
+
+
+def linear_cross_entropy_backward(
+    dloss: Array,
+    x: Array,
+    weight: Array,
+    targets: Ints,
+    log_sum_exp: Array,
+    dweight: Sink | None,
+    want_dx: bool,
+) -> Array | None:
+    N, V = len(x), len(weight)
+    dx = namespace(x).empty_like(x) if want_dx else None
+    for part in chunks(N, V):
+        share = dloss * ((part.stop - part.start) / N)
+        dlogits = cross_entropy_backward(share, x[part] @ weight.T, targets[part], log_sum_exp[part])
+        if dx is not None:
+            dx[part] = dlogits @ weight
+        if dweight is not None:
+            dweight.put(dlogits.T @ x[part])
+            dweight = Sink(dweight.array, add=True)
+    return dx

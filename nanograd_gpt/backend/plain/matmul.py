@@ -1,0 +1,68 @@
+"""Linear layers: y = x W^T + b, one or several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..contract import Array, Sink
+from ..namespace import namespace
+
+
+def rows(x: Array) -> Array:
+    """(..., C) -> (N, C)"""
+    return x.reshape(-1, x.shape[-1])
+
+
+def matmul_into(sink: Sink, a: Array, b: Array) -> None:
+    """Deliver a @ b, straight into the sink's memory where nothing is there yet."""
+    if sink.add:
+        sink.put(a @ b)
+    else:
+        namespace(a).matmul(a, b, out=sink.array)
+
+
+def times(x: Array, matrix: Array) -> Array:
+    """x (..., I), matrix (I, O)  ->  (..., O): one product of two matrices, in an array of its own."""
+    xp = namespace(x)
+    y: Array = xp.empty((*x.shape[:-1], matrix.shape[1]), dtype=xp.result_type(x.dtype, matrix.dtype))
+    xp.matmul(rows(x), matrix, out=rows(y))
+    return y
+
+
+def linear(x: Array, weight: Array, bias: Array | None) -> Array:
+    y = times(x, weight.T)
+    if bias is not None:
+        y += bias
+    return y
+
+
+def linear_backward(
+    dy: Array, x: Array, weight: Array, dweight: Sink | None, dbias: Sink | None, want_dx: bool
+) -> Array | None:
+    if dweight is not None:
+        matmul_into(dweight, rows(dy).T, rows(x))
+    if dbias is not None:
+        dbias.put(rows(dy).sum(axis=0))
+    return times(dy, weight) if want_dx else None
+
+
+def side_by_side(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
+    parts = [linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+    y: Array = namespace(x).concatenate(parts, axis=-1)
+    return y
+
+
+def side_by_side_backward(
+    dy: Array,
+    x: Array,
+    weights: Sequence[Array],
+    dweights: Sequence[Sink | None],
+    dbiases: Sequence[Sink | None],
+    want_dx: bool,
+) -> Array | None:
+    dx, width = None, weights[0].shape[0]
+    for k, weight in enumerate(weights):
+        part = dy[..., k * width : (k + 1) * width]
+        dx_part = linear_backward(part, x, weight, dweights[k], dbiases[k], want_dx)
+        dx = dx_part if dx is None or dx_part is None else dx + dx_part
+    return dx

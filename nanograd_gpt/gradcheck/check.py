@@ -1,0 +1,201 @@
+"""Hold backward against the numeric derivative: along random directions, and element by element where it is small.
+
+An error is measured against the length of the whole gradient, never element by element: an element may be as small as
+it likes, and still carries the rounding of its larger neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from ..autograd import no_grad
+from ..backend.contract import Array
+from ..tensor import Tensor
+from .numeric import COMPLEX_STEP, central_difference, complex_step, replaced
+
+Method: TypeAlias = Literal["complex step", "central"]
+Function: TypeAlias = Callable[..., Tensor]
+
+SMALL = 100  # up to so many inputs and outputs, the whole Jacobian is compared
+TOLERANCE: dict[Method, float] = {"complex step": 1e-12, "central": 1e-8}
+
+
+class GradientError(AssertionError):
+    """A gradient by backward differs from the numeric one."""
+
+
+def check_gradients(
+    function: Function,
+    inputs: Sequence[Array],
+    *,
+    method: Method = "complex step",
+    tolerance: float | None = None,
+    directions: int = 3,
+    seed: int = 0,
+    name: str = "function",
+) -> float:
+    """Check a function of Tensors at these inputs; returns the worst relative error.
+
+    Arrays of float dtype are differentiated, in float64; an array given twice is one Tensor used twice; integers and
+    bools are handed over as they are.  "complex step" needs an analytic function, "central" serves the others.
+    Raises GradientError that names the input, the place and both numbers, above a relative error of `tolerance`
+    (1e-12 by complex step, 1e-8 by central differences).
+    """
+    leaves: dict[str, Tensor] = {}
+    tensors: dict[int, Tensor] = {}
+    for i, array in enumerate(inputs):
+        if array.dtype.kind == "f" and id(array) not in tensors:
+            tensor = Tensor(array.astype(np.float64, copy=False), requires_grad=True)
+            tensors[id(array)] = leaves[f"input {i}"] = tensor
+    arguments: list[Any] = [tensors.get(id(array), array) for array in inputs]
+    return check_function(
+        lambda: function(*arguments),
+        leaves,
+        method=method,
+        tolerance=tolerance,
+        directions=directions,
+        seed=seed,
+        name=name,
+    )
+
+
+def check_function(
+    output: Callable[[], Tensor],
+    leaves: Mapping[str, Tensor],
+    *,
+    method: Method = "complex step",
+    tolerance: float | None = None,
+    directions: int = 3,
+    exhaustive: bool = False,
+    seed: int = 0,
+    name: str = "function",
+) -> float:
+    """Check what `output()` computes from these leaves (a model's named parameters, say); returns the worst error.
+
+    `exhaustive` compares every element of every leaf, whatever it costs: one evaluation each.  See check_gradients.
+    """
+    limit = TOLERANCE[method] if tolerance is None else tolerance
+    rng = np.random.default_rng(seed)
+    worst = 0.0
+    for place, by_backward, by_numbers, scale in _compared(output, leaves, method, directions, exhaustive, rng):
+        difference = _norm(by_backward - by_numbers)
+        error = 0.0 if difference == 0 else difference / scale if scale else np.inf
+        if not error <= limit:  # nan is no pass
+            at = np.argmax(np.abs(np.ravel(by_backward - by_numbers)))
+            raise GradientError(
+                f"{name}: gradient of {place}: {np.ravel(by_backward)[at]:.15g} by backward, "
+                f"{np.ravel(by_numbers)[at]:.15g} by {method}; relative error {error:.1e} is above {limit:.0e}"
+            )
+        worst = max(worst, error)
+    return worst
+
+
+Comparison: TypeAlias = tuple[str, Array, Array, float]  # place, by backward, by numbers, scale of the error
+
+
+def _compared(
+    output: Callable[[], Tensor],
+    leaves: Mapping[str, Tensor],
+    method: Method,
+    directions: int,
+    exhaustive: bool,
+    rng: np.random.Generator,
+) -> Iterator[Comparison]:
+    tensors = list(leaves.values())
+    with replaced(tensors, np.float64):
+        shape = output().shape
+        weights = rng.standard_normal(shape)  # they project the output onto one number
+        projected = _gradients(output, tensors, weights)
+        jacobians = {k: _jacobian(output, tensors, k, shape) for k in _small(tensors, shape)}
+    slope = complex_step if method == "complex step" else central_difference
+
+    def numbers() -> Array:
+        with no_grad():
+            return output().data
+
+    with replaced(tensors, np.complex128 if method == "complex step" else np.float64):
+        for k, (place, tensor) in enumerate(leaves.items()):
+            g = projected[k]
+            scale = _norm(g)
+            for _ in range(directions):
+                v = rng.choice([-1.0, 1.0], tensor.shape)
+                along = np.asarray((weights * slope(numbers, tensor, v)).sum())
+                yield f"{place} along a random direction", np.asarray((g * v).sum()), along, scale
+            if exhaustive:
+                each = [(weights * slope(numbers, tensor, unit)).sum() for unit in _units(tensor.shape)]
+                yield f"{place}, each element", g, np.reshape(each, tensor.shape), scale
+            if k in jacobians:
+                columns = [slope(numbers, tensor, unit).ravel() for unit in _units(tensor.shape)]
+                numeric = np.reshape(columns, (tensor.size, -1))
+                yield f"{place}, whole Jacobian", jacobians[k], numeric, _norm(jacobians[k])
+
+
+def _small(tensors: Sequence[Tensor], shape: tuple[int, ...]) -> list[int]:
+    outputs = int(np.prod(shape))
+    return [k for k, t in enumerate(tensors) if 0 < t.size <= SMALL and 0 < outputs <= SMALL]
+
+
+def _gradients(output: Callable[[], Tensor], tensors: Sequence[Tensor], dy: Array) -> list[Array]:
+    for t in tensors:
+        t.zero_grad()
+    out = output()
+    if out.requires_grad:
+        out.backward(np.asarray(dy, dtype=out.dtype))
+    return [np.zeros(t.shape) if t.grad is None else t.grad.copy() for t in tensors]
+
+
+def _jacobian(output: Callable[[], Tensor], tensors: Sequence[Tensor], k: int, shape: tuple[int, ...]) -> Array:
+    """(inputs, outputs)"""
+    rows = [_gradients(output, tensors, unit)[k].ravel() for unit in _units(shape)]
+    return np.stack(rows, axis=1)
+
+
+def _units(shape: tuple[int, ...]) -> Iterator[Array]:
+    for i in np.ndindex(shape):
+        unit = np.zeros(shape)
+        unit[i] = 1
+        yield unit
+
+
+def _norm(a: Array) -> float:
+    return float(np.linalg.norm(np.ravel(a)))
+
+
+def check_hessian_symmetry(
+    loss: Callable[[], Tensor], leaves: Mapping[str, Tensor], *, tolerance: float = 1e-12, pairs: int = 3, seed: int = 0
+) -> float:
+    """Check u'Hv = v'Hu for random u and v, where Hv = Im grad(x + ihv) / h; returns the worst relative error.
+
+    It runs the hand-written backward rules on complex numbers, and needs nothing to compare with: a gradient that is no
+    function's gradient has no symmetric Hessian.  Raises GradientError above `tolerance`.
+    """
+    rng = np.random.default_rng(seed)
+    tensors = list(leaves.values())
+
+    def hessian_times(v: list[Array]) -> list[Array]:
+        for t, part in zip(tensors, v, strict=True):
+            t.data.imag[...] = COMPLEX_STEP * part
+        return [g.imag / COMPLEX_STEP for g in _gradients(loss, tensors, np.ones(()))]
+
+    worst = 0.0
+    with replaced(tensors, np.complex128):
+        for _ in range(pairs):
+            u, v = ([rng.standard_normal(t.shape) for t in tensors] for _ in range(2))
+            hu, hv = hessian_times(u), hessian_times(v)
+            scale = _length(hv) * _length(u) / np.sqrt(sum(t.size for t in tensors))
+            error = abs(_dot(u, hv) - _dot(v, hu)) / scale
+            if not error <= tolerance:
+                raise GradientError(f"Hessian: u'Hv = {_dot(u, hv):.15g} but v'Hu = {_dot(v, hu):.15g}")
+            worst = max(worst, error)
+    return worst
+
+
+def _dot(a: list[Array], b: list[Array]) -> float:
+    return float(sum((x * y).sum() for x, y in zip(a, b, strict=True)))
+
+
+def _length(a: list[Array]) -> float:
+    return float(np.sqrt(_dot(a, a)))

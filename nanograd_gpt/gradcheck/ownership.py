@@ -1,0 +1,96 @@
+"""Does an operation keep the engine's rules on whose memory is whose?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Function, Leaf
+from ..backend.contract import Array, Sink
+from ..backend.select import kernels_of
+from ..tensor import Tensor
+from .check import GradientError
+
+
+def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping[str, Any]) -> None:
+    """See that a gradient is a new array, a view or dy itself, and that neither inputs nor dy are written to.
+
+    The engine adds into a new array in place, so it must share memory with nothing.  Raises GradientError.
+    """
+    node = op.__new__(op)
+    node.kernels = kernels_of(*inputs)
+    node.inputs = [Leaf() if a.dtype.kind == "f" else None for a in inputs]
+    before = [a.copy() for a in inputs]
+    y = node.forward(*inputs, **params)
+    dy = np.linspace(1.0, 2.0, y.size).reshape(y.shape)
+    dy_before = dy.copy()
+    others = [*inputs, *_arrays(node.saved)]
+    for k, result in enumerate(node.backward(dy)):
+        gradient = result.array if isinstance(result, Sink) else result
+        if not isinstance(gradient, np.ndarray) or gradient is dy or gradient.base is not None:
+            continue
+        if any(np.shares_memory(gradient, other) for other in (dy, *others)):
+            raise GradientError(
+                f"{op.__name__}: the gradient of input {k} shares memory with another array; "
+                "return a new array, a view, or dy"
+            )
+        others.append(gradient)
+    for k, (now, then) in enumerate(zip((*inputs, dy), (*before, dy_before), strict=True)):
+        if not np.array_equal(now, then, equal_nan=now.dtype.kind == "f"):
+            raise GradientError(f"{op.__name__}: {'dy' if k == len(inputs) else f'input {k}'} was written to")
+
+
+def _arrays(saved: Any) -> list[Array]:
+    if isinstance(saved, np.ndarray):
+        return [saved]
+    if isinstance(saved, tuple | list):
+        return [a for part in saved for a in _arrays(part)]
+    return []
+
+
+def check_accumulation(function: Callable[..., Tensor], inputs: Sequence[Array]) -> None:
+    """See that a gradient is the same in every way of asking for it.
+
+    Alone, with the other inputs wanting none; written into a buffer that holds rubbish; and added to a gradient that is
+    there already.  Raises GradientError.
+    """
+    expected = _gradients_of(function, inputs, {*range(len(inputs))})
+    for k in (i for i, g in enumerate(expected) if g is not None):
+        alone = _gradients_of(function, inputs, {k})[k]
+        _same(alone, expected[k], f"of input {k} alone")
+    rubbish = [np.full(a.shape, np.nan) for a in inputs]
+    for k, g in enumerate(_gradients_of(function, inputs, {*range(len(inputs))}, buffers=rubbish)):
+        _same(g, expected[k], f"of input {k}, into a buffer,")
+        if g is not None and g is not rubbish[k]:
+            raise GradientError(f"the gradient of input {k} is not in its buffer")
+    ones = [np.ones(a.shape) for a in inputs]
+    for k, g in enumerate(_gradients_of(function, inputs, {*range(len(inputs))}, started=ones)):
+        sooner = expected[k]
+        _same(g, None if sooner is None else 1 + sooner, f"of input {k}, added to an earlier one,")
+
+
+def _gradients_of(
+    function: Callable[..., Tensor],
+    inputs: Sequence[Array],
+    wanted: set[int],
+    buffers: Sequence[Array] | None = None,
+    started: Sequence[Array] | None = None,
+) -> list[Array | None]:
+    tensors = [Tensor(a, requires_grad=k in wanted and a.dtype.kind == "f") for k, a in enumerate(inputs)]
+    for k, t in enumerate(tensors):
+        if isinstance(t.node, Leaf):
+            t.node.buffer = None if buffers is None else buffers[k]
+            t.node.grad = None if started is None else started[k]
+    out = function(*tensors)
+    out.backward(np.linspace(1.0, 2.0, out.size).reshape(out.shape))
+    return [t.grad for t in tensors]
+
+
+def _same(gradient: Array | None, expected: Array | None, which: str) -> None:
+    if gradient is None or expected is None:
+        if gradient is not expected:
+            raise GradientError(f"the gradient {which} is {'missing' if gradient is None else 'there unasked'}")
+    elif not np.allclose(gradient, expected, rtol=1e-13, atol=1e-13 * max(1.0, float(np.abs(expected).max(initial=0)))):
+        raise GradientError(f"the gradient {which} differs from the gradient of all at once")

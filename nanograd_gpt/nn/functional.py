@@ -1,0 +1,110 @@
+"""The fused and the composed operations on Tensors: the documented face of ops/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..backend.contract import Array, Bools, Ints
+from ..ops import activation, attention, elementwise, loss, matmul, norm, reduce, shape
+from ..ops import dropout as dropout_op
+from ..ops import embedding as embedding_op
+from ..tensor import Axis, Operand, Tensor, apply
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (..., I), weight (O, I), bias (O,)  ->  x W^T + b (..., O)"""
+    return apply(matmul.Linear, x, weight, *([] if bias is None else [bias]))
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (..., I), weight (O, I), bias (O,)  ->  GELU(x W^T + b) (..., O)"""
+    return apply(matmul.LinearGELU, x, weight, *([] if bias is None else [bias]))
+
+
+def side_by_side(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor] = ()) -> Tensor:
+    """x (..., I), K weights (O, I), K biases (O,) or none  ->  the K linear layers' results joined (..., K * O)"""
+    return apply(matmul.SideBySide, x, *weights, *biases, n=len(weights))
+
+
+def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5) -> Tensor:
+    """x (..., C), scale (C,), shift (C,)  ->  (..., C), normalised over the last axis"""
+    return apply(norm.LayerNorm, x, scale, shift, eps=eps)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x (...)  ->  (...); the tanh form, as in GPT-2"""
+    return apply(activation.GELU, x)
+
+
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """x (...)  ->  (...), positive and summing to 1 along axis"""
+    return apply(activation.Softmax, x, axis=axis)
+
+
+def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """x (...)  ->  log(softmax(x)) (...), without computing the softmax"""
+    return apply(activation.LogSoftmax, x, axis=axis)
+
+
+def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """x (...)  ->  log(sum(exp(x))) along axis, safe for large x"""
+    return apply(reduce.LogSumExp, x, axis=axis, keepdims=keepdims)
+
+
+def causal_attention(qkv: Tensor, n_heads: int, keep: Bools | None = None, rate: float = 0.0) -> Tensor:
+    """qkv (B, T, 3C): queries, keys, values joined; keep (B, H, T, T): dropout's mask or None  ->  (B, T, C)"""
+    return apply(attention.CausalAttention, qkv, n_heads=n_heads, keep=keep, rate=rate)
+
+
+def embedding(ids: Ints, weight: Tensor) -> Tensor:
+    """ids (...) in 0 .. V - 1, weight (V, C)  ->  (..., C)"""
+    return apply(embedding_op.Embedding, weight, ids=ids)
+
+
+def dropout(x: Tensor, keep: Bools, rate: float) -> Tensor:
+    """x (...), keep (...)  ->  x / (1 - rate) where kept, else 0"""
+    return apply(dropout_op.Dropout, x, keep=keep, rate=rate)
+
+
+def cross_entropy(logits: Tensor, targets: Ints) -> Tensor:
+    """logits (N, V), targets (N,)  ->  minus the mean log probability of the targets, in nats ()"""
+    return apply(loss.CrossEntropy, logits, targets=targets)
+
+
+def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ints) -> Tensor:
+    """x (N, C), weight (V, C), targets (N,)  ->  cross_entropy(linear(x, weight), targets) (), in little memory"""
+    return apply(loss.LinearCrossEntropy, x, weight, targets=targets)
+
+
+def where(condition: Bools, x: Operand, y: Operand) -> Tensor:
+    """x where the condition holds, else y; all three broadcast"""
+    return apply(elementwise.Where, x, y, condition=condition)
+
+
+def maximum(x: Operand, y: Operand) -> Tensor:
+    """The larger, element by element; equal ones share the gradient"""
+    return apply(elementwise.Maximum, x, y)
+
+
+def minimum(x: Tensor | Array, y: Tensor) -> Tensor:
+    """The smaller, element by element; equal ones share the gradient"""
+    return -maximum(-x, -y)
+
+
+def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Join along an axis they have"""
+    return apply(shape.Concatenate, *tensors, axis=axis)
+
+
+def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """Join along a new axis"""
+    return apply(shape.Stack, *tensors, axis=axis)
+
+
+def split(x: Tensor, sections: int, axis: int = 0) -> list[Tensor]:
+    """Cut into equal sections along an axis.  Raises ValueError where its length is no multiple of their number."""
+    length = x.shape[axis]
+    if sections < 1 or length % sections:
+        raise ValueError(f"split: axis {axis} of shape {x.shape} cannot be cut into {sections} equal sections")
+    before, step = (slice(None),) * (axis % x.ndim), length // sections
+    return [x[(*before, slice(i, i + step))] for i in range(0, length, step)]

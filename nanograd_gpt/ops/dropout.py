@@ -1,0 +1,23 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from ..autograd import Function, Gradient
+from ..backend.contract import Array, Bools
+
+
+class Dropout(Function):
+    """x / (1 - rate) where kept, else 0.  The mask is drawn by whoever calls: an operation has no randomness.
+
+    x (...), keep (...)  ->  y (...)
+    """
+
+    __slots__ = ()
+
+    def forward(self, x: Array, *, keep: Bools, rate: float) -> Array:
+        self.saved = keep, rate
+        return self.kernels.dropout(x, keep, rate)
+
+    def backward(self, dy: Array) -> tuple[Gradient]:
+        keep, rate = self.saved
+        return (self.kernels.dropout(dy, keep, rate),)

@@ -1,0 +1,211 @@
+"""Elementwise operations, with NumPy's broadcasting.  Inputs may be plain numbers, which want no gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..autograd import Function, Gradient
+from ..backend.contract import Array, Bools
+from .broadcasting import form, unbroadcast
+
+
+class Add(Function):
+    """x + y"""
+
+    __slots__ = ()
+
+    def forward(self, x: Any, y: Any) -> Array:
+        self.saved = form(x), form(y)
+        z: Array = x + y
+        return z
+
+    def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
+        x, y = self.saved
+        return (
+            unbroadcast(dz, x) if self.wants(0) else None,
+            unbroadcast(dz, y) if self.wants(1) else None,
+        )
+
+
+class Sub(Function):
+    """x - y"""
+
+    __slots__ = ()
+
+    def forward(self, x: Any, y: Any) -> Array:
+        self.saved = form(x), form(y)
+        z: Array = x - y
+        return z
+
+    def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
+        x, y = self.saved
+        return (
+            unbroadcast(dz, x) if self.wants(0) else None,
+            unbroadcast(-dz, y) if self.wants(1) else None,
+        )
+
+
+class Mul(Function):
+    """x * y"""
+
+    __slots__ = ()
+
+    def forward(self, x: Any, y: Any) -> Array:
+        self.saved = x, y
+        z: Array = x * y
+        return z
+
+    def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
+        x, y = self.saved
+        return (
+            unbroadcast(dz * y, form(x)) if self.wants(0) else None,
+            unbroadcast(dz * x, form(y)) if self.wants(1) else None,
+        )
+
+
+class Div(Function):
+    """z = x / y;  dz/dx = 1 / y,  dz/dy = -z / y"""
+
+    __slots__ = ()
+
+    def forward(self, x: Any, y: Any) -> Array:
+        z: Array = x / y
+        self.saved = form(x), y, z
+        return z
+
+    def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
+        x, y, z = self.saved
+        dx = dz / y
+        return (
+            unbroadcast(dx, x) if self.wants(0) else None,
+            unbroadcast(-dx * z, form(y)) if self.wants(1) else None,
+        )
+
+
+class Neg(Function):
+    """-x"""
+
+    __slots__ = ()
+
+    def forward(self, x: Array) -> Array:
+        return -x
+
+    def backward(self, dy: Array) -> tuple[Gradient]:
+        return (-dy,)
+
+
+class Pow(Function):
+    """z = x ** y;  dz/dx = y x ** (y - 1),  dz/dy = z log x (and 0 where x is 0)"""
+
+    __slots__ = ()
+
+    def forward(self, x: Any, y: Any) -> Array:
+        z: Array = x**y
+        self.saved = x, y, z
+        return z
+
+    def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
+        xp = self.kernels.xp
+        x, y, z = self.saved
+        dx = dy = None
+        if self.wants(0):
+            base = xp.where(y == 0, 1, x)  # x ** 0 has no slope, even where x ** -1 is infinite
+            dx = unbroadcast(dz * (y * base ** (y - 1)), form(x))
+        if self.wants(1):
+            logarithm = xp.log(xp.where(x == 0, 1, x))
+            dy = unbroadcast(dz * (z * logarithm), form(y))
+        return dx, dy
+
+
+class Exp(Function):
+    """y = exp(x);  dy/dx = y"""
+
+    __slots__ = ()
+
+    def forward(self, x: Array) -> Array:
+        y: Array = self.kernels.xp.exp(x)
+        self.saved = y
+        return y
+
+    def backward(self, dy: Array) -> tuple[Gradient]:
+        return (dy * self.saved,)
+
+
+class Log(Function):
+    """y = log(x);  dy/dx = 1 / x"""
+
+    __slots__ = ()
+
+    def forward(self, x: Array) -> Array:
+        self.saved = x
+        y: Array = self.kernels.xp.log(x)
+        return y
+
+    def backward(self, dy: Array) -> tuple[Gradient]:
+        return (dy / self.saved,)
+
+
+class Sqrt(Function):
+    """y = sqrt(x);  dy/dx = 1 / (2 y)"""
+
+    __slots__ = ()
+
+    def forward(self, x: Array) -> Array:
+        y: Array = self.kernels.xp.sqrt(x)
+        self.saved = y
+        return y
+
+    def backward(self, dy: Array) -> tuple[Gradient]:
+        return (0.5 * dy / self.saved,)
+
+
+class Tanh(Function):
+    """y = tanh(x);  dy/dx = 1 - y^2"""
+
+    __slots__ = ()
+
+    def forward(self, x: Array) -> Array:
+        y: Array = self.kernels.xp.tanh(x)
+        self.saved = y
+        return y
+
+    def backward(self, dy: Array) -> tuple[Gradient]:
+        y = self.saved
+        return (dy * (1 - y * y),)
+
+
+class Maximum(Function):
+    """The larger of x and y; where they are equal, each gets half the gradient."""
+
+    __slots__ = ()
+
+    def forward(self, x: Any, y: Any) -> Array:
+        self.saved = x, y
+        z: Array = self.kernels.xp.where(x.real >= y.real, x, y)  # complex numbers compare by their real part
+        return z
+
+    def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
+        x, y = self.saved
+        dx = dz * (0.5 * (x.real >= y.real) + 0.5 * (x.real > y.real)).astype(dz.real.dtype)
+        return (
+            unbroadcast(dx, form(x)) if self.wants(0) else None,
+            unbroadcast(dz - dx, form(y)) if self.wants(1) else None,
+        )
+
+
+class Where(Function):
+    """x where the condition holds, else y"""
+
+    __slots__ = ()
+
+    def forward(self, x: Any, y: Any, *, condition: Bools) -> Array:
+        self.saved = form(x), form(y), condition
+        z: Array = self.kernels.xp.where(condition, x, y)
+        return z
+
+    def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
+        x, y, condition = self.saved
+        return (
+            unbroadcast(dz * condition, x) if self.wants(0) else None,
+            unbroadcast(dz * ~condition, y) if self.wants(1) else None,
+        )

@@ -1,0 +1,26 @@
+"""Embedding lookup."""
+
+from __future__ import annotations
+
+from ..autograd import Function, Gradient
+from ..backend.contract import Array, Ints
+
+
+class Embedding(Function):
+    """The rows of weight that ids name.
+
+    weight (V, C), ids (...)  ->  y (..., C)
+    """
+
+    __slots__ = ()
+
+    def forward(self, weight: Array, *, ids: Ints) -> Array:
+        self.saved = weight, ids
+        return self.kernels.embedding(weight, ids)
+
+    def backward(self, dy: Array) -> tuple[Gradient]:
+        weight, ids = self.saved
+        dweight = self.sink(0, weight)
+        if dweight is not None:
+            self.kernels.embedding_backward(dy, ids, dweight)
+        return (dweight,)

@@ -1,0 +1,44 @@
+"""Cross-entropy: minus the mean log probability of the right token."""
+
+from __future__ import annotations
+
+from ..autograd import Function, Gradient
+from ..backend.contract import Array, Ints
+
+
+class CrossEntropy(Function):
+    """From logits.
+
+    logits (N, V), targets (N,)  ->  loss ()
+    """
+
+    __slots__ = ()
+
+    def forward(self, logits: Array, *, targets: Ints) -> Array:
+        loss, log_sum_exp = self.kernels.cross_entropy(logits, targets)
+        self.saved = logits, targets, log_sum_exp
+        return loss
+
+    def backward(self, dloss: Array) -> tuple[Gradient]:
+        logits, targets, log_sum_exp = self.saved
+        return (self.kernels.cross_entropy_backward(dloss, logits, targets, log_sum_exp),)
+
+
+class LinearCrossEntropy(Function):
+    """From what goes into the output head: logits are made a chunk at a time, and made again in backward.
+
+    x (N, C), weight (V, C), targets (N,)  ->  loss ()
+    """
+
+    __slots__ = ()
+
+    def forward(self, x: Array, weight: Array, *, targets: Ints) -> Array:
+        loss, log_sum_exp = self.kernels.linear_cross_entropy(x, weight, targets)
+        self.saved = x, weight, targets, log_sum_exp
+        return loss
+
+    def backward(self, dloss: Array) -> tuple[Gradient, Gradient]:
+        x, weight, targets, log_sum_exp = self.saved
+        dweight = self.sink(1, weight)
+        dx = self.kernels.linear_cross_entropy_backward(dloss, x, weight, targets, log_sum_exp, dweight, self.wants(0))
+        return dx, dweight

@@ -1,0 +1,92 @@
+"""Matrix products: the general one, and the linear layers of a network."""
+
+from __future__ import annotations
+
+from ..autograd import Function, Gradient
+from ..backend.contract import Array
+from .broadcasting import form, unbroadcast
+
+
+class MatMul(Function):
+    """x @ y as NumPy has it: (..., I, J) @ (..., J, K) -> (..., I, K), vectors on either side, batches broadcast."""
+
+    __slots__ = ()
+
+    def forward(self, x: Array, y: Array) -> Array:
+        self.saved = x, y
+        z: Array = x @ y
+        return z
+
+    def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
+        x, y = self.saved
+        if y.ndim == 1:  # a vector on the right is a column, and its product has lost that axis
+            y, dz = y[:, None], dz[..., None]
+        if x.ndim == 1:  # a vector on the left is a row
+            x, dz = x[None, :], dz[..., None, :]
+        dx = dy = None
+        if self.wants(0):
+            dx = unbroadcast(dz @ y.swapaxes(-1, -2), form(x))
+        if self.wants(1):
+            dy = unbroadcast(x.swapaxes(-1, -2) @ dz, form(y))
+        x, y = self.saved
+        return dx if dx is None or x.ndim > 1 else dx[0], dy if dy is None or y.ndim > 1 else dy[:, 0]
+
+
+class Linear(Function):
+    """y = x W^T + b
+
+    x (..., I), weight (O, I), bias (O,) or none  ->  y (..., O)
+    """
+
+    __slots__ = ()
+
+    def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        self.saved = x, weight, bias
+        return self.kernels.linear(x, weight, bias)
+
+    def backward(self, dy: Array) -> tuple[Gradient, ...]:
+        x, weight, bias = self.saved
+        dweight, dbias = self.sink(1, weight), None if bias is None else self.sink(2, bias)
+        dx = self.kernels.linear_backward(dy, x, weight, dweight, dbias, self.wants(0))
+        return (dx, dweight) if bias is None else (dx, dweight, dbias)
+
+
+class LinearGELU(Function):
+    """y = GELU(x W^T + b).  Keeps GELU's slope in place of what went into it.
+
+    x (..., I), weight (O, I), bias (O,) or none  ->  y (..., O)
+    """
+
+    __slots__ = ()
+
+    def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        y, slope = self.kernels.linear_gelu(x, weight, bias, want_slope=bool(self.inputs))
+        self.saved = x, weight, bias, slope
+        return y
+
+    def backward(self, dy: Array) -> tuple[Gradient, ...]:
+        x, weight, bias, slope = self.saved
+        dweight, dbias = self.sink(1, weight), None if bias is None else self.sink(2, bias)
+        dx = self.kernels.linear_backward(dy * slope, x, weight, dweight, dbias, self.wants(0))
+        return (dx, dweight) if bias is None else (dx, dweight, dbias)
+
+
+class SideBySide(Function):
+    """Several linear layers of one input, their results next to each other: Q, K and V of attention.
+
+    x (..., I), then K weights (O, I), then K biases (O,) or none  ->  y (..., K * O)
+    """
+
+    __slots__ = ()
+
+    def forward(self, x: Array, *weights_and_biases: Array, n: int) -> Array:
+        weights, biases = weights_and_biases[:n], weights_and_biases[n:]
+        self.saved = x, weights, biases
+        return self.kernels.side_by_side(x, weights, biases or [None] * n)
+
+    def backward(self, dy: Array) -> list[Gradient]:
+        x, weights, biases = self.saved
+        n = len(weights)
+        sinks = [self.sink(1 + i, a) for i, a in enumerate((*weights, *biases))]
+        dx = self.kernels.side_by_side_backward(dy, x, weights, sinks[:n], sinks[n:] or [None] * n, self.wants(0))
+        return [dx, *sinks]

@@ -1,0 +1,26 @@
+"""Layer normalisation."""
+
+from __future__ import annotations
+
+from ..autograd import Function, Gradient
+from ..backend.contract import Array
+
+
+class LayerNorm(Function):
+    """y = (x - mean) * rstd * scale + shift, over the last axis.
+
+    x (..., C), scale (C,), shift (C,)  ->  y (..., C)
+    """
+
+    __slots__ = ()
+
+    def forward(self, x: Array, scale: Array, shift: Array, *, eps: float = 1e-5) -> Array:
+        y, mean, rstd = self.kernels.layer_norm(x, scale, shift, eps)
+        self.saved = x, scale, mean, rstd
+        return y
+
+    def backward(self, dy: Array) -> tuple[Gradient, Gradient, Gradient]:
+        x, scale, mean, rstd = self.saved
+        dscale, dshift = self.sink(1, scale), self.sink(2, scale)
+        dx = self.kernels.layer_norm_backward(dy, x, scale, mean, rstd, dscale, dshift)
+        return dx, dscale, dshift

@@ -1,0 +1,116 @@
+"""Operations that move elements and compute nothing."""
+
+from __future__ import annotations
+
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Function, Gradient
+from ..backend.contract import Array
+from .broadcasting import form, unbroadcast
+
+
+class Reshape(Function):
+    """The same elements in another shape, of which one length may be -1"""
+
+    __slots__ = ()
+
+    def forward(self, x: Array, *, shape: tuple[int, ...]) -> Array:
+        self.saved = x.shape
+        return x.reshape(shape)
+
+    def backward(self, dy: Array) -> tuple[Gradient]:
+        return (dy.reshape(self.saved),)
+
+
+class Transpose(Function):
+    """The axes in another order"""
+
+    __slots__ = ()
+
+    def forward(self, x: Array, *, axes: tuple[int, ...]) -> Array:
+        self.saved = tuple(a % x.ndim for a in axes)
+        return x.transpose(axes)
+
+    def backward(self, dy: Array) -> tuple[Gradient]:
+        back = sorted(range(len(self.saved)), key=self.saved.__getitem__)
+        return (dy.transpose(back),)
+
+
+class BroadcastTo(Function):
+    """Repeated along new axes and those of length 1"""
+
+    __slots__ = ()
+
+    def forward(self, x: Array, *, shape: tuple[int, ...]) -> Array:
+        self.saved = form(x)
+        y: Array = self.kernels.xp.broadcast_to(x, shape)
+        return y
+
+    def backward(self, dy: Array) -> tuple[Gradient]:
+        return (unbroadcast(dy, self.saved),)
+
+
+class GetItem(Function):
+    """x[index], with all of NumPy's ways to index; an element taken several times sums its gradients."""
+
+    __slots__ = ()
+
+    def forward(self, x: Array, *, index: Any) -> Array:
+        self.saved = form(x), index
+        y: Array = x[index]
+        return y
+
+    def backward(self, dy: Array) -> tuple[Gradient]:
+        xp = self.kernels.xp
+        x, index = self.saved
+        dx = xp.zeros(x.shape, dtype=dy.dtype)
+        if takes_no_element_twice(index):
+            dx[index] = dy
+        else:
+            xp.add.at(dx, index, dy)
+        return (dx,)
+
+
+def takes_no_element_twice(index: Any) -> bool:
+    """Whether an index is made of slices, single numbers and masks alone."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(
+        part is None or isinstance(part, int | slice | EllipsisType) or getattr(part, "dtype", None) == np.bool_
+        for part in parts
+    )
+
+
+class Concatenate(Function):
+    """Arrays joined along an axis they have"""
+
+    __slots__ = ()
+
+    def forward(self, *arrays: Array, axis: int) -> Array:
+        self.saved = [a.shape[axis] for a in arrays], axis
+        y: Array = self.kernels.xp.concatenate(arrays, axis=axis)
+        return y
+
+    def backward(self, dy: Array) -> list[Gradient]:
+        lengths, axis = self.saved
+        before = (slice(None),) * (axis % dy.ndim)
+        ends = [sum(lengths[: i + 1]) for i in range(len(lengths))]
+        return [dy[(*before, slice(end - n, end))] for n, end in zip(lengths, ends, strict=True)]
+
+
+class Stack(Function):
+    """Arrays of one shape joined along a new axis"""
+
+    __slots__ = ()
+
+    def forward(self, *arrays: Array, axis: int) -> Array:
+        self.saved = len(arrays), axis
+        y: Array = self.kernels.xp.stack(arrays, axis=axis)
+        return y
+
+    def backward(self, dy: Array) -> list[Gradient]:
+        n, axis = self.saved
+        before = (slice(None),) * (axis % dy.ndim)
+        return [dy[(*before, i)] for i in range(n)]

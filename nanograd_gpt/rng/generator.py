@@ -1,0 +1,118 @@
+"""Our own random numbers: counter-based, so that (seed, stream, call) says all there is to say.
+
+The bits are Philox 4x64-10's (Salmon et al. 2011), which NumPy has in C: keyed by seed and stream, with the number of
+the call in the counter's third word.  What is made of the bits is written here, so it cannot change under a run.
+"""
+
+from __future__ import annotations
+
+from math import pi, prod
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+
+Shape: TypeAlias = tuple[int, ...]
+Floats: TypeAlias = npt.NDArray[np.floating[Any]]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Ints: TypeAlias = npt.NDArray[np.int64]
+State: TypeAlias = dict[str, Any]
+
+
+class RandomStream(Protocol):
+    """What a model, a loader and a sampler ask of their source of randomness.  All arrays are NumPy's."""
+
+    def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> Floats:
+        """float32 in [low, high)"""
+        ...
+
+    def normal(self, shape: Shape) -> Floats:
+        """float32 of mean 0 and standard deviation 1"""
+        ...
+
+    def keep_mask(self, shape: Shape, rate: float) -> Bools:
+        """True with probability 1 - rate: what dropout keeps."""
+        ...
+
+    def multinomial(self, probabilities: Floats) -> Ints:
+        """probabilities (B, V), rows summing to 1  ->  an index for each row (B,)"""
+        ...
+
+    def epoch_order(self, n: int, shuffle: bool) -> Ints:
+        """The order in which a loader visits n items in its next pass."""
+        ...
+
+    def state(self) -> State:
+        """Everything that decides the numbers to come, as JSON can hold it."""
+        ...
+
+    def set_state(self, state: State) -> None:
+        """Continue from a state.  Raises InputError for another kind of stream's."""
+        ...
+
+
+class Generator:
+    """The default stream.  Two with one seed and different stream numbers are independent.
+
+    Raises InputError for a seed or stream outside 0 .. 2^64 - 1.
+    """
+
+    def __init__(self, seed: int = 0, stream: int = 0) -> None:
+        for name, value in (("seed", seed), ("stream", stream)):
+            if not 0 <= value < 2**64:
+                raise InputError(f"{name}: {value} is out of range; choose 0 .. 2^64 - 1")
+        self.seed, self.stream, self.calls = seed, stream, 0
+
+    def _bits(self, n: int) -> npt.NDArray[np.uint64]:
+        """n words of 64 random bits; each call has 2^130 of its own."""
+        source = np.random.Philox(
+            key=np.array([self.seed, self.stream], dtype=np.uint64),
+            counter=np.array([0, 0, self.calls, 0], dtype=np.uint64),
+        )
+        self.calls += 1
+        return source.random_raw(n)
+
+    def _unit(self, n: int) -> Floats:
+        """n numbers in [0, 1), multiples of 2^-53"""
+        return (self._bits(n) >> np.uint64(11)) * 2.0**-53
+
+    def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> Floats:
+        numbers = (self._bits(prod(shape)) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+        numbers *= np.float32(high - low)
+        numbers += np.float32(low)
+        return numbers.reshape(shape)
+
+    def normal(self, shape: Shape) -> Floats:
+        """By Box and Muller 1958: two uniform numbers give two normal ones."""
+        n = prod(shape)
+        u, v = self._unit(2 * ((n + 1) // 2)).reshape(2, -1)
+        radius, angle = np.sqrt(-2 * np.log1p(-u)), 2 * pi * v
+        pairs = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+        return pairs[:n].astype(np.float32).reshape(shape)
+
+    def keep_mask(self, shape: Shape, rate: float) -> Bools:
+        """From 16 bits an element: the rate is met to within 2^-17."""
+        n = prod(shape)
+        sixteen = self._bits(-(-n // 4)).view(np.uint16)[:n].reshape(shape)
+        return sixteen >= round(rate * 2**16)
+
+    def multinomial(self, probabilities: Floats) -> Ints:
+        """By inverting the cumulative distribution, in float64."""
+        edges = np.cumsum(probabilities, axis=-1, dtype=np.float64)
+        points = self._unit(len(probabilities))[:, None] * edges[:, -1:]
+        points = np.minimum(points, np.nextafter(edges[:, -1:], 0))  # the product may have been rounded up to the end
+        chosen: Ints = (edges <= points).sum(axis=-1)
+        return chosen
+
+    def epoch_order(self, n: int, shuffle: bool) -> Ints:
+        return np.argsort(self._bits(n), kind="stable") if shuffle else np.arange(n)
+
+    def state(self) -> State:
+        return {"kind": "philox", "seed": self.seed, "stream": self.stream, "calls": self.calls}
+
+    def set_state(self, state: State) -> None:
+        if state.get("kind") != "philox":
+            raise InputError(f"random state: kind {state.get('kind')!r} is not a Generator's ('philox')")
+        self.seed, self.stream, self.calls = int(state["seed"]), int(state["stream"]), int(state["calls"])

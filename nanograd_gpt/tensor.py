@@ -1,0 +1,309 @@
+"""Tensor: an array, and its place in the graph."""
+
+from __future__ import annotations
+
+from types import EllipsisType
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .autograd import Function, Leaf, Node, backward, is_recording, next_order
+from .backend.contract import Array, Bools, HostArray
+from .backend.select import Device, device_of, kernels_of, to_host
+from .ops import elementwise, matmul, reduce, shape
+
+Axis: TypeAlias = int | tuple[int, ...] | None
+Index: TypeAlias = Any  # whatever an array can be indexed with, or an integer Tensor
+Operand: TypeAlias = "Tensor | Array | complex"
+
+
+class Tensor:
+    """An array of any float or complex dtype, with the operations that lead to it.
+
+    `data` is the array itself (NumPy's or CuPy's); numbers and nested lists become NumPy arrays.
+    `requires_grad=True` makes it a leaf, whose gradient `backward()` leaves in `grad`, an array.
+    Raises TypeError for a gradient of integers.
+    """
+
+    __slots__ = ("__weakref__", "data", "node")
+    __array_ufunc__ = None  # so that `array + tensor` asks us, and not each element
+    __array_priority__ = 1000
+    data: Array
+    node: Node | None
+
+    def __init__(self, data: npt.ArrayLike, requires_grad: bool = False) -> None:
+        self.data = _as_array(data)
+        self.node = None
+        if requires_grad:
+            if self.data.dtype.kind not in "fc":
+                raise TypeError(f"a gradient needs float or complex numbers, got {self.data.dtype}; write 1.0, not 1")
+            self.node = Leaf()
+
+    # What it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    @property
+    def device(self) -> Device:
+        return device_of(self.data)
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.node is not None
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient of a leaf, in this tensor's shape; None before backward, and for what operations made."""
+        return self.node.grad if isinstance(self.node, Leaf) else None
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a Tensor of no dimensions has no length")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        values = np.array2string(to_host(self.data), precision=4, threshold=20, separator=", ", prefix="Tensor(")
+        origin = "requires_grad" if isinstance(self.node, Leaf) else type(self.node).__name__ if self.node else ""
+        facts = [values, f"shape={self.shape}", str(self.dtype), self.device, *([origin] if origin else [])]
+        return f"Tensor({', '.join(facts)})"
+
+    # Out of the graph
+
+    def detach(self) -> Tensor:
+        """The same array, outside the graph."""
+        return Tensor(self.data)
+
+    def numpy(self) -> HostArray:
+        """The array itself if it is NumPy's, else a copy from the device.  Raises RuntimeError inside a graph."""
+        if self.requires_grad:
+            raise RuntimeError("this Tensor is part of a graph; use .detach().numpy()")
+        return to_host(self.data)
+
+    def item(self) -> Any:
+        """The one number in it, as Python's.  Raises ValueError if there are more, or none."""
+        if self.size != 1:
+            raise ValueError(f"item() needs a Tensor of one element; this one has shape {self.shape}")
+        return self.data.item()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    # Back through the graph
+
+    def backward(self, gradient: Array | None = None) -> None:
+        """Add d(self)/d(leaf) to the gradient of every leaf that leads here, and free the graph.
+
+        gradient (self.shape) weighs the elements; it may be left out where there is only one.
+        Raises RuntimeError without a graph, or with one that backward has freed; ValueError for a wrong shape.
+        """
+        if self.node is None:
+            raise RuntimeError("backward() needs a graph: no tensor that leads here has requires_grad=True")
+        if gradient is None:
+            if self.size != 1:
+                raise ValueError(f"backward() starts from a scalar, not from shape {self.shape}; use .sum() or .mean()")
+            gradient = kernels_of(self.data).xp.ones_like(self.data)
+        elif gradient.shape != self.shape:
+            raise ValueError(f"backward() of shape {self.shape} was handed a gradient of shape {gradient.shape}")
+        backward(self.node, gradient)
+
+    def zero_grad(self) -> None:
+        """Forget the gradient of a leaf."""
+        if isinstance(self.node, Leaf):
+            self.node.grad = None
+
+    # Arithmetic, with NumPy's broadcasting
+
+    def __neg__(self) -> Tensor:
+        return apply(elementwise.Neg, self)
+
+    def __add__(self, other: Operand) -> Tensor:
+        return apply(elementwise.Add, self, other)
+
+    def __radd__(self, other: Operand) -> Tensor:
+        return apply(elementwise.Add, other, self)
+
+    def __sub__(self, other: Operand) -> Tensor:
+        return apply(elementwise.Sub, self, other)
+
+    def __rsub__(self, other: Operand) -> Tensor:
+        return apply(elementwise.Sub, other, self)
+
+    def __mul__(self, other: Operand) -> Tensor:
+        return apply(elementwise.Mul, self, other)
+
+    def __rmul__(self, other: Operand) -> Tensor:
+        return apply(elementwise.Mul, other, self)
+
+    def __truediv__(self, other: Operand) -> Tensor:
+        return apply(elementwise.Div, self, other)
+
+    def __rtruediv__(self, other: Operand) -> Tensor:
+        return apply(elementwise.Div, other, self)
+
+    def __pow__(self, other: Operand) -> Tensor:
+        return apply(elementwise.Pow, self, other)
+
+    def __rpow__(self, other: Operand) -> Tensor:
+        return apply(elementwise.Pow, other, self)
+
+    def __matmul__(self, other: Operand) -> Tensor:
+        return apply(matmul.MatMul, self, other)
+
+    def __rmatmul__(self, other: Operand) -> Tensor:
+        return apply(matmul.MatMul, other, self)
+
+    # Comparisons give plain arrays of bools, for there is nothing to differentiate
+
+    def __lt__(self, other: Operand) -> Bools:
+        return _compared(np.less, self.data, other)
+
+    def __le__(self, other: Operand) -> Bools:
+        return _compared(np.less_equal, self.data, other)
+
+    def __gt__(self, other: Operand) -> Bools:
+        return _compared(np.greater, self.data, other)
+
+    def __ge__(self, other: Operand) -> Bools:
+        return _compared(np.greater_equal, self.data, other)
+
+    # Element by element
+
+    def exp(self) -> Tensor:
+        return apply(elementwise.Exp, self)
+
+    def log(self) -> Tensor:
+        return apply(elementwise.Log, self)
+
+    def sqrt(self) -> Tensor:
+        return apply(elementwise.Sqrt, self)
+
+    def tanh(self) -> Tensor:
+        return apply(elementwise.Tanh, self)
+
+    # Along axes: None means all of them
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return apply(reduce.Sum, self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return apply(reduce.Mean, self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return apply(reduce.Max, self, axis=axis, keepdims=keepdims)
+
+    def logsumexp(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        return apply(reduce.LogSumExp, self, axis=axis, keepdims=keepdims)
+
+    # Shape
+
+    def reshape(self, *shape_: int | tuple[int, ...]) -> Tensor:
+        return apply(shape.Reshape, self, shape=_unpacked(shape_))
+
+    def flatten(self, first: int = 0, last: int = -1) -> Tensor:
+        """Join the axes first..last into one."""
+        first, last = range(self.ndim)[first], range(self.ndim)[last]
+        return self.reshape(*self.shape[:first], -1, *self.shape[last + 1 :])
+
+    def transpose(self, *axes: int | tuple[int, ...]) -> Tensor:
+        """Put the axes into this order; without any, reverse them."""
+        return apply(shape.Transpose, self, axes=_unpacked(axes) or tuple(reversed(range(self.ndim))))
+
+    def swapaxes(self, a: int, b: int) -> Tensor:
+        axes = list(range(self.ndim))
+        axes[a], axes[b] = axes[b], axes[a]
+        return apply(shape.Transpose, self, axes=tuple(axes))
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802  # the name that NumPy and PyTorch give it
+        return self.transpose()
+
+    def broadcast_to(self, *shape_: int | tuple[int, ...]) -> Tensor:
+        return apply(shape.BroadcastTo, self, shape=_unpacked(shape_))
+
+    def __getitem__(self, index: Index) -> Tensor:
+        return apply(shape.GetItem, self, index=_raw_index(index))
+
+
+def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
+    """Run an operation on the inputs' arrays, and leave its node in the graph if a gradient may be asked for.
+
+    Errors get a note that names the operation, its inputs' dtypes and shapes, and its parameters.
+    """
+    node = op.__new__(op)
+    arrays = [t.data if isinstance(t, Tensor) else t for t in inputs]
+    nodes = [t.node if isinstance(t, Tensor) else None for t in inputs]
+    recorded = is_recording() and any(nodes)
+    node.inputs = nodes if recorded else ()
+    try:
+        node.kernels = kernels_of(*arrays)
+        out = node.forward(*arrays, **params)
+    except Exception as error:
+        error.add_note(f"in {op.__name__}({', '.join([*map(_described, arrays), *_pairs(params)])})")
+        raise
+    result = Tensor.__new__(Tensor)
+    result.data = out if isinstance(out, np.ndarray) or not isinstance(out, np.generic) else np.asarray(out)
+    result.node = None
+    if recorded:
+        node.order, node.grad = next_order(), None
+        result.node = node
+    return result
+
+
+def _described(array: Any) -> str:
+    if hasattr(array, "dtype"):
+        return f"{array.dtype}{list(array.shape)}"
+    return repr(array)
+
+
+def _pairs(params: dict[str, Any]) -> list[str]:
+    return [f"{name}={_described(value)}" for name, value in params.items()]
+
+
+def _as_array(data: Any) -> Array:
+    if isinstance(data, Tensor):
+        raise TypeError("this is a Tensor already; .detach() gives the same array outside the graph")
+    if isinstance(data, np.ndarray):
+        return data
+    if isinstance(data, bool | int | float | complex | list | tuple | np.generic):
+        return np.asarray(data)
+    kernels_of(data)  # a CuPy array, or a TypeError that says what is expected
+    return data  # type: ignore[no-any-return]  # checked one line above, which mypy cannot see
+
+
+def _compared(relation: np.ufunc, x: Array, y: Operand) -> Bools:
+    result: Bools = relation(x, _raw(y))  # CuPy runs NumPy's ufuncs on its own arrays
+    return result
+
+
+def _raw(operand: Operand) -> Any:
+    return operand.data if isinstance(operand, Tensor) else operand
+
+
+def _raw_index(index: Index) -> Index:
+    if isinstance(index, tuple):
+        return tuple(_raw_index(i) for i in index)
+    if index is None or isinstance(index, int | slice | EllipsisType):
+        return index
+    return _raw(index)
+
+
+def _unpacked(numbers: tuple[int | tuple[int, ...], ...]) -> tuple[int, ...]:
+    """f(2, 3) and f((2, 3)) mean the same."""
+    if len(numbers) == 1 and isinstance(numbers[0], tuple | list):
+        return tuple(numbers[0])
+    return numbers  # type: ignore[return-value]  # all ints, or NumPy says what is wrong
