@@ -102,6 +102,9 @@ class Function(Node):
     kernels: Kernels
     saved: Any
 
+    def __init__(self) -> None:
+        self.inputs, self.saved, self.grad = (), None, None
+
     def forward(self, *arrays: Any, **params: Any) -> Array:
         raise TypeError(f"{type(self).__name__} has no forward rule")
 

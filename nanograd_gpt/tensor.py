@@ -244,11 +244,12 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
 
     Errors get a note that names the operation, its inputs' dtypes and shapes, and its parameters.
     """
-    node = op.__new__(op)
+    node = op()
     arrays = [t.data if isinstance(t, Tensor) else t for t in inputs]
     nodes = [t.node if isinstance(t, Tensor) else None for t in inputs]
     recorded = is_recording() and any(nodes)
-    node.inputs = nodes if recorded else ()
+    if recorded:
+        node.inputs = nodes
     try:
         node.kernels = kernels_of(*arrays)
         out = node.forward(*arrays, **params)
@@ -259,7 +260,7 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
     result.data = out if isinstance(out, np.ndarray) or not isinstance(out, np.generic) else np.asarray(out)
     result.node = None
     if recorded:
-        node.order, node.grad = next_order(), None
+        node.order = next_order()
         result.node = node
     return result
 

@@ -1,7 +1,8 @@
 """Hold backward against the numeric derivative: along random directions, and element by element where it is small.
 
 An error is measured against the length of the whole gradient, never element by element: an element may be as small as
-it likes, and still carries the rounding of its larger neighbours.
+it likes, and still carries the rounding of its larger neighbours.  For the same reason an input whose own gradient
+vanishes (a key's bias, which softmax cancels) is measured against a thousandth of the gradient of all inputs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ Method: TypeAlias = Literal["complex step", "central"]
 Function: TypeAlias = Callable[..., Tensor]
 
 SMALL = 100  # up to so many inputs and outputs, the whole Jacobian is compared
+VANISHING = 1e-3  # what a gradient this much shorter than the largest is measured against
 TOLERANCE: dict[Method, float] = {"complex step": 1e-12, "central": 1e-8}
 
 
@@ -110,6 +112,7 @@ def _compared(
         weights = rng.standard_normal(shape)  # they project the output onto one number
         projected = _gradients(output, tensors, weights)
         jacobians = {k: _jacobian(output, tensors, k, shape) for k in _small(tensors, shape)}
+    least = VANISHING * max(map(_norm, projected), default=0.0)
     slope = complex_step if method == "complex step" else central_difference
 
     def numbers() -> Array:
@@ -119,7 +122,7 @@ def _compared(
     with replaced(tensors, np.complex128 if method == "complex step" else np.float64):
         for k, (place, tensor) in enumerate(leaves.items()):
             g = projected[k]
-            scale = _norm(g)
+            scale = max(_norm(g), least)
             for _ in range(directions):
                 v = rng.choice([-1.0, 1.0], tensor.shape)
                 along = np.asarray((weights * slope(numbers, tensor, v)).sum())
@@ -130,7 +133,7 @@ def _compared(
             if k in jacobians:
                 columns = [slope(numbers, tensor, unit).ravel() for unit in _units(tensor.shape)]
                 numeric = np.reshape(columns, (tensor.size, -1))
-                yield f"{place}, whole Jacobian", jacobians[k], numeric, _norm(jacobians[k])
+                yield f"{place}, whole Jacobian", jacobians[k], numeric, max(_norm(jacobians[k]), least)
 
 
 def _small(tensors: Sequence[Tensor], shape: tuple[int, ...]) -> list[int]:

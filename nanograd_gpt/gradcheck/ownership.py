@@ -19,7 +19,7 @@ def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping
 
     The engine adds into a new array in place, so it must share memory with nothing.  Raises GradientError.
     """
-    node = op.__new__(op)
+    node = op()
     node.kernels = kernels_of(*inputs)
     node.inputs = [Leaf() if a.dtype.kind == "f" else None for a in inputs]
     before = [a.copy() for a in inputs]

@@ -1,0 +1,1 @@
+"""Floor 6: the GPT of the book, its tokenizers, and text from it."""

@@ -1,0 +1,64 @@
+"""A model's sizes, under the book's names, and the presets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The sizes of a GPTModel.  Raises InputError for a size below 1, or where they do not fit together."""
+
+    vocab_size: int = 50257
+    context_length: int = 256
+    emb_dim: int = 768
+    n_heads: int = 12
+    n_layers: int = 12
+    drop_rate: float = 0.1
+    qkv_bias: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name}: {value!r} is not allowed; choose a whole number >= 1")
+        if self.emb_dim % self.n_heads:
+            raise InputError(f"emb_dim: {self.emb_dim} cannot be shared among n_heads = {self.n_heads}; use a multiple")
+        if not 0 <= self.drop_rate < 1:  # nan is not either
+            raise InputError(f"drop_rate: {self.drop_rate} is not allowed; choose a number in [0, 1)")
+
+    @classmethod
+    def of(cls, config: GPTConfig | Mapping[str, Any]) -> GPTConfig:
+        """A config from the book's dictionary.  Raises InputError for a name it does not know."""
+        if isinstance(config, GPTConfig):
+            return config
+        known = [f.name for f in fields(cls)]
+        for name in config:
+            if name not in known:
+                raise InputError(f"model configuration: {name!r} is unknown{did_you_mean(name, known)}")
+        return cls(**config)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """The end of a message about an unknown word: a likely correction, or all there are."""
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; choose one of {', '.join(known)}"
+
+
+GPT_CONFIG_124M: dict[str, Any] = GPTConfig().to_dict()  # the book's, with its shortened context of 256
+
+PRESETS: dict[str, GPTConfig] = {
+    "tiny": GPTConfig(vocab_size=769, context_length=64, emb_dim=160, n_heads=5, n_layers=4),
+    "gpt2-124m": GPTConfig(),
+    "gpt2-355m": GPTConfig(emb_dim=1024, n_heads=16, n_layers=24),
+    "gpt2-774m": GPTConfig(emb_dim=1280, n_heads=20, n_layers=36),
+    "gpt2-1558m": GPTConfig(emb_dim=1600, n_heads=25, n_layers=48),
+}

@@ -1,0 +1,162 @@
+"""The GPT of the book's chapter 4: same classes, same attribute names, so that weights fit by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..backend.contract import Array, Ints
+from ..backend.select import kernels_of, to_device, to_host
+from ..errors import InputError
+from ..nn import functional as F
+from ..nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
+from ..nn.module import Module, Sequential
+from ..rng import Generator, RandomStream
+from ..tensor import Tensor
+from .config import GPTConfig
+
+
+class MultiHeadAttention(Module):
+    """Causal self-attention in several heads, with dropout on the attention weights.
+
+    x (B, T, d_in)  ->  (B, T, d_out)
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        context_length: int,
+        dropout: float,
+        num_heads: int,
+        qkv_bias: bool = False,
+        *,
+        rng: RandomStream,
+    ) -> None:
+        self.context_length, self.num_heads = context_length, num_heads
+        self.W_query = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
+        self.W_key = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
+        self.W_value = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
+        self.out_proj = Linear(d_out, d_out, rng=rng)
+        self.dropout = Dropout(dropout, rng=rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, T, _ = x.shape
+        projections = self.W_query, self.W_key, self.W_value
+        biases = [p.bias for p in projections if p.bias is not None]
+        qkv = F.side_by_side(x, [p.weight for p in projections], biases)  # (B, T, 3 * d_out)
+        keep = self.dropout.keep_mask((B, self.num_heads, T, T), x.device)
+        context = F.causal_attention(qkv, self.num_heads, keep, self.dropout.rate)  # (B, T, d_out)
+        y: Tensor = self.out_proj(context)
+        return y
+
+
+class FeedForward(Module):
+    """Two linear layers, four times as wide in between.
+
+    x (B, T, C)  ->  (B, T, C)
+    """
+
+    def __init__(self, cfg: GPTConfig, *, rng: RandomStream) -> None:
+        widen = Linear(cfg.emb_dim, 4 * cfg.emb_dim, rng=rng)
+        narrow = Linear(4 * cfg.emb_dim, cfg.emb_dim, rng=rng)
+        self.layers = Sequential(widen, GELU(), narrow)
+        self.linears = widen, narrow  # the same two, by their type
+
+    def forward(self, x: Tensor) -> Tensor:
+        widen, narrow = self.linears
+        h = F.linear_gelu(x, widen.weight, widen.bias)  # (B, T, 4C): the first two layers in one operation
+        y: Tensor = narrow(h)
+        return y
+
+
+class TransformerBlock(Module):
+    """Attention, then feed-forward: each normalised before, and added to what came in.
+
+    x (B, T, C)  ->  (B, T, C)
+    """
+
+    def __init__(self, cfg: GPTConfig, *, rng: RandomStream) -> None:
+        C = cfg.emb_dim
+        self.att = MultiHeadAttention(
+            C, C, cfg.context_length, cfg.drop_rate, cfg.n_heads, qkv_bias=cfg.qkv_bias, rng=rng
+        )
+        self.ff = FeedForward(cfg, rng=rng)
+        self.norm1 = LayerNorm(C)
+        self.norm2 = LayerNorm(C)
+        self.drop_shortcut = Dropout(cfg.drop_rate, rng=rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.drop_shortcut(self.att(self.norm1(x))) + x
+        x = self.drop_shortcut(self.ff(self.norm2(x))) + x
+        return x
+
+
+class GPTModel(Module):
+    """Token ids in, logits of the next token out.
+
+    ids (B, T) of integers, T <= context_length  ->  (B, T, V)
+
+    `config` is the book's dictionary or a GPTConfig; `rng` initialises the weights, and draws dropout's masks later.
+    Raises InputError for sizes that do not fit together, and for ids that are not (B, T), too long, or outside V.
+    """
+
+    def __init__(self, config: GPTConfig | Mapping[str, Any], *, rng: RandomStream | None = None) -> None:
+        self.config = cfg = GPTConfig.of(config)
+        self.rng = rng = Generator() if rng is None else rng
+        self.tok_emb = Embedding(cfg.vocab_size, cfg.emb_dim, rng=rng)
+        self.pos_emb = Embedding(cfg.context_length, cfg.emb_dim, rng=rng)
+        self.drop_emb = Dropout(cfg.drop_rate, rng=rng)
+        self.trf_blocks = Sequential(*[TransformerBlock(cfg, rng=rng) for _ in range(cfg.n_layers)])
+        self.final_norm = LayerNorm(cfg.emb_dim)
+        self.out_head = Linear(cfg.emb_dim, cfg.vocab_size, bias=False, rng=rng)
+
+    def forward(self, ids: Ints) -> Tensor:
+        logits: Tensor = self.out_head(self.features(ids))  # (B, T, V)
+        return logits
+
+    def loss(self, ids: Ints, targets: Ints) -> Tensor:
+        """Mean cross-entropy in nats of targets (B, T), a scalar: head and loss in chunks, never all logits at once."""
+        if targets.shape != ids.shape:
+            raise InputError(f"targets: shape {targets.shape} differs from the ids' {ids.shape}")
+        x = self.features(ids).reshape(-1, self.config.emb_dim)  # (N, C)
+        return F.linear_cross_entropy(x, self.out_head.weight, self._checked(targets).reshape(-1))
+
+    def features(self, ids: Ints) -> Tensor:
+        """ids (B, T)  ->  what goes into the head (B, T, C)"""
+        ids = self._checked(ids)
+        positions = kernels_of(ids).xp.arange(ids.shape[1])
+        x = self.tok_emb(ids) + self.pos_emb(positions)  # (B, T, C)
+        x = self.drop_emb(x)
+        x = self.trf_blocks(x)
+        y: Tensor = self.final_norm(x)
+        return y
+
+    def _checked(self, ids: Ints) -> Ints:
+        """The ids on the model's device.  Their values are looked at on the host alone: no waiting for a GPU."""
+        if ids.ndim != 2 or ids.dtype.kind not in "iu":
+            raise InputError(f"ids: expected integers of shape (B, T), got {ids.dtype} of shape {ids.shape}")
+        if ids.shape[1] > self.config.context_length:
+            raise InputError(f"ids: {ids.shape[1]} tokens are more than context_length = {self.config.context_length}")
+        if isinstance(ids, np.ndarray) and ids.size and not 0 <= ids.min() <= ids.max() < self.config.vocab_size:
+            raise InputError(
+                f"ids: {ids.min()} .. {ids.max()} reach outside the vocabulary, 0 .. {self.config.vocab_size - 1}"
+            )
+        return to_device(ids, self.device)
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Copy weights in by name; the book's mask buffers, which hold nothing to learn, are passed over."""
+        super().load_state_dict({name: a for name, a in state.items() if not name.endswith(".att.mask")})
+
+    def book_state_dict(self) -> dict[str, Array]:
+        """state_dict() with the mask buffers of the book's PyTorch model, so that it loads there with strict=True."""
+        length = self.config.context_length
+        mask = np.triu(np.ones((length, length), dtype=np.float32), k=1)
+        state = {}
+        for name, array in self.state_dict().items():
+            if name.endswith(".att.W_query.weight"):
+                state[name.removesuffix("W_query.weight") + "mask"] = mask
+            state[name] = to_host(array)
+        return state

@@ -1,0 +1,80 @@
+"""Many parameters in one flat array, and their gradients in another: what an optimizer walks over in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..autograd import Leaf
+from ..backend.contract import Array
+from ..backend.select import kernels_of
+from ..errors import InputError
+from .module import Parameter
+
+
+class FlatParameters:
+    """Moves parameters side by side into `data` (size,), where they stay, and makes `grad` (size,) for gradients.
+
+    A parameter's `data` and gradient become views; `grad` is meaningless where a parameter has no gradient.
+    Raises InputError without parameters, or if they differ in dtype or device.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        if not parameters:
+            raise InputError("optimizer: there are no parameters to train")
+        kinds = {(type(p.data), p.dtype) for p in parameters}
+        if len(kinds) > 1:
+            raise InputError(f"optimizer: parameters must share one dtype and device, got {sorted(map(str, kinds))}")
+        self.parameters = list(parameters)
+        self.ends = _running_sum([p.size for p in parameters])
+        self.kernels = kernels_of(parameters[0].data)
+        xp, dtype = self.kernels.xp, parameters[0].dtype
+        self.data: Array = xp.empty(self.ends[-1], dtype=dtype)
+        self.grad: Array = xp.empty(self.ends[-1], dtype=dtype)
+        self.views = [self._adopted(p, end) for p, end in zip(self.parameters, self.ends, strict=True)]
+
+    def _adopted(self, p: Parameter, end: int) -> Array:
+        part = slice(end - p.size, end)
+        view: Array = self.data[part].reshape(p.shape)
+        view[...] = p.data
+        p.data = view
+        assert isinstance(p.node, Leaf)  # what makes it a Parameter
+        p.node.buffer = self.grad[part].reshape(p.shape)
+        if p.node.grad is not None:
+            p.node.buffer[...] = p.node.grad
+            p.node.grad = p.node.buffer
+        return view
+
+    def view_of(self, flat: Array, i: int) -> Array:
+        """The part of a flat array like `data` that belongs to parameter i, in its shape."""
+        p, end = self.parameters[i], self.ends[i]
+        view: Array = flat[end - p.size : end].reshape(p.shape)
+        return view
+
+    def runs(self, steps: Sequence[int]) -> Iterator[tuple[slice, slice]]:
+        """Neighbours that have a gradient and the same number of steps: as slices of parameters and of `data`.
+
+        Raises InputError if a parameter has been moved away (by Module.to, after the optimizer was made).
+        """
+        start = None
+        for i, (p, view) in enumerate(zip(self.parameters, self.views, strict=True)):
+            if p.data is not view:
+                raise InputError("optimizer: the model was moved after its optimizer was made; make the optimizer anew")
+            if start is not None and (p.grad is None or steps[i] != steps[start]):
+                yield self._run(start, i)
+                start = None
+            if start is None and p.grad is not None:
+                start = i
+        if start is not None:
+            yield self._run(start, len(self.parameters))
+
+    def _run(self, first: int, behind: int) -> tuple[slice, slice]:
+        begin = self.ends[first] - self.parameters[first].size
+        return slice(first, behind), slice(begin, self.ends[behind - 1])
+
+
+def _running_sum(sizes: Sequence[int]) -> list[int]:
+    ends, total = [], 0
+    for size in sizes:
+        total += size
+        ends.append(total)
+    return ends

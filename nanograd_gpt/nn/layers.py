@@ -1,0 +1,84 @@
+"""Layers with parameters or with a mode: PyTorch's names and default initialisation."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+
+from ..backend.contract import Bools, Ints
+from ..backend.select import Device, to_device
+from ..rng import RandomStream
+from ..tensor import Tensor
+from . import functional as F
+from .module import Module, Parameter
+
+
+class Linear(Module):
+    """y = x W^T + b, weights and bias uniform in +-1 / sqrt(d_in).
+
+    x (..., d_in)  ->  (..., d_out)
+    """
+
+    def __init__(self, d_in: int, d_out: int, bias: bool = True, *, rng: RandomStream) -> None:
+        bound = 1 / sqrt(d_in)
+        self.weight = Parameter(rng.uniform((d_out, d_in), -bound, bound))
+        self.bias = Parameter(rng.uniform((d_out,), -bound, bound)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Embedding(Module):
+    """A table of vectors, normally distributed, looked up by id.
+
+    ids (...)  ->  (..., C)
+    """
+
+    def __init__(self, n_vectors: int, emb_dim: int, *, rng: RandomStream) -> None:
+        self.weight = Parameter(rng.normal((n_vectors, emb_dim)))
+
+    def forward(self, ids: Ints) -> Tensor:
+        return F.embedding(ids, self.weight)
+
+
+class LayerNorm(Module):
+    """Mean 0 and variance 1 over the last axis, then scale and shift.
+
+    x (..., C)  ->  (..., C)
+    """
+
+    def __init__(self, emb_dim: int) -> None:
+        self.eps = 1e-5
+        self.scale = Parameter(np.ones(emb_dim, dtype=np.float32))
+        self.shift = Parameter(np.zeros(emb_dim, dtype=np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.scale, self.shift, self.eps)
+
+
+class GELU(Module):
+    """x (...)  ->  (...); the tanh form"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(x)
+
+
+class Dropout(Module):
+    """In training, zero each element with probability `rate` and scale the rest; else nothing.
+
+    x (...)  ->  (...)
+    """
+
+    def __init__(self, rate: float, *, rng: RandomStream) -> None:
+        self.rate, self.rng = rate, rng
+
+    def keep_mask(self, shape: tuple[int, ...], device: Device) -> Bools | None:
+        """What to keep of an array of this shape, drawn anew; None for all."""
+        if not self.training or self.rate == 0:
+            return None
+        return to_device(self.rng.keep_mask(shape, self.rate), device)
+
+    def forward(self, x: Tensor) -> Tensor:
+        keep = self.keep_mask(x.shape, x.device)
+        return x if keep is None else F.dropout(x, keep, self.rate)

@@ -1,0 +1,137 @@
+"""Modules: objects whose attributes are parameters and other modules.  A name is a path of attribute names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from ..backend.contract import Array
+from ..backend.select import Device, device_of, to_device
+from ..errors import InputError
+from ..tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A Tensor that a module owns and training changes: always a leaf."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Array) -> None:
+        super().__init__(data, requires_grad=True)
+
+
+class Module:
+    """A part of a network.  A subclass gives `forward`; assigning a Parameter or a Module to an attribute names it."""
+
+    training: bool = True
+
+    def named_children(self) -> Iterator[tuple[str, Module | Parameter]]:
+        return ((name, part) for name, part in vars(self).items() if isinstance(part, Module | Parameter))
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """Every parameter with its name, in the order of assignment: PyTorch's names and order."""
+        for name, part in self.named_children():
+            if isinstance(part, Parameter):
+                yield prefix + name, part
+            else:
+                yield from part.named_parameters(f"{prefix}{name}.")
+
+    def parameters(self) -> list[Parameter]:
+        """Every parameter once, even one that has several names."""
+        return list({id(p): p for _, p in self.named_parameters()}.values())
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all within."""
+        yield self
+        for _, part in self.named_children():
+            if isinstance(part, Module):
+                yield from part.modules()
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers training changes."""
+        return sum(p.size for p in self.parameters())
+
+    @property
+    def device(self) -> Device:
+        """Where the parameters are."""
+        return device_of(self.parameters()[0].data)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, with dropout; mode=False is eval()."""
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Evaluation mode, without dropout."""
+        return self.train(False)
+
+    def to(self, device: Device | None = None, dtype: Any = None) -> Self:
+        """Move to a device or change the dtype; make the optimizer afterwards.  Gradients are forgotten."""
+        for p in self.parameters():
+            if device is not None:
+                p.data = to_device(p.data, device)
+            if dtype is not None:
+                p.data = p.data.astype(dtype)
+            p.zero_grad()
+        return self
+
+    def state_dict(self) -> dict[str, Array]:
+        """Name -> array: the parameters themselves, not copies."""
+        return {name: p.data for name, p in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Copy arrays into the parameters of the same names; all of them or, with an InputError, none."""
+        own = dict(self.named_parameters())
+        for name, p in own.items():
+            if name not in state:
+                raise InputError(f"state_dict: {name} {p.shape} is missing")
+            if tuple(state[name].shape) != p.shape:
+                raise InputError(f"state_dict: {name} has shape {tuple(state[name].shape)}, this model's is {p.shape}")
+            if state[name].dtype.kind != "f":
+                raise InputError(f"state_dict: {name} is of {state[name].dtype}; floating-point numbers are expected")
+        for name in state:
+            if name not in own:
+                raise InputError(f"state_dict: {name} {tuple(state[name].shape)} is not a part of this model")
+        for name, p in own.items():
+            p.data[...] = to_device(state[name], device_of(p.data))
+
+    def forward(self, *inputs: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} has no forward")
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self.forward(*inputs)
+
+    def __repr__(self) -> str:
+        parts = [f"{name}: {_summary(part)}" for name, part in self.named_children()]
+        inside = "\n".join(parts).replace("\n", "\n  ")
+        return f"{type(self).__name__}(\n  {inside}\n)" if parts else f"{type(self).__name__}()"
+
+
+def _summary(part: Module | Parameter) -> str:
+    return f"{part.dtype}{list(part.shape)}" if isinstance(part, Parameter) else repr(part)
+
+
+class Sequential(Module):
+    """Modules in a row, named 0, 1, 2 ..."""
+
+    def __init__(self, *layers: Module) -> None:
+        self.layers = layers
+
+    def named_children(self) -> Iterator[tuple[str, Module | Parameter]]:
+        return ((str(i), layer) for i, layer in enumerate(self.layers))
+
+    def __getitem__(self, i: int) -> Module:
+        return self.layers[i]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x

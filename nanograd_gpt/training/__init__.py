@@ -1,0 +1,1 @@
+"""Floor 7: data, loss, the training loop, checkpoints and metrics."""

@@ -1,0 +1,193 @@
+"""Checkpoints: a directory with the model, the optimizer and the state of the run, or one file with the model alone.
+
+    step_N/model.safetensors      the parameters by name
+           optimizer.safetensors  exp_avg.NAME and exp_avg_sq.NAME
+           state.json             progress, streams of random numbers, configuration, versions
+           MANIFEST.json          the SHA-256 of each of these, written last
+
+safetensors alone does not notice a flipped bit; hence the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ..backend.contract import Array, HostArray
+from ..backend.select import to_host
+from ..errors import InputError
+from ..gpt.config import GPTConfig
+from ..gpt.model import GPTModel
+from ..optim import AdamW
+
+SCHEMA = 1
+
+
+def save_checkpoint(
+    path: Path | str, model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a checkpoint directory, whole or not at all; `state` is what else JSON can hold.  Returns its path."""
+    path = Path(path)
+    names = _names_of(optimizer, model)
+    saved = optimizer.state_dict()
+    moments = {
+        f"{kind}.{name}": array
+        for kind in ("exp_avg", "exp_avg_sq")
+        for name, array in zip(names, saved[kind], strict=True)
+    }
+    facts = {
+        "schema": SCHEMA,
+        "config": model.config.to_dict(),
+        "optimizer": {"settings": saved["settings"], "steps": dict(zip(names, saved["steps"], strict=True))},
+        "model_stream": model.rng.state(),
+        **(state or {}),
+    }
+    work = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    _save_arrays(work / "model.safetensors", model.state_dict())
+    _save_arrays(work / "optimizer.safetensors", moments)
+    (work / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
+    (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+    for file in work.iterdir():
+        _to_disk(file)
+    if path.exists():
+        shutil.rmtree(path)
+    work.rename(path)
+    _to_disk(path.parent)
+    return path
+
+
+def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None = None) -> dict[str, Any]:
+    """Put a checkpoint's weights into the model, and its moments and settings into the optimizer; returns its state.
+
+    The model is in training mode afterwards if an optimizer is given, else in evaluation mode, as in the book.
+    Raises InputError, and changes nothing, if the checkpoint is missing, damaged, or of another configuration.
+    """
+    path = Path(path)
+    state = read_state(path)
+    theirs, ours = GPTConfig.of(state["config"]), model.config
+    if theirs != ours:
+        differing = [f"{k} {v} (here {getattr(ours, k)})" for k, v in theirs.to_dict().items() if v != getattr(ours, k)]
+        raise InputError(f"checkpoint: {path} is of another configuration: {', '.join(differing)}")
+    weights = _load_arrays(path / "model.safetensors")
+    if optimizer is not None:
+        moments = _load_arrays(path / "optimizer.safetensors")
+        names = _names_of(optimizer, model)
+        missing = [n for n in names if f"exp_avg.{n}" not in moments or f"exp_avg_sq.{n}" not in moments]
+        if missing:
+            raise InputError(f"checkpoint: {path / 'optimizer.safetensors'} has nothing for {missing[0]}")
+        optimizer.load_state_dict(
+            {
+                "settings": state["optimizer"]["settings"],
+                "steps": [state["optimizer"]["steps"][n] for n in names],
+                "exp_avg": [moments[f"exp_avg.{n}"] for n in names],
+                "exp_avg_sq": [moments[f"exp_avg_sq.{n}"] for n in names],
+            }
+        )
+        model.rng.set_state(state["model_stream"])
+    model.load_state_dict(weights)
+    model.train(optimizer is not None)
+    return state
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """A checkpoint's state.json, after every file has been held against the manifest.
+
+    Raises InputError if the checkpoint is missing, incomplete, damaged or of a schema we do not know.
+    """
+    if not path.is_dir():
+        raise InputError(f"checkpoint: {path} does not exist; give a directory such as runs/NAME/checkpoints/step_100")
+    manifest = path / "MANIFEST.json"
+    if not manifest.is_file():
+        raise InputError(f"checkpoint: {path} has no MANIFEST.json, so it is incomplete; use an earlier one")
+    try:
+        hashes = json.loads(manifest.read_text(encoding="utf-8"))
+        expected = {"model.safetensors", "optimizer.safetensors", "state.json"}
+        damaged = [n for n in sorted(expected) if hashes.get(n) != sha256_of(path / n)]
+        state: dict[str, Any] = {} if damaged else json.loads((path / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"checkpoint: {path} cannot be read ({error}); use an earlier one") from None
+    if damaged:
+        raise InputError(f"checkpoint: {path / damaged[0]} is damaged: its SHA-256 differs; use an earlier one")
+    if state.get("schema") != SCHEMA:
+        raise InputError(f"checkpoint: {path} has schema {state.get('schema')}; this version reads schema {SCHEMA}")
+    return state
+
+
+def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
+    """Write the weights alone, as one safetensors file; `book` adds the mask buffers of the book's PyTorch model."""
+    path = Path(path)
+    work = path.with_name(f".{path.name}.partial")
+    _save_arrays(work, model.book_state_dict() if book else model.state_dict(), model.config)
+    _to_disk(work)
+    work.replace(path)
+    return path
+
+
+def load_model(path: Path | str) -> GPTModel:
+    """The model in a file that save_model wrote, in evaluation mode.  Raises InputError if it cannot be read as one."""
+    path = Path(path)
+    arrays, metadata = _load_arrays(path), _metadata(path)
+    if "config" not in metadata:
+        raise InputError(f"model: {path} does not say its configuration; it was not written by save_model")
+    model = GPTModel(GPTConfig.of(json.loads(metadata["config"])))
+    model.load_state_dict(arrays)
+    return model.eval()
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _names_of(optimizer: AdamW, model: GPTModel) -> list[str]:
+    """The optimizer's parameters by their names in the model."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    try:
+        return [names[id(p)] for p in optimizer.parameters]
+    except KeyError:
+        raise InputError("checkpoint: the optimizer has parameters that are not the model's; make it anew") from None
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, Array], config: GPTConfig | None = None) -> None:
+    metadata = {"format": "pt"} if config is None else {"format": "pt", "config": json.dumps(config.to_dict())}
+    save_file({name: np.ascontiguousarray(to_host(a)) for name, a in arrays.items()}, path, metadata)
+
+
+def _load_arrays(path: Path) -> dict[str, HostArray]:
+    if not path.is_file():
+        raise InputError(f"model: {path} does not exist")
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise InputError(f"model: {path} is not a safetensors file ({error})") from None
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The text entries in a safetensors file's header: 8 bytes of its length, then JSON."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header: dict[str, Any] = json.loads(file.read(length))
+    metadata: dict[str, str] = header.get("__metadata__", {})
+    return metadata
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or a directory's list of names, is on the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

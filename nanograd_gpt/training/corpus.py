@@ -1,0 +1,68 @@
+"""Where the text comes from: the story that ships with us, the book's short story, or a file."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from ..errors import InputError, RunError
+
+VERDICT = "the-verdict"
+VERDICT_URL = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/ch02/01_main-chapter-code/the-verdict.txt"
+VERDICT_SHA256 = "b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f"
+
+
+def load_text(source: str = "story") -> str:
+    """The text of "story" (ours), "the-verdict" (downloaded once, then cached), or a UTF-8 file's path.
+
+    Raises InputError if a file is missing, empty or not UTF-8 text, and RunError if a download fails.
+    """
+    if source == "story":
+        return files("nanograd_gpt").joinpath("assets/story.txt").read_text(encoding="utf-8")
+    return read_text(download_verdict() if source == VERDICT else Path(source))
+
+
+def read_text(path: Path) -> str:
+    """A file's text, its line ends as they are.  Raises InputError if it is missing, empty or not UTF-8 text."""
+    if not path.exists():
+        raise InputError(f"data: {path} does not exist; give a UTF-8 text file, 'story' or '{VERDICT}'")
+    if not path.is_file():
+        raise InputError(f"data: {path} is not a file; give a UTF-8 text file")
+    raw = path.read_bytes()
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"data: {path} is not UTF-8 text (byte {error.start}); convert it to UTF-8 first") from None
+    if "\0" in text:
+        raise InputError(f"data: {path} is binary (a zero byte at {raw.index(0)}); give a text file")
+    if not text.strip():
+        raise InputError(f"data: {path} is empty; give a file with text in it")
+    return text
+
+
+def download_verdict() -> Path:
+    """The book's story in the user's cache, verified by its hash.  Raises RunError with the manual way if offline."""
+    import pooch  # only here: nothing else needs the network
+
+    cache = Path(pooch.os_cache("nanograd_gpt"))
+    try:
+        return Path(pooch.retrieve(VERDICT_URL, VERDICT_SHA256, fname="the-verdict.txt", path=cache, progressbar=False))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise RunError(
+            f"data: {VERDICT} could not be downloaded ({reason}); save {VERDICT_URL} as {cache / 'the-verdict.txt'}, "
+            "or give its path with --data"
+        ) from None
+
+
+def split_text(text: str, train_ratio: float = 0.9, test_ratio: float = 0.0) -> tuple[str, str, str]:
+    """Cut into training, validation and held-out test text, by characters: the first at int(train_ratio * length).
+
+    Raises InputError unless 0 < train_ratio, 0 <= test_ratio, and together they leave something for validation.
+    """
+    if not (0 < train_ratio < 1 and 0 <= test_ratio < 1 and train_ratio + test_ratio < 1):
+        raise InputError(
+            f"split: train_ratio {train_ratio} and test_ratio {test_ratio} must be > 0 and >= 0, with a sum below 1"
+        )
+    first, second = int(train_ratio * len(text)), len(text) - int(test_ratio * len(text))
+    return text[:first], text[first:second], text[second:]

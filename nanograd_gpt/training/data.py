@@ -1,0 +1,92 @@
+"""Windows of tokens, and batches of windows: the book's chapter 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+import tiktoken
+
+from ..backend.contract import Ints
+from ..errors import InputError
+from ..gpt.tokenizer import get_tokenizer
+from ..rng import Generator, RandomStream
+
+Batch: TypeAlias = tuple[Ints, Ints]  # inputs (B, T) and targets (B, T), which are the inputs one token later
+
+
+class GPTDatasetV1:
+    """Every stride-th window of max_length tokens, with the window one token later as its target.
+
+    A text of exactly max_length tokens has no window: its last target would be missing.
+    """
+
+    def __init__(self, txt: str, tokenizer: tiktoken.Encoding, max_length: int, stride: int) -> None:
+        for name, value in (("max_length", max_length), ("stride", stride)):
+            if value < 1:
+                raise InputError(f"{name}: {value} is not allowed; choose a whole number >= 1")
+        ids = np.array(tokenizer.encode(txt, allowed_special={"<|endoftext|>"}), dtype=np.int64)
+        if len(ids) <= max_length:
+            windows = np.empty((0, max_length + 1), dtype=np.int64)
+        else:
+            windows = np.lib.stride_tricks.sliding_window_view(ids, max_length + 1)[::stride]
+        self.input_ids: Ints = windows[:, :-1]
+        self.target_ids: Ints = windows[:, 1:]
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def __getitem__(self, i: int) -> Batch:
+        return self.input_ids[i], self.target_ids[i]
+
+
+class DataLoader:
+    """Batches of a dataset's windows, in a new order at every pass if shuffled."""
+
+    def __init__(
+        self, dataset: GPTDatasetV1, batch_size: int, shuffle: bool, drop_last: bool, *, rng: RandomStream
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size: {batch_size} is not allowed; choose a whole number >= 1")
+        self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last
+        self.rng = rng
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.dataset), self.batch_size)
+        return full + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches(self.draw_order())
+
+    def draw_order(self) -> Ints:
+        """The order of the windows in the next pass."""
+        return self.rng.epoch_order(len(self.dataset), self.shuffle)
+
+    def batches(self, order: Ints, first: int = 0) -> Iterator[Batch]:
+        """The batches of a pass in this order, from batch `first` on."""
+        for i in range(first, len(self)):
+            chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
+            yield self.dataset.input_ids[chosen], self.dataset.target_ids[chosen]
+
+
+def create_dataloader_v1(
+    txt: str,
+    batch_size: int = 4,
+    max_length: int = 256,
+    stride: int = 128,
+    shuffle: bool = True,
+    drop_last: bool = True,
+    num_workers: int = 0,
+    *,
+    tokenizer: tiktoken.Encoding | None = None,
+    rng: RandomStream | None = None,
+) -> DataLoader:
+    """Batches of inputs and targets (B, T) from a text, with GPT-2's tokenizer unless another is given.
+
+    Raises InputError for sizes below 1, and for workers: batches are views of one array, and cost nothing to make.
+    """
+    if num_workers:
+        raise InputError(f"num_workers: {num_workers} is not supported; leave it at 0")
+    dataset = GPTDatasetV1(txt, tokenizer or get_tokenizer("gpt2"), max_length, stride)
+    return DataLoader(dataset, batch_size, shuffle, drop_last, rng=rng or Generator())

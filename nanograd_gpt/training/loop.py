@@ -1,0 +1,198 @@
+"""The training loop.  There is one: it yields a report after every update, and whoever runs it decides what to do.
+
+`train_model_simple` prints what the book prints; the command line writes metrics, figures and checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import tiktoken
+
+from ..backend.contract import Array, Ints
+from ..backend.select import Device
+from ..errors import InputError
+from ..gpt.generate import generate_text
+from ..gpt.model import GPTModel
+from ..gpt.tokenizer import text_to_token_ids, token_ids_to_text
+from ..optim import AdamW, clip_grad_norm
+from .data import Batch, DataLoader
+from .loss import Evaluation, calc_loss_batch, evaluate_model
+from .schedule import Flat, Schedule
+
+
+@dataclass
+class Progress:
+    """How far a training has come: with the weights and the streams of random numbers, all it takes to go on."""
+
+    epoch: int = 0  # epochs completed
+    batch: int = 0  # batches done in the one under way
+    global_step: int = -1  # number of the last update; the first one is 0, as in the book
+    tokens_seen: int = 0
+    epoch_stream: dict[str, Any] | None = None  # the loader's stream before it drew the order of this epoch
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one update has done.  Arrays stay on the device: reading them waits for it."""
+
+    epoch: int  # from 1
+    global_step: int
+    tokens_seen: int
+    loss: Array  # ()
+    lr: float
+    grad_norm: Array | None  # () before clipping; None where nothing is clipped
+    evaluation: Evaluation | None
+    epoch_ended: bool
+
+
+def training_steps(
+    model: GPTModel,
+    train_loader: DataLoader,
+    val_loader: DataLoader,
+    optimizer: AdamW,
+    device: Device,
+    *,
+    num_epochs: int,
+    eval_freq: int,
+    eval_iter: int,
+    max_steps: int | None = None,
+    schedule: Schedule | None = None,
+    max_norm: float | None = None,
+    accumulate: int = 1,
+    progress: Progress | None = None,
+) -> Iterator[Report]:
+    """Train for num_epochs passes over train_loader, or until update max_steps; yield a Report after every update.
+
+    Every eval_freq-th update, the first among them, is followed by an evaluation over eval_iter batches.  Gradients of
+    `accumulate` batches make one update.  `progress` is kept up to date, and says where to start.
+    """
+    if len(train_loader) == 0:
+        raise InputError("training data: too short for one batch; use more text, a shorter context or a smaller batch")
+    for name, value in (("eval_freq", eval_freq), ("eval_iter", eval_iter), ("accumulate", accumulate)):
+        if value < 1:
+            raise InputError(f"{name}: {value} is not allowed; choose a whole number >= 1")
+    schedule = schedule or Flat(optimizer.lr)
+    progress = progress or Progress()
+    for epoch in range(progress.epoch, num_epochs):
+        model.train()
+        order = _order_of_epoch(train_loader, progress)
+        batches = train_loader.batches(order, first=progress.batch)
+        while group := [*islice(batches, accumulate)]:
+            if progress.global_step + 1 == max_steps:
+                return
+            optimizer.lr = schedule(progress.global_step + 1)
+            loss, grad_norm = _update(model, optimizer, group, device, max_norm)
+            progress.tokens_seen += sum(inputs.size for inputs, _ in group)
+            progress.global_step += 1
+            progress.batch += len(group)
+            epoch_ended = progress.batch == len(train_loader)
+            if epoch_ended:
+                progress.epoch, progress.batch, progress.epoch_stream = epoch + 1, 0, None
+            evaluation = None
+            if progress.global_step % eval_freq == 0:
+                evaluation = evaluate_model(model, train_loader, val_loader, device, eval_iter)
+            yield Report(
+                epoch=epoch + 1,
+                global_step=progress.global_step,
+                tokens_seen=progress.tokens_seen,
+                loss=loss,
+                lr=optimizer.lr,
+                grad_norm=grad_norm,
+                evaluation=evaluation,
+                epoch_ended=epoch_ended,
+            )
+
+
+def _order_of_epoch(loader: DataLoader, progress: Progress) -> Ints:
+    """Draw the order of a new epoch, or once more that of the epoch under way, leaving the stream where it is."""
+    if progress.epoch_stream is None:
+        progress.epoch_stream = loader.rng.state()
+        return loader.draw_order()
+    now = loader.rng.state()
+    loader.rng.set_state(progress.epoch_stream)
+    order = loader.draw_order()
+    loader.rng.set_state(now)
+    return order
+
+
+def _update(
+    model: GPTModel, optimizer: AdamW, batches: list[Batch], device: Device, max_norm: float | None
+) -> tuple[Array, Array | None]:
+    """One optimizer step on the mean loss of some batches; returns that loss, and the gradient's norm if clipped."""
+    optimizer.zero_grad()
+    total = None
+    for input_batch, target_batch in batches:
+        loss = calc_loss_batch(input_batch, target_batch, model, device)
+        if len(batches) > 1:
+            loss = loss * (1 / len(batches))
+        loss.backward()
+        total = loss.data if total is None else total + loss.data
+    assert total is not None  # a group of batches is never empty
+    grad_norm = None if max_norm is None else clip_grad_norm(optimizer.parameters, max_norm)
+    optimizer.step()
+    return total, grad_norm
+
+
+def train_model_simple(
+    model: GPTModel,
+    train_loader: DataLoader,
+    val_loader: DataLoader,
+    optimizer: AdamW,
+    device: Device,
+    num_epochs: int,
+    eval_freq: int,
+    eval_iter: int,
+    start_context: str,
+    tokenizer: tiktoken.Encoding,
+) -> tuple[list[float], list[float], list[int]]:
+    """The book's training, with its prints; returns training losses, validation losses, and tokens seen at each.
+
+    A sample is printed after every epoch.  Book section 5.2.
+    """
+    train_losses, val_losses, track_tokens_seen = [], [], []
+    for report in training_steps(
+        model,
+        train_loader,
+        val_loader,
+        optimizer,
+        device,
+        num_epochs=num_epochs,
+        eval_freq=eval_freq,
+        eval_iter=eval_iter,
+    ):
+        if report.evaluation is not None:
+            train_losses.append(report.evaluation.train_loss)
+            val_losses.append(report.evaluation.val_loss)
+            track_tokens_seen.append(report.tokens_seen)
+            print(evaluation_line(report.epoch, report.global_step, report.evaluation))
+        if report.epoch_ended:
+            generate_and_print_sample(model, tokenizer, device, start_context)
+    return train_losses, val_losses, track_tokens_seen
+
+
+def evaluation_line(epoch: int, global_step: int, evaluation: Evaluation) -> str:
+    """As the book prints it."""
+    return (
+        f"Ep {epoch} (Step {global_step:06d}): "
+        f"Train loss {evaluation.train_loss:.3f}, Val loss {evaluation.val_loss:.3f}"
+    )
+
+
+def generate_and_print_sample(
+    model: GPTModel, tokenizer: tiktoken.Encoding, device: Device, start_context: str
+) -> None:
+    """Print 50 greedy tokens after the context, on one line; the model is in training mode afterwards."""
+    print(sample_line(model, tokenizer, start_context))
+
+
+def sample_line(model: GPTModel, tokenizer: tiktoken.Encoding, start_context: str) -> str:
+    """The context and 50 greedy tokens, newlines shown as spaces; the model is in training mode afterwards."""
+    model.eval()
+    prompt = text_to_token_ids(start_context, tokenizer)
+    text = generate_text(model, prompt, max_new_tokens=50, context_size=model.pos_emb.weight.shape[0])
+    model.train()
+    return token_ids_to_text(text, tokenizer).replace("\n", " ")

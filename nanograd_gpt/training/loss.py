@@ -1,0 +1,57 @@
+"""The loss of a batch and of a loader, and the evaluation of a model on both loaders: book section 5.1 and 5.2."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..autograd import no_grad
+from ..backend.contract import Ints
+from ..backend.select import Device, to_device
+from ..gpt.model import GPTModel
+from ..tensor import Tensor
+from .data import DataLoader
+
+
+class Evaluation(NamedTuple):
+    """Mean losses in nats a token."""
+
+    train_loss: float
+    val_loss: float
+
+
+def calc_loss_batch(input_batch: Ints, target_batch: Ints, model: GPTModel, device: Device) -> Tensor:
+    """inputs (B, T), targets (B, T)  ->  mean cross-entropy ()"""
+    return model.loss(to_device(input_batch, device), to_device(target_batch, device))
+
+
+def calc_loss_loader(data_loader: DataLoader, model: GPTModel, device: Device, num_batches: int | None = None) -> float:
+    """The mean of the batches' mean losses: over the first num_batches of a pass, or all; nan if there are none.
+
+    A short last batch weighs as much as a full one, as in the book.
+    """
+    if len(data_loader) == 0:
+        return float("nan")
+    n = len(data_loader) if num_batches is None else min(num_batches, len(data_loader))
+    total_loss = 0.0
+    for i, (input_batch, target_batch) in enumerate(data_loader):
+        if i == n:
+            break
+        total_loss += calc_loss_batch(input_batch, target_batch, model, device).item()
+    return total_loss / n
+
+
+def evaluate_model(
+    model: GPTModel, train_loader: DataLoader, val_loader: DataLoader, device: Device, eval_iter: int
+) -> Evaluation:
+    """Losses over eval_iter batches of each loader, without dropout; the model is in training mode afterwards.
+
+    The training loader is shuffled, so that each evaluation draws a new order from its stream, as in the book.
+    """
+    model.eval()
+    with no_grad():
+        evaluation = Evaluation(
+            calc_loss_loader(train_loader, model, device, num_batches=eval_iter),
+            calc_loss_loader(val_loader, model, device, num_batches=eval_iter),
+        )
+    model.train()
+    return evaluation
