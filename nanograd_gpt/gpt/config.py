@@ -43,6 +43,16 @@ class GPTConfig:
                 raise InputError(f"model configuration: {name!r} is unknown{did_you_mean(name, known)}")
         return cls(**config)
 
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers a GPTModel of these sizes learns."""
+        C = self.emb_dim
+        attention = 3 * (C * C + C * self.qkv_bias) + (C * C + C)
+        feed_forward = (C * 4 * C + 4 * C) + (4 * C * C + C)
+        norm = 2 * C
+        embeddings_and_head = (2 * self.vocab_size + self.context_length) * C
+        return embeddings_and_head + self.n_layers * (attention + feed_forward + 2 * norm) + norm
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

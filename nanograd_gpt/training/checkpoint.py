@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from ..backend.contract import Array, HostArray
@@ -176,12 +176,10 @@ def _load_arrays(path: Path) -> dict[str, HostArray]:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """The text entries in a safetensors file's header: 8 bytes of its length, then JSON."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header: dict[str, Any] = json.loads(file.read(length))
-    metadata: dict[str, str] = header.get("__metadata__", {})
-    return metadata
+    """The text entries in a safetensors file's header."""
+    with safe_open(path, framework="numpy") as file:
+        metadata: dict[str, str] | None = file.metadata()
+    return metadata or {}
 
 
 def _to_disk(path: Path) -> None:

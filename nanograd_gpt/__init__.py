@@ -1,0 +1,71 @@
+"""GPT pretraining from scratch: a small autograd engine on NumPy and CuPy, and the book's chapter 5 on it."""
+
+from typing import TYPE_CHECKING, Any
+
+from .autograd import no_grad
+from .errors import InputError, RunError
+from .gpt.config import GPT_CONFIG_124M, GPTConfig
+from .gpt.generate import generate, generate_text
+from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
+from .gpt.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
+from .nn import functional
+from .nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
+from .optim import AdamW, clip_grad_norm
+from .rng import Generator
+from .tensor import Tensor
+from .training.checkpoint import load_checkpoint, load_model, save_checkpoint, save_model
+from .training.data import GPTDatasetV1, create_dataloader_v1
+from .training.loop import generate_and_print_sample, train_model_simple
+from .training.loss import calc_loss_batch, calc_loss_loader, evaluate_model
+
+if TYPE_CHECKING:
+    from .plots import plot_losses, plot_perplexity
+
+__all__ = [
+    "GELU",
+    "GPT_CONFIG_124M",
+    "AdamW",
+    "Dropout",
+    "Embedding",
+    "FeedForward",
+    "GPTConfig",
+    "GPTDatasetV1",
+    "GPTModel",
+    "Generator",
+    "InputError",
+    "LayerNorm",
+    "Linear",
+    "MultiHeadAttention",
+    "RunError",
+    "Tensor",
+    "TransformerBlock",
+    "calc_loss_batch",
+    "calc_loss_loader",
+    "clip_grad_norm",
+    "create_dataloader_v1",
+    "evaluate_model",
+    "functional",
+    "generate",
+    "generate_and_print_sample",
+    "generate_text",
+    "get_tokenizer",
+    "load_checkpoint",
+    "load_model",
+    "no_grad",
+    "plot_losses",
+    "plot_perplexity",
+    "save_checkpoint",
+    "save_model",
+    "text_to_token_ids",
+    "token_ids_to_text",
+    "train_model_simple",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The figures' functions, on first use: matplotlib takes longer to import than all the rest."""
+    if name in ("plot_losses", "plot_perplexity"):
+        from . import plots
+
+        return getattr(plots, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,7 @@
+"""python -m nanograd_gpt"""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

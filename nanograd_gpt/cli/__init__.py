@@ -1,0 +1,5 @@
+"""Floor 8: the command line, `nanograd-gpt` or `python -m nanograd_gpt`."""
+
+from .main import main
+
+__all__ = ["main"]

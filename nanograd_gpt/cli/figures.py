@@ -1,0 +1,33 @@
+"""A run's figures and report, from its metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..training.metrics import read_metrics
+
+
+def write_figures(run: Path) -> list[Path]:
+    """Write loss, perplexity and training figures and report.html; returns their paths.
+
+    Raises InputError if the directory holds no run.
+    """
+    from ..plots import plot_losses, plot_perplexity, plot_training, save_figure  # matplotlib is slow to import
+    from ..report import write_report
+
+    metrics = read_metrics(run / "metrics.jsonl")
+    evaluations = metrics.evaluations
+    tokens = [e["tokens"] for e in evaluations]
+    train_losses = [e["train_loss"] for e in evaluations]
+    val_losses = [e["val_loss"] for e in evaluations]
+    figures = run / "figures"
+    figures.mkdir(exist_ok=True)
+    written: list[Path] = []
+    if evaluations:
+        n, last = len(evaluations), evaluations[-1]["epoch"]
+        epochs = [last * i / max(1, n - 1) for i in range(n)]  # evenly spaced, as in the book
+        written += save_figure(plot_losses(epochs, tokens, train_losses, val_losses), figures / "loss")
+        written += save_figure(plot_perplexity(tokens, train_losses, val_losses), figures / "perplexity")
+    if metrics.steps:
+        written += save_figure(plot_training(metrics.steps, evaluations), figures / "training")
+    return [*written, write_report(run)]

@@ -1,0 +1,85 @@
+"""Prove every operation's gradient, and a whole GPT's, by complex step."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from itertools import groupby
+from time import perf_counter
+
+import numpy as np
+
+from ..errors import RunError
+from ..gpt.config import GPTConfig
+from ..gpt.model import GPTModel
+from ..gradcheck import (
+    GradientError,
+    check_accumulation,
+    check_function,
+    check_gradients,
+    check_hessian_symmetry,
+    check_ownership,
+)
+from ..gradcheck.cases import Case, cases
+from ..tensor import Tensor
+
+TINY = GPTConfig(vocab_size=11, context_length=6, emb_dim=8, n_heads=2, n_layers=2, drop_rate=0.0, qkv_bias=True)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.epilog = "Each error is relative to the length of the whole gradient; the limit is 1e-12."
+
+
+def run(options: Namespace) -> int:
+    del options
+    started, failures = perf_counter(), 0
+    by_operation = sorted(cases(), key=lambda case: case.op.__name__)
+    print(f"{'operation':<20} {'cases':>5}  worst error")
+    for name, group in groupby(by_operation, key=lambda case: case.op.__name__):
+        failures += _line(name, list(group))
+    failures += _model_lines()
+    seconds = perf_counter() - started
+    if failures:
+        raise RunError(f"gradcheck: {failures} of the checks above failed ({seconds:.1f} s)")
+    print(f"checked: every gradient agrees to 1e-12 or better ({seconds:.1f} s)")
+    return 0
+
+
+def _line(name: str, group: list[Case]) -> int:
+    """Check and print one operation; returns how many of its cases failed."""
+    worst, failures = 0.0, 0
+    for case in group:
+        try:
+            error = check_gradients(case, case.inputs, method=case.method, name=str(case))
+            check_ownership(case.op, case.inputs, case.params)
+            check_accumulation(case, case.inputs)
+        except GradientError as failure:
+            print(f"{name:<20} FAILED {case.what}: {failure}")
+            failures += 1
+        else:
+            worst = max(worst, error) if case.method == "complex step" else worst
+    if not failures:
+        print(f"{name:<20} {len(group):>5}  {worst:.1e}")
+    return failures
+
+
+def _model_lines() -> int:
+    model = GPTModel(TINY)
+    ids = np.random.default_rng(0).integers(0, TINY.vocab_size, (2, TINY.context_length + 1))
+    leaves = dict(model.named_parameters())
+
+    def loss() -> Tensor:
+        return model.loss(ids[:, :-1], ids[:, 1:])
+
+    checks: dict[str, Callable[[], float]] = {
+        f"GPT, each of {model.n_parameters:,}": lambda: check_function(loss, leaves, exhaustive=True),
+        "GPT, Hessian symmetric": lambda: check_hessian_symmetry(loss, leaves),
+    }
+    failures = 0
+    for what, check in checks.items():
+        try:
+            print(f"{what:<26}  {check():.1e}")
+        except GradientError as failure:
+            print(f"{what:<26}  FAILED {failure}")
+            failures += 1
+    return failures

@@ -1,0 +1,62 @@
+"""Tell a model's sizes and needs, or what a run or model file holds, and what this machine offers."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+from pathlib import Path
+
+from ..backend.select import resolve_device
+from ..errors import InputError
+from ..gpt.config import GPTConfig
+from ..training.checkpoint import load_model, read_state
+from ..training.estimate import memory_bytes
+from ..training.run import environment, latest_checkpoint
+from .options import add_settings, config_from
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, nargs="?", help="a run's directory, a checkpoint or a model file")
+    add_settings(parser)
+
+
+def run(options: Namespace) -> int:
+    if options.path is None:
+        config = config_from(options)
+        _print_model(config.model)
+        print(
+            f"training memory  {gigabytes(memory_bytes(config.model, config.data.batch_size))}, "
+            f"batch {config.data.batch_size} x {config.model.context_length}"
+        )
+    else:
+        _print_saved(options.path)
+    for name, value in environment().items():
+        print(f"{name:<16} {', '.join(value) if isinstance(value, list) else value}")
+    print(f"{'device':<16} {resolve_device('auto')}")
+    return 0
+
+
+def _print_model(config: GPTConfig) -> None:
+    for name, value in asdict(config).items():
+        print(f"{name:<16} {value}")
+    print(f"{'parameters':<16} {config.n_parameters:,}, {config.n_parameters * 4 / 2**20:,.2f} MiB in float32")
+
+
+def _print_saved(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"info: {path} does not exist; give a run's directory, a checkpoint or a model file")
+    if path.is_file():
+        _print_model(load_model(path).config)
+        return
+    checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
+    state = read_state(checkpoint)
+    _print_model(GPTConfig.of(state["config"]))
+    print(f"{'checkpoint':<16} {checkpoint}")
+    for name, value in state.get("progress", {}).items():
+        if name != "epoch_stream":
+            print(f"{name:<16} {value}")
+
+
+def gigabytes(n: float) -> str:
+    """A number of bytes, for people."""
+    return f"{n / 2**30:.1f} GiB" if n >= 2**30 else f"{n / 2**20:.0f} MiB"

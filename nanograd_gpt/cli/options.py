@@ -1,0 +1,101 @@
+"""Command-line options made from the settings' dataclasses: a preset, then a TOML file, then --key value."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..backend.select import Device, resolve_device
+from ..errors import InputError
+from ..gpt.model import GPTModel
+from ..gpt.tokenizer import get_tokenizer
+from ..training.checkpoint import load_checkpoint, load_model, read_state
+from ..training.config import RunConfig, preset, settings_in
+from ..training.run import latest_checkpoint
+
+MODEL_HELP = {
+    "vocab_size": "tokens the tokenizer knows (set by the tokenizer)",
+    "context_length": "tokens the model looks back on",
+    "emb_dim": "channels",
+    "n_heads": "attention heads; they share emb_dim",
+    "n_layers": "transformer blocks",
+    "drop_rate": "dropout",
+    "qkv_bias": "biases in the query, key and value layers",
+}
+
+
+def add_settings(parser: ArgumentParser) -> None:
+    """--preset, --config and one option for every setting."""
+    parser.add_argument("--preset", default="tiny", help="tiny, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1558m")
+    parser.add_argument("--config", type=Path, help="a TOML file with settings, such as a run's config.toml")
+    for name, group in preset("tiny").groups().items():
+        section = parser.add_argument_group(f"{name} settings")
+        for f in fields(group):
+            default = getattr(group, f.name)
+            what = f.metadata.get("help") or MODEL_HELP[f.name]
+            _add_option(section, f.name, default, f"{what} [tiny: {default}]")
+
+
+def _add_option(section: Any, name: str, default: Any, what: str) -> None:
+    flag = "--" + name.replace("_", "-")
+    what = what.replace("%", "%%")
+    if isinstance(default, bool):
+        section.add_argument(flag, action=BooleanOptionalAction, default=None, help=what)
+    else:
+        section.add_argument(flag, type=type(default), default=None, metavar=name.upper(), help=what)
+
+
+def config_from(options: Namespace) -> RunConfig:
+    """The preset, changed by the file, changed by the options that were given."""
+    config = preset(options.preset)
+    if options.config is not None:
+        config = config.changed(settings_in(options.config))
+    return config.changed(given_settings(options))
+
+
+def given_settings(options: Namespace) -> dict[str, Any]:
+    """The settings that stand on the command line itself."""
+    known = [f.name for group in preset("tiny").groups().values() for f in fields(group)]
+    return {name: getattr(options, name) for name in known if getattr(options, name) is not None}
+
+
+def add_device(parser: ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu or cuda")
+
+
+def device_from(options: Namespace) -> Device:
+    return resolve_device(options.device)
+
+
+def add_model(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", type=Path, required=True, help="a run's directory, one checkpoint, or a model file")
+    parser.add_argument("--tokenizer", help="'gpt2' or a saved tokenizer's file, where the model's run is not at hand")
+    add_device(parser)
+
+
+def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
+    """The model that --model names, in evaluation mode; its tokenizer; and its run's directory, if it has one.
+
+    Raises InputError if there is no such model, or if the tokenizer does not fit it.
+    """
+    device, path = device_from(options), options.model
+    if not path.exists():
+        raise InputError(f"model: {path} does not exist; give a run's directory, a checkpoint or a model file")
+    run: Path | None = None
+    if path.is_file():
+        model = load_model(path)
+    else:
+        checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
+        run = checkpoint.parent.parent
+        model = GPTModel(read_state(checkpoint)["config"])
+        load_checkpoint(checkpoint, model)
+    source = options.tokenizer or (run / "tokenizer.json" if run else "gpt2")
+    tokenizer = get_tokenizer(source)
+    if tokenizer.n_vocab != model.config.vocab_size:
+        raise InputError(
+            f"tokenizer: {str(source)!r} has {tokenizer.n_vocab} tokens, the model {model.config.vocab_size}; "
+            "give the right one with --tokenizer"
+        )
+    return model.to(device), tokenizer, run

@@ -1,0 +1,190 @@
+"""Train a GPT from scratch: metrics, samples, figures and checkpoints go to a run's directory."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+from argparse import ArgumentParser, Namespace
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from types import FrameType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+from ..errors import InputError, RunError
+from ..gpt.tokenizer import get_tokenizer
+from ..training.config import preset, settings_in
+from ..training.estimate import memory_bytes, step_seconds
+from ..training.loop import Report, evaluation_line, sample_line, training_steps
+from ..training.metrics import MetricsLog
+from ..training.run import Run, latest_checkpoint, new_directory
+from .figures import write_figures
+from .info import gigabytes
+from .options import add_device, add_settings, config_from, device_from, given_settings
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, help="the run's directory [runs/PRESET, runs/PRESET-2 ...]")
+    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its last checkpoint")
+    parser.add_argument("--dry-run", action="store_true", help="tell parameters, memory and expected time, then stop")
+    add_device(parser)
+    add_settings(parser)
+
+
+def run(options: Namespace) -> int:
+    training, directory, checkpoint = _resumed(options) if options.resume else _new(options)
+    _print_header(training, directory)
+    if options.dry_run:
+        return 0
+    if checkpoint is None:
+        training.save_settings(directory)
+    else:
+        training.load(checkpoint)
+        print(f"going on after step {training.progress.global_step}, from {checkpoint}")
+    stopped_by = _train(training, directory)
+    for path in write_figures(directory):
+        print(f"wrote {path}")
+    if stopped_by:
+        print(f"stopped by {stopped_by}; go on with: nanograd-gpt train --resume {directory}")
+        return 130
+    return 0
+
+
+def _new(options: Namespace) -> tuple[Run, Path, None]:
+    config, device = config_from(options), device_from(options)
+    directory: Path = options.out or new_directory(Path("runs"), options.preset)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise InputError(f"out: {directory} is taken; give a new directory, or go on with --resume {directory}")
+    return Run(config, device), directory, None
+
+
+def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
+    directory: Path = options.resume
+    given = given_settings(options)
+    for name in given:
+        if name not in ("epochs", "max_steps"):
+            raise InputError(f"resume: {name} is the run's own; only --epochs and --max-steps can be changed")
+    if options.out or options.config:
+        raise InputError(
+            "resume: a run goes on in its own directory with its own settings; leave out --out and --config"
+        )
+    checkpoint = latest_checkpoint(directory)
+    config = preset("tiny").changed(settings_in(directory / "config.toml")).changed(given)
+    training = Run(config, device_from(options), get_tokenizer(directory / "tokenizer.json"))
+    return training, directory, checkpoint
+
+
+def _print_header(training: Run, directory: Path) -> None:
+    model, data, t = training.config.model, training.config.data, training.config.training
+    batches = len(training.train_loader), len(training.val_loader)
+    tokens = data.batch_size * model.context_length * t.accumulate
+    seconds = training.total_steps * step_seconds(model, tokens, training.device)
+    print(
+        f"model       {model.n_layers} layers, {model.emb_dim} channels, {model.n_heads} heads, "
+        f"context {model.context_length}: {training.model.n_parameters:,} parameters"
+    )
+    print(
+        f"data        {data.data}: {len(training.text):,} characters, vocabulary {model.vocab_size:,}; "
+        f"{batches[0]} batches of {data.batch_size} to train on, {batches[1]} to validate"
+    )
+    print(f"training    {training.total_steps} updates in {t.epochs} epochs on {training.device}, seed {t.seed}")
+    print(f"expected    {gigabytes(memory_bytes(model, data.batch_size))} of memory, about {_duration(seconds)}")
+    print(f"directory   {directory}", flush=True)
+
+
+def _train(training: Run, directory: Path) -> str | None:
+    """Run the loop to its end, or to a signal, whose name is returned; a checkpoint is written in either case."""
+    t = training.config.training
+    log = MetricsLog(directory / "metrics.jsonl")
+    first = training.progress.global_step
+    log.write("start", time=datetime.now(UTC).isoformat(), resumed_from=first, n_parameters=training.model.n_parameters)
+    started = perf_counter()
+    with (
+        Signals() as signals,
+        tqdm(
+            total=training.total_steps, initial=first + 1, unit="step", file=sys.stderr, disable=not sys.stderr.isatty()
+        ) as bar,
+    ):
+        for report in training_steps(
+            training.model,
+            training.train_loader,
+            training.val_loader,
+            training.optimizer,
+            training.device,
+            num_epochs=t.epochs,
+            eval_freq=t.eval_freq,
+            eval_iter=t.eval_iter,
+            max_steps=t.max_steps or None,
+            schedule=training.schedule,
+            max_norm=t.max_norm or None,
+            accumulate=t.accumulate,
+            progress=training.progress,
+        ):
+            _record(report, log, bar, perf_counter() - started)
+            if report.epoch_ended and (report.epoch % t.sample_every == 0 or report.epoch == t.epochs):
+                _sample(training, report, log, directory, bar)
+            if t.checkpoint_every and (report.global_step + 1) % t.checkpoint_every == 0:
+                training.save(directory)
+            if signals.received:
+                break
+    training.save(directory)
+    log.write("end", steps=training.progress.global_step + 1, seconds=round(perf_counter() - started, 3))
+    log.close()
+    return signals.received
+
+
+def _record(report: Report, log: MetricsLog, bar: Any, seconds: float) -> None:
+    """Log an update, and print its evaluation.  Raises RunError if the loss is no number any more."""
+    loss = float(report.loss)
+    where = {"step": report.global_step, "epoch": report.epoch, "tokens": report.tokens_seen}
+    norm = None if report.grad_norm is None else float(report.grad_norm)
+    log.write("step", **where, loss=loss, lr=report.lr, grad_norm=norm, seconds=round(seconds, 4))
+    if not math.isfinite(loss):
+        raise RunError(f"training: the loss is {loss} at step {report.global_step}; try a smaller --lr or --max-norm 1")
+    if report.evaluation is not None:
+        log.write("evaluation", **where, **report.evaluation._asdict())
+        bar.write(evaluation_line(report.epoch, report.global_step, report.evaluation), file=sys.stdout)
+    bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+    bar.update()
+
+
+def _sample(training: Run, report: Report, log: MetricsLog, directory: Path, bar: Any) -> None:
+    text = sample_line(training.model, training.tokenizer, training.config.training.prompt)
+    bar.write(text, file=sys.stdout)
+    log.write("sample", step=report.global_step, epoch=report.epoch, text=text)
+    with (directory / "samples.txt").open("a", encoding="utf-8") as file:
+        file.write(f"Epoch {report.epoch} (step {report.global_step}): {text}\n")
+
+
+class Signals:
+    """Within, Ctrl-C and SIGTERM only leave their name here, so that an update is never cut in half.
+
+    A second one stops at once.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self.handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.handlers[number] = signal.signal(number, self._receive)
+        return self
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,163 @@
+"""Everything that decides a run, in three groups of settings; presets; and the config.toml that keeps them."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..gpt.config import PRESETS as MODELS
+from ..gpt.config import GPTConfig, did_you_mean
+
+
+def setting(default: Any, what: str) -> Any:
+    """A dataclass field with the line that the command line's help shows."""
+    return field(default=default, metadata={"help": what})
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The text, and how it is cut into tokens, windows and batches."""
+
+    data: str = setting("story", "'story' (ships with us), 'the-verdict' (downloaded), or a UTF-8 file")
+    tokenizer: str = setting("own", "'own' (learned from the text), 'gpt2', or a saved tokenizer's file")
+    n_merges: int = setting(512, "merges that an own tokenizer learns")
+    train_ratio: float = setting(0.9, "share of the characters to train on")
+    test_ratio: float = setting(0.0, "share held out at the end, for `evaluate --split test`")
+    batch_size: int = setting(8, "windows a batch")
+    stride: int = setting(0, "tokens between the starts of windows; 0: the context length, so none overlap")
+
+    def __post_init__(self) -> None:
+        _require("n_merges", self.n_merges, self.n_merges >= 0, ">= 0")
+        _require("batch_size", self.batch_size, self.batch_size >= 1, ">= 1")
+        _require("stride", self.stride, self.stride >= 0, ">= 0")
+        _require("train_ratio", self.train_ratio, 0 < self.train_ratio < 1, "in (0, 1)")
+        _require("test_ratio", self.test_ratio, 0 <= self.test_ratio < 1 - self.train_ratio, "in [0, 1 - train_ratio)")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The course of the training."""
+
+    epochs: int = setting(10, "passes over the training text")
+    max_steps: int = setting(0, "stop after so many updates; 0: no limit")
+    lr: float = setting(4e-4, "learning rate (its peak, with a schedule)")
+    schedule: str = setting("flat", "'flat', or 'cosine' after a linear warm-up")
+    warmup_steps: int = setting(0, "updates of linear warm-up, with 'cosine'")
+    min_lr: float = setting(0.0, "learning rate at the end, with 'cosine'")
+    weight_decay: float = setting(0.1, "AdamW's decay, on every parameter")
+    max_norm: float = setting(0.0, "clip gradients to this global norm; 0: no clipping")
+    accumulate: int = setting(1, "batches an update")
+    eval_freq: int = setting(5, "updates from one evaluation to the next")
+    eval_iter: int = setting(5, "batches of each loader an evaluation looks at")
+    sample_every: int = setting(1, "epochs from one sample to the next")
+    checkpoint_every: int = setting(0, "updates from one checkpoint to the next; 0: at the end alone")
+    prompt: str = setting("Every effort moves you", "what samples start from")
+    seed: int = setting(123, "of every stream of random numbers")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "accumulate", "eval_freq", "eval_iter", "sample_every"):
+            _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
+        for name in ("max_steps", "warmup_steps", "checkpoint_every", "seed"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
+        for name in ("weight_decay", "max_norm", "min_lr"):
+            value = getattr(self, name)
+            _require(name, value, value >= 0 and isfinite(value), "finite and >= 0")
+        _require("lr", self.lr, self.lr > 0 and isfinite(self.lr), "finite and > 0")
+        if self.schedule not in ("flat", "cosine"):
+            raise InputError(f"schedule: {self.schedule!r} is unknown{did_you_mean(self.schedule, ['flat', 'cosine'])}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run."""
+
+    model: GPTConfig
+    data: DataConfig
+    training: TrainingConfig
+
+    @property
+    def stride(self) -> int:
+        return self.data.stride or self.model.context_length
+
+    def groups(self) -> dict[str, GPTConfig | DataConfig | TrainingConfig]:
+        return {"model": self.model, "data": self.data, "training": self.training}
+
+    def changed(self, settings: Mapping[str, Any]) -> RunConfig:
+        """With some settings changed, by their plain names: no two groups share one.  Raises InputError for others."""
+        owner = {f.name: name for name, group in self.groups().items() for f in fields(group)}
+        values = {name: asdict(group) for name, group in self.groups().items()}
+        for name, value in settings.items():
+            if name not in owner:
+                raise InputError(f"setting: {name!r} is unknown{did_you_mean(name, list(owner))}")
+            values[owner[name]][name] = _typed(name, value, values[owner[name]][name])
+        return RunConfig(
+            GPTConfig(**values["model"]), DataConfig(**values["data"]), TrainingConfig(**values["training"])
+        )
+
+    def to_toml(self) -> str:
+        lines = []
+        for name, group in self.groups().items():
+            lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in asdict(group).items()), ""]
+        return "\n".join(lines)
+
+
+def settings_in(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, whatever groups they stand in.  Raises InputError if it cannot be read."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"config: {path} cannot be read ({error.strerror}); give a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"config: {path} is not TOML ({error})") from None
+    settings: dict[str, Any] = {}
+    for name, value in content.items():
+        settings |= value if isinstance(value, dict) else {name: value}
+    return settings
+
+
+def preset(name: str) -> RunConfig:
+    """A preset by its name.  Raises InputError, with a likely correction, if there is none."""
+    if name not in MODELS:
+        raise InputError(f"preset: {name!r} is unknown{did_you_mean(name, list(MODELS))}")
+    if name == "tiny":
+        return RunConfig(MODELS["tiny"], DataConfig(), _tiny_training())
+    return RunConfig(MODELS[name], DataConfig(tokenizer="gpt2", batch_size=2), TrainingConfig())  # as in the book
+
+
+def _tiny_training() -> TrainingConfig:
+    return TrainingConfig(
+        epochs=40,
+        lr=2e-3,
+        schedule="cosine",
+        warmup_steps=40,
+        min_lr=1e-4,
+        max_norm=1.0,
+        eval_freq=40,
+        sample_every=5,
+    )
+
+
+def _require(name: str, value: float, allowed: bool, what: str) -> None:
+    if not allowed:
+        raise InputError(f"{name}: {value} is not allowed; choose a number {what}")
+
+
+def _typed(name: str, value: Any, like: Any) -> Any:
+    """The value in the setting's type: whole numbers do for fractions, nothing else is converted."""
+    if isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(like):
+        raise InputError(f"{name}: {value!r} is not allowed; expected a value like {like!r}")
+    return value
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

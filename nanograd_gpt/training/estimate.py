@@ -1,0 +1,46 @@
+"""What a training will need, before it starts: memory from the sizes, time from how fast this machine multiplies."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from ..backend.select import Device, kernels_of, synchronize, to_device
+from ..gpt.config import GPTConfig
+from ..rng import Generator
+
+BYTES = 4  # of a float32
+SHARE_IN_PRODUCTS = 0.4  # of a step's time goes into matrix products; measured on both presets, good to a factor of 2
+
+
+def memory_bytes(model: GPTConfig, batch_size: int) -> int:
+    """Weights, gradients and AdamW's two moments, and what one step keeps for its backward pass."""
+    tokens = batch_size * model.context_length
+    channels, attention = 16 * model.emb_dim, model.n_heads * model.context_length
+    activations = tokens * model.n_layers * (BYTES * channels + (BYTES + 1) * attention)
+    return 4 * BYTES * model.n_parameters + activations
+
+
+def step_flops(model: GPTConfig, tokens: int) -> float:
+    """Multiplications and additions in the matrix products of one update: forward, and twice that backward."""
+    in_products = model.n_parameters - (model.vocab_size + model.context_length) * model.emb_dim  # embeddings are not
+    attention = 2 * model.n_layers * model.context_length * model.emb_dim
+    return 3 * tokens * (2.0 * in_products + 2.0 * attention)
+
+
+def step_seconds(model: GPTConfig, tokens: int, device: Device) -> float:
+    """A rough guess at the time of one update."""
+    return step_flops(model, tokens) / (flops_per_second(device) * SHARE_IN_PRODUCTS)
+
+
+def flops_per_second(device: Device, size: int = 768, rounds: int = 5) -> float:
+    """How fast the device multiplies two float32 matrices: the best of a few rounds."""
+    a = to_device(Generator().uniform((size, size)), device)
+    kernels_of(a).xp.matmul(a, a)  # the first one also loads and starts things
+    times = []
+    for _ in range(rounds):
+        synchronize(device)
+        start = perf_counter()
+        kernels_of(a).xp.matmul(a, a)
+        synchronize(device)
+        times.append(perf_counter() - start)
+    return 2.0 * size**3 / min(times)
