@@ -1,0 +1,72 @@
+"""An array's type picks its kernels, and a device asked for by name is there or named as missing."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from standin.cupy_standin import installed
+
+from nanograd_gpt.backend import cpu
+from nanograd_gpt.backend.namespace import namespace
+from nanograd_gpt.backend.select import device_of, kernels_of, resolve_device, synchronize, to_device, to_host
+from nanograd_gpt.errors import InputError
+
+
+def test_numpy_arrays_get_the_cpu_kernels_whatever_stands_beside_them():
+    assert kernels_of(2.0, np.ones(3)) is cpu
+    assert kernels_of(np.ones(3).view(np.memmap)) is cpu
+    assert namespace(np.ones(3)) is np
+
+
+def test_device_arrays_get_the_cuda_kernels_in_the_same_process():
+    with installed():
+        import cupy
+
+        from nanograd_gpt.backend import cuda
+
+        array = cupy.asarray(np.ones(3))
+
+        assert kernels_of(array) is cuda
+        assert kernels_of(np.ones(3)) is cpu
+        assert namespace(array) is cupy
+        assert device_of(array) == "cuda"
+        assert to_device(array, "cuda") is array
+        assert np.array_equal(to_host(array), np.ones(3))
+        synchronize("cuda")
+
+
+def test_both_backends_offer_the_same_kernels():
+    with installed():
+        from nanograd_gpt.backend import cuda
+
+        assert sorted(cuda.__all__) == sorted(cpu.__all__)
+
+
+@pytest.mark.parametrize("thing", [[1.0], 1.0, None, "x"], ids=repr)
+def test_what_is_no_array_is_refused_by_its_type(thing):
+    for find in (kernels_of, namespace):
+        with pytest.raises(TypeError, match=f"expected a NumPy or CuPy array, got {type(thing).__name__}"):
+            find(thing)
+
+
+def test_auto_is_the_cpu_without_cupy_and_without_a_gpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)  # what an import of a missing package finds
+    assert resolve_device("auto") == "cpu"
+    monkeypatch.undo()
+    with installed(available=False):
+        assert resolve_device("auto") == "cpu"
+    with installed():
+        assert resolve_device("auto") == "cuda"
+
+
+def test_a_missing_device_is_named_with_its_reason(monkeypatch):
+    with pytest.raises(InputError, match="'tpu' is unknown; choose auto, cpu or cuda"):
+        resolve_device("tpu")
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(InputError, match="CuPy is not installed"):
+        resolve_device("cuda")
+    monkeypatch.undo()
+    with installed(available=False), pytest.raises(InputError, match="finds no GPU"):
+        resolve_device("cuda")

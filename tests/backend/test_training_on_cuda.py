@@ -1,0 +1,104 @@
+"""On CUDA the same formulas run on CuPy.  Where there is no GPU, a stand-in for CuPy shows it."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+from standin.cupy_standin import installed
+
+from nanograd_gpt.backend.select import to_device, to_host
+from nanograd_gpt.gpt.generate import generate_text
+from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.optim import AdamW, clip_grad_norm
+from nanograd_gpt.rng import Generator
+from nanograd_gpt.training.checkpoint import load_checkpoint, save_checkpoint
+
+CONFIG = {
+    "vocab_size": 23,
+    "context_length": 8,
+    "emb_dim": 12,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.1,
+    "qkv_bias": True,
+}
+IDS = np.random.default_rng(5).integers(0, 23, (3, 9))
+
+
+@contextlib.contextmanager
+def real_cupy():
+    cupy = pytest.importorskip("cupy")
+    if not cupy.is_available():
+        pytest.skip("CuPy finds no GPU")
+    yield None
+
+
+@pytest.fixture(params=["stand-in", pytest.param("GPU", marks=pytest.mark.gpu)])
+def standin(request):
+    """The stand-in, or None where the real CuPy runs."""
+    with installed() if request.param == "stand-in" else real_cupy() as module:
+        yield module
+
+
+def trainer(device, dtype=np.float64):
+    model = GPTModel(CONFIG, rng=Generator(7)).to(device, dtype).train()
+    return model, AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
+
+
+def train(model, optimizer, steps, ids=IDS):
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = model.loss(ids[:, :-1], ids[:, 1:])
+        loss.backward()
+        clip_grad_norm(model.parameters(), 0.5)
+        optimizer.step()
+        losses.append(loss.data)
+    return losses
+
+
+def close(a, b, tolerance):
+    a, b = to_host(a), to_host(b)
+    return np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
+
+
+def test_a_training_step_equals_numpys(standin):
+    (on_cpu, cpu_optimizer), (on_cuda, cuda_optimizer) = trainer("cpu"), trainer("cuda")
+    cpu_losses, cuda_losses = train(on_cpu, cpu_optimizer, 3), train(on_cuda, cuda_optimizer, 3)
+    for a, b in zip(cuda_losses, cpu_losses, strict=True):
+        assert close(a, b, 1e-12)
+    for (name, a), (_, b) in zip(on_cuda.named_parameters(), on_cpu.named_parameters(), strict=True):
+        assert close(a.data, b.data, 1e-12), name
+    assert close(cuda_optimizer.flat.grad, cpu_optimizer.flat.grad, 1e-12)
+
+
+def test_a_training_step_waits_for_the_device_only_to_read_the_loss():
+    with installed() as standin:
+        model, optimizer = trainer("cuda", np.float32)
+        ids = to_device(IDS, "cuda")
+        train(model, optimizer, 1, ids)
+        standin.syncs.clear()
+        (loss,) = train(model, optimizer, 1, ids)
+        assert standin.syncs == []
+        float(loss)
+        assert len(standin.syncs) == 1
+
+
+def test_sampling_continues_with_the_same_tokens(standin):
+    texts = [
+        generate_text(trainer(device)[0].eval(), IDS[:2, :4], max_new_tokens=12, context_size=8)
+        for device in ("cpu", "cuda")
+    ]
+    assert np.array_equal(*texts)
+
+
+def test_a_checkpoint_crosses_from_one_device_to_the_other(standin, tmp_path):
+    model, optimizer = trainer("cuda")
+    train(model, optimizer, 2)
+    save_checkpoint(tmp_path / "step_1", model, optimizer)
+    other, other_optimizer = trainer("cpu")
+    load_checkpoint(tmp_path / "step_1", other, other_optimizer)
+    for a, b in zip(train(model, optimizer, 2), train(other, other_optimizer, 2), strict=True):
+        assert close(a, b, 1e-12)

@@ -1,0 +1,33 @@
+"""The pretended GPU's memory: who owns it, how much is in use, and what an uninitialised array holds."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+DTYPES = "?bBhHiIlLqQefdFD"  # what an array can hold
+BLOCK = 512  # bytes: CuPy's pool rounds up to it
+
+owners: WeakValueDictionary[int, Any] = WeakValueDictionary()  # the device arrays alive now that are no views
+
+
+def used_bytes() -> int:
+    """What CuPy's memory pool would say is in use."""
+    return sum(-(-array.nbytes // BLOCK) * BLOCK for array in list(owners.values()))
+
+
+def memory_of(host: Any) -> Any:
+    """The object at the end of a view's chain of bases: the same for all views of one memory."""
+    while getattr(host, "base", None) is not None:
+        host = host.base
+    return host
+
+
+def poisoned(host: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Uninitialised memory that shows when it is read: NaN, or an integer far out of range."""
+    kind = host.dtype.kind
+    host.fill(np.nan if kind in "fc" else kind == "b" or np.iinfo(host.dtype).max)
+    return host

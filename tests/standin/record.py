@@ -1,0 +1,67 @@
+"""What the stand-in notes down, and whether it pretends to have a GPU."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = str(Path(__file__).parent)
+MESSAGES = {
+    100: "cudaErrorNoDevice: no CUDA-capable device is detected",
+    101: "cudaErrorInvalidDevice: invalid device ordinal",
+    400: "cudaErrorInvalidResourceHandle: invalid resource handle",
+}
+
+
+class CUDARuntimeError(RuntimeError):
+    """What CuPy raises where a call of CUDA's fails."""
+
+    def __init__(self, status: int = 100) -> None:
+        self.status = status
+        super().__init__(MESSAGES[status])
+
+
+@dataclass
+class Record:
+    """Entries read 'float at nanograd_gpt/optim.py:42': what was done, and the line of the caller's that did it."""
+
+    syncs: list[str] = field(default_factory=list)  # the host waited for the device
+    uploads: list[str] = field(default_factory=list)  # arrays went from the host to the device
+    available: bool = True  # False: CuPy is installed, and there is no GPU
+
+    def reset(self, available: bool) -> None:
+        self.syncs.clear()
+        self.uploads.clear()
+        self.available = available
+
+    def sync(self, what: str) -> None:
+        self.syncs.append(f"{what} at {caller()}")
+
+    def upload(self, what: str) -> None:
+        self.uploads.append(f"{what} at {caller()}")
+
+    def need_device(self) -> None:
+        if not self.available:
+            raise CUDARuntimeError
+
+
+def deeds(events: list[str]) -> list[str]:
+    """The entries without their places: ['float']."""
+    return [event.rpartition(" at ")[0] for event in events]
+
+
+def caller() -> str:
+    """'file.py:line' of the nearest frame that is neither the stand-in nor NumPy."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and is_machinery(frame.f_code.co_filename):
+        frame = frame.f_back
+    return f"{'/'.join(Path(frame.f_code.co_filename).parts[-2:])}:{frame.f_lineno}"
+
+
+def is_machinery(path: str) -> bool:
+    inside = path.startswith(HERE) and not Path(path).name.startswith("test_")
+    return inside or "/numpy/" in path or path.startswith("<")
+
+
+record = Record()
