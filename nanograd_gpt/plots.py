@@ -18,7 +18,7 @@ import numpy.typing as npt
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator, StrMethodFormatter
 
 # Okabe and Ito's colours (2008), which colour-blind readers tell apart too
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
@@ -80,12 +80,12 @@ def plot_losses(
     """The book's figure of both losses (nats) against epochs and tokens seen, all four of one length."""
     figure = NotebookFigure(figsize=(5, 3))
     axes = figure.subplots()
-    axes.plot(epochs_seen, train_losses, label="Training loss")
-    axes.plot(epochs_seen, val_losses, linestyle="-.", label="Validation loss")
+    axes.plot(epochs_seen, train_losses, marker=_marker(train_losses), label="Training loss")
+    axes.plot(epochs_seen, val_losses, linestyle="-.", marker=_marker(val_losses), label="Validation loss")
     axes.set_xlabel("Epochs")
     axes.set_ylabel("Loss")
     axes.legend(loc="upper right")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     above = axes.twiny()
     above.plot(tokens_seen, train_losses, alpha=0)  # invisible: it lines the second axis up with the first
     above.set_xlabel("Tokens seen")
@@ -104,7 +104,7 @@ def plot_perplexity(
 
     Losses are in nats.  A perplexity above 1e15 leaves a gap in its line, and a note.
     """
-    figure = NotebookFigure(figsize=(6.4, 4))
+    figure = NotebookFigure(figsize=(5, 3))
     axes = figure.subplots()
     left_out = 0
     for losses, line, label in (
@@ -114,9 +114,11 @@ def plot_perplexity(
         known = np.asarray(losses, dtype=float)
         too_large = known > np.log(LARGEST_PERPLEXITY)
         left_out += int(too_large.sum())
-        axes.plot(tokens_seen, np.exp(np.where(too_large, np.nan, known)), linestyle=line, label=label)
+        perplexities = np.exp(np.where(too_large, np.nan, known))
+        axes.plot(tokens_seen, perplexities, linestyle=line, marker=_marker(losses), label=label)
     if log:
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))  # labels if powers of 10 are too few
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.set_xlabel("Tokens Seen")
@@ -135,30 +137,39 @@ def plot_training(steps: Sequence[Event], evaluations: Sequence[Event]) -> Figur
 
     steps have tokens, loss and lr; evaluations have tokens, train_loss and val_loss.
     """
-    figure = NotebookFigure(figsize=(7.2, 4.8), layout="constrained")
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=(4, 1))
+    figure = NotebookFigure(figsize=(9, 5.5), layout="constrained")
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     tokens, losses = _column(steps, "tokens"), _column(steps, "loss")
     width = max(1, len(losses) // 30) | 1
     if width > 1:
-        upper.plot(*_thinned(tokens, losses), color=BLUE, alpha=0.35, linewidth=0.7, label="Each step")
+        upper.plot(*_thinned(tokens, losses), color=BLUE, alpha=0.45, linewidth=0.8, label="Each step")
         upper.plot(*_thinned(tokens, _smoothed(losses, width)), color=BLUE, label=f"Mean of {width} steps")
     else:
         upper.plot(tokens, losses, color=BLUE, label="Each step")
-    marker = "o" if len(evaluations) <= 40 else ""
+    few = len(evaluations) <= 40
     at = _column(evaluations, "tokens")
-    upper.plot(at, _column(evaluations, "train_loss"), f"--{marker}", color=GREEN, label="Evaluation, training")
-    upper.plot(at, _column(evaluations, "val_loss"), f"-.{marker}", color=ORANGE, label="Evaluation, validation")
+    for name, look, color in (
+        ("training", "--s" if few else "--", GREEN),
+        ("validation", "-.o" if few else "-.", ORANGE),
+    ):
+        losses = _column(evaluations, "train_loss" if name == "training" else "val_loss")
+        upper.plot(at, losses, look, color=color, label=f"Evaluation, {name}")
     upper.set_ylabel("Loss (nats a token)")
-    upper.legend(loc="upper right")
+    upper.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)  # above the axes: a run's line goes anywhere
     lower.plot(*_thinned(tokens, _column(steps, "lr")), color=PURPLE)
     lower.set_ylim(bottom=0)
     lower.set_ylabel("Learning rate")
     lower.set_xlabel("Tokens seen")
-    lower.yaxis.set_major_locator(MaxNLocator(2))
+    lower.yaxis.set_major_locator(MaxNLocator(3))
     lower.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     lower.xaxis.set_major_formatter(EngFormatter(sep=""))
     figure.align_ylabels()
     return figure
+
+
+def _marker(values: npt.ArrayLike) -> str:
+    """A line of one point cannot be seen without."""
+    return "o" if np.isfinite(np.asarray(values, dtype=float)).sum() == 1 else ""
 
 
 def _column(events: Sequence[Event], name: str) -> npt.NDArray[np.float64]:

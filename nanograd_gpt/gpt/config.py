@@ -66,7 +66,7 @@ def did_you_mean(word: str, known: list[str]) -> str:
 GPT_CONFIG_124M: dict[str, Any] = GPTConfig().to_dict()  # the book's, with its shortened context of 256
 
 PRESETS: dict[str, GPTConfig] = {
-    "tiny": GPTConfig(vocab_size=769, context_length=64, emb_dim=160, n_heads=5, n_layers=4),
+    "tiny": GPTConfig(vocab_size=769, context_length=64, emb_dim=160, n_heads=5, n_layers=4, drop_rate=0.2),
     "gpt2-124m": GPTConfig(),
     "gpt2-355m": GPTConfig(emb_dim=1024, n_heads=16, n_layers=24),
     "gpt2-774m": GPTConfig(emb_dim=1280, n_heads=20, n_layers=36),

@@ -1,5 +1,6 @@
 """Floor 1: streams of random numbers that are passed in, seeded and saved; never a hidden global one."""
 
 from .generator import Generator, RandomStream
+from .torch_stream import TorchStream
 
-__all__ = ["Generator", "RandomStream"]
+__all__ = ["Generator", "RandomStream", "TorchStream"]

@@ -132,14 +132,14 @@ def preset(name: str) -> RunConfig:
 
 def _tiny_training() -> TrainingConfig:
     return TrainingConfig(
-        epochs=40,
+        epochs=20,
         lr=2e-3,
         schedule="cosine",
         warmup_steps=40,
         min_lr=1e-4,
         max_norm=1.0,
-        eval_freq=40,
-        sample_every=5,
+        eval_freq=20,
+        sample_every=4,
     )
 
 
