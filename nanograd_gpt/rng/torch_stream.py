@@ -58,19 +58,19 @@ class TorchStream:
         first, second = self._uint32(2 * n).reshape(n, 2).T
         return (first << np.uint64(32)) | second
 
-    def _unit24(self, n: int) -> npt.NDArray[np.float64]:
+    def _unit24(self, n: int) -> Floats:
         """n numbers in [0, 1) from the lower 24 bits of one draw each: what float32 tensors get"""
         return (self._uint32(n) & np.uint64(2**24 - 1)) * 2.0**-24
 
-    def _unit53(self, n: int) -> npt.NDArray[np.float64]:
+    def _unit53(self, n: int) -> Floats:
         """n numbers in [0, 1) from the lower 53 bits of two draws each: what float64 gets"""
         return (self._uint64(n) & np.uint64(2**53 - 1)) * 2.0**-53
 
-    def _filled(self, n: int, transform: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float32]]) -> Floats:
+    def _filled(self, n: int, transform: Callable[[Floats], Floats]) -> Floats:
         """n numbers, drawn in order block by block, and transformed by several threads meanwhile."""
         out = np.empty(n, dtype=f32)
 
-        def fill(part: slice, units: npt.NDArray[np.float64]) -> None:
+        def fill(part: slice, units: Floats) -> None:
             out[part] = transform(units)
 
         with ThreadPoolExecutor(cpu_count()) as pool:
@@ -141,7 +141,7 @@ class TorchStream:
         return order
 
     def epoch_order(self, n: int, shuffle: bool) -> Ints:
-        """What an iterator of torch's DataLoader draws: a base seed always, and, shuffled, the seed of a permutation."""
+        """What an iterator of torch's DataLoader draws: a base seed, and if shuffled the seed of a permutation."""
         self._uint64(1)
         if not shuffle:
             return np.arange(n)
@@ -167,7 +167,7 @@ class TorchStream:
         self.dropout, self.next_normal = state["dropout"], state["next_normal"]
 
 
-def _uniform_or_normal(units: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def _uniform_or_normal(units: Floats) -> Floats:
     """Whole groups of 16 become normal; a rest stays as it is, for normal() to replace."""
     numbers = units.astype(f32)
     whole = len(numbers) // 16 * 16
@@ -175,7 +175,7 @@ def _uniform_or_normal(units: npt.NDArray[np.float64]) -> npt.NDArray[np.float32
     return numbers
 
 
-def box_muller(uniform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def box_muller(uniform: Floats) -> Floats:
     """Groups of 16 uniform numbers  ->  groups of 16 normal ones: the first 8 are radii, the last 8 angles."""
     u, v = uniform.reshape(-1, 2, 8).swapaxes(0, 1)
     radius = np.sqrt(f32(-2) * log(f32(1) - u))

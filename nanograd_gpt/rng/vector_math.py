@@ -1,8 +1,8 @@
 """log, sin and cos in float32, to the very bits of the kernel with which PyTorch fills normal random numbers.
 
-That kernel evaluates the polynomials of Moshier's Cephes library with AVX2, where a product and the sum after it are one
-instruction that rounds once (FMA).  NumPy has none, so `fma` computes in float64 and rounds to float32: exact but for
-ties that the first rounding made, and those it looks for.
+That kernel evaluates the polynomials of Moshier's Cephes library with AVX2, where a product and the sum after it are
+one instruction that rounds once (FMA).  NumPy has none, so `fma` computes in float64 and rounds to float32: exact but
+for ties that the first rounding made, and those it looks for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Float32: TypeAlias = npt.NDArray[np.float32]
-Number: TypeAlias = Float32 | np.float32
+Number: TypeAlias = npt.NDArray[np.floating[Any]] | np.floating[Any]
 
 f32 = np.float32
 LOG = [f32(c) for c in (
@@ -45,7 +45,8 @@ def _nudged(product: npt.NDArray[Any], c: npt.NDArray[Any], total: npt.NDArray[A
     partner = total - product
     lost = (product - (total - partner)) + (c - partner)  # exact: Knuth's two-sum
     towards = np.where(lost == 0, total, np.copysign(np.inf, lost))
-    return np.nextafter(total, towards)
+    moved: npt.NDArray[Any] = np.nextafter(total, towards)
+    return moved
 
 
 def polynomial(x: Float32, coefficients: list[np.float32]) -> Float32:
