@@ -67,11 +67,13 @@ class Leaf(Node):
     gradient while `grad` is None, so zeroing a gradient costs nothing: the next one is written over the old.
     """
 
-    __slots__ = ("buffer",)
+    __slots__ = ("buffer", "dtype")
     buffer: Array | None
+    dtype: np.dtype[Any]  # of the gradient, whatever the other operands were
 
-    def __init__(self) -> None:
-        self.order, self.inputs, self.grad, self.owned, self.buffer = 0, (), None, True, None
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.order, self.inputs, self.grad, self.owned = 0, (), None, True
+        self.buffer, self.dtype = None, dtype
 
     def sink(self, like: Array, kernels: Kernels) -> Sink:
         """Where an operation may leave the gradient by itself."""
@@ -86,7 +88,7 @@ class Leaf(Node):
             self.buffer[...] = gradient
             self.grad = self.buffer
         else:
-            kept = gradient if fresh else gradient.copy()
+            kept = gradient.astype(self.dtype, copy=not fresh)
             self.grad = np.asarray(kept) if isinstance(kept, np.generic) else kept  # NumPy makes () arrays scalars
 
 

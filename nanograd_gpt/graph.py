@@ -75,7 +75,9 @@ def gradients(root: Tensor, gradient: Array | None = None) -> dict[Node, Array]:
         raise RuntimeError("no graph leads to this Tensor: nothing before it has requires_grad=True")
     twins: dict[Node, Node] = {}  # what stands for a node in the copy: a leaf, or a probe behind the operation's twin
     for node in _leading_to(root.node):
-        if isinstance(node, Function):
+        if isinstance(node, Leaf):
+            twins[node] = Leaf(node.dtype)
+        else:
             if not node.inputs:
                 raise RuntimeError(f"{type(node).__name__}: backward has freed this graph; look at it before")
             operation, probe = copy.copy(node), Probe()
@@ -83,8 +85,6 @@ def gradients(root: Tensor, gradient: Array | None = None) -> dict[Node, Array]:
             operation.order = 2 * node.order
             probe.inputs, probe.order = [operation], operation.order + 1  # before what uses it, which is 2 above
             twins[node] = probe
-        else:
-            twins[node] = Leaf()
     backward(twins[root.node], kernels_of(root.data).xp.ones_like(root.data) if gradient is None else gradient)
     seen = {node: twin.seen if isinstance(twin, Probe) else twin.grad for node, twin in twins.items()}
     return {node: g for node, g in seen.items() if g is not None}

@@ -91,6 +91,8 @@ class AdamW:
             expected = [p.shape for p in self.parameters]
             if shapes != expected:
                 raise InputError(f"optimizer: {name} has shapes {shapes[:3]}..., expected {expected[:3]}...")
+        if len(state["steps"]) != len(self.parameters):
+            raise InputError(f"optimizer: {len(state['steps'])} step counts for {len(self.parameters)} parameters")
         settings = state["settings"]
         self.lr, self.eps = float(settings["lr"]), float(settings["eps"])
         self.betas, self.weight_decay = tuple(settings["betas"]), float(settings["weight_decay"])

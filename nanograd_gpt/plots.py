@@ -120,7 +120,7 @@ def plot_perplexity(
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))  # labels if powers of 10 are too few
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("Tokens Seen")
     axes.set_ylabel("Perplexity")
     axes.set_title("Perplexity over Training")

@@ -48,12 +48,13 @@ dl.facts div { padding: .65rem .9rem; border: 1px solid var(--line); border-radi
 dl.facts dt { font-size: .8rem; }
 dl.facts dd { margin: 0; font-size: 1.15rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 .groups { columns: 3 16rem; column-gap: 2rem; }
-.groups section { break-inside: avoid; padding-bottom: .75rem; }
-h3 { margin: .75rem 0 .25rem; font-size: .95rem; }
+.groups section { break-inside: avoid; padding: .5rem 0; }
+h3 { margin: 0 0 .25rem; font-size: .95rem; }
 summary { cursor: pointer; color: var(--soft); }
-figure { margin: 1.25rem 0; }
+figure { margin: 1.25rem 0; overflow-x: auto; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); gap: 0 1.5rem; }
 figure svg { display: block; width: 100%; height: auto; }
+figure.run svg { min-width: 38rem; }
 figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
 figcaption { margin-top: .25rem; font-size: .9rem; }
 .scroll { max-height: 32rem; overflow: auto; border: 1px solid var(--line); border-radius: .5rem; }
@@ -98,7 +99,7 @@ def write_report(run_dir: str | Path) -> Path:
         + "\n</body></html>\n"
     )
     path = run_dir / "report.html"
-    write_whole(path, page.encode())
+    write_whole(path, page.encode(errors="replace"))  # lone surrogates, which JSON may hold, are no UTF-8
     return path
 
 
@@ -134,7 +135,8 @@ def _summary(metrics: Metrics) -> str:
         if best is not None and best is not final:
             facts["Lowest validation loss"] = _loss(best["val_loss"])
     if len(metrics.starts) > 1:
-        state.append(f"resumed {len(metrics.starts) - 1} times")
+        times = len(metrics.starts) - 1
+        state.append("resumed once" if times == 1 else f"resumed {times} times")
     ended = metrics.end is not None and metrics.steps and metrics.end["steps"] == metrics.steps[-1]["step"] + 1
     state.append("ended" if ended else "not ended: stopped on the way, or still going on")
     tiles = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
@@ -209,7 +211,7 @@ def _inline(figure: Figure, name: str, caption: str) -> str:
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     for colour, themed in THEMED.items():
         svg = svg.replace(colour, themed)
-    return f"<figure{' class=narrow' if narrow else ''}>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f'<figure class="{name}">{svg}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def _evaluations(evaluations: Sequence[Event]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from types import EllipsisType
 from typing import Any, TypeAlias
 
@@ -38,7 +39,7 @@ class Tensor:
         if requires_grad:
             if self.data.dtype.kind not in "fc":
                 raise TypeError(f"a gradient needs float or complex numbers, got {self.data.dtype}; write 1.0, not 1")
-            self.node = Leaf()
+            self.node = Leaf(self.data.dtype)
 
     # What it is
 
@@ -216,8 +217,11 @@ class Tensor:
 
     def flatten(self, first: int = 0, last: int = -1) -> Tensor:
         """Join the axes first..last into one."""
+        if not self.ndim:
+            return self.reshape(1)
         first, last = range(self.ndim)[first], range(self.ndim)[last]
-        return self.reshape(*self.shape[:first], -1, *self.shape[last + 1 :])
+        joined = prod(self.shape[first : last + 1])
+        return self.reshape(*self.shape[:first], joined, *self.shape[last + 1 :])
 
     def transpose(self, *axes: int | tuple[int, ...]) -> Tensor:
         """Put the axes into this order; without any, reverse them."""

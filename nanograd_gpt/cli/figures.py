@@ -24,7 +24,7 @@ def write_figures(run: Path) -> list[Path]:
     figures.mkdir(exist_ok=True)
     written: list[Path] = []
     if evaluations:
-        n, last = len(evaluations), evaluations[-1]["epoch"]
+        n, last = len(evaluations), metrics.steps[-1]["epoch"]
         epochs = [last * i / max(1, n - 1) for i in range(n)]  # evenly spaced, as in the book
         written += save_figure(plot_losses(epochs, tokens, train_losses, val_losses), figures / "loss")
         written += save_figure(plot_perplexity(tokens, train_losses, val_losses), figures / "perplexity")

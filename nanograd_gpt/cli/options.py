@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..gpt.model import GPTModel
 from ..gpt.tokenizer import get_tokenizer
 from ..training.checkpoint import load_checkpoint, load_model, read_state
-from ..training.config import RunConfig, preset, settings_in
+from ..training.config import RunConfig, book, preset, settings_in
 from ..training.run import latest_checkpoint
 
 MODEL_HELP = {
@@ -28,7 +28,10 @@ MODEL_HELP = {
 
 def add_settings(parser: ArgumentParser) -> None:
     """--preset, --config and one option for every setting."""
-    parser.add_argument("--preset", default="tiny", help="tiny, gpt2-124m, gpt2-355m, gpt2-774m, gpt2-1558m")
+    parser.add_argument("--preset", help="tiny, gpt2-124m, gpt2-355m, gpt2-774m or gpt2-1558m [tiny]")
+    parser.add_argument(
+        "--book", action="store_true", help="the book's training: gpt2-124m, the-verdict, PyTorch's numbers"
+    )
     parser.add_argument("--config", type=Path, help="a TOML file with settings, such as a run's config.toml")
     for name, group in preset("tiny").groups().items():
         section = parser.add_argument_group(f"{name} settings")
@@ -49,7 +52,9 @@ def _add_option(section: Any, name: str, default: Any, what: str) -> None:
 
 def config_from(options: Namespace) -> RunConfig:
     """The preset, changed by the file, changed by the options that were given."""
-    config = preset(options.preset)
+    if options.book and options.preset:
+        raise InputError("book: it is a preset of its own; leave out --preset")
+    config = book() if options.book else preset(options.preset or "tiny")
     if options.config is not None:
         config = config.changed(settings_in(options.config))
     return config.changed(given_settings(options))

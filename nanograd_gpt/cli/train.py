@@ -27,7 +27,7 @@ from .options import add_device, add_settings, config_from, device_from, given_s
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, help="the run's directory [runs/PRESET, runs/PRESET-2 ...]")
+    parser.add_argument("--out", type=Path, help="the run's directory [runs/PRESET or runs/book, then -2 ...]")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its last checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="tell parameters, memory and expected time, then stop")
     add_device(parser)
@@ -55,7 +55,7 @@ def run(options: Namespace) -> int:
 
 def _new(options: Namespace) -> tuple[Run, Path, None]:
     config, device = config_from(options), device_from(options)
-    directory: Path = options.out or new_directory(Path("runs"), options.preset)
+    directory: Path = options.out or new_directory(Path("runs"), "book" if options.book else options.preset or "tiny")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InputError(f"out: {directory} is taken; give a new directory, or go on with --resume {directory}")
     return Run(config, device), directory, None
@@ -67,10 +67,8 @@ def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
     for name in given:
         if name not in ("epochs", "max_steps"):
             raise InputError(f"resume: {name} is the run's own; only --epochs and --max-steps can be changed")
-    if options.out or options.config:
-        raise InputError(
-            "resume: a run goes on in its own directory with its own settings; leave out --out and --config"
-        )
+    if options.out or options.config or options.preset or options.book:
+        raise InputError("resume: a run goes on as it began; leave out --out, --config, --preset and --book")
     checkpoint = latest_checkpoint(directory)
     config = preset("tiny").changed(settings_in(directory / "config.toml")).changed(given)
     training = Run(config, device_from(options), get_tokenizer(directory / "tokenizer.json"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
+from numbers import Integral, Real
 from typing import Any
 
 from ..errors import InputError
@@ -25,11 +26,14 @@ class GPTConfig:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise InputError(f"{name}: {value!r} is not allowed; choose a whole number >= 1")
+            object.__setattr__(self, name, int(value))  # from NumPy's, say: JSON knows Python's alone
         if self.emb_dim % self.n_heads:
             raise InputError(f"emb_dim: {self.emb_dim} cannot be shared among n_heads = {self.n_heads}; use a multiple")
-        if not 0 <= self.drop_rate < 1:  # nan is not either
+        if not isinstance(self.qkv_bias, bool):
+            raise InputError(f"qkv_bias: {self.qkv_bias!r} is not allowed; choose True or False")
+        if not isinstance(self.drop_rate, Real) or not 0 <= self.drop_rate < 1:  # nan is not either
             raise InputError(f"drop_rate: {self.drop_rate} is not allowed; choose a number in [0, 1)")
 
     @classmethod

@@ -13,6 +13,8 @@ from ..errors import InputError
 from ..rng import Generator, RandomStream
 from .model import GPTModel
 
+COLDEST = 1e-30  # a lower temperature could overflow float32; this one leaves the likeliest token alone already
+
 
 def generate_text(
     model: GPTModel,
@@ -31,7 +33,7 @@ def generate_text(
     while others go on, and the text ends when all have ended.  Book section 5.3.
     Raises InputError for an empty or wrongly shaped idx, and for settings out of range.
     """
-    idx = to_host(idx)
+    idx = to_host(idx).copy()
     _check(model, idx, max_new_tokens, context_size, temperature, top_k)
     rng = Generator() if rng is None else rng
     ended = np.zeros(len(idx), dtype=bool)
@@ -58,7 +60,7 @@ def next_tokens(logits: HostArray, temperature: float, top_k: int | None, rng: R
     if temperature == 0:
         likeliest: Ints = logits.argmax(axis=-1)
         return likeliest
-    logits = logits / np.float32(temperature)
+    logits = logits / np.float32(max(temperature, COLDEST))
     probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
     return rng.multinomial(probabilities)

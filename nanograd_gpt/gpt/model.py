@@ -121,12 +121,13 @@ class GPTModel(Module):
         """Mean cross-entropy in nats of targets (B, T), a scalar: head and loss in chunks, never all logits at once."""
         if targets.shape != ids.shape:
             raise InputError(f"targets: shape {targets.shape} differs from the ids' {ids.shape}")
+        targets = self._checked(targets, "targets").reshape(-1)
         x = self.features(ids).reshape(-1, self.config.emb_dim)  # (N, C)
-        return F.linear_cross_entropy(x, self.out_head.weight, self._checked(targets).reshape(-1))
+        return F.linear_cross_entropy(x, self.out_head.weight, targets)
 
     def features(self, ids: Ints) -> Tensor:
         """ids (B, T)  ->  what goes into the head (B, T, C)"""
-        ids = self._checked(ids)
+        ids = self._checked(ids, "ids")
         positions = kernels_of(ids).xp.arange(ids.shape[1])
         x = self.tok_emb(ids) + self.pos_emb(positions)  # (B, T, C)
         x = self.drop_emb(x)
@@ -134,16 +135,17 @@ class GPTModel(Module):
         y: Tensor = self.final_norm(x)
         return y
 
-    def _checked(self, ids: Ints) -> Ints:
+    def _checked(self, ids: Ints, what: str) -> Ints:
         """The ids on the model's device.  Their values are looked at on the host alone: no waiting for a GPU."""
+        length, V = self.config.context_length, self.config.vocab_size
         if ids.ndim != 2 or ids.dtype.kind not in "iu":
-            raise InputError(f"ids: expected integers of shape (B, T), got {ids.dtype} of shape {ids.shape}")
-        if ids.shape[1] > self.config.context_length:
-            raise InputError(f"ids: {ids.shape[1]} tokens are more than context_length = {self.config.context_length}")
-        if isinstance(ids, np.ndarray) and ids.size and not 0 <= ids.min() <= ids.max() < self.config.vocab_size:
-            raise InputError(
-                f"ids: {ids.min()} .. {ids.max()} reach outside the vocabulary, 0 .. {self.config.vocab_size - 1}"
-            )
+            raise InputError(f"{what}: expected integers of shape (B, T), got {ids.dtype} of shape {ids.shape}")
+        if not ids.size:
+            raise InputError(f"{what}: expected at least one token, got shape {ids.shape}")
+        if ids.shape[1] > length:
+            raise InputError(f"{what}: {ids.shape[1]} tokens are more than context_length = {length}")
+        if isinstance(ids, np.ndarray) and not 0 <= ids.min() <= ids.max() < V:
+            raise InputError(f"{what}: {ids.min()} .. {ids.max()} reach outside the vocabulary, 0 .. {V - 1}")
         return to_device(ids, self.device)
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:

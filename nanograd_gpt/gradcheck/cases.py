@@ -127,6 +127,8 @@ def binary_cases() -> Iterator[Case]:
     yield Case(elementwise.Pow, "a negative base, an integer exponent", (normal(3) - 3, np.array(3)))
     yield Case(elementwise.Where, "plain", (normal(3, 4), normal(3, 4)), {"condition": mask(3, 4)})
     yield Case(elementwise.Where, "broadcast", (normal(3, 1), normal(4)), {"condition": mask(2, 1, 1)})
+    yield Case(elementwise.Where, "stride 0", (repeated(normal, 3, 4), normal(4)), {"condition": mask(3, 4)})
+    yield Case(elementwise.Where, "size 1", (normal(1), normal(1)), {"condition": mask(1)})
     yield Case(elementwise.Where, "empty", (normal(0, 4), normal(4)), {"condition": mask(4)})
     both = strided(normal, 2, 3)
     yield Case(elementwise.Where, "one array twice, strided", (both, both), {"condition": mask(2, 3)})
@@ -156,9 +158,11 @@ def shape_cases() -> Iterator[Case]:
     yield from in_every_layout(shape.Transpose, normal, axes=(1, 0))
     yield Case(shape.Transpose, "a cycle of three axes", (normal(2, 3, 4),), {"axes": (2, 0, 1)})
     yield Case(shape.Transpose, "negative axes", (normal(2, 3, 4),), {"axes": (-2, -1, 0)})
+    yield Case(shape.Transpose, "size 1", (normal(1, 1),), {"axes": (1, 0)})
     yield Case(shape.Transpose, "empty", (normal(0, 3),), {"axes": (1, 0)})
     yield from in_every_layout(shape.BroadcastTo, normal, shape=(2, 3, 4))
     yield Case(shape.BroadcastTo, "along an axis of 1", (normal(3, 1),), {"shape": (2, 3, 4)})
+    yield Case(shape.BroadcastTo, "size 1", (normal(1),), {"shape": (2, 1)})
     yield Case(shape.BroadcastTo, "empty", (normal(1, 3),), {"shape": (0, 3)})
     yield from index_cases()
     twice = normal(2, 3)
@@ -167,8 +171,10 @@ def shape_cases() -> Iterator[Case]:
         yield Case(shape.Stack, f"axis {axis}", (twice, strided(normal, 2, 3), twice), {"axis": axis})
     yield Case(shape.Concatenate, "different lengths, one empty", (normal(2, 3), normal(0, 3)), {"axis": 0})
     yield Case(shape.Concatenate, "strided", (strided(normal, 2, 3), transposed(normal, 2, 3)), {"axis": 1})
+    yield Case(shape.Concatenate, "stride 0", (repeated(normal, 2, 3), normal(1, 3)), {"axis": 0})
     yield Case(shape.Concatenate, "one alone", (normal(1),), {"axis": 0})
     yield Case(shape.Stack, "stride 0", (repeated(normal, 3, 2), normal(3, 2)), {"axis": 1})
+    yield Case(shape.Stack, "size 1", (normal(1),), {"axis": 0})
     yield Case(shape.Stack, "empty", (normal(0, 3), normal(0, 3)), {"axis": 1})
 
 
@@ -185,6 +191,7 @@ def index_cases() -> Iterator[Case]:
         "nothing": np.array([], dtype=np.int64),
     }.items():
         yield Case(shape.GetItem, what, (x,), {"index": index})
+    yield Case(shape.GetItem, "size 1", (normal(1),), {"index": np.array([0, 0])})
     yield from in_every_layout(shape.GetItem, normal, index=np.array([0, 0, 1]))
 
 
@@ -238,7 +245,8 @@ def fused_cases() -> Iterator[Case]:
     yield from in_every_layout(norm.LayerNorm, normal, positive(4), normal(4), eps=1e-5)
     yield Case(norm.LayerNorm, "three axes, a large eps", (normal(2, 3, 5), positive(5), normal(5)), {"eps": 0.3})
     yield Case(norm.LayerNorm, "one vector", (normal(6), positive(6), normal(6)))
-    yield Case(norm.LayerNorm, "size 1", (normal(2, 1), positive(1), normal(1)))
+    yield Case(norm.LayerNorm, "one channel", (normal(2, 1), positive(1), normal(1)))
+    yield Case(norm.LayerNorm, "size 1", (normal(1), positive(1), normal(1)))
     yield Case(norm.LayerNorm, "no rows", (normal(0, 4), positive(4), normal(4)))
     both = positive(4)
     yield Case(norm.LayerNorm, "scale and shift are one array", (normal(3, 4), both, both))
@@ -262,6 +270,7 @@ def fused_cases() -> Iterator[Case]:
     }.items():
         yield Case(embedding.Embedding, what, (normal(5, 3),), {"ids": ids})
     yield from in_every_layout(embedding.Embedding, normal, ids=np.array([0, 2, 2]))
+    yield Case(embedding.Embedding, "size 1", (normal(1, 1),), {"ids": np.array([0, 0])})
     yield from in_every_layout(dropout.Dropout, normal, keep=mask(3, 4), rate=0.25)
     yield Case(dropout.Dropout, "nothing dropped", (normal(3),), {"keep": np.ones(3, dtype=bool), "rate": 0.0})
     yield Case(dropout.Dropout, "size 1, dropped", (normal(1),), {"keep": np.zeros(1, dtype=bool), "rate": 0.5})
@@ -272,12 +281,14 @@ def loss_cases() -> Iterator[Case]:
     targets = np.array([2, 0, 2])
     yield from in_every_layout(loss.CrossEntropy, normal, targets=targets)
     yield Case(loss.CrossEntropy, "one row", (normal(1, 5),), {"targets": np.array([4])})
+    yield Case(loss.CrossEntropy, "size 1", (normal(1, 1),), {"targets": np.array([0])})
     yield Case(loss.CrossEntropy, "a vocabulary of one", (normal(2, 1),), {"targets": np.array([0, 0])})
     yield Case(loss.CrossEntropy, "large logits", (np.array([[900.0, 899.0, -900.0]]),), {"targets": np.array([1])})
     op = loss.LinearCrossEntropy
     yield from in_every_layout(op, normal, normal(6, 4), targets=targets)
     yield Case(op, "strided weight", (normal(3, 4), strided(normal, 6, 4)), {"targets": targets})
     yield Case(op, "one row", (normal(1, 2), normal(3, 2)), {"targets": np.array([1])})
+    yield Case(op, "size 1", (normal(1, 1), normal(1, 1)), {"targets": np.array([0])})
     long, wide = normal(300, 3), normal(2**14, 3)  # two chunks
     yield Case(op, "more logits than a chunk holds", (long, wide), {"targets": np.arange(300) % 7})
     square = normal(3, 3)
@@ -302,4 +313,10 @@ def kink_cases() -> Iterator[Case]:
                     reduce.Max, f"axis {axis}, keepdims {keepdims}, {method}", (normal(2, 3, 4),), params, method
                 )
         yield Case(reduce.Max, f"strided, {method}", (strided(normal, 3, 4),), {"axis": 1, "keepdims": False}, method)
+        yield Case(reduce.Max, f"stride 0, {method}", (repeated(normal, 3, 4),), {"axis": 1, "keepdims": False}, method)
+        yield Case(reduce.Max, f"size 1, {method}", (normal(1),), {"axis": None, "keepdims": True}, method)
         yield Case(reduce.Max, f"empty, {method}", (normal(0, 4),), {"axis": 1, "keepdims": False}, method)
+    both = normal(3, 2)
+    yield Case(elementwise.Maximum, "one array twice", (both, both))
+    tie = np.array([[2.0, 1.0, 2.0], [0.0, 3.0, 1.0]])
+    yield Case(reduce.Max, "a tie", (tie,), {"axis": 1, "keepdims": False})  # of complex numbers it takes the mean

@@ -23,7 +23,7 @@ def replaced(tensors: Sequence[Tensor], dtype: type) -> Iterator[None]:
     """Within, the tensors hold copies of their numbers in dtype, and gradients of their own."""
     kept = [(t.data, t.node) for t in tensors]
     for t in tensors:
-        t.data, t.node = t.data.astype(dtype), Leaf()
+        t.data, t.node = t.data.astype(dtype), Leaf(np.dtype(dtype))
     try:
         yield
     finally:

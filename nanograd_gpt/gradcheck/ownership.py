@@ -21,7 +21,7 @@ def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping
     """
     node = op()
     node.kernels = kernels_of(*inputs)
-    node.inputs = [Leaf() if a.dtype.kind == "f" else None for a in inputs]
+    node.inputs = [Leaf(a.dtype) if a.dtype.kind == "f" else None for a in inputs]
     before = [a.copy() for a in inputs]
     y = node.forward(*inputs, **params)
     dy = np.linspace(1.0, 2.0, y.size).reshape(y.shape)

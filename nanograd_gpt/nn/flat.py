@@ -15,12 +15,14 @@ class FlatParameters:
     """Moves parameters side by side into `data` (size,), where they stay, and makes `grad` (size,) for gradients.
 
     A parameter's `data` and gradient become views; `grad` is meaningless where a parameter has no gradient.
-    Raises InputError without parameters, or if they differ in dtype or device.
+    Raises InputError without parameters, for one given twice, or if they differ in dtype or device.
     """
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         if not parameters:
             raise InputError("optimizer: there are no parameters to train")
+        if len({id(p) for p in parameters}) < len(parameters):
+            raise InputError("optimizer: a parameter was given twice; Module.parameters() names each once")
         kinds = {(type(p.data), p.dtype) for p in parameters}
         if len(kinds) > 1:
             raise InputError(f"optimizer: parameters must share one dtype and device, got {sorted(map(str, kinds))}")

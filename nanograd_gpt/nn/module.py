@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
+from ..autograd import Leaf
 from ..backend.contract import Array
 from ..backend.select import Device, device_of, to_device
 from ..errors import InputError
@@ -68,13 +69,12 @@ class Module:
         return self.train(False)
 
     def to(self, device: Device | None = None, dtype: Any = None) -> Self:
-        """Move to a device or change the dtype; make the optimizer afterwards.  Gradients are forgotten."""
+        """Move to a device or change the dtype; make the optimizer afterwards.  What moves forgets its gradient."""
         for p in self.parameters():
-            if device is not None:
-                p.data = to_device(p.data, device)
-            if dtype is not None:
-                p.data = p.data.astype(dtype)
-            p.zero_grad()
+            data = p.data if device is None else to_device(p.data, device)
+            data = data if dtype is None else data.astype(dtype, copy=False)
+            if data is not p.data:
+                p.data, p.node = data, Leaf(data.dtype)  # a new leaf: the old one's gradient and its memory stay behind
         return self
 
     def state_dict(self) -> dict[str, Array]:

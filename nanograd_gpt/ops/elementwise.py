@@ -6,7 +6,7 @@ from typing import Any
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Bools
-from .broadcasting import form, unbroadcast
+from .broadcasting import shape_of, unbroadcast
 
 
 class Add(Function):
@@ -15,7 +15,7 @@ class Add(Function):
     __slots__ = ()
 
     def forward(self, x: Any, y: Any) -> Array:
-        self.saved = form(x), form(y)
+        self.saved = shape_of(x), shape_of(y)
         z: Array = x + y
         return z
 
@@ -33,7 +33,7 @@ class Sub(Function):
     __slots__ = ()
 
     def forward(self, x: Any, y: Any) -> Array:
-        self.saved = form(x), form(y)
+        self.saved = shape_of(x), shape_of(y)
         z: Array = x - y
         return z
 
@@ -58,8 +58,8 @@ class Mul(Function):
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
         return (
-            unbroadcast(dz * y, form(x)) if self.wants(0) else None,
-            unbroadcast(dz * x, form(y)) if self.wants(1) else None,
+            unbroadcast(dz * y, shape_of(x)) if self.wants(0) else None,
+            unbroadcast(dz * x, shape_of(y)) if self.wants(1) else None,
         )
 
 
@@ -70,7 +70,7 @@ class Div(Function):
 
     def forward(self, x: Any, y: Any) -> Array:
         z: Array = x / y
-        self.saved = form(x), y, z
+        self.saved = shape_of(x), y, z
         return z
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
@@ -78,7 +78,7 @@ class Div(Function):
         dx = dz / y
         return (
             unbroadcast(dx, x) if self.wants(0) else None,
-            unbroadcast(-dx * z, form(y)) if self.wants(1) else None,
+            unbroadcast(-dx * z, shape_of(y)) if self.wants(1) else None,
         )
 
 
@@ -110,10 +110,10 @@ class Pow(Function):
         dx = dy = None
         if self.wants(0):
             base = xp.where(y == 0, 1, x)  # x ** 0 has no slope, even where x ** -1 is infinite
-            dx = unbroadcast(dz * (y * base ** (y - 1)), form(x))
+            dx = unbroadcast(dz * (y * base ** (y - 1)), shape_of(x))
         if self.wants(1):
             logarithm = xp.log(xp.where(x == 0, 1, x))
-            dy = unbroadcast(dz * (z * logarithm), form(y))
+            dy = unbroadcast(dz * (z * logarithm), shape_of(y))
         return dx, dy
 
 
@@ -181,15 +181,17 @@ class Maximum(Function):
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = x, y
-        z: Array = self.kernels.xp.where(x.real >= y.real, x, y)  # complex numbers compare by their real part
+        xp = self.kernels.xp
+        by_real_part = xp.result_type(x, y).kind == "c"  # NumPy would go on to compare the imaginary parts
+        z: Array = xp.where(x.real >= y.real, x, y) if by_real_part else xp.maximum(x, y)
         return z
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
         dx = dz * (0.5 * (x.real >= y.real) + 0.5 * (x.real > y.real)).astype(dz.real.dtype)
         return (
-            unbroadcast(dx, form(x)) if self.wants(0) else None,
-            unbroadcast(dz - dx, form(y)) if self.wants(1) else None,
+            unbroadcast(dx, shape_of(x)) if self.wants(0) else None,
+            unbroadcast(dz - dx, shape_of(y)) if self.wants(1) else None,
         )
 
 
@@ -199,13 +201,14 @@ class Where(Function):
     __slots__ = ()
 
     def forward(self, x: Any, y: Any, *, condition: Bools) -> Array:
-        self.saved = form(x), form(y), condition
+        self.saved = shape_of(x), shape_of(y), condition
         z: Array = self.kernels.xp.where(condition, x, y)
         return z
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
+        xp = self.kernels.xp
         x, y, condition = self.saved
         return (
-            unbroadcast(dz * condition, x) if self.wants(0) else None,
-            unbroadcast(dz * ~condition, y) if self.wants(1) else None,
+            unbroadcast(xp.where(condition, dz, 0), x) if self.wants(0) else None,
+            unbroadcast(xp.where(condition, 0, dz), y) if self.wants(1) else None,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array
-from .broadcasting import form, unbroadcast
+from .broadcasting import shape_of, unbroadcast
 
 
 class MatMul(Function):
@@ -25,9 +25,9 @@ class MatMul(Function):
             x, dz = x[None, :], dz[..., None, :]
         dx = dy = None
         if self.wants(0):
-            dx = unbroadcast(dz @ y.swapaxes(-1, -2), form(x))
+            dx = unbroadcast(dz @ y.swapaxes(-1, -2), shape_of(x))
         if self.wants(1):
-            dy = unbroadcast(x.swapaxes(-1, -2) @ dz, form(y))
+            dy = unbroadcast(x.swapaxes(-1, -2) @ dz, shape_of(y))
         x, y = self.saved
         return dx if dx is None or x.ndim > 1 else dx[0], dy if dy is None or y.ndim > 1 else dy[:, 0]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array
-from .broadcasting import form, unbroadcast
+from .broadcasting import shape_of, unbroadcast
 
 
 class Reshape(Function):
@@ -45,7 +45,7 @@ class BroadcastTo(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, shape: tuple[int, ...]) -> Array:
-        self.saved = form(x)
+        self.saved = shape_of(x)
         y: Array = self.kernels.xp.broadcast_to(x, shape)
         return y
 
@@ -59,14 +59,14 @@ class GetItem(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, index: Any) -> Array:
-        self.saved = form(x), index
+        self.saved = shape_of(x), index
         y: Array = x[index]
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         xp = self.kernels.xp
-        x, index = self.saved
-        dx = xp.zeros(x.shape, dtype=dy.dtype)
+        shape, index = self.saved
+        dx = xp.zeros(shape, dtype=dy.dtype)
         if takes_no_element_twice(index):
             dx[index] = dy
         else:

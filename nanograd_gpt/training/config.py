@@ -59,6 +59,9 @@ class TrainingConfig:
     checkpoint_every: int = setting(0, "updates from one checkpoint to the next; 0: at the end alone")
     prompt: str = setting("Every effort moves you", "what samples start from")
     seed: int = setting(123, "of every stream of random numbers")
+    random: str = setting(
+        "own", "'own', or 'torch': PyTorch's stream on the CPU, with which the book's numbers come out"
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "accumulate", "eval_freq", "eval_iter", "sample_every"):
@@ -69,8 +72,9 @@ class TrainingConfig:
             value = getattr(self, name)
             _require(name, value, value >= 0 and isfinite(value), "finite and >= 0")
         _require("lr", self.lr, self.lr > 0 and isfinite(self.lr), "finite and > 0")
-        if self.schedule not in ("flat", "cosine"):
-            raise InputError(f"schedule: {self.schedule!r} is unknown{did_you_mean(self.schedule, ['flat', 'cosine'])}")
+        for name, known in (("schedule", ["flat", "cosine"]), ("random", ["own", "torch"])):
+            if (value := getattr(self, name)) not in known:
+                raise InputError(f"{name}: {value!r} is unknown{did_you_mean(value, known)}")
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,12 @@ def preset(name: str) -> RunConfig:
         raise InputError(f"preset: {name!r} is unknown{did_you_mean(name, list(MODELS))}")
     if name == "tiny":
         return RunConfig(MODELS["tiny"], DataConfig(), _tiny_training())
-    return RunConfig(MODELS[name], DataConfig(tokenizer="gpt2", batch_size=2), TrainingConfig())  # as in the book
+    return RunConfig(MODELS[name], DataConfig(tokenizer="gpt2", batch_size=2), TrainingConfig())
+
+
+def book() -> RunConfig:
+    """The book's own training: its model, text, settings and random numbers."""
+    return preset("gpt2-124m").changed({"data": "the-verdict", "random": "torch"})
 
 
 def _tiny_training() -> TrainingConfig:

@@ -62,8 +62,9 @@ def read_metrics(path: Path) -> Metrics:
             by_step[kind][event["step"]] = event
         elif kind == "start":
             metrics.starts.append(event)
+            metrics.end = None
             for events in by_step.values():  # what came after the checkpoint that this start goes on from is void
-                for step in [s for s in events if s > event["resumed_from"]]:
+                for step in [s for s in events if s > event.get("resumed_from", -1)]:
                     del events[step]
         elif kind == "end":
             metrics.end = event

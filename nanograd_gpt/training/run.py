@@ -26,9 +26,9 @@ from ..errors import InputError
 from ..gpt.model import GPTModel
 from ..gpt.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
 from ..optim import AdamW
-from ..rng import Generator
+from ..rng import Generator, RandomStream, TorchStream
 from .checkpoint import load_checkpoint, save_checkpoint
-from .config import DataConfig, RunConfig
+from .config import DataConfig, RunConfig, TrainingConfig
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
 from .loop import Progress
@@ -52,7 +52,7 @@ class Run:
         self.train_text, self.val_text, self.test_text = split_text(
             self.text, config.data.train_ratio, config.data.test_ratio
         )
-        self.data_rng = Generator(config.training.seed, DATA_STREAM)
+        self.model_rng, self.data_rng = streams(config.training)
         self.train_loader = self._loader(self.train_text, train=True)
         self.val_loader = self._loader(self.val_text, train=False)
         for what, loader in (("training", self.train_loader), ("validation", self.val_loader)):
@@ -62,7 +62,7 @@ class Run:
                     f"a batch of windows of {config.model.context_length}; use more text, or a smaller "
                     "--context-length or --batch-size"
                 )
-        self.model = GPTModel(config.model, rng=Generator(config.training.seed, MODEL_STREAM)).to(device)
+        self.model = GPTModel(config.model, rng=self.model_rng).to(device)
         self.optimizer = AdamW(
             self.model.parameters(), lr=config.training.lr, weight_decay=config.training.weight_decay
         )
@@ -128,6 +128,14 @@ class Run:
             raise InputError(f"resume: the text {self.config.data.data!r} has changed since {checkpoint} was written")
         self.progress = Progress(**state["progress"])
         self.data_rng.set_state(state["data_stream"])
+
+
+def streams(training: TrainingConfig) -> tuple[RandomStream, RandomStream]:
+    """The random numbers of the model and of the data: streams of their own, or PyTorch's single one for both."""
+    if training.random == "torch":
+        both = TorchStream(training.seed)
+        return both, both
+    return Generator(training.seed, MODEL_STREAM), Generator(training.seed, DATA_STREAM)
 
 
 def tokenizer_for(data: DataConfig, text: str) -> tiktoken.Encoding:

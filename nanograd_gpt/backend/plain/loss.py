@@ -13,6 +13,8 @@ CHUNK_ELEMENTS = 4 * 1024 * 1024  # logits at a time: 16 MiB in float32
 
 def cross_entropy(logits: Array, targets: Ints) -> tuple[Array, Array]:
     xp = namespace(logits)
+    if not len(targets):
+        raise ValueError("cross-entropy: there are no targets to take a mean over")
     log_sum_exp = lse(logits, axis=-1)
     of_target = logits[xp.arange(len(targets)), targets]
     loss: Array = (log_sum_exp[:, 0] - of_target).sum() / len(targets)
@@ -35,6 +37,8 @@ def chunks(n_rows: int, vocabulary: int) -> Iterator[slice]:
 
 def linear_cross_entropy(x: Array, weight: Array, targets: Ints) -> tuple[Array, Array]:
     xp = namespace(x)
+    if not len(targets):
+        raise ValueError("cross-entropy: there are no targets to take a mean over")
     N, V = len(x), len(weight)
     dtype = xp.result_type(x.dtype, weight.dtype)
     log_sum_exp = xp.empty((N, 1), dtype=dtype)

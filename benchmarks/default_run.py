@@ -1,0 +1,53 @@
+"""The default `nanograd-gpt train`, and what README says of it.
+
+    python benchmarks/default_run.py
+
+Writes results/default_run.json (evaluations, samples, seconds, environment), results/default_run.svg (its loss figure)
+and results/gradcheck.txt (what `nanograd-gpt gradcheck` prints); `python benchmarks/readme.py` puts them into README.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+from nanograd_gpt.cli import main as nanograd_gpt
+from nanograd_gpt.training.metrics import read_metrics
+from nanograd_gpt.training.run import environment
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    """Run both commands; returns the first exit code that is not 0."""
+    with TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        started, printed = perf_counter(), io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            code = nanograd_gpt(["train", "--out", str(run)])
+        if code:
+            return code
+        seconds, metrics = perf_counter() - started, read_metrics(run / "metrics.jsonl")
+        shutil.copy(run / "figures" / "loss.svg", RESULTS / "default_run.svg")
+    facts = {
+        "header": [line for line in printed.getvalue().splitlines() if not line.startswith("directory")][:4],
+        "seconds": round(seconds, 1),
+        "evaluations": metrics.evaluations,
+        "samples": metrics.samples,
+        "environment": environment(),
+    }
+    (RESULTS / "default_run.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    with contextlib.redirect_stdout(io.StringIO()) as checked:
+        code = nanograd_gpt(["gradcheck"])
+    (RESULTS / "gradcheck.txt").write_text(checked.getvalue(), encoding="utf-8")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""README's figures, from the files in results/: each part between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+
+    python benchmarks/readme.py [--check]
+
+--check changes nothing, and exits with 1 if README is not what it would write.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
+
+
+def main() -> int:
+    """Write README anew, or see whether it would change."""
+    old = README.read_text(encoding="utf-8")
+    new = filled(old)
+    if "--check" in sys.argv:
+        print("README is up to date" if new == old else "README differs: run python benchmarks/readme.py")
+        return int(new != old)
+    README.write_text(new, encoding="utf-8")
+    return 0
+
+
+def filled(readme: str) -> str:
+    """The text with each marked part made anew."""
+    for name, make in PARTS.items():
+        pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        if not pattern.search(readme):
+            raise ValueError(f"README has no part '<!-- begin {name} -->' ... '<!-- end {name} -->'")
+        readme = pattern.sub(lambda found, text=make(): f"{found[1]}{text}\n{found[2]}", readme)
+    return readme
+
+
+def result(name: str) -> Any:
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def default_run() -> str:
+    """What the default training prints, and how long it took."""
+    facts = result("default_run.json")
+    evaluations, sample = facts["evaluations"], facts["samples"][-1]
+    lines = [*facts["header"], "..."]
+    for e in (evaluations[0], evaluations[len(evaluations) // 4], evaluations[-1]):
+        lines.append(
+            f"Ep {e['epoch']} (Step {e['step']:06d}): Train loss {e['train_loss']:.3f}, Val loss {e['val_loss']:.3f}"
+        )
+    lines += [sample["text"], "..."]
+    console = "\n".join(lines)
+    cpus = facts["environment"]["cpus"]
+    return f"```text\n{console}\n```\n\nIt took {facts['seconds']:.0f} s on {cpus} cores, figures and report included."
+
+
+def gradcheck() -> str:
+    """The first and last lines of `nanograd-gpt gradcheck`."""
+    lines = (RESULTS / "gradcheck.txt").read_text(encoding="utf-8").splitlines()
+    last = re.sub(r" \(.*\)$", "", lines[-1])  # its seconds depend on the machine
+    return "\n".join(["```text", *lines[:5], "...", *lines[-3:-1], last, "```"])
+
+
+def book_numbers() -> str:
+    """The published training log beside ours and PyTorch's."""
+    ours, theirs = result("book.json"), result("book_pytorch.json")
+    rows = ["| step | the book | nanograd_gpt | PyTorch here |", "|---:|:---:|:---:|:---:|"]
+    for published, a, b in zip(ours["published"], ours["evaluations"], theirs["evaluations"], strict=True):
+        pairs = [f"{x:.3f} / {y:.3f}" for x, y in (published, *((e["train_loss"], e["val_loss"]) for e in (a, b)))]
+        rows.append(f"| {a['step']} | {' | '.join(pairs)} |")
+    return "\n".join(rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {"default run": default_run, "gradcheck": gradcheck}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Backpropagation: one walk back through the graph gives the slope of a result with respect to everything in it."""
+
+import sys
+
+from _deep_dive import DeepDive
+
+from nanograd_gpt.graph import draw_graph, gradients
+from nanograd_gpt.nn import functional as F
+from nanograd_gpt.plots import write_whole
+from nanograd_gpt.tensor import Tensor
+
+# The example in micrograd's README (Karpathy 2020), with the numbers it prints.
+A, B = -4.0, 2.0
+G, DG_DA, DG_DB = 24.7041, 138.8338, 645.5773
+
+
+def expression(a: Tensor, b: Tensor) -> dict[str, Tensor]:
+    """g of a and b, and what comes up on the way: `c += ...` makes a new value, which we call c' here."""
+    v = {"a": a, "b": b}
+    c = v["c"] = a + b
+    d = v["d"] = a * b + b**3
+    c += c + 1
+    v["c'"] = c
+    c += 1 + c + (-a)
+    v["c''"] = c
+    d += d * 2 + F.maximum(b + a, 0.0)  # max(x, 0) is the ReLU
+    v["d'"] = d
+    d += 3 * d + F.maximum(b - a, 0.0)
+    v["d''"] = d
+    e = v["e"] = c - d
+    f = v["f"] = e**2
+    g = v["g"] = f / 2.0
+    g += 10.0 / f
+    v["g'"] = g
+    return v
+
+
+def main(argv: list[str] | None = None) -> int:
+    dive = DeepDive(__doc__, argv)
+
+    # Forward: every operation computes its value, and leaves a node that remembers where its inputs came from.
+    values = expression(Tensor(A, requires_grad=True), Tensor(B, requires_grad=True))
+    a, b, e, f, g = (values[name] for name in ("a", "b", "e", "f", "g'"))
+    print(f"forward:  g(a = {A}, b = {B}) = {g.item():.4f}")
+    dive.claim(f"g = {G}", abs(g.item() - G) < 5e-5)
+
+    # Backward: start from dg/dg = 1, go through the nodes from the newest to the oldest, and let each one multiply
+    # what arrives by its own slope.  A value that is used twice gets the sum of both ways.
+    by_node = gradients(g)  # a rehearsal on a copy of the graph: backward() itself keeps those of a and b alone
+    slope = {name: by_node[value.node].item() for name, value in values.items()}
+    print("\nbackward, from the result to the inputs:")
+    for name in reversed(values):
+        print(f"  {name:4} = {values[name].item():9.4f}    dg'/d{name:4} = {slope[name]:9.4f}")
+
+    # The last two steps by hand, to see the rule at work.
+    x = f.item()
+    df = 1 / 2 - 10 / x**2  # g' = f/2 + 10/f: two ways from f to g', so two terms
+    de = df * 2 * e.item()  # f = e^2: what arrived, times the slope 2e
+    print(f"\nby hand:  dg'/df = 1/2 - 10/f^2 = {df:.4f};  dg'/de = dg'/df 2e = {de:.4f}")
+    dive.claim("the engine's dg'/df is the one by hand", abs(slope["f"] / df - 1) < 1e-14)
+    dive.claim("the engine's dg'/de is the one by hand", abs(slope["e"] / de - 1) < 1e-14)
+
+    # The picture needs the graph, and backward() frees it on its way: draw first.
+    path = dive.out / "01_backpropagation.svg"
+    write_whole(path, draw_graph(g, values).encode())
+    g.backward()
+    da, db = a.grad.item(), b.grad.item()
+    print(f"\nbackward():  dg/da = {da:.4f}, dg/db = {db:.4f}")
+    dive.claim(f"dg/da = {DG_DA}", abs(da - DG_DA) < 5e-5)
+    dive.claim(f"dg/db = {DG_DB}", abs(db - DG_DB) < 5e-5)
+
+    # Four digits could agree by luck.  Move a by a tiny *imaginary* step ih: since g(a + ih) = g + ih g' - ..., the
+    # imaginary part over h is the slope.  Nothing is subtracted, so all 16 digits are good.
+    h = 1e-20
+    along_a = expression(Tensor(A + 1j * h), Tensor(B + 0j))["g'"].item().imag / h
+    along_b = expression(Tensor(A + 0j), Tensor(B + 1j * h))["g'"].item().imag / h
+    errors = abs(along_a / da - 1), abs(along_b / db - 1)
+    print(f"complex step:  dg/da = {along_a:.13f}, dg/db = {along_b:.13f}")
+    print(f"               relative errors {errors[0]:.0e} and {errors[1]:.0e}")
+    dive.claim("backward and complex step agree to 1e-14", max(errors) < 1e-14)
+
+    print(f"\nwrote {path}")
+    return dive.end(f"g = {g.item():.4f}, dg/da = {da:.4f}, dg/db = {db:.4f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""A gradient under the microscope: how wrong forward, central, Richardson and complex-step derivatives are."""
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+from _deep_dive import DeepDive
+from numpy.lib.stride_tricks import sliding_window_view
+
+from nanograd_gpt.gradcheck import central_difference, forward_difference, richardson
+from nanograd_gpt.nn import functional as F
+from nanograd_gpt.plots import BLUE, GREEN, INK, ORANGE, PURPLE, new_axes, style
+from nanograd_gpt.tensor import Tensor
+
+rng = np.random.default_rng(123)
+POINT = rng.standard_normal((4, 8))  # where we look
+SCALE, SHIFT = 1 + 0.1 * rng.standard_normal(8), 0.1 * rng.standard_normal(8)
+WEIGHT, TARGETS = rng.standard_normal((10, 8)), np.array([1, 5, 0, 9])
+
+STEPS = 10.0 ** -np.arange(0.5, 16.25, 0.25)  # four a decade
+SMALLER = 10.0 ** -np.arange(0.5, 32.25, 0.25)  # where only the complex step still works
+
+# name: colour, order of the error in h, line, and the steps at which that is the whole error
+METHODS = {
+    "complex step": (BLUE, 2, "-", (1e-6, 1e-1)),
+    "forward": (ORANGE, 1, "-", (1e-5, 1e-2)),
+    "central": (GREEN, 2, "--", (1e-4, 1e-1)),
+    "Richardson": (PURPLE, 6, "-.", (2e-2, 2e-1)),
+}
+BEST_CENTRAL = 1e-12, 1e-8
+COMPLEX_LIMIT = 1e-14
+
+
+def loss(x: Tensor) -> Tensor:
+    """What a GPT does between its last block and its loss, in small: GELU, LayerNorm, head, cross-entropy."""
+    h = F.layer_norm(F.gelu(x), Tensor(SCALE), Tensor(SHIFT))  # (4, 8)
+    return F.cross_entropy(F.linear(h, Tensor(WEIGHT)), TARGETS)
+
+
+def main(argv: list[str] | None = None) -> int:
+    dive = DeepDive(__doc__, argv)
+
+    # Backward gives the whole gradient at once.  To test it we need one number, so we walk along one direction, the
+    # steepest, and ask how fast the loss grows there: the gradient's own length.
+    x = Tensor(POINT, requires_grad=True)
+    loss(x).backward()
+    exact = float(np.linalg.norm(x.grad))
+    direction = x.grad / exact
+    print(f"loss {loss(x).item():.6f}, slope along its gradient {exact:.15f}")
+
+    # (f(x + h) - f(x)) / h is wrong by about h f''/2 since the curve bends: halve h, halve the error.  But the two
+    # losses agree in more and more digits, and subtracting them keeps only the rest: rounding grows like 1e-16 / h.
+    # So there is a best h, and a floor under the error.  Higher orders in h lower the floor, none removes it.
+    at = Tensor(POINT)
+
+    def difference(rule: Callable[..., np.ndarray]) -> np.ndarray:
+        estimates = [float(rule(lambda: loss(at).data, at, direction, h)) for h in STEPS]
+        return np.abs(np.array(estimates) / exact - 1)
+
+    # The complex step takes the imaginary part of f(x + ih) over h.  Nothing is subtracted: h may be as small as it
+    # likes, and its error, of order h^2 too, vanishes below rounding for good.
+    def complex_step(h: float) -> float:
+        return loss(Tensor(POINT + 1j * h * direction)).item().imag / h
+
+    curves = {"complex step": (SMALLER, np.array([abs(complex_step(h) / exact - 1) for h in SMALLER]))}
+    for name, rule in (("forward", forward_difference), ("central", central_difference), ("Richardson", richardson)):
+        curves[name] = STEPS, difference(rule)
+    print("\nrelative error at step    " + "".join(f"{name:>14}" for name in curves))
+    for k in (1, 2, 4, 6, 8, 12, 16, 32):
+        at_k = 4 * k - 2
+        cells = [f"{errors[at_k]:.0e}" if at_k < len(errors) else "" for _, errors in curves.values()]
+        print(f"{f'1e-{k}':>22}    " + "".join(f"{cell:>14}" for cell in cells))
+
+    print("\nhow fast the error falls while it is all truncation:")
+    for name, (steps, errors) in curves.items():
+        _, order, _, (low, high) = METHODS[name]
+        part = (steps > low) & (steps < high)
+        fall = np.polyfit(np.log(steps[part]), np.log(errors[part]), 1)[0]
+        dive.claim(f"{name}: as h^{fall:.2f}, expected {order}", abs(fall - order) < 0.1 * order)
+
+    print("\nhow good each can be:")
+    best = {
+        name: np.median(sliding_window_view(e, 3), axis=1).min() for name, (_, e) in curves.items()
+    }  # of 3: no luck
+    low, high = BEST_CENTRAL
+    within = low < best["central"] < high
+    dive.claim(f"central, at its best {best['central']:.1e}, is between {low:.0e} and {high:.0e}", within)
+    dive.claim(f"forward, {best['forward']:.1e}, is worse", best["forward"] > best["central"])
+    dive.claim(f"Richardson, {best['Richardson']:.1e}, is better", best["Richardson"] < best["central"])
+    worst = curves["complex step"][1][SMALLER <= 1e-8].max()
+    dive.claim(f"complex step, at any h <= 1e-8, is below {COMPLEX_LIMIT:.0e}: {worst:.1e}", worst < COMPLEX_LIMIT)
+
+    with style():
+        figure, axes = new_axes(7.2, 4.5)
+        for name, (steps, errors) in curves.items():
+            colour, _, line, _ = METHODS[name]
+            axes.loglog(steps, np.maximum(errors, 1.1e-16), line, color=colour, label=name)  # 0 has no logarithm
+        axes.loglog(STEPS, 1e-16 / STEPS, ":", color=INK, linewidth=1, label="1e-16 / h")
+        axes.set(xlabel="Step h", ylabel="Relative error of the slope", ylim=(1e-17, 1e1))
+        axes.legend(loc="upper left")
+    dive.save(figure, "02_gradient_microscope")
+    return dive.end(f"central {best['central']:.0e} at best, complex step {worst:.0e} at worst")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

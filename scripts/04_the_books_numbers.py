@@ -1,0 +1,130 @@
+"""The book's chapter 5, every printed number, without PyTorch.
+
+    python scripts/04_the_books_numbers.py [--data the-verdict.txt] [--quick] [--out FILE.json]
+
+Each value is set beside the published one.  The training (10 epochs of 124M parameters) takes minutes; --quick leaves
+it out.  The figures go to FILE.json, from which README's table is made.  Ends with "checked: ..." or, with exit code 1,
+with the first departure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from tiktoken import Encoding
+
+import nanograd_gpt as ng
+from nanograd_gpt.gpt.generate import next_tokens
+from nanograd_gpt.rng import TorchStream
+from nanograd_gpt.training.corpus import load_text, split_text
+from nanograd_gpt.training.data import DataLoader
+from nanograd_gpt.training.loop import sample_line, training_steps
+from nanograd_gpt.training.run import environment
+
+PROMPT = "Every effort moves you"
+LOG = """9.781/9.933 8.111/8.339 6.661/7.048 5.961/6.616 5.726/6.600 5.201/6.348 4.417/6.278 4.069/6.226 3.732/6.160
+2.850/6.179 2.427/6.141 2.104/6.134 1.882/6.233 1.320/6.238 0.985/6.242 0.717/6.293 0.541/6.393 0.391/6.452"""
+TABLES = {
+    1.0: [73, 0, 0, 582, 2, 0, 0, 343, 0],
+    0.1: [0, 0, 0, 985, 0, 0, 0, 15, 0],
+    5.0: [165, 75, 42, 239, 71, 46, 32, 227, 103],
+}
+departures: list[str] = []
+
+
+def compare(what: str, ours: object, published: object, tolerance: float = 0.0) -> None:
+    """Print a value beside the published one, and remember it if they differ."""
+    same = np.allclose(ours, published, rtol=0, atol=tolerance) if tolerance else ours == published
+    print(f"{'  ' if same else '! '}{what:<34} {ours!s:<44} published {published}")
+    if not same:
+        departures.append(f"{what}: {ours}, published {published}")
+
+
+def opening_example(model: ng.GPTModel) -> None:
+    inputs = np.array([[16833, 3626, 6100], [40, 1107, 588]])  # "every effort moves", "I really like"
+    targets = np.array([[3626, 6100, 345], [1107, 588, 11311]])
+    with ng.no_grad():
+        loss = model.loss(inputs, targets).item()
+        likeliest = model(inputs).data.argmax(axis=-1).ravel().tolist()
+    compare("opening example, loss", round(loss, 4), 10.7940)
+    compare("opening example, perplexity", round(float(np.exp(loss)), 2), 48725.82, tolerance=0.2)
+    compare("opening example, likeliest ids", likeliest, [16657, 339, 42826, 49906, 29669, 41751])
+
+
+def multinomial_tables() -> None:
+    logits = np.array([[4.51, 0.89, -1.90, 6.75, 1.63, -1.62, -1.89, 6.28, 1.79]], dtype=np.float32)
+    for temperature, published in TABLES.items():
+        rng = TorchStream(123)
+        drawn = [int(next_tokens(logits, temperature, None, rng)[0]) for _ in range(1000)]
+        compare(f"1,000 draws, temperature {temperature}", np.bincount(drawn, minlength=9).tolist(), published)
+
+
+def train(model: ng.GPTModel, loaders: list[DataLoader], tokenizer: Encoding, out: Path | None) -> None:
+    """The 10 epochs, each evaluation and sample printed; every pair of losses is compared to three decimals."""
+    optimizer, started = ng.AdamW(model.parameters(), lr=4e-4, weight_decay=0.1), perf_counter()
+    published = [[float(x) for x in pair.split("/")] for pair in LOG.split()]
+    evaluations, samples = [], []
+    for report in training_steps(model, *loaders, optimizer, "cpu", num_epochs=10, eval_freq=5, eval_iter=5):
+        if report.evaluation is not None:
+            train_loss, val_loss = report.evaluation
+            pair = [round(train_loss, 3), round(val_loss, 3)]
+            compare(f"step {report.global_step}, losses", pair, published[len(evaluations)])
+            evaluations.append({"step": report.global_step, "train_loss": train_loss, "val_loss": val_loss})
+        if report.epoch_ended:
+            samples.append(sample_line(model, tokenizer, PROMPT))
+            print(f"   epoch {report.epoch}: {samples[-1]}", flush=True)
+    seconds = perf_counter() - started
+    print(f"   Training completed in {seconds / 60:.2f} minutes.")
+    if out is not None:
+        facts = {"evaluations": evaluations, "samples": samples, "seconds": round(seconds, 1)}
+        out.write_text(json.dumps({**facts, "published": published, "environment": environment()}, indent=1) + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", default="the-verdict", help="the-verdict.txt, where it cannot be downloaded")
+    parser.add_argument("--quick", action="store_true", help="without the training")
+    parser.add_argument("--out", type=Path, help="write the figures here, as JSON")
+    options = parser.parse_args()
+
+    text, tokenizer, rng = load_text(options.data), ng.get_tokenizer("gpt2"), TorchStream(123)
+    compare("characters", len(text), 20479)
+    compare("tokens", len(tokenizer.encode(text)), 5145)
+
+    model = ng.GPTModel(ng.GPT_CONFIG_124M, rng=rng).eval()
+    opening_example(model)
+    published = "Every effort moves you rentingetic wasn"
+    compare("untrained sample begins", sample_line(model, tokenizer, PROMPT)[: len(published)], published)
+    multinomial_tables()
+
+    rng.manual_seed(123)
+    train_text, val_text, _ = split_text(text)
+    loaders = [
+        ng.create_dataloader_v1(part, 2, 256, 256, shuffle=train, drop_last=train, tokenizer=tokenizer, rng=rng)
+        for part, train in ((train_text, True), (val_text, False))
+    ]
+    compare("training, validation tokens", [sum(x.size for x, _ in loader) for loader in loaders], [4608, 512])
+    rng.manual_seed(123)
+    model.eval()
+    with ng.no_grad():
+        losses = [ng.calc_loss_loader(loader, model, "cpu") for loader in loaders]
+    compare("untrained training loss", losses[0], 10.98758, tolerance=1e-5)
+    compare("untrained validation loss", losses[1], 10.98110581, tolerance=1e-5)
+    if not options.quick:
+        rng.manual_seed(123)
+        train(ng.GPTModel(ng.GPT_CONFIG_124M, rng=rng), loaders, tokenizer, options.out)
+
+    if departures:
+        print(f"departed: {departures[0]}" + (f" (and {len(departures) - 1} more)" if len(departures) > 1 else ""))
+        return 1
+    print("checked: every value is the published one")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""What the deep dives share: --out, saving figures, and claims that must hold."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from nanograd_gpt.plots import save_figure
+
+
+class DeepDive:
+    """One run of a script.  `end()` gives its exit code: 0 if every claim held, else 1."""
+
+    def __init__(self, about: str, argv: Sequence[str] | None = None) -> None:
+        parser = ArgumentParser(description=about.splitlines()[0])
+        parser.add_argument("--out", type=Path, default=Path("runs/deep_dives"), help="where figures go [%(default)s]")
+        self.out: Path = parser.parse_args(argv).out
+        self.claims: list[bool] = []
+
+    def claim(self, what: str, holds: bool) -> None:
+        self.claims.append(bool(holds))
+        print(f"  [{'holds' if holds else 'FAILS'}] {what}")
+
+    def save(self, figure: Figure, name: str) -> None:
+        for path in save_figure(figure, self.out / name):
+            print(f"wrote {path}")
+
+    def end(self, summary: str) -> int:
+        failed = self.claims.count(False)
+        if failed or not self.claims:
+            print(f"failed: {failed} of {len(self.claims)} claims do not hold")
+            return 1
+        print(f"checked: {summary} ({len(self.claims)} claims)")
+        return 0

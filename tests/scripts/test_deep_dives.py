@@ -1,0 +1,79 @@
+"""The deep dives run alone, print their numbers, leave their figures, and fail when a claim does not hold."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+DIVES = {
+    "01_backpropagation": ["24.7041", "138.8338", "645.5773"],
+    "02_gradient_microscope": ["forward: as h^1.0", "central: as h^2.0", "complex step: as h^2.0", "Richardson: as h^"],
+    "03_loss_from_scratch": ["7.4541e-05", "-9.5042", "10.7940", "48725", "10.8249"],
+}
+
+
+def run(script: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", str(script), "--out", str(out)]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, cwd=out)
+
+
+def replaced(source: str, right: str, wrong: str) -> str:
+    assert source.count(right) == 1
+    return source.replace(right, wrong)
+
+
+@pytest.mark.parametrize("name", DIVES)
+def test_it_holds(name, tmp_path):
+    done = run(SCRIPTS / f"{name}.py", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("checked: ")
+    assert "FAILS" not in done.stdout
+    for number in DIVES[name]:
+        assert number in done.stdout
+    kinds = ["svg"] if name.startswith("01") else ["png", "svg"]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / f"{name}.{kind}" for kind in kinds]
+    assert ET.parse(tmp_path / f"{name}.svg").getroot().tag.endswith("svg")
+
+
+def test_a_wrong_number_exits_with_1(tmp_path):
+    source = (SCRIPTS / "01_backpropagation.py").read_text(encoding="utf-8")
+    shutil.copy(SCRIPTS / "_deep_dive.py", tmp_path)
+    script = tmp_path / "script.py"
+    script.write_text(replaced(source, "24.7041, 138.8338, 645", "24.7041, 138.8339, 645"), encoding="utf-8")
+    done = run(script, tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "[FAILS] dg/da = 138.8339" in done.stdout
+    assert done.stdout.splitlines()[-1] == "failed: 1 of 6 claims do not hold"
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong", "claim"),
+    [
+        ("01_backpropagation", "f / 2.0", "f / 2.0001", "g = 24.7041"),
+        ("02_gradient_microscope", "loss(x).backward()", "(loss(x) * (1 + 1e-13)).backward()", "complex step, at any"),
+        ("03_loss_from_scratch", "[7.4541e-05", "[7.4551e-05", "log 7.4541e-05 = -9.5042"),
+        ("03_loss_from_scratch", "expected = (softmax - right) / N", "expected = softmax / N", "gradient = (softmax"),
+    ],
+    ids=["01", "02", "03 log", "03 gradient"],
+)
+def test_each_claim_can_fail(name, right, wrong, claim, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    source = replaced((SCRIPTS / f"{name}.py").read_text(encoding="utf-8"), right, wrong)
+    module = {"__name__": name, "__doc__": "A deep dive."}
+    exec(compile(source, name, "exec"), module)
+    assert module["main"](["--out", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert f"[FAILS] {claim}" in shown
+    assert shown.splitlines()[-1].startswith("failed: ")
+
+
+def test_no_claim_at_all_is_a_failure(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    assert importlib.import_module("_deep_dive").DeepDive("x", []).end("nothing") == 1

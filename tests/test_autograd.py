@@ -1,0 +1,504 @@
+"""The graph and the walk back through it: what is added, what is freed, whose memory is whose."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nanograd_gpt.autograd import Function, Leaf, is_recording, no_grad
+from nanograd_gpt.backend.contract import Array
+from nanograd_gpt.gradcheck import check_accumulation, check_gradients, check_ownership
+from nanograd_gpt.nn import functional as F
+from nanograd_gpt.tensor import Tensor, apply
+
+X = np.array([[0.3, -1.2, 0.7], [2.0, 0.1, -0.4]])
+DEEP = 20_000  # nodes; Python's recursion ends near 1000
+
+Loss = Callable[..., Tensor]
+
+
+def leaf(values: Any = X, buffer: bool = False) -> Tensor:
+    """A leaf with an array of its own; with a buffer for its gradient, which holds rubbish."""
+    tensor = Tensor(np.array(values), requires_grad=True)
+    if buffer:
+        assert isinstance(tensor.node, Leaf)
+        tensor.node.buffer = np.full(tensor.shape, np.nan)
+    return tensor
+
+
+def buffer_of(tensor: Tensor) -> Array:
+    assert isinstance(tensor.node, Leaf)
+    assert tensor.node.buffer is not None
+    return tensor.node.buffer
+
+
+class Identity(Function):
+    """Hands dy on as it is, and locks it: who writes to it from then on gets a ValueError."""
+
+    view = False
+
+    def forward(self, x: Array) -> Array:
+        return x.copy()
+
+    def backward(self, dy: Array) -> tuple[Array]:
+        dy = dy[...] if self.view else dy
+        dy.flags.writeable = False
+        return (dy,)
+
+
+class IdentityView(Identity):
+    """Hands on a view of dy."""
+
+    view = True
+
+
+class IdentityCopy(Identity):
+    """Hands on a new array."""
+
+    def backward(self, dy: Array) -> tuple[Array]:
+        return (dy.copy(),)
+
+
+# Fan-out
+
+
+@pytest.mark.parametrize(
+    ("function", "slope"),
+    [
+        pytest.param(lambda x: x + x, lambda x: 2 + 0 * x, id="x + x"),
+        pytest.param(lambda x: x - x, lambda x: 0 * x, id="x - x"),
+        pytest.param(lambda x: x * x * x, lambda x: 3 * x**2, id="x x x"),
+        pytest.param(lambda x: (x + x.tanh()) + x, lambda x: 3 - np.tanh(x) ** 2, id="(x + tanh x) + x"),
+        pytest.param(
+            lambda x: x.exp() + x * x + x.tanh(),
+            lambda x: np.exp(x) + 2 * x + 1 - np.tanh(x) ** 2,
+            id="three consumers",
+        ),
+        pytest.param(lambda x: F.concatenate([x, x, x]), lambda x: 3 + 0 * x, id="one op, three times"),
+        pytest.param(lambda x: (x + 1) + (x + 1) * 2 + x, lambda x: 4 + 0 * x, id="sums of sums"),
+    ],
+)
+@pytest.mark.parametrize("inner", [False, True], ids=["of a leaf", "of an operation's result"])
+def test_a_gradient_sums_over_all_uses(function: Loss, slope: Callable[[Array], Array], inner: bool) -> None:
+    x = leaf()
+    function(x * 2.0 if inner else x).sum().backward()
+    np.testing.assert_allclose(x.grad, 2 * slope(2 * X) if inner else slope(X), rtol=1e-14, atol=1e-15)
+
+
+def test_add_hands_one_gradient_to_two_inputs_and_neither_disturbs_the_other() -> None:
+    x, y = leaf(), leaf()
+    a, b = x * 1.0, y * 1.0
+    (a + b + a.tanh()).sum().backward()
+    np.testing.assert_array_equal(y.grad, np.ones_like(X))
+    np.testing.assert_allclose(x.grad, 2 - np.tanh(X) ** 2, rtol=1e-15)
+
+
+def test_a_parameter_of_an_operation_reaches_it_whatever_its_name() -> None:
+    class Scale(Function):
+        def forward(self, x: Array, *, eps: float, seed: float, tolerance: float, name: float) -> Array:
+            self.saved = eps + seed + tolerance + name
+            return x * self.saved
+
+        def backward(self, dy: Array) -> tuple[Array]:
+            return (dy * self.saved,)
+
+    params = {"eps": 1.0, "seed": 2.0, "tolerance": 4.0, "name": 8.0}
+    check_gradients(lambda x: apply(Scale, x, **params), [X])
+    check_accumulation(lambda x: apply(Scale, x, **params), [X])
+    check_ownership(Scale, [X], params)
+    np.testing.assert_array_equal(apply(Scale, leaf(), **params).data, 15 * X)
+
+
+# The order of the walk
+
+
+def test_every_node_is_visited_once_and_newest_first_where_sides_differ_in_depth() -> None:
+    visited: list[int] = []
+
+    class Numbered(Function):
+        def forward(self, *arrays: Array, number: int) -> Array:
+            self.saved = number
+            return np.add.reduce(arrays)
+
+        def backward(self, dy: Array) -> list[Array]:
+            visited.append(self.saved)
+            return [dy] * len(self.inputs)
+
+    def step(*tensors: Tensor, number: int) -> Tensor:
+        return apply(Numbered, *tensors, number=number)
+
+    x = leaf(0.5)
+    top = step(x, number=0)
+    short = step(top, number=1)
+    long = top
+    for number in range(2, 6):
+        long = step(long, short, number=number)
+    step(short, long, top, number=6).backward()
+    assert visited == [6, 5, 4, 3, 2, 1, 0]
+    assert x.grad == 1 + 1 + 5  # from the end straight to the top; through the short side; through every long one
+
+
+def test_a_deep_graph_needs_no_recursion() -> None:
+    x = leaf(1.0)
+    y = x
+    for _ in range(DEEP):
+        y = y + 1.0
+    y.backward()
+    assert (y.item(), x.grad) == (DEEP + 1, 1)
+
+
+def test_a_deep_graph_can_be_dropped_without_backward() -> None:
+    y = leaf(1.0)
+    for _ in range(DEEP):
+        y = -y
+    last = weakref.ref(y)
+    del y
+    assert last() is None
+
+
+# Memory
+
+
+def test_memory_falls_node_by_node_on_the_way_back() -> None:
+    kept: list[weakref.ref[Array]] = []
+    gradients: list[weakref.ref[Array]] = []
+    alive: list[tuple[int, int]] = []
+
+    def living(refs: list[weakref.ref[Array]]) -> int:
+        return sum(ref() is not None for ref in refs)
+
+    class Keep(Function):
+        def forward(self, x: Array) -> Array:
+            self.saved = x.copy()
+            kept.append(weakref.ref(self.saved))
+            return x + 1
+
+        def backward(self, dy: Array) -> tuple[Array]:
+            alive.append((living(kept), living(gradients)))
+            dx = dy * 1
+            gradients.append(weakref.ref(dx))
+            return (dx,)
+
+    y = leaf()
+    for _ in range(6):
+        y = apply(Keep, y)
+    y.backward(np.ones_like(X))
+    assert [n for n, _ in alive] == [6, 5, 4, 3, 2, 1]
+    assert max(n for _, n in alive) <= 2
+    assert living(kept) == 0
+
+
+def test_backward_frees_what_only_the_graph_held_though_the_loss_lives_on() -> None:
+    x = leaf()
+    hidden = x.tanh()
+    array = weakref.ref(hidden.data)
+    loss = hidden.sum()
+    del hidden
+    assert array() is not None
+    loss.backward()
+    assert array() is None
+
+
+def test_without_recording_nothing_is_kept() -> None:
+    with no_grad():
+        hidden = leaf().tanh()
+        array = weakref.ref(hidden.data)
+        total = hidden.sum()
+        del hidden
+        assert array() is None
+    assert not total.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        pytest.param(lambda h: h.sum(), "Sum", id="from the same root"),
+        pytest.param(lambda h: h, "Tanh", id="from within the freed part"),
+        pytest.param(lambda h: (h * 3).mean(), "Tanh", id="through a part that was freed by another root"),
+    ],
+)
+def test_a_second_backward_is_an_error_that_names_the_operation(make: Loss, named: str) -> None:
+    x = leaf()
+    hidden = x.tanh()
+    again = make(hidden)
+    loss = again if named == "Sum" else hidden.sum()
+    loss.backward()
+    assert x.grad is not None
+    first = x.grad.copy()
+    with pytest.raises(RuntimeError, match=rf"^{named}: backward has been here before"):
+        again.backward(np.ones(again.shape))
+    np.testing.assert_array_equal(x.grad, first)
+
+
+# no_grad
+
+
+def test_no_grad_nests_and_ends_after_an_exception() -> None:
+    def nested() -> None:
+        with no_grad():
+            with no_grad():
+                assert not is_recording()
+            assert not is_recording()
+            assert not (leaf() * 2).requires_grad
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        nested()
+    assert is_recording()
+    assert (leaf() * 2).requires_grad
+
+
+def test_no_grad_decorates_a_function_that_may_be_called_again() -> None:
+    @no_grad()
+    def double(x: Tensor) -> Tensor:
+        return x * 2
+
+    assert not double(leaf()).requires_grad
+    assert not double(leaf()).requires_grad
+    assert is_recording()
+
+
+def test_a_leaf_made_without_recording_is_a_leaf() -> None:
+    with no_grad():
+        x = leaf()
+    (x * 3.0).sum().backward()
+    np.testing.assert_array_equal(x.grad, np.full_like(X, 3))
+
+
+def test_no_grad_is_of_its_own_thread_and_context() -> None:
+    seen: list[bool] = []
+    with no_grad():
+        thread = threading.Thread(target=lambda: seen.append((leaf() * 2).requires_grad))
+        thread.start()
+        thread.join()
+    assert seen == [True]
+    inside, block = contextvars.copy_context(), no_grad()
+    inside.run(block.__enter__)
+    assert not inside.run(is_recording)
+    assert is_recording()
+    inside.run(block.__exit__, None, None, None)
+    assert inside.run(is_recording)
+
+
+# Re-entrancy
+
+
+def test_an_operation_used_twice_before_backward_keeps_its_two_uses_apart() -> None:
+    x, y = leaf(), leaf(X + 1)
+    of_x, of_y = F.gelu(x).sum(), F.gelu(y).sum()
+    of_x.backward()
+    of_y.backward()
+    alone = leaf()
+    F.gelu(alone).sum().backward()
+    np.testing.assert_array_equal(x.grad, alone.grad)
+    assert not np.allclose(x.grad, y.grad)
+
+
+# Leaves and their buffers
+
+
+def squared_and_linear(h: Tensor) -> Tensor:
+    return (h * h).sum() + F.linear(Tensor(X), h).sum()
+
+
+IDS = np.array([1, 0, 1])
+WEIGHTED: dict[str, Loss] = {  # losses of one (3, 3) weight, through a sink and through a plain gradient
+    "Mul": lambda w: (w * w).sum(),
+    "Linear": lambda w: (F.linear(Tensor(X), w) ** 2).sum(),
+    "Linear, x and weight": lambda w: (F.linear(w, w)).sum(),
+    "LinearGELU": lambda w: F.linear_gelu(Tensor(X), w).sum(),
+    "LinearGELU, weight and bias rows": lambda w: F.linear_gelu(Tensor(X), w, w[0]).sum(),
+    "SideBySide, one weight twice": lambda w: (F.side_by_side(Tensor(X), [w, w]) ** 2).sum(),
+    "LayerNorm, scale and shift": lambda w: (F.layer_norm(w, w[0], w[0]) ** 2).sum(),
+    "Embedding": lambda w: (F.embedding(IDS, w) ** 2).sum(),
+    "LinearCrossEntropy": lambda w: F.linear_cross_entropy(Tensor(X), w, IDS[:2]),
+    "LinearCrossEntropy, x and weight": lambda w: F.linear_cross_entropy(w, w, IDS),
+    "Linear, of a result with an older use": lambda w: squared_and_linear(w * 1.0),
+    "two sinks in two operations": lambda w: F.linear(F.linear(Tensor(X), w).tanh(), w).sum(),
+}
+
+
+@pytest.mark.parametrize("loss", WEIGHTED.values(), ids=WEIGHTED.keys())
+def test_a_buffer_is_written_over_after_zero_grad_and_added_to_otherwise(loss: Loss) -> None:
+    values = X.T @ X / 3
+    plain, w = leaf(values), leaf(values, buffer=True)
+    loss(plain).backward()
+    expected = plain.grad
+    assert expected is not None
+    for _ in range(2):
+        loss(w).backward()
+        assert w.grad is buffer_of(w)
+        np.testing.assert_allclose(w.grad, expected, rtol=1e-14)
+        loss(w).backward()
+        assert w.grad is buffer_of(w)
+        np.testing.assert_allclose(w.grad, 2 * expected, rtol=1e-14)
+        w.zero_grad()
+        assert w.grad is None
+        buffer_of(w)[...] = np.nan
+
+
+@pytest.mark.parametrize("buffer", [False, True], ids=["no buffer", "buffer"])
+@pytest.mark.parametrize(
+    ("loss", "values"),
+    [
+        pytest.param(lambda a, b: F.layer_norm(Tensor(X), a, b), [0.5, 1, 2], id="scale and shift"),
+        pytest.param(lambda a, b: F.side_by_side(Tensor(X), [a, b]), X, id="two weights"),
+        pytest.param(lambda a, b: F.linear(a, b), X, id="x and weight"),
+        pytest.param(lambda a, b: F.linear_gelu(a, b), X, id="x and weight, with GELU"),
+    ],
+)
+def test_one_leaf_as_two_inputs_of_a_sinking_operation_gets_both_gradients(
+    loss: Loss, values: Any, buffer: bool
+) -> None:
+    a, b, both = leaf(values), leaf(values), leaf(values, buffer)
+    (loss(a, b) ** 2).sum().backward()
+    for times in (1, 2):
+        (loss(both, both) ** 2).sum().backward()
+        np.testing.assert_allclose(both.grad, times * (a.grad + b.grad), rtol=1e-14)
+
+
+def test_a_leafs_gradient_is_an_array_even_without_axes() -> None:
+    for buffer in (False, True):
+        x = leaf(2.0, buffer)
+        (x * x).backward()
+        assert isinstance(x.grad, np.ndarray)
+        assert x.grad.shape == ()
+
+
+# Ownership
+
+
+@pytest.mark.parametrize("op", [Identity, IdentityView], ids=["dy itself", "a view of dy"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        pytest.param(lambda op, h, x: apply(op, h) + h.tanh(), id="before a fresh gradient"),
+        pytest.param(lambda op, h, x: h.tanh() + apply(op, h), id="after a fresh gradient"),
+        pytest.param(lambda op, h, x: apply(op, h) + apply(op, h), id="twice"),
+        pytest.param(lambda op, h, x: apply(op, x) + apply(op, x) + h, id="to a leaf"),
+    ],
+)
+def test_a_borrowed_gradient_is_never_written_to(op: type[Function], function: Loss) -> None:
+    borrowed, fresh = leaf(), leaf()
+    for x, identity in ((borrowed, op), (fresh, IdentityCopy)):
+        function(identity, x * 2.0, x).sum().backward()
+    np.testing.assert_array_equal(borrowed.grad, fresh.grad)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        pytest.param(lambda x: x + x.tanh(), id="fan-out"),
+        pytest.param(lambda x: apply(Identity, x), id="dy itself"),
+        pytest.param(lambda x: apply(IdentityView, x), id="a view"),
+        pytest.param(lambda x: x, id="the leaf itself"),
+        pytest.param(lambda x: x.T.T, id="transposed"),
+    ],
+)
+def test_the_gradient_handed_to_backward_stays_the_callers(function: Loss) -> None:
+    x, given = leaf(), np.ones_like(X)
+    for _ in range(2):
+        given.flags.writeable = True
+        function(x).backward(given)
+        np.testing.assert_array_equal(given, 1)
+    assert x.grad is not None
+    assert not np.shares_memory(x.grad, given)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the leaf adds into the array that others still read")
+def test_a_leafs_own_gradient_may_be_handed_to_backward() -> None:
+    x = leaf()
+    (x * 1.0).sum().backward()
+    (x * 2.0 + x).backward(x.grad)
+    np.testing.assert_array_equal(x.grad, np.full_like(X, 1 + 3))
+
+
+def test_leaves_that_were_handed_one_gradient_have_an_array_each() -> None:
+    x, y = leaf(), leaf()
+    for times in (1, 2):
+        (x + y).sum().backward()
+        np.testing.assert_array_equal(x.grad, times)
+        np.testing.assert_array_equal(y.grad, times)
+
+
+def test_a_gradient_nobody_wants_is_not_asked_for() -> None:
+    wanted: list[bool] = []
+
+    class Wants(Function):
+        def forward(self, *arrays: Array) -> Array:
+            wanted.extend(self.wants(i) for i in range(4))
+            return np.add.reduce(arrays)
+
+        def backward(self, dy: Array) -> list[Array | None]:
+            wanted.extend(self.wants(i) for i in range(4))
+            return [dy, dy, None]
+
+    x, y, z = leaf(), Tensor(X), leaf()
+    out = apply(Wants, x, y, z)
+    out.sum().backward()
+    assert wanted == [True, False, True, False] * 2
+    assert y.grad is None
+    assert z.grad is None  # the rule gave none
+    np.testing.assert_array_equal(x.grad, 1)
+    with no_grad():
+        apply(Wants, x, y, z)
+    assert wanted[8:] == [False] * 4
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("call", "note"),
+    [
+        (lambda: leaf() @ np.ones((2, 2), np.float32), "in MatMul(float64[2, 3], float32[2, 2])"),
+        (lambda: leaf().reshape(4, 4), "in Reshape(float64[2, 3], shape=(4, 4))"),
+        (lambda: F.layer_norm(leaf(), leaf([1.0]), leaf([1.0, 2.0]), 0.5),
+         "in LayerNorm(float64[2, 3], float64[1], float64[2], eps=0.5)"),
+        (lambda: F.embedding(np.array([7]), leaf()), "in Embedding(float64[2, 3], ids=int64[1])"),
+        (lambda: leaf() + "x", "in Add(float64[2, 3], 'x')"),
+        (lambda: apply(Function, leaf()), "in Function(float64[2, 3])"),
+    ],
+    ids=["dtypes", "a tuple", "a number", "an array", "an operand that is none", "no forward rule"],
+)  # fmt: skip
+def test_an_exception_leaves_a_note_of_operation_dtypes_shapes_and_parameters(call: Loss, note: str) -> None:
+    with pytest.raises((ValueError, IndexError, TypeError)) as error:
+        call()
+    assert error.value.__notes__ == [note]
+
+
+def test_an_operation_without_a_backward_rule_says_so() -> None:
+    class Half(Function):
+        def forward(self, x: Array) -> Array:
+            return x / 2
+
+    with pytest.raises(TypeError, match="Half has no backward rule"):
+        apply(Half, leaf()).backward(np.ones_like(X))
+
+
+class Forgetful(Function):
+    """Has a gradient for one of its two inputs."""
+
+    def forward(self, x: Array, y: Array) -> Array:
+        return x + y
+
+    def backward(self, dy: Array) -> tuple[Array]:
+        return (dy,)
+
+
+def test_too_few_gradients_are_an_error() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        apply(Forgetful, leaf(), leaf()).backward(np.ones_like(X))
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="only forward's exceptions get a note")
+def test_an_exception_on_the_way_back_names_its_operation_too() -> None:
+    with pytest.raises(ValueError, match="shorter") as error:
+        apply(Forgetful, leaf(), leaf()).backward(np.ones_like(X))
+    assert any("Forgetful" in note for note in getattr(error.value, "__notes__", []))

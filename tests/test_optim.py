@@ -1,0 +1,387 @@
+"""AdamW against the paper's formula, through its state and its settings; and clipping by the global norm."""
+
+from __future__ import annotations
+
+import copy
+from math import hypot, inf, nan, sqrt
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from nanograd_gpt.errors import InputError
+from nanograd_gpt.nn.module import Parameter
+from nanograd_gpt.optim import AdamW, clip_grad_norm
+
+SHAPES = [(2, 3), (4,), ()]
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"lr": 4e-4, "weight_decay": 0.1},
+    {"lr": 0.05, "betas": (0.5, 0.8), "eps": 1e-3, "weight_decay": 0.3},
+    {"lr": 0.1, "betas": (0.0, 0.0), "weight_decay": 0.0},
+]
+
+Gradients = list[npt.NDArray[Any] | None]
+
+
+def parameters(dtype: Any = np.float64, seed: int = 0) -> list[Parameter]:
+    rng = np.random.default_rng(seed)
+    return [Parameter(np.asarray(rng.standard_normal(shape), dtype=dtype)) for shape in SHAPES]
+
+
+def gradients(seed: int, dtype: Any = np.float64) -> list[npt.NDArray[Any]]:
+    rng = np.random.default_rng(seed)
+    return [np.asarray(rng.standard_normal(shape), dtype=dtype) for shape in SHAPES]
+
+
+def give(ps: list[Parameter], gs: Gradients) -> None:
+    for p, g in zip(ps, gs, strict=True):
+        p.zero_grad()
+        if g is not None:
+            (p * g).sum().backward()
+
+
+def train(optimizer: AdamW, seeds: range, dtype: Any = np.float64) -> None:
+    for seed in seeds:
+        give(optimizer.parameters, list(gradients(seed, dtype)))
+        optimizer.step()
+
+
+class Formula:
+    """One parameter by algorithm 2 of Loshchilov and Hutter 2019, with decay scaled by lr as PyTorch scales it."""
+
+    def __init__(
+        self,
+        theta: npt.NDArray[np.float64],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        self.theta = theta.astype(np.float64)
+        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+        self.m, self.v, self.t = np.zeros(theta.shape), np.zeros(theta.shape), 0
+
+    def step(self, g: npt.NDArray[np.float64]) -> None:
+        (beta1, beta2), self.t = self.betas, self.t + 1
+        self.m = beta1 * self.m + (1 - beta1) * g
+        self.v = beta2 * self.v + (1 - beta2) * g**2
+        m_hat, v_hat = self.m / (1 - beta1**self.t), self.v / (1 - beta2**self.t)
+        self.theta = self.theta - self.lr * (m_hat / (np.sqrt(v_hat) + self.eps) + self.weight_decay * self.theta)
+
+
+# --- AdamW
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-14), (np.float32, 2e-6)])
+def test_adamw_follows_the_papers_formula(settings: dict[str, Any], dtype: Any, tolerance: float) -> None:
+    ps = parameters(dtype)
+    optimizer, formulas = AdamW(ps, **settings), [Formula(p.data, **settings) for p in ps]
+    for seed in range(30):
+        gs = gradients(seed, dtype)
+        give(ps, list(gs))
+        optimizer.step()
+        for formula, g in zip(formulas, gs, strict=True):
+            formula.step(g.astype(np.float64))
+    for ours, expected in (
+        (optimizer.flat.data, [f.theta for f in formulas]),
+        (optimizer.exp_avg, [f.m for f in formulas]),
+        (optimizer.exp_avg_sq, [f.v for f in formulas]),
+    ):
+        assert ours.dtype == dtype
+        difference = ours - np.concatenate([a.ravel() for a in expected])
+        assert np.linalg.norm(difference) <= tolerance * np.linalg.norm(ours)
+
+
+def test_the_first_step_is_the_learning_rate_against_the_gradients_sign() -> None:
+    ps = parameters()
+    before = [p.data.copy() for p in ps]
+    give(ps, list(gradients(1)))
+    AdamW(ps, lr=0.01, weight_decay=0.0).step()
+    for p, old, g in zip(ps, before, gradients(1), strict=True):
+        np.testing.assert_allclose(p.data - old, -0.01 * np.sign(g), rtol=1e-5)
+
+
+def test_every_parameter_decays_even_one_whose_gradient_is_0() -> None:
+    ps = parameters()
+    before = [p.data.copy() for p in ps]
+    give(ps, [np.zeros(shape) for shape in SHAPES])
+    AdamW(ps, lr=0.1, weight_decay=0.5).step()
+    for p, old in zip(ps, before, strict=True):
+        np.testing.assert_allclose(p.data, 0.95 * old, rtol=1e-15)
+
+
+def test_a_parameter_without_a_gradient_neither_moves_nor_decays_nor_counts() -> None:
+    ps = parameters()
+    optimizer = AdamW(ps, weight_decay=0.5)
+    before = ps[1].data.copy()
+    for seed in range(3):
+        g = gradients(seed)
+        give(ps, [g[0], None, g[2]])
+        optimizer.step()
+    np.testing.assert_array_equal(ps[1].data, before)
+    assert optimizer.steps == [3, 0, 3]
+    assert not optimizer.state_dict()["exp_avg"][1].any()
+
+
+def test_a_parameter_that_joins_late_moves_as_if_it_began_then() -> None:
+    late, alone = parameters(), parameters()
+    optimizer, reference = AdamW(late), AdamW(alone)
+    for seed in range(4):
+        g = gradients(seed)
+        give(late, [g[0], None if seed < 2 else g[1], g[2]])
+        optimizer.step()
+        if seed >= 2:
+            give(alone, list(g))
+            reference.step()
+    np.testing.assert_array_equal(late[1].data, alone[1].data)
+    assert optimizer.steps == [4, 2, 4]
+
+
+def test_memory_without_a_gradient_is_never_read() -> None:
+    ps = parameters()
+    optimizer = AdamW(ps)
+    optimizer.flat.grad[...] = nan
+    train(optimizer, range(1))
+    optimizer.zero_grad()
+    optimizer.flat.grad[...] = nan
+    optimizer.step()
+    assert all(np.isfinite(p.data).all() for p in ps)
+
+
+def test_a_new_learning_rate_holds_from_the_next_step() -> None:
+    ps = parameters()
+    optimizer, formulas = AdamW(ps, lr=0.1), [Formula(p.data, lr=0.1) for p in ps]
+    for seed, lr in enumerate((0.1, 0.02, 0.0)):
+        optimizer.lr = lr
+        give(ps, list(gradients(seed)))
+        optimizer.step()
+        for p, formula, g in zip(ps, formulas, gradients(seed), strict=True):
+            formula.lr = lr
+            formula.step(g)
+            np.testing.assert_allclose(p.data, formula.theta, rtol=1e-14)
+
+
+def test_zero_grad_forgets_all_gradients() -> None:
+    ps = parameters()
+    optimizer = AdamW(ps)
+    give(ps, list(gradients(0)))
+    optimizer.zero_grad()
+    assert [p.grad for p in ps] == [None, None, None]
+
+
+def test_steps_are_the_same_to_the_bit_when_repeated() -> None:
+    first, second = parameters(np.float32), parameters(np.float32)
+    for ps in (first, second):
+        train(AdamW(ps), range(5), np.float32)
+    for p, q in zip(first, second, strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": 0.0}, "lr: 0.0 is not allowed; choose a finite number > 0"),
+        ({"lr": -1e-3}, "lr: -0.001 is not allowed; choose a finite number > 0"),
+        ({"lr": nan}, "lr: nan is not allowed; choose a finite number > 0"),
+        ({"lr": inf}, "lr: inf is not allowed; choose a finite number > 0"),
+        ({"betas": (1.0, 0.9)}, "beta1: 1.0 is not allowed; choose a finite number in [0, 1)"),
+        ({"betas": (0.9, -0.1)}, "beta2: -0.1 is not allowed; choose a finite number in [0, 1)"),
+        ({"betas": (0.9, nan)}, "beta2: nan is not allowed; choose a finite number in [0, 1)"),
+        ({"eps": 0.0}, "eps: 0.0 is not allowed; choose a finite number > 0"),
+        ({"eps": inf}, "eps: inf is not allowed; choose a finite number > 0"),
+        ({"weight_decay": -0.1}, "weight_decay: -0.1 is not allowed; choose a finite number >= 0"),
+        ({"weight_decay": nan}, "weight_decay: nan is not allowed; choose a finite number >= 0"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_and_the_parameters_left_alone(
+    settings: dict[str, Any], message: str
+) -> None:
+    ps = parameters()
+    arrays = [p.data for p in ps]
+    with pytest.raises(InputError) as error:
+        AdamW(ps, **settings)
+    assert str(error.value) == message
+    assert all(p.data is a for p, a in zip(ps, arrays, strict=True))
+
+
+def test_no_parameters_are_refused() -> None:
+    with pytest.raises(InputError, match="there are no parameters to train"):
+        AdamW([])
+
+
+# --- its state
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_restored_optimizer_continues_to_the_bit(settings: dict[str, Any], dtype: Any) -> None:
+    whole = parameters(dtype)
+    train(AdamW(whole, **settings), range(10), dtype)
+
+    first = parameters(dtype)
+    optimizer = AdamW(first, **settings)
+    train(optimizer, range(6), dtype)
+    second = [Parameter(p.data.copy()) for p in first]
+    restored = AdamW(second)
+    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    train(restored, range(6, 10), dtype)
+
+    for p, q in zip(whole, second, strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
+def test_a_restored_optimizer_knows_the_steps_of_each_parameter() -> None:
+    ps = parameters()
+    optimizer = AdamW(ps)
+    for seed in range(3):
+        g = gradients(seed)
+        give(ps, [g[0], g[1] if seed else None, None])
+        optimizer.step()
+    restored = AdamW([Parameter(p.data.copy()) for p in ps])
+    restored.load_state_dict(optimizer.state_dict())
+    assert restored.steps == [3, 2, 0]
+    for o in (optimizer, restored):
+        train(o, range(3, 5))
+    for p, q in zip(ps, restored.parameters, strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
+def test_restoring_puts_the_saved_learning_rate_and_settings_back() -> None:
+    saved = AdamW(parameters(), lr=4e-4, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.1).state_dict()
+    restored = AdamW(parameters(), lr=5e-4)
+    restored.load_state_dict(saved)
+    assert (restored.lr, restored.betas, restored.eps, restored.weight_decay) == (4e-4, (0.8, 0.9), 1e-6, 0.1)
+
+
+def test_a_restored_state_is_a_copy() -> None:
+    optimizer = AdamW(parameters())
+    train(optimizer, range(2))
+    restored = AdamW(parameters())
+    restored.load_state_dict(optimizer.state_dict())
+    before = copy.deepcopy(restored.state_dict())
+    train(optimizer, range(2, 4))
+    np.testing.assert_equal(restored.state_dict(), before)
+
+
+def test_the_state_has_an_entry_for_each_parameter_in_its_shape() -> None:
+    optimizer = AdamW(parameters())
+    train(optimizer, range(2))
+    state = optimizer.state_dict()
+    assert state["steps"] == [2, 2, 2]
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert [a.shape for a in state[name]] == SHAPES
+        assert all(a.any() for a in state[name])
+
+
+def changed(state: dict[str, Any], case: str) -> dict[str, Any]:
+    match case:
+        case "another shape":
+            state["exp_avg"][1] = np.zeros(5)
+        case "another shape of squares":
+            state["exp_avg_sq"][0] = np.zeros((3, 2))
+        case "too few parameters":
+            state["exp_avg"].pop()
+            state["exp_avg_sq"].pop()
+            state["steps"].pop()
+        case "too few steps":
+            state["steps"].pop()
+        case "too many steps":
+            state["steps"].append(1)
+    return state
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["another shape", "another shape of squares", "too few parameters", "too few steps", "too many steps"],
+)
+def test_a_state_of_other_parameters_is_refused_and_changes_nothing(case: str) -> None:
+    source = AdamW(parameters(), lr=4e-4)
+    train(source, range(3))
+    optimizer = AdamW(parameters(), lr=5e-4)
+    train(optimizer, range(1))
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(InputError, match=r"^optimizer: ") as error:
+        optimizer.load_state_dict(changed(copy.deepcopy(source.state_dict()), case))
+    assert "\n" not in str(error.value)
+    np.testing.assert_equal(optimizer.state_dict(), before)
+
+
+# --- clipping
+
+
+def clipped(gs: Gradients, max_norm: float) -> tuple[float, Gradients]:
+    ps = parameters()
+    give(ps, gs)
+    norm = clip_grad_norm(ps, max_norm)
+    assert norm.shape == ()
+    return float(norm), [p.grad for p in ps]
+
+
+def norm_of(gs: Gradients) -> float:
+    return sqrt(sum(float((g**2).sum()) for g in gs if g is not None))
+
+
+def test_large_gradients_are_scaled_to_the_norm_together() -> None:
+    gs: Gradients = list(gradients(0))
+    norm, after = clipped(gs, 0.5)
+    assert norm == pytest.approx(norm_of(gs), rel=1e-14)
+    assert norm > 0.5
+    assert norm_of(after) == pytest.approx(0.5 * norm / (norm + 1e-6), rel=1e-14)
+    for g, a in zip(gs, after, strict=True):
+        np.testing.assert_allclose(a, g * (0.5 / (norm + 1e-6)), rtol=1e-14)
+
+
+def test_small_gradients_stay_to_the_bit() -> None:
+    gs: Gradients = list(gradients(0))
+    norm, after = clipped(gs, 100.0)
+    assert norm == pytest.approx(norm_of(gs), rel=1e-14)
+    for g, a in zip(gs, after, strict=True):
+        np.testing.assert_array_equal(a, g)
+
+
+def test_the_norm_is_of_all_gradients_there_are() -> None:
+    g = [np.zeros(SHAPES[0]), None, np.asarray(3.0)]
+    g[0].flat[4] = 4.0
+    norm, after = clipped(g, 1e9)
+    assert norm == hypot(3, 4)
+    assert after[1] is None
+
+
+def test_clipping_changes_the_gradients_where_they_are() -> None:
+    ps = parameters()
+    optimizer = AdamW(ps)
+    give(ps, list(gradients(0)))
+    before = optimizer.flat.grad.copy()
+    norm = clip_grad_norm(ps, 0.1)
+    np.testing.assert_allclose(optimizer.flat.grad, before * (0.1 / (float(norm) + 1e-6)), rtol=1e-14)
+    assert all(p.grad is not None and np.shares_memory(p.grad, optimizer.flat.grad) for p in ps)
+
+
+def test_gradients_of_0_stay_0() -> None:
+    norm, after = clipped([np.zeros(shape) for shape in SHAPES], 1.0)
+    assert norm == 0
+    assert all(a is not None and not a.any() for a in after)
+
+
+def test_a_norm_that_is_not_a_number_is_returned_and_not_hidden() -> None:
+    gs = gradients(0)
+    gs[1][2] = nan
+    norm, after = clipped(list(gs), 1.0)
+    assert np.isnan(norm)
+    assert all(np.isnan(a).all() for a in after if a is not None)
+
+
+@pytest.mark.parametrize("max_norm", [0.0, -1.0, nan])
+def test_a_max_norm_that_is_not_positive_is_refused(max_norm: float) -> None:
+    with pytest.raises(InputError) as error:
+        clipped(list(gradients(0)), max_norm)
+    assert str(error.value) == f"max_norm: {max_norm} is not allowed; choose a number > 0"
+
+
+def test_clipping_before_any_backward_is_refused() -> None:
+    with pytest.raises(InputError) as error:
+        clip_grad_norm(parameters(), 1.0)
+    assert str(error.value) == "clip_grad_norm: no parameter has a gradient; call loss.backward() first"
