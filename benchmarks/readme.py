@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,12 @@ def filled(readme: str) -> str:
         pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         if not pattern.search(readme):
             raise ValueError(f"README has no part '<!-- begin {name} -->' ... '<!-- end {name} -->'")
-        readme = pattern.sub(lambda found, text=make(): f"{found[1]}{text}\n{found[2]}", readme)
+        readme = pattern.sub(partial(_between, make()), readme)
     return readme
+
+
+def _between(text: str, marks: re.Match[str]) -> str:
+    return f"{marks[1]}{text}\n{marks[2]}"
 
 
 def result(name: str) -> Any:
@@ -47,13 +52,12 @@ def default_run() -> str:
     """What the default training prints, and how long it took."""
     facts = result("default_run.json")
     evaluations, sample = facts["evaluations"], facts["samples"][-1]
-    lines = [*facts["header"], "..."]
-    for e in (evaluations[0], evaluations[len(evaluations) // 4], evaluations[-1]):
-        lines.append(
-            f"Ep {e['epoch']} (Step {e['step']:06d}): Train loss {e['train_loss']:.3f}, Val loss {e['val_loss']:.3f}"
-        )
-    lines += [sample["text"], "..."]
-    console = "\n".join(lines)
+    chosen = evaluations[0], evaluations[len(evaluations) // 4], evaluations[-1]
+    lines = [
+        f"Ep {e['epoch']} (Step {e['step']:06d}): Train loss {e['train_loss']:.3f}, Val loss {e['val_loss']:.3f}"
+        for e in chosen
+    ]
+    console = "\n".join([*facts["header"], "...", *lines, sample["text"], "..."])
     cpus = facts["environment"]["cpus"]
     return f"```text\n{console}\n```\n\nIt took {facts['seconds']:.0f} s on {cpus} cores, figures and report included."
 

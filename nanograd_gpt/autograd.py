@@ -79,7 +79,9 @@ class Leaf(Node):
         """Where an operation may leave the gradient by itself."""
         if self.grad is not None:
             return Sink(self.grad, add=True)
-        return Sink(kernels.xp.empty_like(like) if self.buffer is None else self.buffer, add=False)
+        if self.buffer is not None:
+            return Sink(self.buffer, add=False)
+        return Sink(kernels.xp.empty_like(like, dtype=self.dtype), add=False)
 
     def receive(self, gradient: Array, fresh: bool) -> None:
         if self.grad is not None:
@@ -141,7 +143,7 @@ def backward(root: Node, gradient: Array) -> None:
         dy, node.grad = node.grad, None
         if dy is None or not node.inputs:
             raise RuntimeError(f"{type(node).__name__}: backward has been here before, and has freed the graph")
-        for target, result in zip(node.inputs, node.backward(dy), strict=True):
+        for target, result in zip(node.inputs, _gradients(node, dy), strict=True):
             if target is None or result is None:
                 continue
             if target.grad is None and isinstance(target, Function):
@@ -151,6 +153,18 @@ def backward(root: Node, gradient: Array) -> None:
             else:
                 target.receive(result, fresh=result is not dy and result.base is None)
         node.inputs, node.saved = (), None
+
+
+def _gradients(node: Function, dy: Array) -> Sequence[Gradient]:
+    """What an operation returns for each input; its errors get a note that names it."""
+    try:
+        gradients = node.backward(dy)
+        if len(gradients) != len(node.inputs):
+            raise TypeError(f"{len(gradients)} gradients were returned for {len(node.inputs)} inputs")
+    except Exception as error:
+        error.add_note(f"in {type(node).__name__}.backward")
+        raise
+    return gradients
 
 
 def _delivered(target: Node, sink: Sink) -> None:

@@ -104,6 +104,12 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.item())
 
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
     # Back through the graph
 
     def backward(self, gradient: Array | None = None) -> None:
@@ -118,8 +124,10 @@ class Tensor:
             if self.size != 1:
                 raise ValueError(f"backward() starts from a scalar, not from shape {self.shape}; use .sum() or .mean()")
             gradient = kernels_of(self.data).xp.ones_like(self.data)
-        elif gradient.shape != self.shape:
-            raise ValueError(f"backward() of shape {self.shape} was handed a gradient of shape {gradient.shape}")
+        else:
+            gradient = _as_array(gradient).copy()  # it may be a leaf's own gradient, which is about to grow
+            if gradient.shape != self.shape:
+                raise ValueError(f"backward() of shape {self.shape} was handed a gradient of shape {gradient.shape}")
         backward(self.node, gradient)
 
     def zero_grad(self) -> None:

@@ -411,7 +411,6 @@ def test_the_gradient_handed_to_backward_stays_the_callers(function: Loss) -> No
     assert not np.shares_memory(x.grad, given)
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the leaf adds into the array that others still read")
 def test_a_leafs_own_gradient_may_be_handed_to_backward() -> None:
     x = leaf()
     (x * 1.0).sum().backward()
@@ -493,12 +492,11 @@ class Forgetful(Function):
 
 
 def test_too_few_gradients_are_an_error() -> None:
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(TypeError, match="1 gradients were returned for 2 inputs"):
         apply(Forgetful, leaf(), leaf()).backward(np.ones_like(X))
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="only forward's exceptions get a note")
 def test_an_exception_on_the_way_back_names_its_operation_too() -> None:
-    with pytest.raises(ValueError, match="shorter") as error:
+    with pytest.raises(TypeError) as error:
         apply(Forgetful, leaf(), leaf()).backward(np.ones_like(X))
     assert any("Forgetful" in note for note in getattr(error.value, "__notes__", []))

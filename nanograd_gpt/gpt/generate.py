@@ -9,7 +9,7 @@ import numpy as np
 from ..autograd import no_grad
 from ..backend.contract import HostArray, Ints
 from ..backend.select import to_host
-from ..errors import InputError
+from ..errors import InputError, RunError
 from ..rng import Generator, RandomStream
 from .model import GPTModel
 
@@ -31,7 +31,7 @@ def generate_text(
     temperature 0 takes the likeliest token; above 0 it divides the logits before sampling.  top_k leaves only the k
     likeliest, and whatever ties with the last of them.  A row ends before its first eos_id: it is filled with eos_id
     while others go on, and the text ends when all have ended.  Book section 5.3.
-    Raises InputError for an empty or wrongly shaped idx, and for settings out of range.
+    Raises InputError for an empty or wrongly shaped idx, and for settings out of range; RunError for logits of nan.
     """
     idx = to_host(idx).copy()
     _check(model, idx, max_new_tokens, context_size, temperature, top_k)
@@ -63,6 +63,8 @@ def next_tokens(logits: HostArray, temperature: float, top_k: int | None, rng: R
     logits = logits / np.float32(max(temperature, COLDEST))
     probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    if np.isnan(probabilities).any():
+        raise RunError("sampling: the model's logits are not finite; its training has diverged")
     return rng.multinomial(probabilities)
 
 

@@ -34,7 +34,8 @@ class Case:
         return f"{self.op.__name__}, {self.what}"
 
 
-_rng = np.random.default_rng(2024)
+_rng = np.random.default_rng()  # seeded by cases(), so that every call gives the same numbers
+SEED = np.random.default_rng(2024).bit_generator.state
 
 
 def normal(*shape: int) -> Array:
@@ -73,6 +74,7 @@ LAYOUTS: dict[str, Callable[..., Array]] = {
 
 def cases() -> Iterator[Case]:
     """Every case of every operation."""
+    _rng.bit_generator.state = SEED
     yield from unary_cases()
     yield from binary_cases()
     yield from reduction_cases()
@@ -263,7 +265,7 @@ def fused_cases() -> Iterator[Case]:
     dropped = {"n_heads": 2, "keep": mask(2, 2, 4, 4), "rate": 0.3}
     yield Case(attention.CausalAttention, "dropout", (normal(2, 4, 12),), dropped)
     for what, ids in {
-        "plain": np.array([[1, 0], [3, 2]]),
+        "each id once": np.array([[1, 0], [3, 2]]),
         "repeated ids": np.array([[2, 2, 0], [2, 4, 0]]),
         "one id": np.array(3),
         "no ids": np.zeros((2, 0), dtype=np.int64),

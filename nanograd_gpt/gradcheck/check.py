@@ -147,7 +147,15 @@ def _gradients(output: Callable[[], Tensor], tensors: Sequence[Tensor], dy: Arra
     out = output()
     if out.requires_grad:
         out.backward(np.asarray(dy, dtype=out.dtype))
-    return [np.zeros(t.shape) if t.grad is None else t.grad.copy() for t in tensors]
+    return [_gradient(t) for t in tensors]
+
+
+def _gradient(tensor: Tensor) -> Array:
+    if tensor.grad is None:
+        return np.zeros(tensor.shape)
+    if tensor.grad.shape != tensor.shape:
+        raise GradientError(f"a gradient has shape {tensor.grad.shape}, its tensor {tensor.shape}")
+    return tensor.grad.copy()
 
 
 def _jacobian(output: Callable[[], Tensor], tensors: Sequence[Tensor], k: int, shape: tuple[int, ...]) -> Array:
@@ -189,7 +197,8 @@ def check_hessian_symmetry(
             u, v = ([rng.standard_normal(t.shape) for t in tensors] for _ in range(2))
             hu, hv = hessian_times(u), hessian_times(v)
             scale = _length(hv) * _length(u) / np.sqrt(sum(t.size for t in tensors))
-            error = abs(_dot(u, hv) - _dot(v, hu)) / scale
+            difference = abs(_dot(u, hv) - _dot(v, hu))
+            error = 0.0 if difference == 0 else difference / scale if scale else np.inf
             if not error <= tolerance:
                 raise GradientError(f"Hessian: u'Hv = {_dot(u, hv):.15g} but v'Hu = {_dot(v, hu):.15g}")
             worst = max(worst, error)

@@ -15,7 +15,7 @@ from .check import GradientError
 
 
 def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping[str, Any]) -> None:
-    """See that a gradient is a new array, a view or dy itself, and that neither inputs nor dy are written to.
+    """See that a gradient is a new array, a view or dy itself, and that inputs, result and dy are never written to.
 
     The engine adds into a new array in place, so it must share memory with nothing.  Raises GradientError.
     """
@@ -23,7 +23,8 @@ def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping
     node.kernels = kernels_of(*inputs)
     node.inputs = [Leaf(a.dtype) if a.dtype.kind == "f" else None for a in inputs]
     before = [a.copy() for a in inputs]
-    y = node.forward(*inputs, **params)
+    y = np.asarray(node.forward(*inputs, **params))
+    before.append(y.copy())
     dy = np.linspace(1.0, 2.0, y.size).reshape(y.shape)
     dy_before = dy.copy()
     others = [*inputs, *_arrays(node.saved)]
@@ -37,9 +38,10 @@ def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping
                 "return a new array, a view, or dy"
             )
         others.append(gradient)
-    for k, (now, then) in enumerate(zip((*inputs, dy), (*before, dy_before), strict=True)):
+    names = [*(f"input {k}" for k in range(len(inputs))), "the result", "dy"]
+    for name, now, then in zip(names, (*inputs, y, dy), (*before, dy_before), strict=True):
         if not np.array_equal(now, then, equal_nan=now.dtype.kind == "f"):
-            raise GradientError(f"{op.__name__}: {'dy' if k == len(inputs) else f'input {k}'} was written to")
+            raise GradientError(f"{op.__name__}: {name} was written to")
 
 
 def _arrays(saved: Any) -> list[Array]:
@@ -85,6 +87,9 @@ def _gradients_of(
             t.node.grad = None if started is None else started[k]
     out = function(*tensors)
     out.backward(np.linspace(1.0, 2.0, out.size).reshape(out.shape))
+    for k, t in enumerate(tensors):
+        if t.grad is not None and t.grad.shape != t.shape:
+            raise GradientError(f"the gradient of input {k} has shape {t.grad.shape}, its input {t.shape}")
     return [t.grad for t in tensors]
 
 

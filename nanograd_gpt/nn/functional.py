@@ -63,6 +63,8 @@ def embedding(ids: Ints, weight: Tensor) -> Tensor:
 
 def dropout(x: Tensor, keep: Bools, rate: float) -> Tensor:
     """x (...), keep (...)  ->  x / (1 - rate) where kept, else 0"""
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout: rate {rate} is not in [0, 1)")
     return apply(dropout_op.Dropout, x, keep=keep, rate=rate)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Ints
+from .token_ids import within
 
 
 class Embedding(Function):
@@ -16,7 +17,7 @@ class Embedding(Function):
 
     def forward(self, weight: Array, *, ids: Ints) -> Array:
         self.saved = weight, ids
-        return self.kernels.embedding(weight, ids)
+        return self.kernels.embedding(weight, within(ids, len(weight)))
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         weight, ids = self.saved

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Ints
+from .token_ids import within
 
 
 class CrossEntropy(Function):
@@ -15,7 +16,7 @@ class CrossEntropy(Function):
     __slots__ = ()
 
     def forward(self, logits: Array, *, targets: Ints) -> Array:
-        loss, log_sum_exp = self.kernels.cross_entropy(logits, targets)
+        loss, log_sum_exp = self.kernels.cross_entropy(logits, within(targets, logits.shape[-1]))
         self.saved = logits, targets, log_sum_exp
         return loss
 
@@ -33,7 +34,7 @@ class LinearCrossEntropy(Function):
     __slots__ = ()
 
     def forward(self, x: Array, weight: Array, *, targets: Ints) -> Array:
-        loss, log_sum_exp = self.kernels.linear_cross_entropy(x, weight, targets)
+        loss, log_sum_exp = self.kernels.linear_cross_entropy(x, weight, within(targets, len(weight)))
         self.saved = x, weight, targets, log_sum_exp
         return loss
 

@@ -61,8 +61,8 @@ class Generator:
 
     def __init__(self, seed: int = 0, stream: int = 0) -> None:
         for name, value in (("seed", seed), ("stream", stream)):
-            if not 0 <= value < 2**64:
-                raise InputError(f"{name}: {value} is out of range; choose 0 .. 2^64 - 1")
+            if not isinstance(value, int) or not 0 <= value < 2**64:
+                raise InputError(f"{name}: {value} is not allowed; choose a whole number 0 .. 2^64 - 1")
         self.seed, self.stream, self.calls = seed, stream, 0
 
     def _bits(self, n: int) -> npt.NDArray[np.uint64]:
@@ -82,6 +82,8 @@ class Generator:
         numbers = (self._bits(prod(shape)) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
         numbers *= np.float32(high - low)
         numbers += np.float32(low)
+        last = np.nextafter(np.float32(high), np.float32(low))  # the sum may have been rounded up to the end
+        np.minimum(numbers, last, out=numbers)
         return numbers.reshape(shape)
 
     def normal(self, shape: Shape) -> Floats:
@@ -102,7 +104,6 @@ class Generator:
         """By inverting the cumulative distribution, in float64."""
         edges = np.cumsum(probabilities, axis=-1, dtype=np.float64)
         points = self._unit(len(probabilities))[:, None] * edges[:, -1:]
-        points = np.minimum(points, np.nextafter(edges[:, -1:], 0))  # the product may have been rounded up to the end
         chosen: Ints = (edges <= points).sum(axis=-1)
         return chosen
 
