@@ -1,0 +1,44 @@
+"""AdamW a block at a time, so that all it reads and writes stays in the cache; the bits are plain/optimizer.py's."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..contract import Array
+from .blocks import for_each_block
+
+
+def adamw(
+    param: Array,
+    grad: Array,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    *,
+    step: int,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> None:
+    beta1, beta2 = betas
+    decay, rate = 1 - lr * weight_decay, lr / (1 - beta1**step)
+    root_of_correction = (1 - beta2**step) ** 0.5
+
+    def update(part: slice) -> None:
+        p, g, m, v = param[part], grad[part], exp_avg[part], exp_avg_sq[part]
+        p *= decay
+        t = g - m
+        t *= 1 - beta1
+        m += t
+        v *= beta2
+        np.multiply(g, g, out=t)
+        t *= 1 - beta2
+        v += t
+        np.sqrt(v, out=t)
+        t /= root_of_correction
+        t += eps
+        np.divide(m, t, out=t)
+        t *= rate
+        p -= t
+
+    for_each_block(param.size, update)
