@@ -1,0 +1,79 @@
+"""Run commands as a user does, in this process or in one of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nanograd_gpt.cli import main
+
+SENTENCE = "the sun rose over a quiet river and an old miller opened his door to see who had come with the wind"
+WORDS = SENTENCE.split()
+TEXT = " ".join(WORDS[(7 * i + i // 5) % len(WORDS)] for i in range(160))
+
+SIZES = ["--n-layers", "1", "--emb-dim", "16", "--n-heads", "2", "--context-length", "16", "--n-merges", "50"]
+COURSE = ["--batch-size", "2", "--schedule", "flat", "--eval-freq", "3", "--eval-iter", "2", "--sample-every", "1"]
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def nanograd(*argv: object) -> Result:
+    """The command in this process."""
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main([str(a) for a in argv])
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+def works(*argv: object) -> str:
+    """What the command prints; it must end well, and complain of nothing."""
+    result = nanograd(*argv)
+    assert (result.code, result.err) == (0, ""), result
+    return result.out
+
+
+def fails(*argv: object, code: int = 2) -> str:
+    """What the command complains of, in one line."""
+    return complaint(nanograd(*argv), code)
+
+
+def complaint(result: Result, code: int) -> str:
+    assert result.err.startswith("error: "), result.err
+    assert result.err.count("\n") == 1, result.err
+    assert result.err.endswith("\n")
+    assert "Traceback" not in result.out, result
+    assert result.code == code, result
+    return result.err.removeprefix("error: ").strip()
+
+
+def process(*argv: object, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    """`python -m nanograd_gpt` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "nanograd_gpt", *map(str, argv)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **(env or {})},
+        **options,
+    )
+
+
+def finished(running: subprocess.Popen[str]) -> Result:
+    out, err = running.communicate(timeout=60)
+    return Result(running.returncode, out, err)
+
+
+def train(directory: Path, data: Path, *argv: object) -> list[str]:
+    """The arguments of a very small training."""
+    return ["train", "--out", str(directory), "--data", str(data), *SIZES, *COURSE, *map(str, argv)]

@@ -1,0 +1,47 @@
+"""A small text, and a run that was trained on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli.commands import TEXT, train, works
+
+from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.training.checkpoint import load_checkpoint, read_state, save_model
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """2 epochs of 5 updates.  What it printed is beside it, in printed.txt."""
+    directory = tmp_path_factory.mktemp("runs") / "trained"
+    more = ["--epochs", 2, "--train-ratio", 0.8, "--test-ratio", 0.1, "--checkpoint-every", 4]
+    printed = works(*train(directory, data, *more))
+    directory.with_name("printed.txt").write_text(printed, encoding="utf-8")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def checkpoint(trained: Path) -> Path:
+    return trained / "checkpoints" / "step_9"
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """The trained model alone."""
+    model = GPTModel(read_state(checkpoint)["config"])
+    load_checkpoint(checkpoint, model)
+    return save_model(tmp_path_factory.mktemp("model") / "model.safetensors", model)
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than all else, where it is not what a test is about."""
+    monkeypatch.setattr("nanograd_gpt.cli.train.write_figures", lambda run: [])

@@ -1,0 +1,120 @@
+"""nanograd-gpt generate: a prompt continued, greedily or sampled, by a run, a checkpoint or a model file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.commands import fails, finished, process, works
+
+from nanograd_gpt.gpt.generate import generate_text
+from nanograd_gpt.gpt.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
+from nanograd_gpt.training.checkpoint import load_model
+
+SHORT = ["--max-new-tokens", 20]
+PROMPT = "the sun rose"
+
+
+@pytest.fixture
+def generate(trained: Path) -> list[object]:
+    return ["generate", "--model", trained, "--prompt", PROMPT, *SHORT]
+
+
+def test_greedy_text_is_the_models_likeliest_after_the_prompt(
+    generate: list[object], trained: Path, model_file: Path
+) -> None:
+    tokenizer = get_tokenizer(trained / "tokenizer.json")
+    ids = generate_text(load_model(model_file), text_to_token_ids(PROMPT, tokenizer), 20, 16)
+    assert works(*generate) == token_ids_to_text(ids, tokenizer) + "\n"
+    assert works(*generate).startswith(PROMPT)
+
+
+@pytest.mark.parametrize("source", ["run", "checkpoint", "file"])
+def test_a_run_a_checkpoint_and_a_model_file_give_the_same_text(
+    generate: list[object], trained: Path, checkpoint: Path, model_file: Path, source: str
+) -> None:
+    path = {"run": trained, "checkpoint": checkpoint, "file": model_file}[source]
+    tokenizer = ["--tokenizer", trained / "tokenizer.json"] if source == "file" else []
+    assert works("generate", "--model", path, "--prompt", PROMPT, *SHORT, *tokenizer) == works(*generate)
+
+
+def test_sampled_text_is_its_seeds(generate: list[object]) -> None:
+    texts = [works(*generate, "--temperature", 2, "--seed", seed) for seed in (1, 1, 2, 3)]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 3
+
+
+@pytest.mark.parametrize("option", [["--temperature", 1e-30], ["--temperature", 5, "--top-k", 1]], ids=str)
+def test_the_coldest_and_the_choosiest_sampling_are_greedy(generate: list[object], option: list[object]) -> None:
+    assert works(*generate, *option) == works(*generate)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_top_k_leaves_k_choices(generate: list[object], trained: Path, model_file: Path, k: int) -> None:
+    model, tokenizer = load_model(model_file), get_tokenizer(trained / "tokenizer.json")
+    likeliest = np.argsort(model(text_to_token_ids(PROMPT, tokenizer)).data[0, -1])[-k:]
+    allowed = {PROMPT + tokenizer.decode([i]) + "\n" for i in likeliest}
+    command = [*generate, "--max-new-tokens", 1, "--temperature", 3, "--top-k", k]
+    texts = {works(*command, "--seed", seed) for seed in range(40)}
+    assert texts <= allowed
+    assert len(texts) == len(allowed)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_as_many_tokens_are_added_as_asked_for(generate: list[object], trained: Path, n: int) -> None:
+    tokenizer = get_tokenizer(trained / "tokenizer.json")
+    text = works(*generate, "--max-new-tokens", n).removesuffix("\n")
+    assert len(tokenizer.encode(text)) == len(tokenizer.encode(PROMPT)) + n
+
+
+def test_a_prompt_may_fill_the_context(trained: Path) -> None:
+    ids = get_tokenizer(trained / "tokenizer.json").encode("the sun rose over a quiet river and an old miller" * 3)
+    prompt = get_tokenizer(trained / "tokenizer.json").decode(ids[:16])
+    assert works("generate", "--model", trained, "--prompt", prompt, *SHORT).startswith(prompt)
+
+
+@pytest.mark.parametrize("prompt", ["Grüße, 世界", "\udcff", "<|endoftext|>"])
+def test_any_text_can_be_a_prompt(trained: Path, prompt: str) -> None:
+    assert works("generate", "--model", trained, "--prompt", prompt, "--max-new-tokens", 0)
+
+
+def test_text_that_the_terminal_cannot_show_does_not_fail(trained: Path) -> None:
+    command = ["generate", "--model", trained, "--prompt", "the Grüße", "--max-new-tokens", 0]
+    result = finished(process(*command, env={"PYTHONIOENCODING": "ascii"}))
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("the Gr")
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--prompt", ""], "prompt: "),
+        (["--prompt", "the sun rose over " * 10], "prompt: .* more than the model's context of 16"),
+        (["--temperature", "-0.1"], "temperature: -0.1 is not allowed"),
+        (["--temperature", "nan"], "temperature: nan is not allowed"),
+        (["--temperature", "inf"], "temperature: inf is not allowed"),
+        (["--temperature=-inf"], "temperature: -inf is not allowed"),
+        (["--temperature", "hot"], "--temperature: .*'hot'"),
+        (["--top-k", "0"], "top_k: 0 is not allowed"),
+        (["--top-k", "-3"], "top_k: -3 is not allowed"),
+        (["--top-k", "308"], r"top_k: 308 is not allowed; choose 1 \.\. 307"),
+        (["--top-k", "1.5"], "--top-k: .*'1.5'"),
+        (["--max-new-tokens", "-1"], "max_new_tokens: -1 is not allowed"),
+        (["--seed", "-1"], "seed: -1 is "),
+        (["--tokenizer", "gpt2"], "tokenizer: 'gpt2' has 50257 tokens, the model 307"),
+        (["--tokenizer", "missing.json"], "tokenizer: cannot read 'missing.json'"),
+    ],
+    ids=str,
+)
+def test_settings_out_of_range_are_refused(trained: Path, options: list[str], message: str) -> None:
+    command = ["generate", "--model", trained, "--prompt", PROMPT, *options]
+    assert re.match(message, fails(*command).removeprefix("nanograd-gpt generate: argument "))
+
+
+def test_a_model_file_needs_its_tokenizer(model_file: Path) -> None:
+    assert fails("generate", "--model", model_file).startswith("tokenizer: 'gpt2' has 50257 tokens, the model 307; ")

@@ -1,0 +1,227 @@
+"""nanograd-gpt train: what it writes, what it prints, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli.commands import COURSE, SIZES, Result, complaint, fails, finished, process, train, works
+
+from nanograd_gpt.errors import RunError
+from nanograd_gpt.training.config import preset, settings_in
+from nanograd_gpt.training.metrics import MetricsLog, read_metrics
+
+EVALUATION = re.compile(r"Ep (\d+) \(Step (\d{6,})\): Train loss (\d+\.\d{3}), Val loss (\d+\.\d{3})")
+
+
+def printed_by(trained: Path) -> list[str]:
+    return trained.with_name("printed.txt").read_text(encoding="utf-8").splitlines()
+
+
+# --- what it writes
+
+
+def test_a_run_writes_its_settings_metrics_samples_figures_report_and_checkpoints(trained: Path) -> None:
+    files = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
+    named = {"config.toml", "environment.json", "tokenizer.json", "metrics.jsonl", "samples.txt", "report.html"}
+    figures = {f"figures/{name}.{kind}" for name in ("loss", "perplexity", "training") for kind in ("png", "svg")}
+    parts = ("model.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json")
+    assert files == named | figures | {f"checkpoints/step_{n}/{part}" for n in (7, 9) for part in parts}
+    assert all((trained / name).stat().st_size > 20 for name in files)
+
+
+def test_figures_are_pictures_and_the_report_is_one_page(trained: Path) -> None:
+    for path in (trained / "figures").glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    for path in (trained / "figures").glob("*.svg"):
+        assert "<svg" in path.read_text(encoding="utf-8")
+    assert "<html" in (trained / "report.html").read_text(encoding="utf-8")
+
+
+def test_config_toml_holds_all_settings_as_they_were_given(trained: Path, data: Path) -> None:
+    config = preset("tiny").changed(settings_in(trained / "config.toml"))
+    assert (config.model.emb_dim, config.model.vocab_size) == (16, 256 + 50 + 1)
+    assert (config.data.data, config.data.test_ratio) == (str(data), 0.1)
+    assert (config.training.epochs, config.training.schedule) == (2, "flat")
+
+
+def test_environment_json_names_versions_and_threads(trained: Path) -> None:
+    environment = json.loads((trained / "environment.json").read_text(encoding="utf-8"))
+    assert environment["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert {"nanograd_gpt", "numpy", "cupy", "blas", "cpus"} <= environment.keys()
+
+
+def test_metrics_hold_every_update_the_evaluations_and_a_sample_an_epoch(trained: Path) -> None:
+    metrics = read_metrics(trained / "metrics.jsonl")
+    assert [event["step"] for event in metrics.steps] == [*range(10)]
+    assert [event["tokens"] for event in metrics.steps] == [32 * (n + 1) for n in range(10)]
+    assert [event["epoch"] for event in metrics.steps] == [1] * 5 + [2] * 5
+    assert [event["step"] for event in metrics.evaluations] == [0, 3, 6, 9]
+    assert [(event["epoch"], event["step"]) for event in metrics.samples] == [(1, 4), (2, 9)]
+    assert metrics.end is not None
+    assert metrics.end["steps"] == 10
+    assert all(event["grad_norm"] > 0 for event in metrics.steps)
+
+
+def test_samples_txt_holds_the_samples_that_were_printed(trained: Path) -> None:
+    samples = [event["text"] for event in read_metrics(trained / "metrics.jsonl").samples]
+    lines = (trained / "samples.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == [f"Epoch {n} (step {5 * n - 1}): {text}" for n, text in enumerate(samples, start=1)]
+    assert all(sample.startswith("Every effort moves you") for sample in samples)
+    assert set(samples) < set(printed_by(trained))
+
+
+# --- what it prints
+
+
+def test_the_header_tells_model_data_updates_needs_and_directory(trained: Path, data: Path) -> None:
+    header = printed_by(trained)[:5]
+    for line, part in zip(
+        header,
+        (
+            "model       1 layers, 16 channels, 2 heads, context 16: 13,344 parameters",
+            f"data        {data}: 722 characters, vocabulary 307; 5 batches of 2 to train on, 1 to validate",
+            "training    10 updates in 2 epochs on ",
+            "expected    ",
+            f"directory   {trained}",
+        ),
+        strict=True,
+    ):
+        assert line.startswith(part)
+    assert re.fullmatch(r"expected    \d+ MiB of memory, about \d+ (s|min)", header[3])
+
+
+def test_evaluations_are_printed_in_the_books_format(trained: Path) -> None:
+    found = [match.groups() for line in printed_by(trained) if (match := EVALUATION.fullmatch(line))]
+    assert found == [
+        (str(e["epoch"]), f"{e['step']:06d}", f"{e['train_loss']:.3f}", f"{e['val_loss']:.3f}")
+        for e in read_metrics(trained / "metrics.jsonl").evaluations
+    ]
+
+
+def test_every_line_is_of_the_header_an_evaluation_a_sample_or_a_file_written(trained: Path) -> None:
+    rest = [line for line in printed_by(trained)[5:] if not EVALUATION.fullmatch(line)]
+    assert [line.startswith("Every effort moves you") for line in rest[:2]] == [True, True]
+    files = [*(trained / "figures").iterdir(), trained / "report.html"]
+    assert sorted(rest[2:]) == sorted(f"wrote {path}" for path in files)
+
+
+def test_where_no_terminal_listens_there_is_no_bar_and_no_escape_code(trained: Path) -> None:
+    text = trained.with_name("printed.txt").read_text(encoding="utf-8")  # works() saw that stderr is empty
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", text)
+
+
+# --- options
+
+
+def test_a_dry_run_prints_the_header_and_writes_nothing(tmp_path: Path, data: Path) -> None:
+    printed = works(*train(tmp_path / "run", data, "--dry-run"))
+    assert len(printed.splitlines()) == 5
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_tells_a_large_models_needs_without_having_them(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*args: object, **settings: object) -> None:
+        raise MemoryError("a model was built")
+
+    monkeypatch.setattr("nanograd_gpt.training.run.GPTModel", no_memory)
+    options = ["--preset", "gpt2-1558m", "--context-length", 16, "--tokenizer", "own"]
+    printed = works("train", "--dry-run", "--out", tmp_path / "run", "--data", data, *options)
+    assert re.search(r"expected +\d+\.\d GiB", printed)
+
+
+def test_options_come_before_the_file_and_the_file_before_the_preset(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("emb_dim = 25\nn_layers = 3\n[data]\nn_merges = 7\n", encoding="utf-8")
+    options = ["--config", tmp_path / "settings.toml", "--n-layers", 2]
+    printed = works("train", "--dry-run", "--out", tmp_path / "run", *options)
+    assert "2 layers, 25 channels, 5 heads, context 64" in printed
+    assert "story" in printed
+    assert "vocabulary 264;" in printed
+    assert "batches of 8 to train on" in printed
+
+
+def test_a_file_and_options_need_to_fit_together_only_in_the_end(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("emb_dim = 24", encoding="utf-8")  # 5 heads cannot share them
+    options = ["--config", tmp_path / "settings.toml", "--n-heads", 4]
+    assert "24 channels, 4 heads" in works("train", "--dry-run", "--out", tmp_path / "run", *options)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_can_be_done_again_from_its_config_toml(tmp_path: Path, trained: Path) -> None:
+    printed = works("train", "--config", trained / "config.toml", "--out", tmp_path / "again", "--max-steps", 4)
+    assert EVALUATION.findall(printed) == EVALUATION.findall("\n".join(printed_by(trained)))[:2]
+
+
+def test_without_out_runs_are_numbered_in_runs(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    printed = works("train", "--data", data, *SIZES, *COURSE, "--dry-run")
+    assert "directory   runs/tiny-2" in printed.splitlines()
+
+
+def test_an_empty_directory_is_not_taken(tmp_path: Path, data: Path) -> None:
+    works(*train(tmp_path, data, "--dry-run"))
+
+
+# --- failures of the run itself: exit code 1
+
+
+def test_a_diverged_loss_ends_the_run_with_advice(tmp_path: Path, data: Path) -> None:
+    running = process(*train(tmp_path / "run", data, "--lr", "1e9", "--max-norm", 0))
+    message = complaint(finished(running), code=1)
+    assert re.search(r"the loss is (nan|inf) at step \d+; try a smaller --lr or --max-norm 1", message)
+
+
+@pytest.mark.parametrize("directory", ["/proc/run", "text.txt/run"])
+def test_a_directory_that_cannot_be_written_ends_the_run(tmp_path: Path, data: Path, directory: str) -> None:
+    message = fails(*train(data.parent / directory, data, "--max-steps", 1), code=1)
+    assert directory in message
+
+
+def test_a_full_disk_ends_the_run_in_one_line(tmp_path: Path, data: Path) -> None:
+    command = [sys.executable, "-m", "nanograd_gpt", *train(tmp_path / "run", data, "--max-steps", 1)]
+    limited = ["bash", "-c", 'ulimit -f 20; exec "$@"', "bash", *command]  # no file above 20 KiB
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=60, check=False)
+    assert "File too large" in complaint(Result(done.returncode, done.stdout, done.stderr), code=1)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_that_fails_closes_its_metrics(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    class Watched(MetricsLog):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            opened.append(self)
+
+    def failing(*args: object) -> str:
+        raise RunError("no sample")
+
+    monkeypatch.setattr("nanograd_gpt.cli.train.MetricsLog", Watched)
+    monkeypatch.setattr("nanograd_gpt.cli.train.sample_line", failing)
+    assert fails(*train(tmp_path / "run", data, "--epochs", 1), code=1) == "no sample"
+    closed = [log.file.closed for log in opened]
+    opened.pop().close()
+    assert closed == [True]
+
+
+# --- refused before the training begins
+
+
+def test_a_second_command_does_not_touch_a_run_that_is_there(trained: Path, data: Path) -> None:
+    before = (trained / "metrics.jsonl").read_bytes()
+    message = fails(*train(trained, data, "--max-steps", 1))
+    assert message == f"out: {trained} is taken; give a new directory, or go on with --resume {trained}"
+    assert (trained / "metrics.jsonl").read_bytes() == before
+
+
+def test_the_prompt_of_samples_is_looked_at_before_the_training(tmp_path: Path, data: Path) -> None:
+    message = fails(*train(tmp_path / "run", data, "--epochs", 1, "--prompt", ""))
+    assert message.startswith("prompt: ")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,377 @@
+"""The house's floors: imports run down only.  Read from the source, so that an import within a function counts too."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "nanograd_gpt"
+
+FLOORS = [  # bottom up; rooms of one floor do not know each other
+    ["errors"],
+    ["backend", "rng"],
+    ["autograd"],
+    ["ops"],
+    ["tensor"],
+    ["gradcheck", "nn", "graph"],
+    ["optim", "gpt"],
+    ["training"],
+    ["plots", "report"],
+    ["cli"],
+    ["__init__", "__main__"],
+]
+BACKEND = [["contract"], ["namespace"], ["plain"], ["cpu", "cuda"], ["select"]]
+
+NEIGHBOURS = {  # within a floor, and why
+    ("report", "plots"): "the report shows the figures",
+}
+ABOVE: dict[tuple[str, str], str] = {}  # imports that climb, and why: none
+
+# Explained in another place: a kernel, once for all who implement it, in the contract; a command by its module, whose
+# first line is its help
+COMMAND = {"add_arguments", "run"}
+
+NEVER = {"torch", "pickle", "tensorflow", "transformers", "jax", "cloudpickle", "dill", "shelve", "marshal"}
+ONLY_IN = {
+    "matplotlib": {"plots", "report"},
+    "cupy": {"backend.select", "backend.cuda"},
+    "pooch": {"training.corpus"},
+}
+AT_USE_ONLY = {"cupy", "matplotlib", "torch", "pooch", "nanograd_gpt.cli", "nanograd_gpt.plots", "tqdm"}
+
+
+class Import(NamedTuple):
+    by: str  # module, from the package's root: "gpt.model"
+    of: str  # "gpt.config", or another library's "numpy.linalg"
+    own: bool
+    line: int
+    delayed: bool  # within a function: not run when the module is imported
+
+    def __str__(self) -> str:
+        return f"{self.by.replace('.', '/')}:{self.line} imports {self.of}"
+
+
+# --- reading imports
+
+
+def module_name(path: Path, package: Path) -> str:
+    parts = path.relative_to(package).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def imports_of(path: Path, package: Path) -> Iterator[Import]:
+    """Every import in a file, whatever function or `if TYPE_CHECKING` it stands in."""
+    by = module_name(path, package)
+    folder = path.relative_to(package).parent.parts
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)]
+    delayed = {id(inside) for function in functions for inside in ast.walk(function)}
+    for node in ast.walk(tree):
+        for name in _names_in(node, folder, package):
+            own = name.split(".")[0] == package.name
+            of = name.removeprefix(package.name).lstrip(".") or "__init__" if own else name
+            yield Import(by, of, own, node.lineno, id(node) in delayed)  # type: ignore[attr-defined]
+
+
+def _names_in(node: ast.AST, folder: tuple[str, ...], package: Path) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        start = [package.name, *folder][: len(folder) + 2 - node.level] if node.level else []
+        base = ".".join([*start, *(node.module or "").split(".")]).strip(".")
+        for alias in node.names:  # `from .. import ops` names a module, `from ..ops import Add` may not
+            path = package.parent.joinpath(*base.split("."), alias.name)
+            yield f"{base}.{alias.name}" if path.is_dir() or path.with_suffix(".py").is_file() else base
+    elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
+        argument = node.args[0] if node.args else None
+        yield argument.value if isinstance(argument, ast.Constant) else "an import by a name made at run time"
+
+
+def _called(node: ast.Call) -> str:
+    f = node.func
+    return f.attr if isinstance(f, ast.Attribute) else f.id if isinstance(f, ast.Name) else ""
+
+
+def all_imports(package: Path = PACKAGE) -> list[Import]:
+    return [found for path in sorted(package.rglob("*.py")) for found in imports_of(path, package)]
+
+
+# --- judging them
+
+
+def room(module: str) -> str:
+    return module.split(".")[0]
+
+
+def climbing(imports: list[Import], floors: list[list[str]], prefix: str = "") -> list[str]:
+    """Own imports that go up, or to a neighbour that is not allowed; and rooms that stand on no floor."""
+    height = {name: i for i, floor in enumerate(floors) for name in floor}
+    wrong = []
+    for found in imports:
+        if not (found.own and found.by.startswith(prefix) and found.of.startswith(prefix)):
+            continue
+        a, b = room(found.by.removeprefix(prefix)), room(found.of.removeprefix(prefix))
+        if a == b:
+            continue
+        if a not in height or b not in height:
+            wrong.append(f"{found}: {a if a not in height else b} is on no floor")
+        elif height[a] < height[b] and (a, b) not in ABOVE:
+            wrong.append(f"{found}: it climbs")
+        elif height[a] == height[b] and (a, b) not in NEIGHBOURS:
+            wrong.append(f"{found}: they are neighbours")
+    return wrong
+
+
+def strangers(imports: list[Import]) -> list[str]:
+    """Imports of other libraries where they do not belong."""
+    wrong = []
+    for found in imports:
+        library = found.of.split(".")[0]
+        rooms = ONLY_IN.get(library)
+        if not found.own and (library in NEVER or (rooms is not None and not any(_in(found.by, r) for r in rooms))):
+            wrong.append(str(found))
+    return wrong
+
+
+def early(imports: list[Import]) -> list[str]:
+    """Imports of CuPy, or of what imports it, that run when their module is imported."""
+    needs_cupy = [f for f in imports if _in(f.of, "cupy") or (f.own and _in(f.of, "backend.cuda"))]
+    return [str(f) for f in needs_cupy if not f.delayed and not _in(f.by, "backend.cuda")]
+
+
+def evaluations(path: Path) -> list[str]:
+    """Calls that run text as code."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    return [f"{call.func.id} in line {call.lineno}" for call in calls if _runs_text(call.func)]  # type: ignore[attr-defined]
+
+
+def _runs_text(called: ast.expr) -> bool:
+    return isinstance(called, ast.Name) and called.id in ("eval", "exec", "compile")
+
+
+def _in(module: str, place: str) -> bool:
+    return f"{module}.".startswith(f"{place}.")
+
+
+def undocumented(path: Path) -> list[str]:
+    """Public functions and classes of a module that have no docstring, the module itself among them."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    public = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]
+    names = [node.name for node in public if not ast.get_docstring(node)]
+    return names if ast.get_docstring(tree) else ["the module", *names]
+
+
+def kernels_in_the_contract() -> set[str]:
+    """Those methods of the Protocol Kernels that say what they do."""
+    tree = ast.parse((PACKAGE / "backend" / "contract.py").read_text(encoding="utf-8"))
+    (kernels,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Kernels")
+    return {node.name for node in kernels.body if isinstance(node, ast.FunctionDef) and ast.get_docstring(node)}
+
+
+def sources() -> list[Path]:
+    """The project's own Python files."""
+    folders = [PACKAGE, *(ROOT / name for name in ("tests", "scripts", "benchmarks"))]
+    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+
+
+def short(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+# --- the house
+
+
+def test_imports_run_down_only() -> None:
+    assert climbing(all_imports(), FLOORS) == []
+
+
+def test_within_the_backend_imports_run_down_only() -> None:
+    assert climbing(all_imports(), BACKEND, prefix="backend.") == []
+
+
+def test_every_room_is_on_a_floor_and_every_name_on_a_floor_is_a_room() -> None:
+    there = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert sorted(name for floor in FLOORS for name in floor) == sorted(there)
+
+
+def test_the_exceptions_are_still_needed() -> None:
+    pairs = {(room(found.by), room(found.of)) for found in all_imports() if found.own}
+    assert pairs >= {*NEIGHBOURS, *ABOVE}
+
+
+def test_no_deep_learning_framework_and_no_pickle_and_each_heavy_library_in_its_room() -> None:
+    assert strangers(all_imports()) == []
+
+
+def test_cupy_and_the_kernels_that_need_it_are_imported_at_use_only() -> None:
+    """Where CuPy is not installed, the test below would not see it."""
+    assert early(all_imports()) == []
+
+
+def test_no_text_is_run_as_code() -> None:
+    assert {short(path): found for path in PACKAGE.rglob("*.py") if (found := evaluations(path))} == {}
+
+
+def test_importing_the_package_leaves_what_is_slow_or_optional_alone() -> None:
+    """In a process of its own, where nothing has been imported yet."""
+    code = "import sys, nanograd_gpt; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    imported = set(done.stdout.split())
+    assert "nanograd_gpt.tensor" in imported
+    assert sorted(AT_USE_ONLY & imported) == []
+
+
+@pytest.mark.parametrize("path", sources(), ids=short)
+def test_no_file_is_longer_than_400_lines(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").count("\n")
+    assert lines <= 400
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=short)
+def test_every_public_function_and_class_says_what_it_is(path: Path) -> None:
+    place = path.relative_to(PACKAGE)
+    elsewhere: set[str] = set()
+    if place.match("backend/*/*"):
+        elsewhere = kernels_in_the_contract()
+    elif place.match("cli/*"):
+        elsewhere = COMMAND
+    assert [name for name in undocumented(path) if name not in elsewhere] == []
+
+
+# --- the checks themselves
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A package of two floors and a door for each kind of import."""
+    package = tmp_path / "house"
+    (package / "below").mkdir(parents=True)
+    (package / "above").mkdir()
+    for name in ("__init__", "below/__init__", "below/a", "below/b", "above/__init__", "above/c", "beside"):
+        (package / f"{name}.py").write_text('"""A room."""\n', encoding="utf-8")
+    return package
+
+
+TWO_FLOORS = [["below", "beside"], ["above"], ["__init__"]]
+
+
+def judged(house: Path, file: str, source: str) -> list[str]:
+    (house / file).write_text(source, encoding="utf-8")
+    return climbing(all_imports(house), TWO_FLOORS)
+
+
+@pytest.mark.parametrize(
+    ("source", "of"),
+    [
+        ("from ..above import c", "above.c"),
+        ("from ..above.c import thing", "above.c"),
+        ("from .. import above", "above"),
+        ("from .. import thing", "__init__"),
+        ("from ..beside import thing", "beside"),
+        ("import house.above.c as c", "above.c"),
+        ("from house.above import c", "above.c"),
+        ("from house import above", "above"),
+        ("import house", "__init__"),
+        ("def f():\n    from ..above import c", "above.c"),
+        ("class C:\n    def f(self):\n        import house.above.c", "above.c"),
+        ("if TYPE_CHECKING:\n    from ..above import c", "above.c"),
+        ("try:\n    pass\nexcept ImportError:\n    from .. import above", "above"),
+        ("import importlib\nimportlib.import_module('house.above')", "above"),
+    ],
+)
+def test_an_import_that_climbs_is_found_wherever_it_stands(house: Path, source: str, of: str) -> None:
+    (wrong,) = judged(house, "below/a.py", source)
+    assert wrong.startswith(f"below/a:{source.count(chr(10)) + 1} imports {of}: ")
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("above/c.py", "from ..below import a\nfrom ..below.b import thing\nfrom .. import below"),
+        ("above/c.py", "import house.below.a, numpy\nfrom house.below import b"),
+        ("below/a.py", "from . import b\nfrom .b import thing\nimport houseboat.above\nimport above"),
+        ("__init__.py", "from .above.c import thing\nfrom . import below"),
+    ],
+)
+def test_an_import_that_goes_down_is_none_of_our_business(house: Path, file: str, source: str) -> None:
+    assert judged(house, file, source) == []
+
+
+def test_a_room_on_no_floor_is_found(house: Path) -> None:
+    (house / "attic.py").write_text("from .below import a", encoding="utf-8")
+    (wrong,) = climbing(all_imports(house), TWO_FLOORS)
+    assert wrong == "attic:1 imports below.a: attic is on no floor"
+
+
+@pytest.mark.parametrize(
+    ("by", "source", "allowed"),
+    [
+        ("ops", "import torch", False),
+        ("ops", "def f():\n    import torch.nn as nn", False),
+        ("ops", "from pickle import loads", False),
+        ("training/run", "__import__('pickle')", False),
+        ("training/run", "import matplotlib.pyplot as plt", False),
+        ("plots", "from matplotlib.figure import Figure", True),
+        ("autograd", "import cupy", False),
+        ("backend/plain/norm", "import cupy", False),
+        ("backend/select", "def f():\n    import cupy", True),
+        ("backend/cuda/gemm", "import cupy as xp", True),
+        ("backend/cudart", "import cupy", False),
+        ("gpt/pooch", "from . import pooch", True),
+        ("ops", "import torchless", True),
+    ],
+)
+def test_a_library_in_the_wrong_room_is_found(tmp_path: Path, by: str, source: str, allowed: bool) -> None:
+    path = tmp_path / "nanograd_gpt" / f"{by}.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(source, encoding="utf-8")
+    found = strangers(all_imports(tmp_path / "nanograd_gpt"))
+    assert (found == []) is allowed
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import cupy", True),
+        ("try:\n    from cupy import ndarray\nexcept ImportError:\n    pass", True),
+        ("from . import cuda", True),
+        ("def f():\n    import cupy\n    from . import cuda", False),
+        ("import cupyx_not", False),
+    ],
+)
+def test_an_import_of_cupy_with_the_module_is_found(tmp_path: Path, source: str, found: bool) -> None:
+    backend = tmp_path / "nanograd_gpt" / "backend"
+    (backend / "cuda").mkdir(parents=True)
+    (backend / "cuda" / "__init__.py").write_text("import cupy", encoding="utf-8")
+    (backend / "select.py").write_text(source, encoding="utf-8")
+    assert (early(all_imports(tmp_path / "nanograd_gpt")) != []) is found
+
+
+def test_text_run_as_code_is_found(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("model.eval()\nx = eval('1')\ndef f():\n    exec('x')", encoding="utf-8")
+    assert evaluations(tmp_path / "m.py") == ["eval in line 2", "exec in line 4"]
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ('"""M."""\ndef f():\n    """F."""\nclass C:\n    """C."""\n    def method(self): ...', []),
+        ('"""M."""\ndef f(): ...\nclass C: ...\nasync def g(): ...', ["f", "C", "g"]),
+        ('"""M."""\ndef _f(): ...\nclass _C: ...', []),
+        ('def f():\n    """F."""', ["the module"]),
+    ],
+)
+def test_what_has_no_docstring_is_found(tmp_path: Path, source: str, names: list[str]) -> None:
+    (tmp_path / "m.py").write_text(source, encoding="utf-8")
+    assert undocumented(tmp_path / "m.py") == names

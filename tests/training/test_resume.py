@@ -1,0 +1,210 @@
+"""A training that is stopped anywhere and goes on from its checkpoint is the training that was never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from training.small import TEXT, one_line, small_loader, small_model
+
+from nanograd_gpt.errors import InputError
+from nanograd_gpt.optim import AdamW
+from nanograd_gpt.training.checkpoint import load_checkpoint, save_checkpoint
+from nanograd_gpt.training.config import RunConfig, preset
+from nanograd_gpt.training.loop import Progress, Report, training_steps
+from nanograd_gpt.training.run import KEPT_CHECKPOINTS, Run, checkpoints, latest_checkpoint, new_directory
+
+SIZES = {"n_merges": 10, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 1, "drop_rate": 0.2}
+COURSE = {"batch_size": 10, "epochs": 2, "schedule": "cosine", "warmup_steps": 2, "eval_freq": 2, "eval_iter": 2}
+
+Facts = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    """5 batches an epoch; evaluations draw from the loader's stream on the way, and dropout from the model's."""
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return preset("tiny").changed({**SIZES, **COURSE, "data": str(path)})
+
+
+def steps(run: Run, max_steps: int | None = None) -> Iterator[Report]:
+    t = run.config.training
+    return training_steps(
+        run.model,
+        run.train_loader,
+        run.val_loader,
+        run.optimizer,
+        run.device,
+        num_epochs=t.epochs,
+        eval_freq=t.eval_freq,
+        eval_iter=t.eval_iter,
+        max_steps=max_steps,
+        schedule=run.schedule,
+        max_norm=t.max_norm,
+        accumulate=t.accumulate,
+        progress=run.progress,
+    )
+
+
+def facts(report: Report) -> tuple[Any, ...]:
+    return tuple(float(value) if isinstance(value, np.ndarray) else value for value in vars(report).values())
+
+
+def state(run: Run) -> tuple[Any, ...]:
+    """All that decides what comes next."""
+    optimizer = run.optimizer
+    arrays = (optimizer.flat.data, optimizer.exp_avg, optimizer.exp_avg_sq)
+    streams = (run.model.rng.state(), run.data_rng.state())
+    return (*(a.tobytes() for a in arrays), optimizer.steps, asdict(run.progress), streams)
+
+
+@pytest.mark.parametrize("stopped_by", ["a signal", "max_steps"])
+@pytest.mark.parametrize(
+    ("random", "accumulate", "stop"),
+    [("own", 1, k) for k in range(1, 10)]
+    + [("own", 2, k) for k in range(1, 6)]
+    + [("own", 5, 1), ("own", 3, 3)]
+    + [("torch", 1, k) for k in (1, 4, 5, 6, 8)]
+    + [("torch", 2, 2)],
+)
+def test_a_run_stopped_after_any_update_goes_on_to_the_last_bit(
+    config: RunConfig, tmp_path: Path, random: str, accumulate: int, stop: int, stopped_by: str
+) -> None:
+    config = config.changed({"accumulate": accumulate, "random": random})
+    whole, first, second = (Run(config, "cpu") for _ in range(3))
+    assert len(whole.train_loader) == 5
+    expected = [facts(report) for report in steps(whole)]
+    assert whole.total_steps == len(expected) > stop
+    assert len({loss for _, _, _, loss, *_ in expected}) == len(expected)
+
+    before = steps(first, max_steps=stop) if stopped_by == "max_steps" else islice(steps(first), stop)
+    got = [facts(report) for report in before]
+    assert len(got) == stop
+    second.load(first.save(tmp_path))
+    assert state(second) == state(first)
+    got += [facts(report) for report in steps(second)]
+    assert got == expected
+    assert state(second) == state(whole)
+
+
+def test_a_run_stopped_and_resumed_after_every_update_is_the_same_too(config: RunConfig, tmp_path: Path) -> None:
+    whole = Run(config, "cpu")
+    expected, got = [facts(report) for report in steps(whole)], []
+    run = Run(config, "cpu")
+    while report := next(steps(run), None):
+        got.append(facts(report))
+        run.save(tmp_path)
+        run = Run(config, "cpu")
+        run.load(latest_checkpoint(tmp_path))
+    assert got == expected
+    np.testing.assert_array_equal(run.optimizer.flat.data, whole.optimizer.flat.data)
+
+
+@pytest.mark.parametrize("stop", [3, 5, 6])
+def test_progress_and_streams_are_all_that_a_loop_of_ones_own_has_to_keep(tmp_path: Path, stop: int) -> None:
+    def made() -> tuple[Any, ...]:
+        model = small_model(1, drop_rate=0.3)
+        return model, small_loader(seed=2), small_loader(shuffle=False), AdamW(model.parameters(), lr=0.01), "cpu"
+
+    settings: Any = {"num_epochs": 2, "eval_freq": 2, "eval_iter": 1}
+    whole = made()
+    expected = [facts(report) for report in training_steps(*whole, **settings)]
+
+    first, progress = made(), Progress()
+    got = [facts(report) for report in islice(training_steps(*first, **settings, progress=progress), stop)]
+    extra = {"progress": asdict(progress), "data_stream": first[1].rng.state()}
+    save_checkpoint(tmp_path / "step", first[0], first[3], extra)
+
+    second = made()
+    saved = load_checkpoint(tmp_path / "step", second[0], second[3])
+    second[1].rng.set_state(saved["data_stream"])
+    progress = Progress(**saved["progress"])
+    got += [facts(report) for report in training_steps(*second, **settings, progress=progress)]
+    assert got == expected
+    np.testing.assert_array_equal(second[3].flat.data, whole[3].flat.data)
+
+
+def test_a_run_does_not_go_on_with_another_text(config: RunConfig, tmp_path: Path) -> None:
+    run = Run(config, "cpu")
+    path = run.save(tmp_path)
+    Path(config.data.data).write_text(TEXT[:-1] + "!", encoding="utf-8")
+    with pytest.raises(InputError, match=r"resume: the text .*text\.txt' has changed since") as error:
+        Run(config, "cpu", run.tokenizer).load(path)
+    assert str(path) in one_line(error)
+
+
+# --- a run's directory
+
+
+@pytest.mark.parametrize("n", [1, KEPT_CHECKPOINTS, KEPT_CHECKPOINTS + 3])
+def test_the_last_few_checkpoints_are_kept_and_named_by_their_step(config: RunConfig, tmp_path: Path, n: int) -> None:
+    run = Run(config, "cpu")
+    for step in range(8, 8 + n):  # from one digit to two
+        run.progress.global_step = step
+        run.save(tmp_path)
+    kept = [f"step_{step}" for step in range(8, 8 + n)][-KEPT_CHECKPOINTS:]
+    assert [path.name for path in checkpoints(tmp_path)] == kept
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {*kept}
+    assert latest_checkpoint(tmp_path).name == kept[-1]
+
+
+def test_what_is_not_a_whole_checkpoint_is_not_taken_for_one(config: RunConfig, tmp_path: Path) -> None:
+    Run(config, "cpu").save(tmp_path)
+    for name in (".step_99.partial", "step_x", "step_"):
+        (tmp_path / "checkpoints" / name).mkdir()
+    (tmp_path / "checkpoints" / "step_-1").rename(tmp_path / "checkpoints" / "step_7")
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_7"]
+
+
+def test_a_directory_without_checkpoints_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no checkpoint") as error:
+        latest_checkpoint(tmp_path)
+    assert str(tmp_path) in one_line(error)
+
+
+@pytest.mark.parametrize(("taken", "free"), [([], "tiny"), (["tiny"], "tiny-2"), (["tiny", "tiny-2"], "tiny-3")])
+def test_a_new_directory_is_one_that_is_not_taken(tmp_path: Path, taken: list[str], free: str) -> None:
+    for name in taken:
+        (tmp_path / name).mkdir()
+    assert new_directory(tmp_path, "tiny") == tmp_path / free
+
+
+# --- what a run is made of
+
+
+def test_the_vocabulary_is_the_tokenizers(config: RunConfig) -> None:
+    run = Run(config.changed({"vocab_size": 50_257}), "cpu")
+    assert run.config.model.vocab_size == run.model.config.vocab_size == run.tokenizer.n_vocab == 256 + 10 + 1
+
+
+@pytest.mark.parametrize(("train_ratio", "part"), [(0.01, "training"), (0.99, "validation")])
+def test_a_text_too_short_for_a_batch_of_either_part_is_refused(
+    config: RunConfig, train_ratio: float, part: str
+) -> None:
+    with pytest.raises(InputError, match=rf"data: the {part} part .* has \d+ tokens, too few .* windows of 8") as error:
+        Run(config.changed({"train_ratio": train_ratio}), "cpu")
+    one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "max_steps", "expected"), [(1, 0, 10), (2, 0, 6), (5, 0, 2), (9, 0, 2), (1, 7, 7), (1, 99, 10)]
+)
+def test_total_steps_are_the_updates_that_are_made(
+    config: RunConfig, accumulate: int, max_steps: int, expected: int
+) -> None:
+    run = Run(config.changed({"accumulate": accumulate, "max_steps": max_steps}), "cpu")
+    assert run.total_steps == expected == len(list(steps(run, max_steps or None)))
+
+
+@pytest.mark.parametrize("random", ["own", "torch"])
+def test_one_seed_makes_one_run_and_another_seed_another(config: RunConfig, random: str) -> None:
+    one, same, other = (Run(config.changed({"seed": seed, "random": random}), "cpu") for seed in (1, 1, 2))
+    assert state(one) == state(same)
+    assert (one.optimizer.flat.data != other.optimizer.flat.data).any()
+    assert one.train_loader.draw_order().tolist() == same.train_loader.draw_order().tolist()
