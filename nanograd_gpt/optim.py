@@ -86,13 +86,7 @@ class AdamW:
 
         Raises InputError, and changes nothing, if the state is of other parameters.
         """
-        for name in ("exp_avg", "exp_avg_sq"):
-            shapes = [tuple(a.shape) for a in state[name]]
-            expected = [p.shape for p in self.parameters]
-            if shapes != expected:
-                raise InputError(f"optimizer: {name} has shapes {shapes[:3]}..., expected {expected[:3]}...")
-        if len(state["steps"]) != len(self.parameters):
-            raise InputError(f"optimizer: {len(state['steps'])} step counts for {len(self.parameters)} parameters")
+        self.check_state_dict(state)
         settings = state["settings"]
         self.lr, self.eps = float(settings["lr"]), float(settings["eps"])
         self.betas, self.weight_decay = tuple(settings["betas"]), float(settings["weight_decay"])
@@ -101,6 +95,16 @@ class AdamW:
         for i in range(len(self.parameters)):
             self.flat.view_of(self.exp_avg, i)[...] = to_device(state["exp_avg"][i], device)
             self.flat.view_of(self.exp_avg_sq, i)[...] = to_device(state["exp_avg_sq"][i], device)
+
+    def check_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raise InputError if a state is of other parameters."""
+        for name in ("exp_avg", "exp_avg_sq"):
+            shapes = [tuple(a.shape) for a in state[name]]
+            expected = [p.shape for p in self.parameters]
+            if shapes != expected:
+                raise InputError(f"optimizer: {name} has shapes {shapes[:3]}..., expected {expected[:3]}...")
+        if len(state["steps"]) != len(self.parameters):
+            raise InputError(f"optimizer: {len(state['steps'])} step counts for {len(self.parameters)} parameters")
 
 
 def _check(name: str, value: float, allowed: bool, what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from math import exp
+from math import exp, inf
 
 from ..autograd import no_grad
 from ..errors import InputError
@@ -14,6 +14,7 @@ from ..training.data import create_dataloader_v1
 from ..training.loss import calc_loss_loader
 from .options import add_model, device_from, model_from
 
+LARGEST_EXPONENT = 700  # exp of more does not fit a float
 SPLITS = ["train", "val", "test"]
 
 
@@ -55,5 +56,6 @@ def run(options: Namespace) -> int:
         loss = calc_loss_loader(loader, model, device_from(options))
     print(f"text        {what}: {len(loader.dataset)} windows of {length} tokens")
     print(f"loss        {loss:.6f} nats a token")
-    print(f"perplexity  {exp(loss):.2f} (of {model.config.vocab_size} tokens)")
+    perplexity = exp(loss) if loss < LARGEST_EXPONENT else inf
+    print(f"perplexity  {perplexity:.2f} (of {model.config.vocab_size} tokens)")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NoReturn
 
 from ..errors import InputError, RunError
@@ -30,6 +31,9 @@ class Parser(ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a sample may hold what the terminal cannot show
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
@@ -57,11 +61,11 @@ def _run(argv: list[str]) -> int:
         raise InputError(f"command: {argv[0]!r} is unknown{did_you_mean(argv[0], list(COMMANDS))}")
     parser, parsers = _parsers()
     options, unknown = parser.parse_known_args(argv)
-    if options.command is None:
+    if options.command is None and not unknown:
         parser.print_help()
         return 0
     if unknown:
-        chosen = parsers[options.command]
+        chosen = parsers.get(options.command, parser)
         known = [s for action in chosen._actions for s in action.option_strings if s.startswith("--")]
         raise InputError(f"{chosen.prog}: {unknown[0]!r} is unknown{did_you_mean(unknown[0].split('=')[0], known)}")
     code: int = COMMANDS[options.command].run(options)

@@ -55,9 +55,8 @@ def config_from(options: Namespace) -> RunConfig:
     if options.book and options.preset:
         raise InputError("book: it is a preset of its own; leave out --preset")
     config = book() if options.book else preset(options.preset or "tiny")
-    if options.config is not None:
-        config = config.changed(settings_in(options.config))
-    return config.changed(given_settings(options))
+    in_file = {} if options.config is None else settings_in(options.config)
+    return config.changed({**in_file, **given_settings(options)})
 
 
 def given_settings(options: Namespace) -> dict[str, Any]:
@@ -67,14 +66,17 @@ def given_settings(options: Namespace) -> dict[str, Any]:
 
 
 def add_device(parser: ArgumentParser) -> None:
+    """--device"""
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu or cuda")
 
 
 def device_from(options: Namespace) -> Device:
+    """The device that --device names.  Raises InputError if it is not there."""
     return resolve_device(options.device)
 
 
 def add_model(parser: ArgumentParser) -> None:
+    """--model, --tokenizer and --device"""
     parser.add_argument("--model", type=Path, required=True, help="a run's directory, one checkpoint, or a model file")
     parser.add_argument("--tokenizer", help="'gpt2' or a saved tokenizer's file, where the model's run is not at hand")
     add_device(parser)

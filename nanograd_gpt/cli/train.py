@@ -12,6 +12,7 @@ from time import perf_counter
 from types import FrameType
 from typing import Any, Self
 
+import numpy as np
 from tqdm import tqdm
 
 from ..errors import InputError, RunError
@@ -82,7 +83,7 @@ def _print_header(training: Run, directory: Path) -> None:
     seconds = training.total_steps * step_seconds(model, tokens, training.device)
     print(
         f"model       {model.n_layers} layers, {model.emb_dim} channels, {model.n_heads} heads, "
-        f"context {model.context_length}: {training.model.n_parameters:,} parameters"
+        f"context {model.context_length}: {model.n_parameters:,} parameters"
     )
     print(
         f"data        {data.data}: {len(training.text):,} characters, vocabulary {model.vocab_size:,}; "
@@ -96,16 +97,15 @@ def _print_header(training: Run, directory: Path) -> None:
 def _train(training: Run, directory: Path) -> str | None:
     """Run the loop to its end, or to a signal, whose name is returned; a checkpoint is written in either case."""
     t = training.config.training
-    log = MetricsLog(directory / "metrics.jsonl")
-    first = training.progress.global_step
-    log.write("start", time=datetime.now(UTC).isoformat(), resumed_from=first, n_parameters=training.model.n_parameters)
-    started = perf_counter()
+    first, started = training.progress.global_step, perf_counter()
+    now, n_parameters = datetime.now(UTC).isoformat(), training.config.model.n_parameters
     with (
+        MetricsLog(directory / "metrics.jsonl") as log,
         Signals() as signals,
-        tqdm(
-            total=training.total_steps, initial=first + 1, unit="step", file=sys.stderr, disable=not sys.stderr.isatty()
-        ) as bar,
+        _progress_bar(training.total_steps, done=first + 1) as bar,
+        np.errstate(all="ignore"),  # a loss that overflows ends the run, in one line
     ):
+        log.write("start", time=now, resumed_from=first, n_parameters=n_parameters)
         for report in training_steps(
             training.model,
             training.train_loader,
@@ -128,10 +128,14 @@ def _train(training: Run, directory: Path) -> str | None:
                 training.save(directory)
             if signals.received:
                 break
-    training.save(directory)
-    log.write("end", steps=training.progress.global_step + 1, seconds=round(perf_counter() - started, 3))
-    log.close()
+        training.save(directory)
+        log.write("end", steps=training.progress.global_step + 1, seconds=round(perf_counter() - started, 3))
     return signals.received
+
+
+def _progress_bar(total: int, done: int) -> Any:
+    """On a terminal only."""
+    return tqdm(total=total, initial=done, unit="step", file=sys.stderr, disable=not sys.stderr.isatty())
 
 
 def _record(report: Report, log: MetricsLog, bar: Any, seconds: float) -> None:
@@ -151,7 +155,7 @@ def _record(report: Report, log: MetricsLog, bar: Any, seconds: float) -> None:
 
 def _sample(training: Run, report: Report, log: MetricsLog, directory: Path, bar: Any) -> None:
     text = sample_line(training.model, training.tokenizer, training.config.training.prompt)
-    bar.write(text, file=sys.stdout)
+    bar.write("".join(c if c.isprintable() else " " for c in text), file=sys.stdout)
     log.write("sample", step=report.global_step, epoch=report.epoch, text=text)
     with (directory / "samples.txt").open("a", encoding="utf-8") as file:
         file.write(f"Epoch {report.epoch} (step {report.global_step}): {text}\n")

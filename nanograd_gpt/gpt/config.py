@@ -10,6 +10,8 @@ from typing import Any
 
 from ..errors import InputError
 
+LARGEST = 10**12  # parameters; a slip of the keyboard is told from a plan
+
 
 @dataclass(frozen=True)
 class GPTConfig:
@@ -31,6 +33,8 @@ class GPTConfig:
             object.__setattr__(self, name, int(value))  # from NumPy's, say: JSON knows Python's alone
         if self.emb_dim % self.n_heads:
             raise InputError(f"emb_dim: {self.emb_dim} cannot be shared among n_heads = {self.n_heads}; use a multiple")
+        if self.n_parameters > LARGEST:
+            raise InputError(f"model: {self.n_parameters:,} parameters are too many; choose smaller sizes")
         if not isinstance(self.qkv_bias, bool):
             raise InputError(f"qkv_bias: {self.qkv_bias!r} is not allowed; choose True or False")
         if not isinstance(self.drop_rate, Real) or not 0 <= self.drop_rate < 1:  # nan is not either

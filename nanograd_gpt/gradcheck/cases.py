@@ -39,14 +39,17 @@ SEED = np.random.default_rng(2024).bit_generator.state
 
 
 def normal(*shape: int) -> Array:
+    """Normally distributed"""
     return _rng.standard_normal(shape)
 
 
 def positive(*shape: int) -> Array:
+    """Uniform in 0.5 .. 2, for logarithms, roots and divisors"""
     return _rng.uniform(0.5, 2.0, shape)
 
 
 def mask(*shape: int) -> Array:
+    """True for 7 in 10"""
     return _rng.random(shape) < 0.7
 
 
@@ -57,6 +60,7 @@ def strided(make: Make, *shape: int) -> Array:
 
 
 def transposed(make: Make, *shape: int) -> Array:
+    """The axes in memory the other way round."""
     return make(*reversed(shape)).T
 
 
@@ -94,6 +98,7 @@ def in_every_layout(op: type[Function], make: Make, *rest: Array, **params: Any)
 
 
 def unary_cases() -> Iterator[Case]:
+    """Functions of one array"""
     for op, make in (
         (elementwise.Neg, normal),
         (elementwise.Exp, normal),
@@ -110,6 +115,7 @@ def unary_cases() -> Iterator[Case]:
 
 
 def binary_cases() -> Iterator[Case]:
+    """Functions of two arrays that broadcast"""
     for op, make in (
         (elementwise.Add, normal),
         (elementwise.Sub, normal),
@@ -137,6 +143,7 @@ def binary_cases() -> Iterator[Case]:
 
 
 def reduction_cases() -> Iterator[Case]:
+    """Along axes"""
     for op in (reduce.Sum, reduce.Mean, reduce.LogSumExp):
         yield from in_every_layout(op, normal, axis=None, keepdims=False)
         for axis in (0, -1, (0, 2), None):
@@ -154,6 +161,7 @@ def reduction_cases() -> Iterator[Case]:
 
 
 def shape_cases() -> Iterator[Case]:
+    """Moving elements"""
     yield from in_every_layout(shape.Reshape, normal, shape=(2, -1))
     yield Case(shape.Reshape, "to no axes", (normal(1, 1),), {"shape": ()})
     yield Case(shape.Reshape, "empty", (normal(0, 3),), {"shape": (3, 0)})
@@ -181,6 +189,7 @@ def shape_cases() -> Iterator[Case]:
 
 
 def index_cases() -> Iterator[Case]:
+    """Ways to index"""
     x = normal(3, 4)
     for what, index in {
         "one number": 1,
@@ -198,6 +207,7 @@ def index_cases() -> Iterator[Case]:
 
 
 def matmul_cases() -> Iterator[Case]:
+    """Ways to multiply"""
     for what, a, b in (
         ("matrices", (3, 4), (4, 2)),
         ("a batch", (2, 3, 4), (2, 4, 2)),
@@ -220,6 +230,7 @@ def matmul_cases() -> Iterator[Case]:
 
 
 def linear_cases() -> Iterator[Case]:
+    """Linear layers"""
     for op in (matmul.Linear, matmul.LinearGELU):
         yield Case(op, "with bias", (normal(2, 3, 4), normal(5, 4), normal(5)))
         yield Case(op, "without bias", (normal(2, 3, 4), normal(5, 4)))
@@ -233,6 +244,7 @@ def linear_cases() -> Iterator[Case]:
 
 
 def side_by_side_cases() -> Iterator[Case]:
+    """Several linear layers at once"""
     op = matmul.SideBySide
     weights, biases = [normal(2, 4) for _ in range(3)], [normal(2) for _ in range(3)]
     yield Case(op, "with biases", (normal(2, 3, 4), *weights, *biases), {"n": 3})
@@ -244,6 +256,7 @@ def side_by_side_cases() -> Iterator[Case]:
 
 
 def fused_cases() -> Iterator[Case]:
+    """LayerNorm, attention, embedding, dropout"""
     yield from in_every_layout(norm.LayerNorm, normal, positive(4), normal(4), eps=1e-5)
     yield Case(norm.LayerNorm, "three axes, a large eps", (normal(2, 3, 5), positive(5), normal(5)), {"eps": 0.3})
     yield Case(norm.LayerNorm, "one vector", (normal(6), positive(6), normal(6)))
@@ -280,6 +293,7 @@ def fused_cases() -> Iterator[Case]:
 
 
 def loss_cases() -> Iterator[Case]:
+    """Both cross-entropies"""
     targets = np.array([2, 0, 2])
     yield from in_every_layout(loss.CrossEntropy, normal, targets=targets)
     yield Case(loss.CrossEntropy, "one row", (normal(1, 5),), {"targets": np.array([4])})

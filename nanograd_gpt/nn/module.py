@@ -83,6 +83,12 @@ class Module:
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Copy arrays into the parameters of the same names; all of them or, with an InputError, none."""
+        self.check_state_dict(state)
+        for name, p in self.named_parameters():
+            p.data[...] = to_device(state[name], device_of(p.data))
+
+    def check_state_dict(self, state: Mapping[str, Array]) -> None:
+        """Raise InputError, with its name, for an array that is missing, unknown, or of another shape or kind."""
         own = dict(self.named_parameters())
         for name, p in own.items():
             if name not in state:
@@ -94,8 +100,6 @@ class Module:
         for name in state:
             if name not in own:
                 raise InputError(f"state_dict: {name} {tuple(state[name].shape)} is not a part of this model")
-        for name, p in own.items():
-            p.data[...] = to_device(state[name], device_of(p.data))
 
     def forward(self, *inputs: Any) -> Any:
         raise TypeError(f"{type(self).__name__} has no forward")

@@ -8,9 +8,7 @@ DistributionTemplates.h, native/Distributions.cpp; torch/utils/data): each metho
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from math import cos, log1p, pi, prod, sin, sqrt
-from os import cpu_count
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -22,7 +20,9 @@ from .vector_math import f32, log, sin_cos
 
 DropoutStream: TypeAlias = Literal["mt19937", "mcg31"]
 
-BLOCK = 1 << 15  # numbers at a time: a multiple of 16, and small enough for the cache
+CHUNK = 1 << 18  # numbers drawn at a time: once so long an array is freed, malloc keeps memory for the shorter ones
+BLOCK = 1 << 15  # numbers transformed at a time: a multiple of 16, and small enough for the cache
+LONG_PERMUTATION = (2**32 - 1) // 20  # where torch.randperm changes to another algorithm
 MCG31_MULTIPLIER, MCG31_MODULUS = 1132489760, 2**31 - 1  # MKL's VSL_BRNG_MCG31
 
 
@@ -60,45 +60,41 @@ class TorchStream:
 
     def _unit24(self, n: int) -> Floats:
         """n numbers in [0, 1) from the lower 24 bits of one draw each: what float32 tensors get"""
-        return (self._uint32(n) & np.uint64(2**24 - 1)) * 2.0**-24
+        return (self._uint32(n).astype(np.uint32) & np.uint32(2**24 - 1)).astype(f32) * f32(2**-24)
 
     def _unit53(self, n: int) -> Floats:
         """n numbers in [0, 1) from the lower 53 bits of two draws each: what float64 gets"""
         return (self._uint64(n) & np.uint64(2**53 - 1)) * 2.0**-53
 
-    def _filled(self, n: int, transform: Callable[[Floats], Floats]) -> Floats:
-        """n numbers, drawn in order block by block, and transformed by several threads meanwhile."""
-        out = np.empty(n, dtype=f32)
-
-        def fill(part: slice, units: Floats) -> None:
-            out[part] = transform(units)
-
-        with ThreadPoolExecutor(cpu_count()) as pool:
-            parts = [slice(i, min(i + BLOCK, n)) for i in range(0, n, BLOCK)]
-            pending = []
-            for part in parts:
-                pending.append(pool.submit(fill, part, self._unit24(part.stop - part.start)))
-                if len(pending) > 64:
-                    pending.pop(0).result()
-            for job in pending:
-                job.result()
-        return out
+    def _filled(self, n: int, write: Callable[[Floats, Floats], None]) -> Floats:
+        """n numbers: write(units, out) makes some of them from as many in [0, 1)."""
+        numbers = np.empty(n, dtype=f32)
+        for i in range(0, n, CHUNK):
+            units = self._unit24(min(CHUNK, n - i))
+            for j in range(0, len(units), BLOCK):
+                block = units[j : j + BLOCK]
+                write(block, numbers[i + j : i + j + len(block)])
+        return numbers
 
     # What tensors are filled with
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> Floats:
         """Tensor.uniform_ in float32: the bounds are rounded to float32, the product and sum taken in float64."""
         bottom, width = float(f32(low)), float(f32(high) - f32(low))
-        return self._filled(prod(shape), lambda units: (units * width + bottom).astype(f32)).reshape(shape)
+
+        def write(units: Floats, out: Floats) -> None:
+            out[:] = units.astype(np.float64) * width + bottom
+
+        return self._filled(prod(shape), write).reshape(shape)
 
     def normal(self, shape: Shape) -> Floats:
         """Tensor.normal_ in float32: from 16 elements on, Box and Muller's transform of 8 + 8 uniform numbers."""
         n = prod(shape)
         if n < 16:
             return np.array([self._one_normal() for _ in range(n)], dtype=f32).reshape(shape)
-        numbers = self._filled(n, _uniform_or_normal)
+        numbers = self._filled(n, box_muller)
         if n % 16:  # the last 16 are drawn anew, and reach back over numbers already there
-            numbers[-16:] = box_muller(self._unit24(16).astype(f32))
+            box_muller(self._unit24(16), numbers[-16:])
         return numbers.reshape(shape)
 
     def _one_normal(self) -> float:
@@ -127,18 +123,23 @@ class TorchStream:
     def multinomial(self, probabilities: Floats) -> Ints:
         """torch.multinomial of one sample a row: the largest of probability / exponential number."""
         units = self._unit53(probabilities.size).reshape(probabilities.shape)
-        exponential = (-np.log1p(-units)).astype(f32)
+        exponential = (-np.log1p(-units)).astype(probabilities.dtype)
         with np.errstate(divide="ignore", invalid="ignore"):
             winners: Ints = np.nan_to_num(probabilities / exponential, nan=0.0).argmax(axis=-1)
         return winners
 
     def randperm(self, n: int) -> Ints:
-        """torch.randperm: from the front, swap each with one of those from it on."""
-        order = np.arange(n)
+        """torch.randperm: from the front, swap each with one of those from it on.
+
+        Raises InputError for an n so large that PyTorch does it in another way.
+        """
+        if n >= LONG_PERMUTATION:
+            raise InputError(f"randperm: {n} items are too many for PyTorch's order; use less than {LONG_PERMUTATION}")
+        order = list(range(n))
         for i, draw in enumerate(self._uint32(max(0, n - 1)).tolist()):
             j = i + draw % (n - i)
             order[i], order[j] = order[j], order[i]
-        return order
+        return np.array(order, dtype=np.int64)
 
     def epoch_order(self, n: int, shuffle: bool) -> Ints:
         """What an iterator of torch's DataLoader draws: a base seed, and if shuffled the seed of a permutation."""
@@ -167,20 +168,19 @@ class TorchStream:
         self.dropout, self.next_normal = state["dropout"], state["next_normal"]
 
 
-def _uniform_or_normal(units: Floats) -> Floats:
-    """Whole groups of 16 become normal; a rest stays as it is, for normal() to replace."""
-    numbers = units.astype(f32)
-    whole = len(numbers) // 16 * 16
-    numbers[:whole] = box_muller(numbers[:whole])
-    return numbers
+def box_muller(uniform: Floats, out: Floats) -> None:
+    """Groups of 16 uniform numbers  ->  groups of 16 normal ones: the first 8 are radii, the last 8 angles.
 
-
-def box_muller(uniform: Floats) -> Floats:
-    """Groups of 16 uniform numbers  ->  groups of 16 normal ones: the first 8 are radii, the last 8 angles."""
-    u, v = uniform.reshape(-1, 2, 8).swapaxes(0, 1)
+    What is left over after the last whole group is not written.
+    """
+    whole = len(uniform) // 16 * 16
+    u, v = uniform[:whole].reshape(-1, 2, 8).swapaxes(0, 1)
     radius = np.sqrt(f32(-2) * log(f32(1) - u))
     sine, cosine = sin_cos(f32(2 * pi) * v)
-    return np.stack([radius * cosine, radius * sine], axis=1).reshape(-1)
+    pairs = out[:whole].reshape(-1, 2, 8)
+    np.multiply(radius, cosine, out=pairs[:, 0])
+    np.multiply(radius, sine, out=pairs[:, 1])
+    pairs += f32(0)  # the mean, which turns -0 into 0
 
 
 def mcg31_states(x: int, n: int) -> npt.NDArray[np.int64]:

@@ -3,6 +3,9 @@
 That kernel evaluates the polynomials of Moshier's Cephes library with AVX2, where a product and the sum after it are
 one instruction that rounds once (FMA).  NumPy has none, so `fma` computes in float64 and rounds to float32: exact but
 for ties that the first rounding made, and those it looks for.
+
+Speed is a matter of passes over arrays: what is used often is widened to float64 once, signs and choices are made on
+the bits (np.where takes ten times as long), and callers give arrays short enough for the cache.
 """
 
 from __future__ import annotations
@@ -25,36 +28,42 @@ COS = [f32(c) for c in (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568
 MINUS_QUARTER_PI = [f32(c) for c in (-0.78515625, -2.4187564849853515625e-4, -3.77489497744594108e-8)]  # as a sum
 LOG_2 = f32(-2.12194440e-4), f32(0.693359375)  # as a sum
 
-BELOW_FLOAT32 = np.int64((1 << 29) - 1)  # the bits of a float64 that a float32 has no room for
-TIE = np.int64(1 << 28)
+TIE = np.iinfo(np.int64).min  # 1000...: halfway between two float32s, to judge by the bits below them
 
 
 def fma(a: Number, b: Number, c: Number) -> Float32:
-    """a * b + c, rounded once"""
-    product: npt.NDArray[Any] = np.multiply(a, b, dtype=np.float64)  # exact: 24 bits times 24 bits
-    total = product + c
-    tie = (total.view(np.int64) & BELOW_FLOAT32) == TIE
-    if tie.any():
-        total[tie] = _nudged(product[tie], np.broadcast_to(c, total.shape)[tie], total[tie])
+    """a * b + c, rounded once, where that is no subnormal number; all of float32's precision, in either type"""
+    product = wide(a) * wide(b)  # exact: 24 bits times 24 bits
+    total = product + wide(c)
+    if np.minimum.reduce(_bits_below_float32(total), axis=None, initial=0) == TIE:
+        _settle_ties(product, c, total)
     return total.astype(f32)
 
 
-def _nudged(product: npt.NDArray[Any], c: npt.NDArray[Any], total: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The sum moved towards what its rounding has lost, so that a tie which is none is rounded the right way."""
-    c = c.astype(np.float64)
+def wide(x: Number) -> npt.NDArray[np.float64]:
+    return np.asarray(x, dtype=np.float64)
+
+
+def _bits_below_float32(x: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The last 29 of float64's bits, moved to the front"""
+    return x.view(np.int64) << 35
+
+
+def _settle_ties(product: npt.NDArray[Any], c: Number, total: npt.NDArray[Any]) -> None:
+    """Move a sum towards what its rounding has lost, so that a tie which is none is rounded the right way."""
     partner = total - product
     lost = (product - (total - partner)) + (c - partner)  # exact: Knuth's two-sum
-    towards = np.where(lost == 0, total, np.copysign(np.inf, lost))
-    moved: npt.NDArray[Any] = np.nextafter(total, towards)
-    return moved
+    false = (_bits_below_float32(total) == TIE) & (lost != 0)
+    if false.any():
+        total[false] = np.nextafter(total[false], np.copysign(np.inf, lost[false]))
 
 
-def polynomial(x: Float32, coefficients: list[np.float32]) -> Float32:
+def polynomial(x: Number, coefficients: list[np.float32]) -> Float32:
     """By Horner's rule, the highest power first"""
-    y: Number = coefficients[0]
+    x, y = wide(x), np.asarray(coefficients[0])
     for c in coefficients[1:]:
         y = fma(y, x, c)
-    return np.asarray(y)
+    return y
 
 
 def log(x: Float32) -> Float32:
@@ -62,30 +71,30 @@ def log(x: Float32) -> Float32:
     bits = x.view(np.int32)
     exponent = ((bits >> 23) - 126).astype(f32)
     mantissa = ((bits & np.int32(0x007FFFFF)) | np.int32(0x3F000000)).view(f32)  # in [0.5, 1)
-    small = mantissa < f32(0.707106781186547524)  # move it to [sqrt(0.5), sqrt(2)), less 1
+    small = (mantissa < f32(0.707106781186547524)).astype(f32)  # move it to [sqrt(0.5), sqrt(2)), less 1
     exponent -= small
-    m = (mantissa - f32(1)) + np.where(small, mantissa, f32(0))
+    m = (mantissa - f32(1)) + small * mantissa
     square = m * m
     y = polynomial(m, LOG) * m
     y = fma(y, square, exponent * LOG_2[0])
-    y = y - square * f32(0.5)
+    y -= square * f32(0.5)
     return fma(exponent, LOG_2[1], m + y)
 
 
 def sin_cos(x: Float32) -> tuple[Float32, Float32]:
     """sin(x), cos(x) for 0 <= x < 8192"""
     octant = ((x * f32(1.27323954473516)).astype(np.int32) + 1) & ~1  # x / (pi / 4), up to the next even one
+    turns = octant.astype(np.float64)
     for part in MINUS_QUARTER_PI:
-        x = fma(octant.astype(f32), part, x)
+        x = fma(turns, part, x)
     square = x * x
     c = polynomial(square, COS) * square
     c = fma(c, square, square * f32(-0.5)) + f32(1)
     s = polynomial(square, SIN) * square
     s = fma(s, x, x)
-    swapped = (octant & 2) != 0
-    sine, cosine = np.where(swapped, c, s), np.where(swapped, s, c)
-    return _negated(sine, (octant & 4) != 0), _negated(cosine, ((octant - 2) & 4) == 0)
-
-
-def _negated(x: Float32, where: npt.NDArray[np.bool_]) -> Float32:
-    return np.where(where, -x, x)
+    sine, cosine = s.view(np.int32), c.view(np.int32)
+    swapped = (sine ^ cosine) & -((octant >> 1) & 1)  # all bits in every other octant, none in the rest
+    sine, cosine = sine ^ swapped, cosine ^ swapped
+    sine ^= (octant & 4) << 29  # the sign
+    cosine ^= ((octant + 2) & 4) << 29
+    return sine.view(f32), cosine.view(f32)

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from ..backend.contract import Array, HostArray
 from ..backend.select import to_host
-from ..errors import InputError
+from ..errors import InputError, RunError
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..optim import AdamW
@@ -81,24 +81,29 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
         differing = [f"{k} {v} (here {getattr(ours, k)})" for k, v in theirs.to_dict().items() if v != getattr(ours, k)]
         raise InputError(f"checkpoint: {path} is of another configuration: {', '.join(differing)}")
     weights = _load_arrays(path / "model.safetensors")
+    model.check_state_dict(weights)
     if optimizer is not None:
-        moments = _load_arrays(path / "optimizer.safetensors")
-        names = _names_of(optimizer, model)
-        missing = [n for n in names if f"exp_avg.{n}" not in moments or f"exp_avg_sq.{n}" not in moments]
-        if missing:
-            raise InputError(f"checkpoint: {path / 'optimizer.safetensors'} has nothing for {missing[0]}")
-        optimizer.load_state_dict(
-            {
-                "settings": state["optimizer"]["settings"],
-                "steps": [state["optimizer"]["steps"][n] for n in names],
-                "exp_avg": [moments[f"exp_avg.{n}"] for n in names],
-                "exp_avg_sq": [moments[f"exp_avg_sq.{n}"] for n in names],
-            }
-        )
+        moments = _moments(path / "optimizer.safetensors", state["optimizer"], _names_of(optimizer, model))
+        optimizer.check_state_dict(moments)
         model.rng.set_state(state["model_stream"])
+        optimizer.load_state_dict(moments)
     model.load_state_dict(weights)
     model.train(optimizer is not None)
     return state
+
+
+def _moments(path: Path, facts: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """An optimizer's state_dict from its file and from state.json."""
+    arrays = _load_arrays(path)
+    missing = [n for n in names if f"exp_avg.{n}" not in arrays or f"exp_avg_sq.{n}" not in arrays]
+    if missing:
+        raise InputError(f"checkpoint: {path} has nothing for {missing[0]}")
+    return {
+        "settings": facts["settings"],
+        "steps": [facts["steps"][n] for n in names],
+        "exp_avg": [arrays[f"exp_avg.{n}"] for n in names],
+        "exp_avg_sq": [arrays[f"exp_avg_sq.{n}"] for n in names],
+    }
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -139,9 +144,11 @@ def load_model(path: Path | str) -> GPTModel:
     """The model in a file that save_model wrote, in evaluation mode.  Raises InputError if it cannot be read as one."""
     path = Path(path)
     arrays, metadata = _load_arrays(path), _metadata(path)
-    if "config" not in metadata:
-        raise InputError(f"model: {path} does not say its configuration; it was not written by save_model")
-    model = GPTModel(GPTConfig.of(json.loads(metadata["config"])))
+    try:
+        config = GPTConfig.of(json.loads(metadata["config"]))
+    except (KeyError, TypeError, json.JSONDecodeError):
+        raise InputError(f"model: {path} does not say its configuration; was it written by save_model?") from None
+    model = GPTModel(config)
     model.load_state_dict(arrays)
     return model.eval()
 
@@ -163,7 +170,10 @@ def _names_of(optimizer: AdamW, model: GPTModel) -> list[str]:
 
 def _save_arrays(path: Path, arrays: Mapping[str, Array], config: GPTConfig | None = None) -> None:
     metadata = {"format": "pt"} if config is None else {"format": "pt", "config": json.dumps(config.to_dict())}
-    save_file({name: np.ascontiguousarray(to_host(a)) for name, a in arrays.items()}, path, metadata)
+    try:
+        save_file({name: np.ascontiguousarray(to_host(a)) for name, a in arrays.items()}, path, metadata)
+    except SafetensorError as error:
+        raise RunError(f"{path} could not be written ({error}); is the disk full?") from None
 
 
 def _load_arrays(path: Path) -> dict[str, HostArray]:

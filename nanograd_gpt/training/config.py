@@ -159,14 +159,27 @@ def _require(name: str, value: float, allowed: bool, what: str) -> None:
 
 def _typed(name: str, value: Any, like: Any) -> Any:
     """The value in the setting's type: whole numbers do for fractions, nothing else is converted."""
-    if isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(like, float) and type(value) is int and abs(value) < 2**53:
         return float(value)
     if type(value) is not type(like):
         raise InputError(f"{name}: {value!r} is not allowed; expected a value like {like!r}")
+    if isinstance(value, str) and not _is_unicode(value):
+        raise InputError(f"{name}: {value!r} is not UTF-8 text; give it in UTF-8")
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    """Not so for an argument's bytes that were no UTF-8: they reach us as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML wants this one escaped too
+    return repr(value)

@@ -30,7 +30,7 @@ def read_text(path: Path) -> str:
         raise InputError(f"data: {path} is not a file; give a UTF-8 text file")
     raw = path.read_bytes()
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"data: {path} is not UTF-8 text (byte {error.start}); convert it to UTF-8 first") from None
     if "\0" in text:
@@ -44,11 +44,12 @@ def download_verdict() -> Path:
     """The book's story in the user's cache, verified by its hash.  Raises RunError with the manual way if offline."""
     import pooch  # only here: nothing else needs the network
 
+    pooch.get_logger().setLevel("WARNING")
     cache = Path(pooch.os_cache("nanograd_gpt"))
     try:
         return Path(pooch.retrieve(VERDICT_URL, VERDICT_SHA256, fname="the-verdict.txt", path=cache, progressbar=False))
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise RunError(
             f"data: {VERDICT} could not be downloaded ({reason}); save {VERDICT_URL} as {cache / 'the-verdict.txt'}, "
             "or give its path with --data"

@@ -82,7 +82,7 @@ def training_steps(
         order = _order_of_epoch(train_loader, progress)
         batches = train_loader.batches(order, first=progress.batch)
         while group := [*islice(batches, accumulate)]:
-            if progress.global_step + 1 == max_steps:
+            if max_steps is not None and progress.global_step + 1 >= max_steps:
                 return
             optimizer.lr = schedule(progress.global_step + 1)
             loss, grad_norm = _update(model, optimizer, group, device, max_norm)

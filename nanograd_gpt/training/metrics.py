@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from ..errors import InputError
 
@@ -27,6 +27,12 @@ class MetricsLog:
     def write(self, event: str, **facts: Any) -> None:
         self.file.write(json.dumps({"event": event, **facts}) + "\n")
         self.file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self.file.close()

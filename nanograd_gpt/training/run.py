@@ -12,6 +12,7 @@ import platform
 import shutil
 import sys
 from dataclasses import asdict
+from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -62,11 +63,19 @@ class Run:
                     f"a batch of windows of {config.model.context_length}; use more text, or a smaller "
                     "--context-length or --batch-size"
                 )
-        self.model = GPTModel(config.model, rng=self.model_rng).to(device)
-        self.optimizer = AdamW(
-            self.model.parameters(), lr=config.training.lr, weight_decay=config.training.weight_decay
-        )
+        if not self.tokenizer.encode(config.training.prompt, disallowed_special=()):
+            raise InputError("prompt: it is empty; give a text that samples are to continue")
         self.progress = Progress()
+
+    @cached_property
+    def model(self) -> GPTModel:
+        """Made when it is first asked for: a dry run never does."""
+        return GPTModel(self.config.model, rng=self.model_rng).to(self.device)
+
+    @cached_property
+    def optimizer(self) -> AdamW:
+        t = self.config.training
+        return AdamW(self.model.parameters(), lr=t.lr, weight_decay=t.weight_decay)
 
     def _loader(self, text: str, train: bool) -> DataLoader:
         return create_dataloader_v1(
@@ -113,6 +122,7 @@ class Run:
             "progress": asdict(self.progress),
             "data_stream": self.data_rng.state(),
             "data_sha256": sha256(self.text.encode()).hexdigest(),
+            "tokenizer_sha256": tokenizer_hash(self.tokenizer),
             "environment": environment(),
         }
         step = self.progress.global_step
@@ -122,10 +132,12 @@ class Run:
         return path
 
     def load(self, checkpoint: Path) -> None:
-        """Go on from a checkpoint of this run.  Raises InputError if the text has changed since."""
+        """Go on from a checkpoint of this run.  Raises InputError if the text or the tokenizer has changed since."""
         state = load_checkpoint(checkpoint, self.model, self.optimizer)
         if state["data_sha256"] != sha256(self.text.encode()).hexdigest():
             raise InputError(f"resume: the text {self.config.data.data!r} has changed since {checkpoint} was written")
+        if state["tokenizer_sha256"] != tokenizer_hash(self.tokenizer):
+            raise InputError(f"resume: the tokenizer has changed since {checkpoint} was written")
         self.progress = Progress(**state["progress"])
         self.data_rng.set_state(state["data_stream"])
 
@@ -143,6 +155,11 @@ def tokenizer_for(data: DataConfig, text: str) -> tiktoken.Encoding:
     if data.tokenizer == "own":
         return train_tokenizer(text, data.n_merges)
     return get_tokenizer(data.tokenizer)
+
+
+def tokenizer_hash(tokenizer: tiktoken.Encoding) -> str:
+    """A SHA-256 of what every token stands for."""
+    return sha256(b"\0".join(tokenizer.decode_single_token_bytes(i) for i in range(tokenizer.n_vocab))).hexdigest()
 
 
 def checkpoints(directory: Path) -> list[Path]:

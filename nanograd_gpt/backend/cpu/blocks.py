@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context  # numpy.errstate lives in it
 from functools import cache
 from os import cpu_count
 
@@ -22,7 +23,7 @@ def for_each_block(size: int, body: Callable[[slice], None], block: int = BLOCK)
     if n_threads < 2:
         _run(parts, body)
         return
-    others = [_pool().submit(_run, parts[t::n_threads], body) for t in range(1, n_threads)]
+    others = [_pool().submit(copy_context().run, _run, parts[t::n_threads], body) for t in range(1, n_threads)]
     _run(parts[::n_threads], body)
     for job in others:
         job.result()  # which raises what the thread raised
