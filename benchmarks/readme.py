@@ -76,10 +76,16 @@ def book_numbers() -> str:
     for published, a, b in zip(ours["published"], ours["evaluations"], theirs["evaluations"], strict=True):
         pairs = [f"{x:.3f} / {y:.3f}" for x, y in (published, *((e["train_loss"], e["val_loss"]) for e in (a, b)))]
         rows.append(f"| {a['step']} | {' | '.join(pairs)} |")
-    return "\n".join(rows)
+    minutes = [f"{log['seconds'] / 60:.1f}" for log in (ours, theirs)]
+    after = f"The two runs took {minutes[0]} and {minutes[1]} minutes; they were not timed side by side."
+    return "\n".join([*rows, "", f"And the last sample: *{ours['samples'][-1]}*", "", after])
 
 
-PARTS: dict[str, Callable[[], str]] = {"default run": default_run, "gradcheck": gradcheck}
+PARTS: dict[str, Callable[[], str]] = {
+    "default run": default_run,
+    "gradcheck": gradcheck,
+    "book numbers": book_numbers,
+}
 
 
 if __name__ == "__main__":

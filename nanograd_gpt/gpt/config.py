@@ -33,12 +33,12 @@ class GPTConfig:
             object.__setattr__(self, name, int(value))  # from NumPy's, say: JSON knows Python's alone
         if self.emb_dim % self.n_heads:
             raise InputError(f"emb_dim: {self.emb_dim} cannot be shared among n_heads = {self.n_heads}; use a multiple")
-        if self.n_parameters > LARGEST:
-            raise InputError(f"model: {self.n_parameters:,} parameters are too many; choose smaller sizes")
         if not isinstance(self.qkv_bias, bool):
             raise InputError(f"qkv_bias: {self.qkv_bias!r} is not allowed; choose True or False")
         if not isinstance(self.drop_rate, Real) or not 0 <= self.drop_rate < 1:  # nan is not either
             raise InputError(f"drop_rate: {self.drop_rate} is not allowed; choose a number in [0, 1)")
+        if self.n_parameters > LARGEST:
+            raise InputError(f"model: {self.n_parameters:,} parameters are too many; choose smaller sizes")
 
     @classmethod
     def of(cls, config: GPTConfig | Mapping[str, Any]) -> GPTConfig:

@@ -11,7 +11,8 @@ from nanograd_gpt.autograd import Function
 from nanograd_gpt.gradcheck import GradientError, check_accumulation, check_gradients, check_ownership
 from nanograd_gpt.gradcheck.cases import Case, cases
 
-from .broken_rules import broken_rules, true, with_rule
+from .all_broken_rules import broken_rules
+from .broken_rules import true, with_rule
 
 CASES = list(cases())
 BROKEN = list(broken_rules())

@@ -1,0 +1,123 @@
+"""The configuration: its presets' sizes, what it refuses, and its dictionary."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from nanograd_gpt.errors import InputError
+from nanograd_gpt.gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig
+from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.rng import Generator
+
+from .tiny import TINY, one_line
+
+
+class OneForAll(Generator):
+    """Arrays that repeat one number without holding it more than once: a model of any size costs no memory."""
+
+    def uniform(self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> npt.NDArray[Any]:
+        return np.broadcast_to(np.float32(low), shape)
+
+    def normal(self, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        return np.broadcast_to(np.float32(0), shape)
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize(
+    ("preset", "context_length", "parameters"),
+    [
+        ("gpt2-124m", 256, 162_419_712),
+        ("gpt2-124m", 1024, 163_009_536),
+        ("gpt2-355m", 1024, 406_212_608),
+        ("gpt2-774m", 1024, 838_220_800),
+        ("gpt2-1558m", 1024, 1_637_792_000),
+    ],
+)
+def test_presets_have_the_published_number_of_parameters(preset: str, context_length: int, parameters: int) -> None:
+    # The book counts GPT-2 with its head apart: OpenAI's number, and vocabulary x width once more.
+    model = GPTModel(replace(PRESETS[preset], context_length=context_length), rng=OneForAll())
+    assert model.n_parameters == parameters
+
+
+def test_the_documents_configuration_is_124m_at_a_context_of_256() -> None:
+    assert GPT_CONFIG_124M == {
+        "vocab_size": 50257,
+        "context_length": 256,
+        "emb_dim": 768,
+        "n_heads": 12,
+        "n_layers": 12,
+        "drop_rate": 0.1,
+        "qkv_bias": False,
+    }
+    assert GPTConfig.of(GPT_CONFIG_124M) == PRESETS["gpt2-124m"]
+
+
+def test_124m_has_173_entries_with_the_books_masks_and_161_without() -> None:
+    model = GPTModel(GPT_CONFIG_124M, rng=OneForAll())
+    book = model.book_state_dict()
+    assert len(book) == 173
+    assert len(model.state_dict()) == 161
+    assert [name for name in book if name not in model.state_dict()] == [f"trf_blocks.{i}.att.mask" for i in range(12)]
+
+
+# --- what the configuration refuses
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"])
+@pytest.mark.parametrize("value", [0, -1, True, 2.0, "12", None])
+def test_a_size_that_is_no_whole_number_above_0_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(InputError) as error:
+        GPTConfig.of(TINY.to_dict() | {name: value})
+    assert one_line(error) == f"{name}: {value!r} is not allowed; choose a whole number >= 1"
+
+
+def test_an_emb_dim_that_the_heads_cannot_share_is_refused() -> None:
+    with pytest.raises(InputError) as error:
+        replace(TINY, emb_dim=10, n_heads=3)
+    assert one_line(error) == "emb_dim: 10 cannot be shared among n_heads = 3; use a multiple"
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan"), float("inf")])
+def test_a_drop_rate_outside_0_to_1_is_refused(rate: float) -> None:
+    with pytest.raises(InputError) as error:
+        replace(TINY, drop_rate=rate)
+    assert one_line(error) == f"drop_rate: {rate} is not allowed; choose a number in [0, 1)"
+
+
+@pytest.mark.parametrize(("name", "value"), [("drop_rate", "0.1"), ("drop_rate", None), ("qkv_bias", "no")])
+def test_a_value_of_another_type_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"^{name}: ") as error:
+        GPTConfig.of(TINY.to_dict() | {name: value})
+    assert repr(value).strip("'") in one_line(error)
+
+
+@pytest.mark.parametrize("rate", [0, 0.0, 0.5, 0.999])
+def test_a_drop_rate_of_0_to_below_1_is_allowed(rate: float) -> None:
+    assert replace(TINY, drop_rate=rate).drop_rate == rate
+
+
+def test_an_unknown_key_is_refused_with_the_likely_one() -> None:
+    with pytest.raises(InputError) as error:
+        GPTModel(TINY.to_dict() | {"n_head": 2})
+    assert one_line(error) == "model configuration: 'n_head' is unknown; did you mean 'n_heads'?"
+
+
+def test_an_unknown_key_that_resembles_none_is_refused_with_all_there_are() -> None:
+    with pytest.raises(InputError) as error:
+        GPTConfig.of({"zzz": 2})
+    assert one_line(error) == (
+        "model configuration: 'zzz' is unknown; choose one of "
+        "vocab_size, context_length, emb_dim, n_heads, n_layers, drop_rate, qkv_bias"
+    )
+
+
+def test_a_configuration_survives_its_dictionary() -> None:
+    assert GPTConfig.of(TINY.to_dict()) == TINY
+    assert GPTConfig.of(TINY) is TINY
