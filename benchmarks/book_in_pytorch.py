@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from time import perf_counter
 
 import torch
 from torch.utils.data import DataLoader
@@ -51,7 +50,7 @@ def main() -> int:
     torch.manual_seed(123)
     model = GPTModel(ng.GPT_CONFIG_124M)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-4, weight_decay=0.1)
-    evaluations, samples, step, started = [], [], -1, perf_counter()
+    evaluations, samples, step = [], [], -1
     for epoch in range(1, 11):
         model.train()
         for inputs, targets in loaders[0]:
@@ -69,7 +68,7 @@ def main() -> int:
         text = generate_text(model, ids, max_new_tokens=50, context_size=256)
         samples.append(ng.token_ids_to_text(text.numpy(), tokenizer).replace("\n", " "))
         print(samples[-1], flush=True)
-    facts = {"evaluations": evaluations, "samples": samples, "seconds": round(perf_counter() - started, 1)}
+    facts = {"evaluations": evaluations, "samples": samples}
     about = {"torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability(), **environment()}
     options.out.write_text(json.dumps({**facts, "environment": about}, indent=1) + "\n")
     return 0

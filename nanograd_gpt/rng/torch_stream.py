@@ -79,11 +79,17 @@ class TorchStream:
     # What tensors are filled with
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> Floats:
-        """Tensor.uniform_ in float32: the bounds are rounded to float32, the product and sum taken in float64."""
-        bottom, width = float(f32(low)), float(f32(high) - f32(low))
+        """Tensor.uniform_ in float32: the bounds are rounded to float32, the product and sum taken in float64.
+
+        What is rounded up to `high` becomes `low`.
+        """
+        bottom, top = f32(low), f32(high)
+        width = float(top - bottom)
 
         def write(units: Floats, out: Floats) -> None:
-            out[:] = units.astype(np.float64) * width + bottom
+            out[:] = units.astype(np.float64) * width + float(bottom)
+            if (outside := out == top).any():
+                out[outside] = bottom
 
         return self._filled(prod(shape), write).reshape(shape)
 

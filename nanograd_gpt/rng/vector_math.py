@@ -41,6 +41,7 @@ def fma(a: Number, b: Number, c: Number) -> Float32:
 
 
 def wide(x: Number) -> npt.NDArray[np.float64]:
+    """In float64: the numbers themselves where they are that already"""
     return np.asarray(x, dtype=np.float64)
 
 

@@ -8,8 +8,8 @@ torch_stream.npz holds
     SEED/DRAW                    what DRAWS give after torch.manual_seed(SEED), all in one stream, in this order
     124M/names, 124M/sha256      of each entry of the document's model's state_dict after torch.manual_seed(123)
 
-Long draws are kept as the SHA-256 of their bytes.  Running this twice writes the same bytes.  It has to run where
-PyTorch's dropout comes from the Mersenne Twister, which it does not on Intel's processors.
+Long draws are kept as the SHA-256 of their bytes.  Running this twice writes the same bytes.  It has to run on a
+processor with AVX2 that is not Intel's, where PyTorch's dropout has a generator of MKL's instead of the Twister.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ DRAWS: dict[str, Callable[[], torch.Tensor]] = {
     "2 normal, the first left over": lambda: torch.randn(2),
     "uniform in +-0.1": lambda: torch.empty(3, 7).uniform_(-0.1, 0.1),
     "uniform in 3 .. 10": lambda: torch.empty(2, 3, 2).uniform_(3, 10),
+    "uniform, a quarter rounded up": lambda: torch.empty(50).uniform_(1, 1 + 2**-22),
     "15 normal": lambda: torch.randn(15),
     "16 normal": lambda: torch.randn(16),
     "35 normal": lambda: torch.randn(5, 7),
@@ -97,18 +98,31 @@ def initial_weights() -> dict[str, npt.NDArray[Any]]:
     return {"names": np.array(list(state)), "sha256": np.stack([hashed(t) for t in state.values()])}
 
 
-def uses_the_twister() -> bool:
-    """Whether a mask takes as many draws as it has elements, or only one: the seed of MKL's own generator"""
+def draws_twice_a_number(draw: Callable[[], Any]) -> bool:
+    """Whether 10 numbers take 20 draws of the Twister; where they are MKL's they take one, its seed."""
     torch.manual_seed(0)
-    kept((10,), 0.5)
-    position = torch.rand(1)
+    draw()
+    next_number = torch.rand(1)
     torch.manual_seed(0)
-    return bool(torch.rand(21)[20] == position)
+    return bool(torch.rand(21)[20] == next_number)
+
+
+def masks_are_the_twisters() -> bool:
+    return draws_twice_a_number(lambda: kept((10,), 0.5))
+
+
+def samples_are_the_twisters() -> bool:
+    return draws_twice_a_number(lambda: torch.multinomial(torch.ones(10), 1))
+
+
+def has_our_normal_numbers() -> bool:
+    """Whether PyTorch fills them with the kernel whose last bits we reproduce"""
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 def main() -> None:
-    if not uses_the_twister():
-        raise SystemExit("failed: dropout has another stream here; run this on a processor that is not Intel's")
+    if not (masks_are_the_twisters() and samples_are_the_twisters() and has_our_normal_numbers()):
+        raise SystemExit("failed: PyTorch draws other numbers here; take a processor with AVX2 that is not Intel's")
     arrays = {"torch": np.array(str(torch.__version__))}
     arrays |= {f"{seed}/{name}": array for seed in SEEDS for name, array in draws(seed).items()}
     arrays |= {f"124M/{name}": array for name, array in initial_weights().items()}

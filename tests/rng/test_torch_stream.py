@@ -17,7 +17,7 @@ from nanograd_gpt.gpt.config import GPT_CONFIG_124M
 from nanograd_gpt.gpt.generate import next_tokens
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator, TorchStream
-from nanograd_gpt.rng.torch_stream import box_muller
+from nanograd_gpt.rng.torch_stream import MCG31_MODULUS, MCG31_MULTIPLIER, box_muller, mcg31_states
 
 PATH = Path(__file__).parents[1] / "goldens" / "torch_stream.npz"
 SEEDS = (0, 123, 2**32 + 5, 2**63)
@@ -43,6 +43,7 @@ DRAWS: dict[str, Draw] = {
     "2 normal, the first left over": lambda g: g.normal((2,)),
     "uniform in +-0.1": lambda g: g.uniform((3, 7), -0.1, 0.1),
     "uniform in 3 .. 10": lambda g: g.uniform((2, 3, 2), 3, 10),
+    "uniform, a quarter rounded up": lambda g: g.uniform((50,), 1, 1 + 2**-22),
     "15 normal": lambda g: g.normal((15,)),
     "16 normal": lambda g: g.normal((16,)),
     "35 normal": lambda g: g.normal((5, 7)),
@@ -175,7 +176,7 @@ def test_the_same_seed_twice_gives_the_same_bits_and_each_call_others(draw: Draw
     assert_same_bits(draw(same), first)
     assert_same_bits(draw(same), second)
     assert one.state() == same.state()
-    assert first.size == 1 or draw is DRAWS["orders, as they stand"] or not np.array_equal(first, second)
+    assert first.size == 1 or draw is DRAWS["orders, as they stand"] or first.tolist() != second.tolist()
 
 
 def test_seeding_anew_forgets_everything_drawn_before() -> None:
@@ -293,6 +294,35 @@ def test_every_shape_is_filled_with_float32_numbers_or_with_a_mask(shape: tuple[
     assert (mask.shape, mask.dtype) == (shape, np.bool_)
 
 
+@pytest.mark.parametrize("x", [1, 2, 12345, MCG31_MODULUS - 1])
+def test_mkls_states_follow_its_recurrence_however_many_at_once(x: int) -> None:
+    states = [x]
+    for _ in range(1000):
+        states.append(states[-1] * MCG31_MULTIPLIER % MCG31_MODULUS)
+    for n in (0, 1, 2, 3, 64, 65, 1000):
+        assert mcg31_states(x, n).tolist() == states[:n]
+
+
+@pytest.mark.parametrize("draw", [0, MCG31_MODULUS])
+def test_a_seed_of_0_which_mkls_generator_would_never_leave_is_taken_as_1(
+    draw: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = []
+    for first in (draw, 1):
+        monkeypatch.setattr(TorchStream, "_uint32", lambda self, n, first=first: np.full(n, first, dtype=np.uint64))
+        masks.append(TorchStream(0, "mcg31").keep_mask((100,), 0.5).tolist())
+    assert masks[0] == masks[1]
+    assert 30 < sum(masks[0]) < 70
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 1 + 2**-22), (-1, -1 + 2**-22), (3, 10)])
+def test_even_the_largest_uniform_number_is_below_high(
+    low: float, high: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TorchStream, "_uint32", lambda self, n: np.full(n, 2**32 - 1, dtype=np.uint64))
+    assert TorchStream().uniform((2,), low, high).tolist() == [low, low]  # rounded up to high, it becomes low
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 100, 5000])
 def test_an_order_is_a_permutation_or_as_it_stands(n: int) -> None:
     stream = TorchStream(8)
@@ -324,5 +354,7 @@ def test_a_word_of_probability_0_is_never_drawn_not_even_by_a_draw_of_0(monkeypa
     stream = TorchStream(2)
     for _ in range(500):
         assert np.all(rows[np.arange(3), stream.multinomial(rows)] > 0)
-    monkeypatch.setattr(TorchStream, "_uint32", lambda self, n: np.zeros(n, dtype=np.uint64))
-    assert np.all(rows[np.arange(3), stream.multinomial(rows)] > 0)
+    for others in (0.0, 0.9):  # and 0 for the first word
+        units = np.array([0.0, others, others, others] * 3)
+        monkeypatch.setattr(TorchStream, "_unit53", lambda self, n, units=units: units)
+        assert np.all(rows[np.arange(3), stream.multinomial(rows)] > 0)
