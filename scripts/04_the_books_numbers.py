@@ -78,10 +78,9 @@ def train(model: ng.GPTModel, loaders: list[DataLoader], tokenizer: Encoding, ou
         if report.epoch_ended:
             samples.append(sample_line(model, tokenizer, PROMPT))
             print(f"   epoch {report.epoch}: {samples[-1]}", flush=True)
-    seconds = perf_counter() - started
-    print(f"   Training completed in {seconds / 60:.2f} minutes.")
+    print(f"   Training completed in {(perf_counter() - started) / 60:.2f} minutes.")
     if out is not None:
-        facts = {"evaluations": evaluations, "samples": samples, "seconds": round(seconds, 1)}
+        facts = {"evaluations": evaluations, "samples": samples}
         out.write_text(json.dumps({**facts, "published": published, "environment": environment()}, indent=1) + "\n")
 
 
