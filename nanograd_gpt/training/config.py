@@ -60,7 +60,7 @@ class TrainingConfig:
     prompt: str = setting("Every effort moves you", "what samples start from")
     seed: int = setting(123, "of every stream of random numbers")
     random: str = setting(
-        "own", "'own', or 'torch': PyTorch's stream on the CPU, with which the book's numbers come out"
+        "own", "'own'; 'torch': PyTorch's on the CPU, for the book's numbers; 'torch-mcg31': its MKL build's on Intel"
     )
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class TrainingConfig:
             value = getattr(self, name)
             _require(name, value, value >= 0 and isfinite(value), "finite and >= 0")
         _require("lr", self.lr, self.lr > 0 and isfinite(self.lr), "finite and > 0")
-        for name, known in (("schedule", ["flat", "cosine"]), ("random", ["own", "torch"])):
+        for name, known in (("schedule", ["flat", "cosine"]), ("random", ["own", "torch", "torch-mcg31"])):
             if (value := getattr(self, name)) not in known:
                 raise InputError(f"{name}: {value!r} is unknown{did_you_mean(value, known)}")
 

@@ -144,8 +144,8 @@ class Run:
 
 def streams(training: TrainingConfig) -> tuple[RandomStream, RandomStream]:
     """The random numbers of the model and of the data: streams of their own, or PyTorch's single one for both."""
-    if training.random == "torch":
-        both = TorchStream(training.seed)
+    if training.random != "own":
+        both = TorchStream(training.seed, "mcg31" if training.random == "torch-mcg31" else "mt19937")
         return both, both
     return Generator(training.seed, MODEL_STREAM), Generator(training.seed, DATA_STREAM)
 

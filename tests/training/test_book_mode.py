@@ -241,3 +241,10 @@ def test_a_whole_training_with_dropout_prints_what_pytorchs_prints(
     assert [line for line in lines if not line.startswith("Ep ")] == samples
     assert all(len({*sample}) > 5 for sample in samples)  # they are not one letter over and over
     np.testing.assert_array_equal(stream.uniform((3,)), number)
+
+
+@pytest.mark.parametrize(("random", "dropout"), [("torch", "mt19937"), ("torch-mcg31", "mcg31")])
+def test_both_published_dropout_streams_can_be_chosen(random: str, dropout: str) -> None:
+    model_stream, data_stream = streams(TrainingConfig(random=random))
+    assert model_stream is data_stream
+    assert model_stream.state()["dropout"] == dropout
