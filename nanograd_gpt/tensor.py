@@ -295,7 +295,8 @@ def _as_array(data: Any) -> Array:
     if isinstance(data, bool | int | float | complex | list | tuple | np.generic):
         return np.asarray(data)
     kernels_of(data)  # a CuPy array, or a TypeError that says what is expected
-    return data  # type: ignore[no-any-return]  # checked one line above, which mypy cannot see
+    array: Array = data
+    return array
 
 
 def _compared(relation: np.ufunc, x: Array, y: Operand) -> Bools:

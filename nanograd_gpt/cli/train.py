@@ -19,7 +19,7 @@ from ..errors import InputError, RunError
 from ..gpt.tokenizer import get_tokenizer
 from ..training.config import preset, settings_in
 from ..training.estimate import memory_bytes, step_seconds
-from ..training.loop import Report, evaluation_line, sample_line, training_steps
+from ..training.loop import Report, evaluation_line, sample_line
 from ..training.metrics import MetricsLog
 from ..training.run import Run, latest_checkpoint, new_directory
 from .figures import write_figures
@@ -106,21 +106,7 @@ def _train(training: Run, directory: Path) -> str | None:
         np.errstate(all="ignore"),  # a loss that overflows ends the run, in one line
     ):
         log.write("start", time=now, resumed_from=first, n_parameters=n_parameters)
-        for report in training_steps(
-            training.model,
-            training.train_loader,
-            training.val_loader,
-            training.optimizer,
-            training.device,
-            num_epochs=t.epochs,
-            eval_freq=t.eval_freq,
-            eval_iter=t.eval_iter,
-            max_steps=t.max_steps or None,
-            schedule=training.schedule,
-            max_norm=t.max_norm or None,
-            accumulate=t.accumulate,
-            progress=training.progress,
-        ):
+        for report in training.steps():
             _record(report, log, bar, perf_counter() - started)
             if report.epoch_ended and (report.epoch % t.sample_every == 0 or report.epoch == t.epochs):
                 _sample(training, report, log, directory, bar)

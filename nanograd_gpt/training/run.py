@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
@@ -32,7 +33,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .config import DataConfig, RunConfig, TrainingConfig
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
-from .loop import Progress
+from .loop import Progress, Report, training_steps
 from .schedule import Flat, Schedule, WarmupCosine
 
 MODEL_STREAM, DATA_STREAM = 0, 1  # of random numbers, so that one does not shift the other
@@ -106,6 +107,25 @@ class Run:
         if t.schedule == "flat":
             return Flat(t.lr)
         return WarmupCosine(t.lr, self.total_steps, min(t.warmup_steps, self.total_steps), minimum=t.min_lr)
+
+    def steps(self) -> Iterator[Report]:
+        """Train to the end, from wherever `progress` is; see training_steps."""
+        t = self.config.training
+        return training_steps(
+            self.model,
+            self.train_loader,
+            self.val_loader,
+            self.optimizer,
+            self.device,
+            num_epochs=t.epochs,
+            eval_freq=t.eval_freq,
+            eval_iter=t.eval_iter,
+            max_steps=t.max_steps or None,
+            schedule=self.schedule,
+            max_norm=t.max_norm or None,
+            accumulate=t.accumulate,
+            progress=self.progress,
+        )
 
     # Its directory
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from nanograd_gpt.rng import TorchStream
 from nanograd_gpt.training.config import RunConfig, TrainingConfig, book, preset
 from nanograd_gpt.training.corpus import split_text
 from nanograd_gpt.training.data import create_dataloader_v1
-from nanograd_gpt.training.loop import Report, train_model_simple, training_steps
+from nanograd_gpt.training.loop import Report, train_model_simple
 from nanograd_gpt.training.run import Run, latest_checkpoint, streams
 
 SIZES = {"n_merges": 10, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 1, "drop_rate": 0.2}
@@ -33,22 +32,6 @@ def config(tmp_path: Path) -> RunConfig:
     path = tmp_path / "text.txt"
     path.write_text(TEXT, encoding="utf-8")
     return preset("tiny").changed({**SIZES, **COURSE, "data": str(path), "random": "torch"})
-
-
-def steps(run: Run) -> Iterator[Report]:
-    t = run.config.training
-    return training_steps(
-        run.model,
-        run.train_loader,
-        run.val_loader,
-        run.optimizer,
-        run.device,
-        num_epochs=t.epochs,
-        eval_freq=t.eval_freq,
-        eval_iter=t.eval_iter,
-        schedule=run.schedule,
-        progress=run.progress,
-    )
 
 
 def facts(report: Report) -> tuple[Any, ...]:
@@ -105,7 +88,7 @@ def test_an_epoch_draws_an_order_then_masks_step_by_step_and_two_orders_an_evalu
     run = Run(config, "cpu")
     monkeypatch.setattr(TorchStream, "keep_mask", mask)
     monkeypatch.setattr(TorchStream, "epoch_order", order)
-    list(steps(run))
+    list(run.steps())
     forward = [(10, 8, 8), (10, 2, 8, 8), (10, 8, 8), (10, 8, 8)]  # embeddings, attention, and both residuals
     evaluation = ["train", "validation"]
     first = ["train", *forward, *evaluation, *forward * 3, *evaluation, *forward]  # after steps 0 and 3
@@ -122,15 +105,15 @@ def test_a_run_resumed_within_or_after_an_epoch_goes_on_to_the_last_bit(
 ) -> None:
     whole, first, second = (Run(config, "cpu") for _ in range(3))
     assert len(whole.train_loader) == 5
-    expected = [facts(report) for report in steps(whole)]
+    expected = [facts(report) for report in whole.steps()]
     assert len(expected) == 10
 
-    got = [facts(report) for report in islice(steps(first), stop)]
+    got = [facts(report) for report in islice(first.steps(), stop)]
     first.save(tmp_path)
     second.data_rng.normal((3,))  # wherever its stream was
     second.load(latest_checkpoint(tmp_path))
     assert second.data_rng.state() == second.model.rng.state() == first.data_rng.state()
-    got += [facts(report) for report in steps(second)]
+    got += [facts(report) for report in second.steps()]
     assert got == expected
     assert second.optimizer.flat.data.tobytes() == whole.optimizer.flat.data.tobytes()
     assert second.data_rng.state() == whole.data_rng.state()
@@ -138,7 +121,7 @@ def test_a_run_resumed_within_or_after_an_epoch_goes_on_to_the_last_bit(
 
 def test_the_state_in_a_checkpoint_is_the_streams(config: RunConfig, tmp_path: Path) -> None:
     run = Run(config, "cpu")
-    list(islice(steps(run), 2))
+    list(islice(run.steps(), 2))
     run.save(tmp_path)
     saved = json.loads((latest_checkpoint(tmp_path) / "state.json").read_text(encoding="utf-8"))
     assert saved["model_stream"] == saved["data_stream"] == run.data_rng.state()

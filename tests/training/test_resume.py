@@ -33,7 +33,8 @@ def config(tmp_path: Path) -> RunConfig:
     return preset("tiny").changed({**SIZES, **COURSE, "data": str(path)})
 
 
-def steps(run: Run, max_steps: int | None = None) -> Iterator[Report]:
+def steps_up_to(run: Run, max_steps: int) -> Iterator[Report]:
+    """As Run.steps, but stopped early by max_steps, on the schedule of the whole run."""
     t = run.config.training
     return training_steps(
         run.model,
@@ -79,25 +80,25 @@ def test_a_run_stopped_after_any_update_goes_on_to_the_last_bit(
     config = config.changed({"accumulate": accumulate, "random": random})
     whole, first, second = (Run(config, "cpu") for _ in range(3))
     assert len(whole.train_loader) == 5
-    expected = [facts(report) for report in steps(whole)]
+    expected = [facts(report) for report in whole.steps()]
     assert whole.total_steps == len(expected) > stop
     assert len({loss for _, _, _, loss, *_ in expected}) == len(expected)
 
-    before = steps(first, max_steps=stop) if stopped_by == "max_steps" else islice(steps(first), stop)
+    before = steps_up_to(first, stop) if stopped_by == "max_steps" else islice(first.steps(), stop)
     got = [facts(report) for report in before]
     assert len(got) == stop
     second.load(first.save(tmp_path))
     assert state(second) == state(first)
-    got += [facts(report) for report in steps(second)]
+    got += [facts(report) for report in second.steps()]
     assert got == expected
     assert state(second) == state(whole)
 
 
 def test_a_run_stopped_and_resumed_after_every_update_is_the_same_too(config: RunConfig, tmp_path: Path) -> None:
     whole = Run(config, "cpu")
-    expected, got = [facts(report) for report in steps(whole)], []
+    expected, got = [facts(report) for report in whole.steps()], []
     run = Run(config, "cpu")
-    while report := next(steps(run), None):
+    while report := next(run.steps(), None):
         got.append(facts(report))
         run.save(tmp_path)
         run = Run(config, "cpu")
@@ -199,7 +200,7 @@ def test_total_steps_are_the_updates_that_are_made(
     config: RunConfig, accumulate: int, max_steps: int, expected: int
 ) -> None:
     run = Run(config.changed({"accumulate": accumulate, "max_steps": max_steps}), "cpu")
-    assert run.total_steps == expected == len(list(steps(run, max_steps or None)))
+    assert run.total_steps == expected == len(list(run.steps()))
 
 
 @pytest.mark.parametrize("random", ["own", "torch"])
