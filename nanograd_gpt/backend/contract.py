@@ -87,6 +87,10 @@ class Kernels(Protocol):
         """x (..., I), weight (O, I), bias (O,)  ->  y = gelu(linear) (..., O), and its slope (..., O) if wanted."""
         ...
 
+    def slope_times(self, dy: Array, slope: Array) -> Array:
+        """dy (...), slope (...)  ->  dx = dy * slope (...): an activation's backward."""
+        ...
+
     def softmax(self, x: Array, axis: int) -> Array:
         """x (...)  ->  y (...), which sums to 1 along axis."""
         ...
@@ -101,11 +105,11 @@ class Kernels(Protocol):
 
     # attention
     def causal_attention(self, qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
-        """qkv (B, T, 3C), keep (B, H, T, T)  ->  context (B, T, C), weights (B, H, T, T) before dropout."""
+        """qkv (B, T, 3C), keep (B, H, T, T)  ->  context (B, T, C), log_sum_exp of the scores (B, H, T, 1)"""
         ...
 
     def causal_attention_backward(
-        self, dy: Array, qkv: Array, weights: Array, n_heads: int, keep: Bools | None, rate: float
+        self, dy: Array, qkv: Array, lse: Array, n_heads: int, keep: Bools | None, rate: float
     ) -> Array:
         """dy (B, T, C)  ->  dqkv (B, T, 3C)"""
         ...
@@ -124,6 +128,10 @@ class Kernels(Protocol):
         """x (...), keep (...)  ->  x / (1 - rate) where kept, else 0.  Its own backward."""
         ...
 
+    def dropout_add(self, x: Array, keep: Bools, rate: float, residual: Array) -> Array:
+        """x, keep, residual (...)  ->  dropout(x) + residual (...)"""
+        ...
+
     # loss
     def cross_entropy(self, logits: Array, targets: Ints) -> tuple[Array, Array]:
         """logits (N, V), targets (N,)  ->  mean loss (), log_sum_exp (N, 1)"""
@@ -133,8 +141,12 @@ class Kernels(Protocol):
         """dloss ()  ->  dlogits (N, V)"""
         ...
 
-    def linear_cross_entropy(self, x: Array, weight: Array, targets: Ints) -> tuple[Array, Array]:
-        """x (N, C), weight (V, C), targets (N,)  ->  mean loss (), log_sum_exp (N, 1); logits a chunk at a time."""
+    def linear_cross_entropy(
+        self, x: Array, weight: Array, targets: Ints, want_gradient: bool
+    ) -> tuple[Array, Array, Array | None]:
+        """x (N, C), weight (V, C), targets (N,)  ->  mean loss (), log_sum_exp (N, 1), and if wanted the gradient of
+        the loss by the logits of as many first rows as the backend likes to keep (..., V).
+        """
         ...
 
     def linear_cross_entropy_backward(
@@ -144,6 +156,7 @@ class Kernels(Protocol):
         weight: Array,
         targets: Ints,
         log_sum_exp: Array,
+        kept: Array | None,
         dweight: Sink | None,
         want_dx: bool,
     ) -> Array | None:

@@ -89,8 +89,8 @@ class TransformerBlock(Module):
         self.drop_shortcut = Dropout(cfg.drop_rate, rng=rng)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.drop_shortcut(self.att(self.norm1(x))) + x
-        x = self.drop_shortcut(self.ff(self.norm2(x))) + x
+        x = self.drop_shortcut.add(self.att(self.norm1(x)), x)
+        x = self.drop_shortcut.add(self.ff(self.norm2(x)), x)
         return x
 
 

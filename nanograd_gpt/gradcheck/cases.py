@@ -290,6 +290,13 @@ def fused_cases() -> Iterator[Case]:
     yield Case(dropout.Dropout, "nothing dropped", (normal(3),), {"keep": np.ones(3, dtype=bool), "rate": 0.0})
     yield Case(dropout.Dropout, "size 1, dropped", (normal(1),), {"keep": np.zeros(1, dtype=bool), "rate": 0.5})
     yield Case(dropout.Dropout, "empty", (normal(0, 2),), {"keep": mask(0, 2), "rate": 0.5})
+    op, params = dropout.DropoutAdd, {"keep": mask(3, 4), "rate": 0.25}
+    yield from in_every_layout(op, normal, normal(3, 4), **params)
+    yield Case(op, "strided residual", (normal(3, 4), strided(normal, 3, 4)), params)
+    yield Case(op, "size 1, dropped", (normal(1), normal(1)), {"keep": np.zeros(1, dtype=bool), "rate": 0.5})
+    yield Case(op, "empty", (normal(0, 2), normal(0, 2)), {"keep": mask(0, 2), "rate": 0.5})
+    twice = normal(3, 4)
+    yield Case(op, "one array twice", (twice, twice), params)
 
 
 def loss_cases() -> Iterator[Case]:

@@ -68,6 +68,13 @@ def dropout(x: Tensor, keep: Bools, rate: float) -> Tensor:
     return apply(dropout_op.Dropout, x, keep=keep, rate=rate)
 
 
+def dropout_add(x: Tensor, residual: Tensor, keep: Bools, rate: float) -> Tensor:
+    """x (...), residual (...), keep (...)  ->  dropout(x) + residual (...)"""
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout: rate {rate} is not in [0, 1)")
+    return apply(dropout_op.DropoutAdd, x, residual, keep=keep, rate=rate)
+
+
 def cross_entropy(logits: Tensor, targets: Ints) -> Tensor:
     """logits (N, V), targets (N,)  ->  minus the mean log probability of the targets, in nats ()"""
     return apply(loss.CrossEntropy, logits, targets=targets)

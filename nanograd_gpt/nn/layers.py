@@ -82,3 +82,8 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         keep = self.keep_mask(x.shape, x.device)
         return x if keep is None else F.dropout(x, keep, self.rate)
+
+    def add(self, x: Tensor, residual: Tensor) -> Tensor:
+        """x (...), residual (...)  ->  dropout(x) + residual, in one operation"""
+        keep = self.keep_mask(x.shape, x.device)
+        return x + residual if keep is None else F.dropout_add(x, residual, keep, self.rate)

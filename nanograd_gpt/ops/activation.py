@@ -19,7 +19,7 @@ class GELU(Function):
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient]:
-        return (dy * self.saved,)
+        return (self.kernels.slope_times(dy, self.saved),)
 
 
 class Softmax(Function):

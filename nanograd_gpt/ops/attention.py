@@ -16,10 +16,10 @@ class CausalAttention(Function):
     __slots__ = ()
 
     def forward(self, qkv: Array, *, n_heads: int, keep: Bools | None = None, rate: float = 0.0) -> Array:
-        context, weights = self.kernels.causal_attention(qkv, n_heads, keep, rate)
-        self.saved = qkv, weights, n_heads, keep, rate
+        context, lse = self.kernels.causal_attention(qkv, n_heads, keep, rate)
+        self.saved = qkv, lse, n_heads, keep, rate
         return context
 
     def backward(self, dy: Array) -> tuple[Gradient]:
-        qkv, weights, n_heads, keep, rate = self.saved
-        return (self.kernels.causal_attention_backward(dy, qkv, weights, n_heads, keep, rate),)
+        qkv, lse, n_heads, keep, rate = self.saved
+        return (self.kernels.causal_attention_backward(dy, qkv, lse, n_heads, keep, rate),)

@@ -21,3 +21,22 @@ class Dropout(Function):
     def backward(self, dy: Array) -> tuple[Gradient]:
         keep, rate = self.saved
         return (self.kernels.dropout(dy, keep, rate),)
+
+
+class DropoutAdd(Function):
+    """dropout(x) + residual
+
+    x (...), residual (...), keep (...)  ->  y (...)
+    """
+
+    __slots__ = ()
+
+    def forward(self, x: Array, residual: Array, *, keep: Bools, rate: float) -> Array:
+        if x.shape != residual.shape:
+            raise ValueError(f"dropout_add: x has shape {x.shape}, the residual {residual.shape}")
+        self.saved = keep, rate
+        return self.kernels.dropout_add(x, keep, rate, residual)
+
+    def backward(self, dy: Array) -> tuple[Gradient, Gradient]:
+        keep, rate = self.saved
+        return self.kernels.dropout(dy, keep, rate) if self.wants(0) else None, dy

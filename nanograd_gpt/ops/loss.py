@@ -26,7 +26,7 @@ class CrossEntropy(Function):
 
 
 class LinearCrossEntropy(Function):
-    """From what goes into the output head: logits are made a chunk at a time, and made again in backward.
+    """From what goes into the output head: of many rows, never are all logits there at once.
 
     x (N, C), weight (V, C), targets (N,)  ->  loss ()
     """
@@ -34,12 +34,16 @@ class LinearCrossEntropy(Function):
     __slots__ = ()
 
     def forward(self, x: Array, weight: Array, *, targets: Ints) -> Array:
-        loss, log_sum_exp = self.kernels.linear_cross_entropy(x, weight, within(targets, len(weight)))
-        self.saved = x, weight, targets, log_sum_exp
+        loss, log_sum_exp, kept = self.kernels.linear_cross_entropy(
+            x, weight, within(targets, len(weight)), want_gradient=bool(self.inputs)
+        )
+        self.saved = x, weight, targets, log_sum_exp, kept
         return loss
 
     def backward(self, dloss: Array) -> tuple[Gradient, Gradient]:
-        x, weight, targets, log_sum_exp = self.saved
+        x, weight, targets, log_sum_exp, kept = self.saved
         dweight = self.sink(1, weight)
-        dx = self.kernels.linear_cross_entropy_backward(dloss, x, weight, targets, log_sum_exp, dweight, self.wants(0))
+        dx = self.kernels.linear_cross_entropy_backward(
+            dloss, x, weight, targets, log_sum_exp, kept, dweight, self.wants(0)
+        )
         return dx, dweight

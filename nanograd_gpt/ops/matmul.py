@@ -67,7 +67,7 @@ class LinearGELU(Function):
     def backward(self, dy: Array) -> tuple[Gradient, ...]:
         x, weight, bias, slope = self.saved
         dweight, dbias = self.sink(1, weight), None if bias is None else self.sink(2, bias)
-        dx = self.kernels.linear_backward(dy * slope, x, weight, dweight, dbias, self.wants(0))
+        dx = self.kernels.linear_backward(self.kernels.slope_times(dy, slope), x, weight, dweight, dbias, self.wants(0))
         return (dx, dweight) if bias is None else (dx, dweight, dbias)
 
 

@@ -13,7 +13,7 @@ from nanograd_gpt.backend.contract import Array
 from nanograd_gpt.backend.plain.loss import chunks
 from nanograd_gpt.ops.activation import GELU
 from nanograd_gpt.ops.attention import CausalAttention
-from nanograd_gpt.ops.dropout import Dropout
+from nanograd_gpt.ops.dropout import Dropout, DropoutAdd
 from nanograd_gpt.ops.embedding import Embedding
 from nanograd_gpt.ops.loss import CrossEntropy, LinearCrossEntropy
 from nanograd_gpt.ops.norm import LayerNorm
@@ -186,6 +186,13 @@ FUSED: dict[Operation, dict[str, Rule]] = {
         "scale squared": lambda dy, x, keep, rate: (dy * keep / (1 - rate) ** 2,),
         "divided by the rate": lambda dy, x, keep, rate: (dy * keep / (rate or 1),),
         "in place": lambda dy, x, keep, rate: (np.multiply(dy, keep / (1 - rate), out=dy),),
+    },
+    DropoutAdd: {
+        "mask forgotten": lambda dy, x, residual, keep, rate: (dy / (1 - rate), dy),
+        "scale forgotten": lambda dy, x, residual, keep, rate: (dy * keep, dy),
+        "the residual dropped too": lambda dy, x, residual, keep, rate: (dy * keep / (1 - rate),) * 2,
+        "x and residual swapped": lambda dy, x, residual, keep, rate: (dy, dy * keep / (1 - rate)),
+        "in place": lambda dy, x, residual, keep, rate: (np.multiply(dy, keep / (1 - rate), out=dy), dy),
     },
     CrossEntropy: {
         "not divided by n": cross_entropy_rule(over=lambda logits: 1),

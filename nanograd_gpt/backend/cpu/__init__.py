@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as xp
 
 from ..plain.activation import log_sum_exp, softmax, softmax_backward
-from ..plain.attention import causal_attention, causal_attention_backward
-from ..plain.dropout import dropout
-from ..plain.embedding import embedding, embedding_backward
-from ..plain.loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward
-from ..plain.matmul import linear, linear_backward, side_by_side, side_by_side_backward
-from ..plain.norm import layer_norm, layer_norm_backward
-from ..plain.optimizer import squared_norm
-from .activation import gelu, linear_gelu
-from .optimizer import adamw
+from ..plain.loss import cross_entropy, cross_entropy_backward
+from .activation import gelu, linear_gelu, slope_times
+from .allocator import keep_freed_memory
+from .attention import causal_attention, causal_attention_backward
+from .dropout import dropout, dropout_add
+from .embedding import embedding, embedding_backward
+from .loss import linear_cross_entropy, linear_cross_entropy_backward
+from .matmul import linear, linear_backward, side_by_side, side_by_side_backward
+from .norm import layer_norm, layer_norm_backward
+from .optimizer import adamw, squared_norm
 
 __all__ = [
     "adamw",
@@ -22,6 +23,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",
+    "dropout_add",
     "embedding",
     "embedding_backward",
     "gelu",
@@ -35,8 +37,11 @@ __all__ = [
     "log_sum_exp",
     "side_by_side",
     "side_by_side_backward",
+    "slope_times",
     "softmax",
     "softmax_backward",
     "squared_norm",
     "xp",
 ]
+
+keep_freed_memory()

@@ -6,47 +6,61 @@ import numpy as np
 
 from ..contract import Array
 from ..plain.activation import CUBIC, ROOT
-from ..plain.matmul import linear
-from .blocks import for_each_block
+from ..plain.matmul import rows
+from .blocks import blocks, for_each_block, rows_a_block
+from .matmul import Piece, product
 
 
 def gelu(x: Array, want_slope: bool) -> tuple[Array, Array | None]:
     x = np.ascontiguousarray(x).reshape(x.shape)  # which keeps a shape of ()
     y = np.empty_like(x)
     slope = np.empty_like(x) if want_slope else None
-    _gelu(x, y, slope)
+    x_, y_, slope_ = x.reshape(-1), y.reshape(-1), None if slope is None else slope.reshape(-1)
+    for_each_block(x.size, lambda part: _gelu(x_[part], y_[part], None if slope_ is None else slope_[part]))
     return y, slope
 
 
 def linear_gelu(x: Array, weight: Array, bias: Array | None, want_slope: bool) -> tuple[Array, Array | None]:
-    h = linear(x, weight, bias)  # ours: the slope may take its place
+    h = np.empty((*x.shape[:-1], len(weight)), dtype=np.result_type(x.dtype, weight.dtype))
     y = np.empty_like(h)
-    _gelu(h, y, h if want_slope else None)
+    h_, y_ = rows(h), rows(y)
+
+    def activate(piece: Piece) -> None:
+        hp, yp = h_[piece], y_[piece]
+        for part in blocks(len(hp), rows_a_block(hp.shape[1])):
+            if bias is not None:
+                hp[part] += bias[piece[1]]
+            _gelu(hp[part], yp[part], hp[part] if want_slope else None)  # the slope takes the place of what went in
+
+    product(rows(x), weight.T, h_, activate)
     return y, h if want_slope else None
+
+
+def slope_times(dy: Array, slope: Array) -> Array:
+    if not (dy.flags.c_contiguous and slope.flags.c_contiguous):
+        return np.multiply(dy, slope)
+    dx = np.empty(dy.shape, dtype=np.result_type(dy.dtype, slope.dtype))
+    a, b, out = dy.reshape(-1), slope.reshape(-1), dx.reshape(-1)
+    for_each_block(dy.size, lambda part: np.multiply(a[part], b[part], out=out[part]))
+    return dx
 
 
 def _gelu(x: Array, y: Array, slope: Array | None) -> None:
     """Fill y, and slope if it is given; slope may be x itself."""
-    x_, y_, slope_ = x.reshape(-1), y.reshape(-1), None if slope is None else slope.reshape(-1)
-
-    def body(part: slice) -> None:
-        u, result = x_[part], y_[part]
-        square = u * u
-        half = square * (ROOT * CUBIC)
-        half += ROOT
-        half *= u
-        np.tanh(half, out=half)
-        half += 1
-        half *= 0.5  # (1 + tanh) / 2
-        np.multiply(u, half, out=result)
-        if slope_ is None:
-            return
-        square *= 6 * ROOT * CUBIC
-        square += 2 * ROOT
-        square *= u  # 2 u d(inner)/du
-        square *= half
-        np.subtract(1, half, out=slope_[part])
-        square *= slope_[part]
-        np.add(square, half, out=slope_[part])
-
-    for_each_block(x_.size, body)
+    square = x * x
+    half = square * (ROOT * CUBIC)
+    half += ROOT
+    half *= x
+    np.tanh(half, out=half)
+    half += 1
+    half *= 0.5  # (1 + tanh) / 2
+    np.multiply(x, half, out=y)
+    if slope is None:
+        return
+    square *= 6 * ROOT * CUBIC
+    square += 2 * ROOT
+    square *= x  # 2 x d(inner)/dx
+    square *= half
+    np.subtract(1, half, out=slope)
+    square *= slope
+    np.add(square, half, out=slope)

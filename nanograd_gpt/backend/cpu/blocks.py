@@ -1,39 +1,44 @@
-"""Cut long arrays into blocks that fit the cache, and share the blocks among threads.
+"""Long arrays a block at a time: each block stays in the cache, and blocks go to several threads.
 
-NumPy lets other threads run while it computes.  Where the cuts are depends on the sizes alone, and each element is
-computed by itself, so the number of threads changes no bit.
+Where blocks are cut does not depend on the number of threads, and a block computes by itself, so the number of threads
+changes no bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context  # numpy.errstate lives in it
-from functools import cache
-from os import cpu_count
 
-BLOCK = 1 << 16  # elements: a few float32 arrays of it fit into a core's L2 cache
-WORTH_A_THREAD = 4  # blocks; below, handing them over costs more than it saves
+from .threads import n_threads, share
 
-
-def for_each_block(size: int, body: Callable[[slice], None], block: int = BLOCK) -> None:
-    """Call body with every block's slice of 0 .. size, from several threads if there are many."""
-    parts = [slice(i, min(i + block, size)) for i in range(0, size, block)]
-    n_threads = min(cpu_count() or 1, len(parts) // WORTH_A_THREAD)
-    if n_threads < 2:
-        _run(parts, body)
-        return
-    others = [_pool().submit(copy_context().run, _run, parts[t::n_threads], body) for t in range(1, n_threads)]
-    _run(parts[::n_threads], body)
-    for job in others:
-        job.result()  # which raises what the thread raised
+BLOCK = 1 << 15  # elements of one thread: a few float32 arrays of it fit into a core's L2 cache
+SHARED_BLOCK = 1 << 17  # of several: shorter steps would make them wait for each other (for the interpreter's lock)
+WORTH_A_THREAD = 1 << 18  # elements a thread; below, handing them over costs more than it saves
 
 
-def _run(parts: list[slice], body: Callable[[slice], None]) -> None:
-    for part in parts:
-        body(part)
+def for_each_block(size: int, body: Callable[[slice], object], block: int | None = None) -> None:
+    """Call body with every block's slice of 0 .. size, from several threads if there are many.
+
+    Blocks are as long as suits the threads, unless `block` says it: where a result depends on the cuts.
+    """
+    for_each_row_block(size, 1, body, block)
 
 
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, (cpu_count() or 1) - 1), thread_name_prefix="nanograd_gpt")
+def for_each_row_block(n_rows: int, width: int, body: Callable[[slice], object], rows: int | None = None) -> None:
+    """The same for rows of so many elements: body gets slices of 0 .. n_rows."""
+    alone = n_rows * width < 2 * WORTH_A_THREAD or n_threads() == 1
+    parts = blocks(n_rows, rows or rows_a_block(width, BLOCK if alone else SHARED_BLOCK))
+    if alone:
+        for part in parts:
+            body(part)
+    else:
+        share(parts, body)
+
+
+def rows_a_block(width: int, block: int = BLOCK) -> int:
+    """How many rows of so many elements make a block."""
+    return max(1, block // max(1, width))
+
+
+def blocks(size: int, block: int) -> list[slice]:
+    """0 .. size in slices of a block, the last one shorter."""
+    return [slice(i, min(i + block, size)) for i in range(0, size, block)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Array
-from .blocks import for_each_block
+from .blocks import BLOCK, for_each_block
+from .threads import one_blas_thread
 
 
 def adamw(
@@ -42,3 +43,14 @@ def adamw(
         p -= t
 
     for_each_block(param.size, update)
+
+
+def squared_norm(flat: Array) -> Array:
+    sums = np.zeros(-(-flat.size // BLOCK), dtype=flat.dtype)  # of each block, added up in their order
+
+    def add_up(part: slice) -> None:
+        sums[part.start // BLOCK] = flat[part] @ flat[part]
+
+    with one_blas_thread:
+        for_each_block(flat.size, add_up)
+    return np.asarray(sums.sum())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import cupy as xp
 
-from ..plain.activation import gelu, linear_gelu, log_sum_exp, softmax, softmax_backward
+from ..plain.activation import gelu, linear_gelu, log_sum_exp, slope_times, softmax, softmax_backward
 from ..plain.attention import causal_attention, causal_attention_backward
-from ..plain.dropout import dropout
+from ..plain.dropout import dropout, dropout_add
 from ..plain.embedding import embedding, embedding_backward
 from ..plain.loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward
 from ..plain.matmul import linear, linear_backward, side_by_side, side_by_side_backward
@@ -20,6 +20,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",
+    "dropout_add",
     "embedding",
     "embedding_backward",
     "gelu",
@@ -33,6 +34,7 @@ __all__ = [
     "log_sum_exp",
     "side_by_side",
     "side_by_side_backward",
+    "slope_times",
     "softmax",
     "softmax_backward",
     "squared_norm",

@@ -31,6 +31,10 @@ def linear_gelu(x: Array, weight: Array, bias: Array | None, want_slope: bool) -
     return gelu(linear(x, weight, bias), want_slope)
 
 
+def slope_times(dy: Array, slope: Array) -> Array:
+    return dy * slope
+
+
 def softmax(x: Array, axis: int) -> Array:
     y: Array = namespace(x).exp(x - x.real.max(axis=axis, keepdims=True))
     y /= y.sum(axis=axis, keepdims=True)

@@ -1,4 +1,7 @@
-"""Causal multi-head attention (Vaswani et al. 2017): softmax(Q K^T / sqrt(D)) V, each token seeing none after it."""
+"""Causal multi-head attention (Vaswani et al. 2017): softmax(Q K^T / sqrt(D)) V, each token seeing none after it.
+
+Of the weights, T x T a head, only each row's log-sum-exp is kept; backward makes them again (Dao et al. 2022).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from math import sqrt
 
 from ..contract import Array, Bools
 from ..namespace import namespace
-from .activation import softmax, softmax_backward
+from .activation import log_sum_exp, softmax_backward
 from .dropout import dropout
 
 
@@ -17,32 +20,46 @@ def heads(qkv: Array, n_heads: int) -> tuple[Array, Array, Array]:
     return q, k, v
 
 
-def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
-    xp = namespace(qkv)
-    B, T, C3 = qkv.shape
-    q, k, v = heads(qkv, n_heads)
-    scores = q @ k.swapaxes(-1, -2)  # (B, H, T, T)
+def split(x: Array, n_heads: int) -> Array:
+    """(B, T, C) -> (B, H, T, D)"""
+    B, T, C = x.shape
+    return x.reshape(B, T, n_heads, C // n_heads).swapaxes(1, 2)
+
+
+def masked_scores(q: Array, k: Array) -> Array:
+    """q, k (B, H, T, D)  ->  Q K^T / sqrt(D) (B, H, T, T), and -inf for what comes after"""
+    xp = namespace(q)
+    scores = q @ k.swapaxes(-1, -2)
     scores *= 1 / sqrt(q.shape[-1])  # before the mask: -inf times a complex number is nan
-    weights = softmax(xp.where(xp.tri(T, dtype=bool), scores, -xp.inf), axis=-1)
+    masked: Array = xp.where(xp.tri(q.shape[-2], dtype=bool), scores, -xp.inf)
+    return masked
+
+
+def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
+    q, k, v = heads(qkv, n_heads)
+    scores = masked_scores(q, k)
+    lse = log_sum_exp(scores, axis=-1)
+    weights = namespace(qkv).exp(scores - lse)
     used = weights if keep is None else dropout(weights, keep, rate)
+    B, T, C3 = qkv.shape
     context: Array = (used @ v).swapaxes(1, 2).reshape(B, T, C3 // 3)
-    return context, weights
+    return context, lse
 
 
 def causal_attention_backward(
-    dy: Array, qkv: Array, weights: Array, n_heads: int, keep: Bools | None, rate: float
+    dy: Array, qkv: Array, lse: Array, n_heads: int, keep: Bools | None, rate: float
 ) -> Array:
     xp = namespace(qkv)
-    B, T, C3 = qkv.shape
     q, k, v = heads(qkv, n_heads)
-    dcontext = dy.reshape(B, T, n_heads, q.shape[-1]).swapaxes(1, 2)  # (B, H, T, D)
+    dcontext = split(dy, n_heads)  # (B, H, T, D)
+    weights = xp.exp(masked_scores(q, k) - lse)
     used = weights if keep is None else dropout(weights, keep, rate)
     dweights = dcontext @ v.swapaxes(-1, -2)  # (B, H, T, T)
     if keep is not None:
         dweights = dropout(dweights, keep, rate)
     dscores = softmax_backward(dweights, weights, axis=-1)  # 0 where masked, for there the weight is 0
     dscores *= 1 / sqrt(q.shape[-1])
-    dqkv = xp.empty((B, T, C3), dtype=dscores.dtype)
+    dqkv = xp.empty(qkv.shape, dtype=dscores.dtype)
     dq, dk, dv = heads(dqkv, n_heads)
     dq[...] = dscores @ k
     dk[...] = dscores.swapaxes(-1, -2) @ q

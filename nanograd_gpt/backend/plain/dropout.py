@@ -9,3 +9,7 @@ def dropout(x: Array, keep: Bools, rate: float) -> Array:
     y: Array = x * keep
     y *= 1 / (1 - rate)
     return y
+
+
+def dropout_add(x: Array, keep: Bools, rate: float, residual: Array) -> Array:
+    return dropout(x, keep, rate) + residual

@@ -35,7 +35,11 @@ def chunks(n_rows: int, vocabulary: int) -> Iterator[slice]:
     return (slice(i, min(i + step, n_rows)) for i in range(0, n_rows, step))
 
 
-def linear_cross_entropy(x: Array, weight: Array, targets: Ints) -> tuple[Array, Array]:
+def linear_cross_entropy(
+    x: Array, weight: Array, targets: Ints, want_gradient: bool
+) -> tuple[Array, Array, Array | None]:
+    """Keeps no gradients: all logits are made again in backward."""
+    del want_gradient
     xp = namespace(x)
     if not len(targets):
         raise ValueError("cross-entropy: there are no targets to take a mean over")
@@ -46,7 +50,7 @@ def linear_cross_entropy(x: Array, weight: Array, targets: Ints) -> tuple[Array,
     for part in chunks(N, V):
         mean, log_sum_exp[part] = cross_entropy(x[part] @ weight.T, targets[part])
         loss += mean * ((part.stop - part.start) / N)
-    return loss, log_sum_exp
+    return loss, log_sum_exp, None
 
 
 def linear_cross_entropy_backward(
@@ -55,9 +59,11 @@ def linear_cross_entropy_backward(
     weight: Array,
     targets: Ints,
     log_sum_exp: Array,
+    kept: Array | None,
     dweight: Sink | None,
     want_dx: bool,
 ) -> Array | None:
+    del kept
     N, V = len(x), len(weight)
     dx = namespace(x).empty_like(x) if want_dx else None
     for part in chunks(N, V):

@@ -1,0 +1,126 @@
+"""Causal attention by blocks of queries, which skip the keys after them.  The formulas are plain/attention.py's.
+
+Heads are independent, so they are shared among the threads, a few at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from math import sqrt
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..contract import Array, Bools
+from ..plain.attention import heads, split
+from .blocks import blocks
+from .threads import one_blas_thread, share
+
+Part: TypeAlias = tuple[slice, slice]  # some rows of the batch, some heads of theirs
+
+QUERIES = 64  # a block: smaller ones skip more, larger ones multiply faster
+SCORES = 1 << 16  # held at a time by a thread: they stay in the cache
+WORTH_A_THREAD = 1 << 18  # scores; below, handing over costs more than it saves
+
+
+def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
+    B, T, C3 = qkv.shape
+    q, k, v = heads(qkv, n_heads)
+    D = q.shape[-1]
+    context = np.empty((B, T, C3 // 3), dtype=qkv.dtype)
+    context_ = split(context, n_heads)
+    lse = np.empty((B, n_heads, T, 1), dtype=qkv.dtype)
+
+    def some_heads(part: Part) -> None:
+        scaled = q[part] * (1 / sqrt(D))  # (b, h, T, D)
+        for queries, seen in _query_blocks(T):
+            scores = scaled[:, :, queries] @ k[part][:, :, seen].swapaxes(-1, -2)
+            _mask(scores)
+            largest = scores.real.max(axis=-1, keepdims=True)
+            scores -= largest
+            np.exp(scores, out=scores)
+            total = scores.sum(axis=-1, keepdims=True)
+            if keep is not None:
+                scores *= keep[part][:, :, queries, seen]
+            result = context_[part][:, :, queries]
+            np.matmul(scores, v[part][:, :, seen], out=result)
+            np.log(total, out=lse[part][:, :, queries])
+            lse[part][:, :, queries] += largest
+            if keep is not None:
+                total *= 1 - rate
+            result /= total
+
+    _share_heads(B, n_heads, T, some_heads)
+    return context, lse
+
+
+def causal_attention_backward(
+    dy: Array, qkv: Array, lse: Array, n_heads: int, keep: Bools | None, rate: float
+) -> Array:
+    B, T, _ = qkv.shape
+    q, k, v = heads(qkv, n_heads)
+    D = q.shape[-1]
+    dcontext = split(dy, n_heads)
+    dqkv = np.empty(qkv.shape, dtype=np.result_type(qkv.dtype, dy.dtype))
+    dq, dk, dv = heads(dqkv, n_heads)
+
+    def some_heads(part: Part) -> None:
+        scaled, d = q[part] * (1 / sqrt(D)), dcontext[part]
+        if keep is not None:
+            d = d * (1 / (1 - rate))
+        dk_sum, dv_sum = np.zeros((2, *scaled.shape), dtype=dqkv.dtype)
+        for queries, seen in _query_blocks(T):
+            keys = k[part][:, :, seen]
+            weights = scaled[:, :, queries] @ keys.swapaxes(-1, -2)
+            _mask(weights)
+            weights -= lse[part][:, :, queries]
+            np.exp(weights, out=weights)
+            dscores = d[:, :, queries] @ v[part][:, :, seen].swapaxes(-1, -2)  # dweights, so far
+            if keep is not None:
+                kept = keep[part][:, :, queries, seen]
+                dscores *= kept
+            dscores -= np.einsum("bhqk,bhqk->bhq", dscores, weights)[..., None]
+            dscores *= weights
+            if keep is not None:
+                weights *= kept
+            dv_sum[:, :, seen] += weights.swapaxes(-1, -2) @ d[:, :, queries]
+            dk_sum[:, :, seen] += dscores.swapaxes(-1, -2) @ scaled[:, :, queries]
+            np.matmul(dscores, keys, out=dq[part][:, :, queries])
+        dq[part] *= 1 / sqrt(D)
+        dk[part], dv[part] = dk_sum, dv_sum
+
+    _share_heads(B, n_heads, T, some_heads)
+    return dqkv
+
+
+def _query_blocks(T: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of queries, each with the keys that some of its queries see."""
+    for start in range(0, T, QUERIES):
+        stop = min(start + QUERIES, T)
+        yield slice(start, stop), slice(0, stop)
+
+
+def _mask(scores: Array) -> None:
+    """-inf for keys after the query, in a block (b, h, n, seen) whose last query sees all."""
+    n = scores.shape[-2]
+    scores[..., -n:] += _after(n, scores.real.dtype)
+
+
+@cache
+def _after(n: int, dtype: np.dtype[Any]) -> Array:
+    """-inf above the diagonal, else 0: adding it is faster than assigning under a mask"""
+    return np.triu(np.full((n, n), -np.inf, dtype=dtype), k=1)
+
+
+def _share_heads(B: int, H: int, T: int, body: Callable[[Part], object]) -> None:
+    """Call body with every head of every row of the batch, as many at a time as fit into the cache."""
+    at_a_time = max(1, SCORES // max(1, min(T, QUERIES) * T))
+    n_rows, n_heads = max(1, min(B, at_a_time // H)), min(H, at_a_time)
+    parts = [(rows, some) for rows in blocks(B, n_rows) for some in blocks(H, n_heads)]
+    if B * H * T * T < 2 * WORTH_A_THREAD:
+        with one_blas_thread:
+            for part in parts:
+                body(part)
+    else:
+        share(parts, body)

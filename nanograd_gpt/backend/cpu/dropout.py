@@ -1,0 +1,39 @@
+"""Dropout a block at a time, alone or with what its result is added to."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..contract import Array, Bools
+from .blocks import for_each_block
+
+
+def dropout(x: Array, keep: Bools, rate: float) -> Array:
+    y = np.empty(x.shape, dtype=x.dtype)
+    x_, keep_, y_, scale = _flat(x), _flat(keep), y.reshape(-1), 1 / (1 - rate)
+
+    def body(part: slice) -> None:
+        out = y_[part]
+        np.multiply(x_[part], keep_[part], out=out)
+        out *= scale
+
+    for_each_block(x.size, body)
+    return y
+
+
+def dropout_add(x: Array, keep: Bools, rate: float, residual: Array) -> Array:
+    y = np.empty(x.shape, dtype=np.result_type(x.dtype, residual.dtype))
+    x_, keep_, residual_, y_, scale = _flat(x), _flat(keep), _flat(residual), y.reshape(-1), 1 / (1 - rate)
+
+    def body(part: slice) -> None:
+        out = y_[part]
+        np.multiply(x_[part], keep_[part], out=out)
+        out *= scale
+        out += residual_[part]
+
+    for_each_block(x.size, body)
+    return y
+
+
+def _flat(array: Array) -> Array:
+    return np.ascontiguousarray(array).reshape(-1)

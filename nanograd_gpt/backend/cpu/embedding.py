@@ -1,0 +1,24 @@
+"""Looking rows up by id, and summing gradients back into the rows: sorted by id, each row is written once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..contract import Array, Ints, Sink
+
+
+def embedding(weight: Array, ids: Ints) -> Array:
+    y: Array = np.take(weight, ids, axis=0)
+    return y
+
+
+def embedding_backward(dy: Array, ids: Ints, dweight: Sink) -> None:
+    if not dweight.add:
+        dweight.array[...] = 0
+    flat_ids, flat_dy = ids.reshape(-1), dy.reshape(-1, dy.shape[-1])
+    if not len(flat_ids):
+        return
+    order = np.argsort(flat_ids, kind="stable")
+    in_order = flat_ids[order]
+    starts = np.flatnonzero(np.diff(in_order, prepend=in_order[0] - 1))
+    dweight.array[in_order[starts]] += np.add.reduceat(flat_dy[order], starts, axis=0)

@@ -1,0 +1,157 @@
+"""Linear layers: a product of two matrices is cut among the threads; what follows it is done where a piece is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from ..contract import Array, Sink
+from ..plain.matmul import rows
+from .blocks import blocks
+from .threads import blas_obeys, n_threads, one_blas_thread, share
+
+Piece: TypeAlias = tuple[slice, slice]  # of a matrix: some of its rows, some of its columns
+
+FEW_ROWS = 8  # so few, and a product does little but read its matrix
+WORTH_CUTTING = 1 << 26  # multiplications; below, too, the library's own threads are quicker
+GRAIN = 64  # rows or columns: the library's inner loops have no rest to do
+ALL = slice(None)
+
+
+def product(a: Array, b: Array, out: Array, then: Callable[[Piece], object] | None = None) -> None:
+    """out (M, N) = a (M, K) @ b (K, N); `then` is called with each piece of out once it is there."""
+    (M, K), N = a.shape, b.shape[1]
+
+    def multiply(piece: Piece) -> None:
+        some_rows, some_columns = piece
+        np.matmul(a[some_rows], b[:, some_columns], out=out[piece])
+        if then is not None:
+            then(piece)
+
+    if M * N * K < WORTH_CUTTING or min(M, N) < FEW_ROWS or not blas_obeys():
+        multiply((ALL, ALL))
+    elif N >= M:
+        share([(ALL, part) for part in _cut(N)], multiply)
+    else:
+        share([(part, ALL) for part in _cut(M)], multiply)
+
+
+def _cut(n: int) -> list[slice]:
+    """0 .. n in one slice for each thread."""
+    grains = -(-n // GRAIN)
+    return blocks(n, -(-grains // n_threads()) * GRAIN)
+
+
+def times(x: Array, matrix: Array, then: Callable[[Piece], object] | None = None) -> Array:
+    """x (..., I), matrix (I, O)  ->  (..., O)"""
+    y = np.empty((*x.shape[:-1], matrix.shape[1]), dtype=np.result_type(x.dtype, matrix.dtype))
+    product(rows(x), matrix, rows(y), then)
+    return y
+
+
+def product_into(sink: Sink, a: Array, b: Array) -> None:
+    """Deliver a @ b, straight into the sink's memory where nothing is there yet."""
+    if sink.add:
+        made = np.empty(sink.array.shape, dtype=np.result_type(a.dtype, b.dtype))
+        product(a, b, made)
+        sink.put(made)
+    else:
+        product(a, b, sink.array)
+
+
+def linear(x: Array, weight: Array, bias: Array | None) -> Array:
+    y = np.empty((*x.shape[:-1], len(weight)), dtype=np.result_type(x.dtype, weight.dtype))
+    linear_into(y, x, weight, bias)
+    return y
+
+
+def linear_into(y: Array, x: Array, weight: Array, bias: Array | None) -> None:
+    """Write x W^T + b over y (..., O), each piece's bias while it is in the cache."""
+    flat = rows(y)
+
+    def add_bias(piece: Piece) -> None:
+        flat[piece] += bias[piece[1]]  # type: ignore[index]  # called with a bias only
+
+    product(rows(x), weight.T, flat, None if bias is None else add_bias)
+
+
+def linear_backward(
+    dy: Array, x: Array, weight: Array, dweight: Sink | None, dbias: Sink | None, want_dx: bool
+) -> Array | None:
+    if dweight is not None:
+        product_into(dweight, rows(dy).T, rows(x))
+    if dbias is not None:
+        dbias.put(column_sums(rows(dy)))
+    return times(dy, weight) if want_dx else None
+
+
+def column_sums(matrix: Array) -> Array:
+    """(N, O)  ->  (O,)"""
+    with one_blas_thread:  # with more, the bits would depend on their number
+        sums: Array = np.ones(len(matrix), dtype=matrix.dtype) @ matrix
+    return sums
+
+
+def row_sums(matrix: Array) -> Array:
+    """(N, O)  ->  (N, 1)"""
+    with one_blas_thread:
+        sums: Array = matrix @ np.ones((matrix.shape[1], 1), dtype=matrix.dtype)
+    return sums
+
+
+def side_by_side(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
+    joined, width = in_one_piece(weights), len(weights[0])
+    if joined is not None and all(bias is None for bias in biases):
+        return linear(x, joined, None)
+    y = np.empty((*x.shape[:-1], len(weights) * width), dtype=np.result_type(x.dtype, weights[0].dtype))
+    for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        linear_into(y[..., k * width : (k + 1) * width], x, weight, bias)
+    return y
+
+
+def side_by_side_backward(
+    dy: Array,
+    x: Array,
+    weights: Sequence[Array],
+    dweights: Sequence[Sink | None],
+    dbiases: Sequence[Sink | None],
+    want_dx: bool,
+) -> Array | None:
+    joined, width = in_one_piece(weights), len(weights[0])
+    sink = _one_sink(dweights)
+    dx = times(dy, joined) if want_dx and joined is not None else None
+    if sink is not None:
+        product_into(sink, rows(dy).T, rows(x))
+    for k, weight in enumerate(weights):
+        part = dy[..., k * width : (k + 1) * width]
+        more = linear_backward(part, x, weight, None if sink else dweights[k], dbiases[k], want_dx and joined is None)
+        if more is not None:
+            dx = more if dx is None else np.add(dx, more, out=dx)
+    return dx
+
+
+def in_one_piece(arrays: Sequence[Array]) -> Array | None:
+    """Matrices of one shape that lie one behind the other in memory, as one (K * O, I); None if they do not.
+
+    The optimizer lays parameters so: Q, K and V are one product then.
+    """
+    first, whole = arrays[0], arrays[0].base
+    if whole is None or whole.ndim != 1 or any(a.base is not whole or not a.flags.c_contiguous for a in arrays):
+        return None
+    begin = (first.ctypes.data - whole.ctypes.data) // first.itemsize
+    for k, a in enumerate(arrays):
+        if a.shape != first.shape or a.ctypes.data != first.ctypes.data + k * first.nbytes:
+            return None
+    joined: Array = whole[begin : begin + len(arrays) * first.size].reshape(-1, first.shape[1])
+    return joined
+
+
+def _one_sink(sinks: Sequence[Sink | None]) -> Sink | None:
+    """Sinks that lie one behind the other, and want the same done, as one."""
+    there = [sink for sink in sinks if sink is not None]
+    if len(there) < len(sinks) or len({sink.add for sink in there}) > 1:
+        return None
+    joined = in_one_piece([sink.array for sink in there])
+    return None if joined is None else Sink(joined, there[0].add)

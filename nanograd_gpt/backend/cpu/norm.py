@@ -1,0 +1,66 @@
+"""LayerNorm some rows at a time.  The formula is plain/norm.py's."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..contract import Array, Sink
+from ..plain.matmul import rows
+from .blocks import SHARED_BLOCK, for_each_row_block, rows_a_block
+from .matmul import column_sums, row_sums
+
+
+def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
+    dtype, C = np.result_type(x.dtype, scale.dtype, shift.dtype), x.shape[-1]
+    y = np.empty(x.shape, dtype=dtype)
+    mean, rstd = np.empty((*x.shape[:-1], 1), dtype=x.dtype), np.empty((*x.shape[:-1], 1), dtype=x.dtype)
+    x_, y_, mean_, rstd_ = rows(x), rows(y), rows(mean), rows(rstd)
+
+    def body(part: slice) -> None:
+        out = y_[part]
+        np.divide(row_sums(x_[part]), C, out=mean_[part])
+        np.subtract(x_[part], mean_[part], out=out)
+        r = np.einsum("nc,nc->n", out, out)[:, None]  # sums of squares, of complex numbers too
+        r /= C
+        r += eps
+        np.sqrt(r, out=r)
+        np.divide(1, r, out=rstd_[part], casting="same_kind")
+        out *= rstd_[part]
+        out *= scale
+        out += shift
+
+    for_each_row_block(len(x_), C, body)
+    return y, mean, rstd
+
+
+def layer_norm_backward(
+    dy: Array, x: Array, scale: Array, mean: Array, rstd: Array, dscale: Sink | None, dshift: Sink | None
+) -> Array:
+    C = x.shape[-1]
+    dx = np.empty(dy.shape, dtype=np.result_type(dy.dtype, x.dtype, scale.dtype))
+    dy_, x_, mean_, rstd_, dx_ = rows(dy), rows(x), rows(mean), rows(rstd), rows(dx)
+    step = rows_a_block(C, SHARED_BLOCK)
+    sums = np.zeros((2, -(-len(x_) // step), C), dtype=dx.dtype)  # of each block, added up in their order
+
+    def body(part: slice) -> None:
+        d, out = dy_[part], dx_[part]
+        norm = x_[part] - mean_[part]
+        norm *= rstd_[part]
+        product = d * norm
+        block = part.start // step
+        sums[0, block], sums[1, block] = column_sums(product), column_sums(d)
+        np.multiply(d, scale, out=out)
+        along = np.einsum("nc,nc->n", out, norm)[:, None]
+        along /= C
+        norm *= along
+        mean_of_out = row_sums(out)
+        mean_of_out /= C
+        out -= mean_of_out
+        out -= norm
+        out *= rstd_[part]
+
+    for_each_row_block(len(x_), C, body, step)
+    for sink, of_blocks in zip((dscale, dshift), sums, strict=True):
+        if sink is not None:
+            sink.put(of_blocks.sum(axis=0))
+    return dx

@@ -1,0 +1,157 @@
+"""How many threads compute, the team of them, and the matrix library kept to one while it works."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from nanograd_gpt.backend.cpu import threads
+from nanograd_gpt.backend.cpu.threads import one_blas_thread, share
+from nanograd_gpt.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _number_as_before() -> Iterator[None]:
+    before = threads.n_threads(), blas_threads()
+    yield
+    threads.set_threads(before[0])
+    for library, number in zip(threads._blas(), before[1], strict=True):
+        library.set_num_threads(number)
+
+
+def blas_threads() -> list[int]:
+    return [library.get_num_threads() for library in threads._blas()]
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize("n_parts", [0, 1, 2, 40])
+def test_every_part_is_done_once(n_parts: int, number: int) -> None:
+    threads.set_threads(number)
+    done: list[int] = []
+    share(range(n_parts), done.append)
+    assert sorted(done) == list(range(n_parts))
+
+
+def test_as_many_threads_work_at_once_as_were_chosen() -> None:
+    threads.set_threads(3)
+    together = threading.Barrier(3, timeout=20)  # nobody passes before all three are there
+    share(range(3), lambda _: together.wait())
+
+
+def test_one_thread_is_this_one() -> None:
+    threads.set_threads(1)
+    names: list[str] = []
+    share(range(5), lambda _: names.append(threading.current_thread().name))
+    assert names == [threading.current_thread().name] * 5
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2, 3])
+def test_an_error_in_any_part_reaches_the_caller_when_all_have_ended(bad: int) -> None:
+    threads.set_threads(2)
+
+    def body(part: int) -> None:
+        if part == bad:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        share(range(4), body)
+    share(range(4), lambda _: None)  # the team is whole
+
+
+def test_parts_shared_within_a_part_are_done_in_place() -> None:
+    threads.set_threads(2)
+    done: list[tuple[int, int]] = []
+    share(range(4), lambda i: share(range(3), lambda j: done.append((i, j))))
+    assert sorted(done) == [(i, j) for i in range(4) for j in range(3)]
+
+
+def test_the_team_sees_the_callers_errstate() -> None:
+    threads.set_threads(2)
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        share(range(2), lambda _: np.array([1.0]) / np.array([0.0]))
+
+
+def test_the_team_keeps_no_array_alive() -> None:
+    threads.set_threads(2)
+    array = np.zeros(3)
+    watched = weakref.ref(array)
+    share(range(8), lambda i, a=array: a.sum() + i)  # type: ignore[misc]
+    del array
+    gc.collect()
+    assert watched() is None
+
+
+def test_the_matrix_library_has_one_thread_within_and_its_own_number_again_after() -> None:
+    if not threads.blas_obeys():
+        pytest.skip("this NumPy's matrix library cannot be told a number of threads")
+    threads.set_threads(2)
+    assert set(blas_threads()) == {2}
+    with one_blas_thread:
+        with one_blas_thread:
+            assert set(blas_threads()) == {1}
+        assert set(blas_threads()) == {1}
+    assert set(blas_threads()) == {2}
+    seen: list[int] = []
+    share(range(4), lambda _: seen.extend(blas_threads()))
+    assert set(seen) == {1}
+    assert set(blas_threads()) == {2}
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "two", "1.5", "", "1025"])
+def test_a_number_of_threads_out_of_range_is_refused_in_one_line(number: str) -> None:
+    with pytest.raises(InputError) as error:
+        threads.set_threads(number)
+    assert str(error.value) == f"threads: {number!r} is not allowed; choose a whole number 1 .. 1024"
+
+
+def in_a_process(code: str, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **variables}
+    )
+    return done.stdout + done.stderr
+
+
+PRINT_NUMBER = "from nanograd_gpt.backend.cpu.threads import n_threads; print(n_threads())"
+
+
+def test_the_environment_chooses_the_number() -> None:
+    assert in_a_process(PRINT_NUMBER, NANOGRAD_THREADS="3").strip() == "3"
+    assert "threads: 'many' is not allowed" in in_a_process(PRINT_NUMBER, NANOGRAD_THREADS="many")
+
+
+def test_without_a_choice_there_is_a_thread_for_each_processor_we_may_use() -> None:
+    assert int(in_a_process(PRINT_NUMBER, NANOGRAD_THREADS="")) == threads.usable_processors()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_makes_a_team_of_its_own() -> None:
+    code = """
+import os, threading
+from nanograd_gpt.backend.cpu import threads
+threads.set_threads(2)
+threads.share(range(4), lambda _: None)
+child = os.fork()
+together = threading.Barrier(2, timeout=20)
+threads.share(range(2), lambda _: together.wait())
+if child:
+    print(os.waitpid(child, 0)[1])
+else:
+    os._exit(0)
+"""
+    assert in_a_process(code).strip() == "0"
+
+
+def test_threads_that_compute_are_counted_by_threadpoolctl_as_the_matrix_librarys_too() -> None:
+    threads.set_threads(2)
+    numbers: list[Any] = [i["num_threads"] for i in threadpool_info() if i["user_api"] == "blas"]
+    assert numbers == blas_threads()
