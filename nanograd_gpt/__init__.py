@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from .autograd import no_grad
 from .errors import InputError, RunError
+from .gpt.cache import KVCache
 from .gpt.config import GPT_CONFIG_124M, GPTConfig
-from .gpt.generate import generate, generate_text
+from .gpt.generate import generate, generate_text, generate_texts
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 from .gpt.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
 from .nn import functional
@@ -33,6 +34,7 @@ __all__ = [
     "GPTModel",
     "Generator",
     "InputError",
+    "KVCache",
     "LayerNorm",
     "Linear",
     "MultiHeadAttention",
@@ -48,6 +50,7 @@ __all__ = [
     "generate",
     "generate_and_print_sample",
     "generate_text",
+    "generate_texts",
     "get_tokenizer",
     "load_checkpoint",
     "load_model",

@@ -2,7 +2,7 @@
 
 Shapes: B batch, T tokens, C channels, H heads, D = C / H, V vocabulary, N = B * T, I and O a layer's input and output.
 Every kernel works in float32, float64 and, on the CPU, complex128 (the complex step that proves the gradients).
-A kernel never changes its inputs; it writes only into arrays it makes and into the sinks it is handed.
+A kernel changes no input without saying so; it writes only into arrays it makes and into the sinks it is handed.
 """
 
 from __future__ import annotations
@@ -112,6 +112,15 @@ class Kernels(Protocol):
         self, dy: Array, qkv: Array, lse: Array, n_heads: int, keep: Bools | None, rate: float
     ) -> Array:
         """dy (B, T, C)  ->  dqkv (B, T, 3C)"""
+        ...
+
+    def cached_attention(self, qkv: Array, keys: Array, values: Array, slots: Ints, stop: int) -> Array:
+        """qkv (B, T, 3C) of T new tokens, keys and values (B, H, S, D) of those before  ->  context (B, T, C)
+
+        slots (B, T): where each new token goes, one after the other in a row; a token sees the slots up to its own.
+        Writes the new keys and values into their slots.  No slot reaches `stop`, and nothing from there on is looked
+        at; what lies before it, seen or not, must be finite.  Keeps nothing for a backward.
+        """
         ...
 
     # embedding

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd import is_recording, no_grad
 from ..backend.contract import Array, Ints
 from ..backend.select import kernels_of, to_device, to_host
 from ..errors import InputError
@@ -15,6 +16,7 @@ from ..nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
 from ..nn.module import Module, Sequential
 from ..rng import Generator, RandomStream
 from ..tensor import Tensor
+from .cache import KVCache, LayerCache
 from .config import GPTConfig
 
 
@@ -22,6 +24,8 @@ class MultiHeadAttention(Module):
     """Causal self-attention in several heads, with dropout on the attention weights.
 
     x (B, T, d_in)  ->  (B, T, d_out)
+
+    With a cache, x are the tokens that come after those it holds, and are kept there.
     """
 
     def __init__(
@@ -42,13 +46,16 @@ class MultiHeadAttention(Module):
         self.out_proj = Linear(d_out, d_out, rng=rng)
         self.dropout = Dropout(dropout, rng=rng)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
         B, T, _ = x.shape
         projections = self.W_query, self.W_key, self.W_value
         biases = [p.bias for p in projections if p.bias is not None]
         qkv = F.side_by_side(x, [p.weight for p in projections], biases)  # (B, T, 3 * d_out)
-        keep = self.dropout.keep_mask((B, self.num_heads, T, T), x.device)
-        context = F.causal_attention(qkv, self.num_heads, keep, self.dropout.rate)  # (B, T, d_out)
+        if cache is None:
+            keep = self.dropout.keep_mask((B, self.num_heads, T, T), x.device)
+            context = F.causal_attention(qkv, self.num_heads, keep, self.dropout.rate)  # (B, T, d_out)
+        else:
+            context = cache.attention(qkv)  # (B, T, d_out)
         y: Tensor = self.out_proj(context)
         return y
 
@@ -88,8 +95,8 @@ class TransformerBlock(Module):
         self.norm2 = LayerNorm(C)
         self.drop_shortcut = Dropout(cfg.drop_rate, rng=rng)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.drop_shortcut.add(self.att(self.norm1(x)), x)
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+        x = self.drop_shortcut.add(self.att(self.norm1(x), cache), x)
         x = self.drop_shortcut.add(self.ff(self.norm2(x)), x)
         return x
 
@@ -100,6 +107,7 @@ class GPTModel(Module):
     ids (B, T) of integers, T <= context_length  ->  (B, T, V)
 
     `config` is the book's dictionary or a GPTConfig; `rng` initialises the weights, and draws dropout's masks later.
+    With a cache, ids are the tokens that come after those it holds: within no_grad() and in evaluation mode alone.
     Raises InputError for sizes that do not fit together, and for ids that are not (B, T), too long, or outside V.
     """
 
@@ -113,9 +121,32 @@ class GPTModel(Module):
         self.final_norm = LayerNorm(cfg.emb_dim)
         self.out_head = Linear(cfg.emb_dim, cfg.vocab_size, bias=False, rng=rng)
 
-    def forward(self, ids: Ints) -> Tensor:
-        logits: Tensor = self.out_head(self.features(ids))  # (B, T, V)
+    def forward(self, ids: Ints, cache: KVCache | None = None) -> Tensor:
+        logits: Tensor = self.out_head(self.features(ids, cache))  # (B, T, V)
         return logits
+
+    @no_grad()
+    def next_token_logits(self, ids: Ints, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
+        """ids (B, T)  ->  logits of the token after each row's last (B, V): the head runs on that one alone.
+
+        Rows of different lengths are padded on the right with any token; counts (B,), on the host, says how many
+        tokens of each row are its own, at least 1.  Leaves no graph behind.
+        """
+        x = self.features(ids, cache, counts)  # (B, T, C)
+        B, T, _ = x.shape
+        last = np.full(B, T - 1) if counts is None else counts - 1
+        logits: Tensor = self.out_head(x[np.arange(B), last])  # (B, V)
+        return logits
+
+    def new_cache(self, batch_size: int, room: int | None = None) -> KVCache:
+        """An empty cache of this many rows, with room for a whole context in each, or for fewer tokens."""
+        cfg, weight = self.config, self.tok_emb.weight.data
+        room = cfg.context_length if room is None else room
+        if batch_size < 1 or not 1 <= room <= cfg.context_length:
+            raise InputError(f"cache: {batch_size} rows of {room}; choose 1 or more rows of 1 .. {cfg.context_length}")
+        shape = 2, cfg.n_layers, batch_size, cfg.n_heads, room, cfg.emb_dim // cfg.n_heads
+        memory = kernels_of(weight).xp.zeros(shape, dtype=weight.dtype)
+        return KVCache(memory, lengths=np.zeros(batch_size, dtype=np.int64))
 
     def loss(self, ids: Ints, targets: Ints) -> Tensor:
         """Mean cross-entropy in nats of targets (B, T), a scalar: head and loss in chunks, never all logits at once."""
@@ -125,15 +156,26 @@ class GPTModel(Module):
         x = self.features(ids).reshape(-1, self.config.emb_dim)  # (N, C)
         return F.linear_cross_entropy(x, self.out_head.weight, targets)
 
-    def features(self, ids: Ints) -> Tensor:
-        """ids (B, T)  ->  what goes into the head (B, T, C)"""
+    def features(self, ids: Ints, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
+        """ids (B, T), of which counts (B,) of a row are no padding  ->  what goes into the head (B, T, C)"""
         ids = self._checked(ids, "ids")
-        positions = kernels_of(ids).xp.arange(ids.shape[1])
+        positions = kernels_of(ids).xp.arange(ids.shape[1]) if cache is None else self._next_slots(cache, ids)
         x = self.tok_emb(ids) + self.pos_emb(positions)  # (B, T, C)
         x = self.drop_emb(x)
-        x = self.trf_blocks(x)
+        if cache is None:
+            x = self.trf_blocks(x)
+        else:
+            for block, layer in zip(self.trf_blocks, cache.layers(positions), strict=True):
+                x = block(x, layer)
+            cache.lengths += ids.shape[1] if counts is None else counts
         y: Tensor = self.final_norm(x)
         return y
+
+    def _next_slots(self, cache: KVCache, ids: Ints) -> Ints:
+        """Where the ids go in the cache, which are their positions in the text as well (B, T)."""
+        if is_recording() or self.training:
+            raise InputError("cache: it keeps nothing for backward or dropout; use model.eval(), within no_grad()")
+        return cache.next_slots(*ids.shape)
 
     def _checked(self, ids: Ints, what: str) -> Ints:
         """The ids on the model's device.  Their values are looked at on the host alone: no waiting for a GPU."""

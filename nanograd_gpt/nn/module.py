@@ -56,7 +56,7 @@ class Module:
     @property
     def device(self) -> Device:
         """Where the parameters are."""
-        return device_of(self.parameters()[0].data)
+        return device_of(next(self.named_parameters())[1].data)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, with dropout; mode=False is eval()."""
@@ -101,11 +101,11 @@ class Module:
             if name not in own:
                 raise InputError(f"state_dict: {name} {tuple(state[name].shape)} is not a part of this model")
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         raise TypeError(f"{type(self).__name__} has no forward")
 
-    def __call__(self, *inputs: Any) -> Any:
-        return self.forward(*inputs)
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.forward(*inputs, **options)
 
     def __repr__(self) -> str:
         parts = [f"{name}: {_summary(part)}" for name, part in self.named_children()]

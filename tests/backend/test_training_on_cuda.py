@@ -9,7 +9,7 @@ import pytest
 from standin.cupy_standin import installed
 
 from nanograd_gpt.backend.select import to_device, to_host
-from nanograd_gpt.gpt.generate import generate_text
+from nanograd_gpt.gpt.generate import generate_text, generate_texts
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.optim import AdamW, clip_grad_norm
 from nanograd_gpt.rng import Generator
@@ -92,6 +92,23 @@ def test_sampling_continues_with_the_same_tokens(standin):
         for device in ("cpu", "cuda")
     ]
     assert np.array_equal(*texts)
+
+
+def test_prompts_of_different_lengths_continue_with_the_same_tokens(standin):
+    prompts = [IDS[0, :2], IDS[1, :7], IDS[2]]  # one is longer than the context, one becomes so
+    texts = [
+        generate_texts(trainer(device)[0].eval(), prompts, max_new_tokens=5, context_size=8)
+        for device in ("cpu", "cuda")
+    ]
+    for a, b in zip(*texts, strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_a_cached_token_waits_for_the_device_once_to_read_its_logits():
+    with installed() as standin:
+        model = trainer("cuda", np.float32)[0].eval()
+        generate_text(model, IDS[:2, :3], max_new_tokens=4, context_size=8)
+        assert len(standin.syncs) == 4
 
 
 def test_a_checkpoint_crosses_from_one_device_to_the_other(standin, tmp_path):

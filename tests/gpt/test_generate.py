@@ -22,17 +22,36 @@ INF = np.inf
 Ints = npt.NDArray[np.int64]
 
 
+class Texts(list[list[int]]):
+    """A cache that holds the tokens themselves."""
+
+    @property
+    def lengths(self) -> list[int]:
+        return [len(row) for row in self]
+
+    def select(self, rows: Ints) -> Texts:
+        return Texts(list(self[i]) for i in rows)
+
+
 class Chain:
-    """A model whose logits are the last token's row of a table.  Remembers what it was shown."""
+    """A model whose logits are the last token's row of a table.  Remembers what it saw each time, cached or shown."""
+
+    training = False
 
     def __init__(self, table: npt.NDArray[Any], context_length: int = 100) -> None:
         self.config = SimpleNamespace(vocab_size=len(table), context_length=context_length)
         self.table = table
-        self.shown: list[Ints] = []
+        self.seen: list[list[list[int]]] = []
 
-    def __call__(self, ids: Ints) -> Tensor:
-        self.shown.append(ids.copy())
-        return Tensor(self.table[ids])
+    def new_cache(self, batch_size: int, room: int) -> Texts:
+        return Texts([] for _ in range(batch_size))
+
+    def next_token_logits(self, ids: Ints, cache: Texts | None, counts: Ints) -> Tensor:
+        rows = Texts([] for _ in ids) if cache is None else cache
+        for row, new, count in zip(rows, ids.tolist(), counts, strict=True):
+            row += new[:count]
+        self.seen.append([list(row) for row in rows])
+        return Tensor(self.table[[row[-1] for row in rows]])
 
 
 def counting(vocab_size: int = 10, context_length: int = 100) -> Any:
@@ -91,17 +110,15 @@ def test_the_prompt_is_neither_changed_nor_lost() -> None:
 def test_0_new_tokens_give_the_prompt_and_ask_the_model_nothing() -> None:
     chain = counting()
     assert generate_text(chain, np.array([[1, 2]]), 0, 5).tolist() == [[1, 2]]
-    assert chain.shown == []
+    assert chain.seen == []
 
 
 @pytest.mark.parametrize("context_size", [1, 3, 6])
-def test_the_model_is_shown_the_last_context_size_tokens(context_size: int) -> None:
+def test_the_model_sees_the_last_context_size_tokens(context_size: int) -> None:
     chain = counting(context_length=6)
     text = generate_text(chain, np.array([[0, 1, 2, 3]]), 5, context_size)
     assert text.tolist() == [[0, 1, 2, 3, 4, 5, 6, 7, 8]]
-    for i, ids in enumerate(chain.shown):
-        assert ids.tolist() == text[:, : 4 + i][:, -context_size:].tolist()
-    assert len(chain.shown) == 5
+    assert chain.seen == [text[:, : 4 + i][:, -context_size:].tolist() for i in range(5)]
 
 
 def test_a_prompt_longer_than_the_context_is_cropped_for_the_model_alone(model: GPTModel) -> None:
@@ -111,19 +128,19 @@ def test_a_prompt_longer_than_the_context_is_cropped_for_the_model_alone(model: 
     np.testing.assert_array_equal(text[:, 15:], generate_text(model, prompt[:, -6:], 4, 6)[:, 6:])
 
 
-def test_no_graph_is_recorded_and_no_gradient_left(model: GPTModel) -> None:
+def test_no_graph_is_recorded(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = []
+    forward = model.final_norm.forward
 
-    class Watching(Chain):
-        def __call__(self, ids: Ints) -> Tensor:
-            logits = model(ids)
-            recorded.append(logits.requires_grad)
-            return logits
+    def watched(x: Tensor) -> Tensor:
+        recorded.append(x.requires_grad)
+        return forward(x)
 
-    watching: Any = Watching(np.eye(CONFIG.vocab_size), context_length=6)
-    generate_text(watching, prompt_of(1, 3), 3, 6)
+    monkeypatch.setattr(model.final_norm, "forward", watched)
+    generate_text(model, prompt_of(1, 5), 3, 6)  # the last of them beyond the context
     assert recorded == [False, False, False]
-    assert model(prompt_of(1, 3)).requires_grad
+    model(prompt_of(1, 3))
+    assert recorded[-1]
 
 
 # --- the end of a text
@@ -132,7 +149,7 @@ def test_no_graph_is_recorded_and_no_gradient_left(model: GPTModel) -> None:
 def test_one_row_ends_before_eos_which_is_not_appended() -> None:
     chain = counting()
     assert generate_text(chain, np.array([[1]]), 8, 5, eos_id=4).tolist() == [[1, 2, 3]]
-    assert len(chain.shown) == 3
+    assert len(chain.seen) == 3
 
 
 def test_eos_as_the_first_new_token_leaves_the_prompt() -> None:
@@ -152,7 +169,13 @@ def test_all_rows_ended_end_the_text() -> None:
     chain = counting()
     text = generate_text(chain, np.array([[2], [0], [3]]), 50, 5, eos_id=4)
     assert text.tolist() == [[2, 3, 4, 4], [0, 1, 2, 3], [3, 4, 4, 4]]
-    assert len(chain.shown) == 4
+    assert len(chain.seen) == 4
+
+
+def test_of_a_row_that_has_ended_the_model_is_asked_no_more() -> None:
+    chain = counting()
+    generate_text(chain, np.array([[2], [0], [3]]), 50, 5, eos_id=4)
+    assert chain.seen == [[[2], [0], [3]], [[2, 3], [0, 1]], [[0, 1, 2]], [[0, 1, 2, 3]]]
 
 
 def test_what_a_row_would_say_after_its_end_does_not_revive_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as xp
 
 from ..plain.activation import log_sum_exp, softmax, softmax_backward
+from ..plain.attention import cached_attention
 from ..plain.loss import cross_entropy, cross_entropy_backward
 from .activation import gelu, linear_gelu, slope_times
 from .allocator import keep_freed_memory
@@ -18,6 +19,7 @@ from .optimizer import adamw, squared_norm
 
 __all__ = [
     "adamw",
+    "cached_attention",
     "causal_attention",
     "causal_attention_backward",
     "cross_entropy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cupy as xp
 
 from ..plain.activation import gelu, linear_gelu, log_sum_exp, slope_times, softmax, softmax_backward
-from ..plain.attention import causal_attention, causal_attention_backward
+from ..plain.attention import cached_attention, causal_attention, causal_attention_backward
 from ..plain.dropout import dropout, dropout_add
 from ..plain.embedding import embedding, embedding_backward
 from ..plain.loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward
@@ -15,6 +15,7 @@ from ..plain.optimizer import adamw, squared_norm
 
 __all__ = [
     "adamw",
+    "cached_attention",
     "causal_attention",
     "causal_attention_backward",
     "cross_entropy",

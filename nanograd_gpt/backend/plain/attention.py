@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from math import sqrt
 
-from ..contract import Array, Bools
+from ..contract import Array, Bools, Ints
 from ..namespace import namespace
-from .activation import log_sum_exp, softmax_backward
+from .activation import log_sum_exp, softmax, softmax_backward
 from .dropout import dropout
+
+QUERIES = 64  # a block of them: it bounds the memory for scores, and leaves out most of what is masked
 
 
 def heads(qkv: Array, n_heads: int) -> tuple[Array, Array, Array]:
@@ -66,3 +68,30 @@ def causal_attention_backward(
     dv[...] = used.swapaxes(-1, -2) @ dcontext
     result: Array = dqkv
     return result
+
+
+def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: int) -> Array:
+    xp = namespace(qkv)
+    B, T, C3 = qkv.shape
+    q, k, v = heads(qkv, keys.shape[1])
+    rows = xp.arange(B)[:, None]
+    keys[rows, :, slots] = k.swapaxes(1, 2)  # (B, T, H, D): the two indices come first
+    values[rows, :, slots] = v.swapaxes(1, 2)
+    context: Array = xp.empty((B, T, C3 // 3), dtype=qkv.dtype)
+    for start in range(0, T, QUERIES):
+        block = slice(start, start + QUERIES)
+        seen = stop - max(0, T - start - QUERIES)  # by any query of this block
+        result = _seeing_up_to(slots[:, block], q[:, :, block], keys[:, :, :seen], values[:, :, :seen])
+        context[:, block] = result.swapaxes(1, 2).reshape(B, -1, C3 // 3)
+    return context
+
+
+def _seeing_up_to(last: Ints, q: Array, keys: Array, values: Array) -> Array:
+    """last (B, T), q (B, H, T, D), keys and values (B, H, S, D)  ->  (B, H, T, D)"""
+    xp = namespace(q)
+    scores = q @ keys.swapaxes(-1, -2)  # (B, H, T, S)
+    scores *= 1 / sqrt(q.shape[-1])
+    unseen = xp.arange(keys.shape[2]) > last[:, None, :, None]  # (B, 1, T, S)
+    weights = softmax(xp.where(unseen, -xp.inf, scores), axis=-1)
+    context: Array = weights @ values
+    return context

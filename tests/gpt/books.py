@@ -1,0 +1,20 @@
+"""The book's own loop, which keeps nothing from one token to the next: what a cache must give as well."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from nanograd_gpt.autograd import no_grad
+from nanograd_gpt.gpt.model import GPTModel
+
+
+def greedy_text(
+    model: GPTModel, idx: npt.NDArray[np.int64], max_new_tokens: int, context_size: int
+) -> npt.NDArray[np.int64]:
+    """idx (B, T)  ->  (B, T + max_new_tokens)"""
+    for _ in range(max_new_tokens):
+        with no_grad():
+            logits = model(idx[:, -context_size:]).data[:, -1]  # (B, V)
+        idx = np.concatenate([idx, logits.argmax(axis=-1)[:, None]], axis=1)
+    return idx
