@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from .autograd import no_grad
+from .backend.cpu.threads import set_threads
 from .errors import InputError, RunError
 from .gpt.cache import KVCache
 from .gpt.config import GPT_CONFIG_124M, GPTConfig
@@ -59,6 +60,7 @@ __all__ = [
     "plot_perplexity",
     "save_checkpoint",
     "save_model",
+    "set_threads",
     "text_to_token_ids",
     "token_ids_to_text",
     "train_model_simple",

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ..backend.cpu.threads import set_threads
 from ..backend.select import Device, resolve_device
 from ..errors import InputError
 from ..gpt.model import GPTModel
@@ -66,12 +67,15 @@ def given_settings(options: Namespace) -> dict[str, Any]:
 
 
 def add_device(parser: ArgumentParser) -> None:
-    """--device"""
+    """--device and --threads"""
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu or cuda")
+    parser.add_argument("--threads", help="threads on the CPU [NANOGRAD_THREADS, or one for each processor]")
 
 
 def device_from(options: Namespace) -> Device:
-    """The device that --device names.  Raises InputError if it is not there."""
+    """The device that --device names; also sets --threads.  Raises InputError if either cannot be."""
+    if options.threads is not None:
+        set_threads(options.threads)
     return resolve_device(options.device)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 import tiktoken
 from threadpoolctl import threadpool_info
 
+from ..backend.cpu.threads import n_threads
 from ..backend.select import Device
 from ..errors import InputError
 from ..gpt.model import GPTModel
@@ -213,6 +214,7 @@ def environment() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "numpy": np.__version__,
         "cupy": getattr(sys.modules.get("cupy"), "__version__", None),
+        "threads": n_threads(),
         "blas": blas,
         "cpus": os.cpu_count(),
         "machine": platform.machine(),

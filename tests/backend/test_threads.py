@@ -129,8 +129,13 @@ def test_the_environment_chooses_the_number() -> None:
     assert "threads: 'many' is not allowed" in in_a_process(PRINT_NUMBER, NANOGRAD_THREADS="many")
 
 
-def test_without_a_choice_there_is_a_thread_for_each_processor_we_may_use() -> None:
-    assert int(in_a_process(PRINT_NUMBER, NANOGRAD_THREADS="")) == threads.usable_processors()
+def test_without_a_choice_there_are_as_many_as_the_matrix_library_has() -> None:
+    code = (
+        "from nanograd_gpt.backend.cpu import threads; print(threads.n_threads(), threads._blas()[0].get_num_threads())"
+    )
+    for number in ("1", "2"):
+        ours, theirs = in_a_process(code, NANOGRAD_THREADS="", OMP_NUM_THREADS=number).split()
+        assert ours == theirs
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

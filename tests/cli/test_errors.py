@@ -78,6 +78,8 @@ def test_a_directory_as_data_is_refused(tmp_path: Path) -> None:
         (["--seed", str(2**64)], "seed: 18446744073709551616 is "),
         (["--tokenizer", "missing.json"], "tokenizer: cannot read 'missing.json'"),
         (["--device", "gpu"], "device: 'gpu' is unknown; choose auto, cpu or cuda"),
+        (["--threads", "0"], "threads: '0' is not allowed; choose a whole number 1 .. 1024"),
+        (["--threads", "all"], "threads: 'all' is not allowed; choose a whole number 1 .. 1024"),
         (["--preset", "tniy"], "preset: 'tniy' is unknown; did you mean 'tiny'?"),
         (["--preset", "xxl"], "preset: 'xxl' is unknown; choose one of tiny, gpt2-124m"),
         (["--config", "missing.toml"], "config: missing.toml cannot be read"),

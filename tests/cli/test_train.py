@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cli.commands import COURSE, SIZES, Result, complaint, fails, finished, process, train, works
 
+from nanograd_gpt.backend.cpu.threads import n_threads, set_threads
 from nanograd_gpt.errors import RunError
 from nanograd_gpt.training.config import preset, settings_in
 from nanograd_gpt.training.metrics import MetricsLog, read_metrics
@@ -209,6 +210,14 @@ def test_a_run_that_fails_closes_its_metrics(tmp_path: Path, data: Path, monkeyp
     closed = [log.file.closed for log in opened]
     opened.pop().close()
     assert closed == [True]
+
+
+def test_the_number_of_threads_is_chosen_and_recorded(tmp_path: Path, data: Path) -> None:
+    before = n_threads()
+    works(*train(tmp_path / "run", data, "--max-steps", 1, "--threads", 3))
+    assert n_threads() == 3
+    set_threads(before)
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["threads"] == 3
 
 
 # --- refused before the training begins

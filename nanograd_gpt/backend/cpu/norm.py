@@ -29,7 +29,7 @@ def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array,
         out *= scale
         out += shift
 
-    for_each_row_block(len(x_), C, body)
+    for_each_row_block(len(x_), C, body, _rows_at_a_time(C))
     return y, mean, rstd
 
 
@@ -39,7 +39,7 @@ def layer_norm_backward(
     C = x.shape[-1]
     dx = np.empty(dy.shape, dtype=np.result_type(dy.dtype, x.dtype, scale.dtype))
     dy_, x_, mean_, rstd_, dx_ = rows(dy), rows(x), rows(mean), rows(rstd), rows(dx)
-    step = rows_a_block(C, SHARED_BLOCK)
+    step = _rows_at_a_time(C)
     sums = np.zeros((2, -(-len(x_) // step), C), dtype=dx.dtype)  # of each block, added up in their order
 
     def body(part: slice) -> None:
@@ -64,3 +64,8 @@ def layer_norm_backward(
         if sink is not None:
             sink.put(of_blocks.sum(axis=0))
     return dx
+
+
+def _rows_at_a_time(C: int) -> int:
+    """The same for any number of threads: how the matrix library sums a row may depend on those beside it."""
+    return rows_a_block(C, SHARED_BLOCK)

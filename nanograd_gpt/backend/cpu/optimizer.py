@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Array
-from .blocks import BLOCK, for_each_block
+from .blocks import SHARED_BLOCK, for_each_block
 from .threads import one_blas_thread
 
 
@@ -46,11 +46,11 @@ def adamw(
 
 
 def squared_norm(flat: Array) -> Array:
-    sums = np.zeros(-(-flat.size // BLOCK), dtype=flat.dtype)  # of each block, added up in their order
+    sums = np.zeros(-(-flat.size // SHARED_BLOCK), dtype=flat.dtype)  # of each block, added up in their order
 
     def add_up(part: slice) -> None:
-        sums[part.start // BLOCK] = flat[part] @ flat[part]
+        sums[part.start // SHARED_BLOCK] = flat[part] @ flat[part]
 
     with one_blas_thread:
-        for_each_block(flat.size, add_up)
+        for_each_block(flat.size, add_up, SHARED_BLOCK)
     return np.asarray(sums.sum())

@@ -27,16 +27,18 @@ _number: int | None = None
 
 
 def n_threads() -> int:
-    """How many threads a kernel may use: NANOGRAD_THREADS, or one for each processor that we may run on."""
+    """How many threads a kernel may use: NANOGRAD_THREADS, or as many as the matrix library was going to use.
+
+    Raises InputError for a NANOGRAD_THREADS that is no number of threads.
+    """
+    global _number
     if _number is None:
-        set_threads(os.environ.get("NANOGRAD_THREADS") or usable_processors())
+        if chosen := os.environ.get("NANOGRAD_THREADS"):
+            set_threads(chosen)
+        else:
+            _number = max((library.get_num_threads() for library in _blas()), default=os.cpu_count() or 1)
     assert _number is not None
     return _number
-
-
-def usable_processors() -> int:
-    """Fewer than the machine has, where the system confines us to some of them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_threads(number: int | str) -> None:

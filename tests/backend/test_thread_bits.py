@@ -1,0 +1,122 @@
+"""The number of threads, and a repeat, change no bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nanograd_gpt.backend import cpu
+from nanograd_gpt.backend.contract import Array, Sink
+from nanograd_gpt.backend.cpu import loss, threads
+from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.optim import AdamW
+from nanograd_gpt.rng import Generator
+
+RNG = np.random.default_rng(8)
+N, C, B, T, H = 1500, 768, 2, 256, 12  # above what one thread does alone
+
+
+def random(*shape: int) -> Array:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def sinks() -> tuple[Sink, Sink]:
+    return Sink(np.empty(C, np.float32), False), Sink(np.empty(C, np.float32), False)
+
+
+def layer_norm_backward() -> Callable[[], Any]:
+    x, dy, scale, shift = random(N, C), random(N, C), random(C), random(C)
+    _, mean, rstd = cpu.layer_norm(x, scale, shift, 1e-5)
+
+    def run() -> Any:
+        dscale, dshift = sinks()
+        return cpu.layer_norm_backward(dy, x, scale, mean, rstd, dscale, dshift), dscale.array, dshift.array
+
+    return run
+
+
+def attention() -> Callable[[], Any]:
+    qkv, dy, keep = random(B, T, 3 * C), random(B, T, C), RNG.random((B, H, T, T)) < 0.9
+
+    def run() -> Any:
+        context, lse = cpu.causal_attention(qkv, H, keep, 0.1)
+        return context, lse, cpu.causal_attention_backward(dy, qkv, lse, H, keep, 0.1)
+
+    return run
+
+
+def softmax_in_place() -> Callable[[], Any]:
+    logits, targets = random(300, 5000), RNG.integers(0, 5000, 300)
+
+    def run() -> Any:
+        place, losses, lse = logits.copy(), np.empty(300, np.float32), np.empty((300, 1), np.float32)
+        loss._softmax(place, targets, losses, lse, 1 / 300)
+        return place, losses, lse
+
+    return run
+
+
+def adamw() -> Callable[[], Any]:
+    start = [RNG.random(2_000_000).astype(np.float32) for _ in range(4)]
+
+    def run() -> Any:
+        arrays = [a.copy() for a in start]
+        cpu.adamw(*arrays, step=3, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
+        return arrays
+
+    return run
+
+
+X, SCALE, KEEP, LONG = random(N, C), random(C), RNG.random((N, C)) < 0.9, random(2_000_000)
+KERNELS: dict[str, Callable[[], Any]] = {
+    "LayerNorm": lambda: cpu.layer_norm(X, SCALE, SCALE, 1e-5),
+    "LayerNorm, backward": layer_norm_backward(),
+    "GELU": lambda: cpu.gelu(X, True),
+    "attention": attention(),
+    "dropout": lambda: cpu.dropout_add(X, KEEP, 0.1, X),
+    "softmax in place": softmax_in_place(),
+    "AdamW": adamw(),
+    "squared norm": lambda: cpu.squared_norm(LONG),
+}
+
+
+@pytest.fixture(autouse=True)
+def _number_as_before() -> Iterator[None]:
+    before = threads.n_threads()
+    yield
+    threads.set_threads(before)
+
+
+def bits(result: Any) -> list[bytes]:
+    return [np.asarray(a).tobytes() for a in (result if isinstance(result, tuple | list) else [result])]
+
+
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS.keys())
+def test_a_kernel_gives_the_same_bits_with_any_number_of_threads_and_every_time(kernel: Callable[[], Any]) -> None:
+    results = []
+    for number in (1, 2, 2, 3):
+        threads.set_threads(number)
+        results.append(bits(kernel()))
+    assert results.count(results[0]) == 4
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_training_gives_the_same_bits_every_time(number: int) -> None:
+    threads.set_threads(number)
+    ids = np.random.default_rng(0).integers(0, 300, (4, 65))
+    weights = []
+    for _ in range(2):
+        model = GPTModel(
+            {"vocab_size": 300, "context_length": 64, "emb_dim": 96, "n_heads": 3, "n_layers": 2, "drop_rate": 0.1},
+            rng=Generator(1),
+        )
+        optimizer = AdamW(model.parameters())
+        for _ in range(3):
+            optimizer.zero_grad()
+            model.loss(ids[:, :-1], ids[:, 1:]).backward()
+            optimizer.step()
+        weights.append(optimizer.flat.data.tobytes())
+    assert weights[0] == weights[1]
