@@ -65,7 +65,7 @@ class Contender:
         )
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Send a request and wait for its answer.  Raises ContenderError, with its last words, if the process has ended."""
+        """Send a request and wait for its answer.  Raises ContenderError, with its last words, if it ended."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended: no answer will come

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -35,14 +35,15 @@ def speed_figure() -> Figure:
 
 
 def _step(axes: Axes, file: str, title: str) -> None:
-    samples = result(file)["samples"]
-    names = list(samples)
+    facts = result(file)
+    samples, names = facts["samples"], list(facts["samples"])
     left = [0.0] * len(names)
     for phase in PHASES:
         ms = [1e3 * summary([s[phase] for s in samples[name]]).median for name in names]
         axes.barh(range(len(names)), ms, left=left, color=COLORS[phase], label=phase)
         left = [a + b for a, b in zip(left, ms, strict=True)]
-    _finish(axes, title, [LABELS[name] for name in names], left, "{:,.0f}" if max(left) > 1000 else "{:,.1f}")
+    whole = [1e3 * summary([s["total"] for s in samples[name]]).median for name in names]
+    _finish(axes, _titled(title, facts), [LABELS[name] for name in names], whole)
 
 
 def _generation(axes: Axes) -> None:
@@ -50,24 +51,27 @@ def _generation(axes: Axes) -> None:
     n, samples = [*facts["samples"].items()][-1]
     speeds = [int(n) / summary([s["total"] for s in taken]).median for taken in samples.values()]
     axes.barh(range(len(speeds)), speeds, color=BLUE)
-    _finish(
-        axes, f"Generation, {n} new tokens (tokens a second)", [LABELS[name] for name in samples], speeds, "{:,.1f}"
-    )
+    _finish(axes, _titled(f"{n} new tokens (tokens/s)", facts), [LABELS[name] for name in samples], speeds)
 
 
 def _memory(axes: Axes) -> None:
-    peaks = result("memory.json")["peak_bytes"]
+    facts = result("memory.json")
+    peaks = facts["peak_bytes"]
     chosen = {name.removeprefix("train, "): max(taken) for name, taken in peaks.items() if name.startswith("train, ")}
     megabytes = [n / 1e6 for n in chosen.values()]
     axes.barh(range(len(megabytes)), megabytes, color=BLUE)
-    _finish(axes, "Peak memory, 3 train steps of 124M (MB)", [LABELS[name] for name in chosen], megabytes, "{:,.0f}")
+    _finish(axes, _titled("Peak memory, 124M (MB)", facts), [LABELS[name] for name in chosen], megabytes)
 
 
-def _finish(axes: Axes, title: str, labels: Sequence[str], values: Sequence[float], shown: str) -> None:
+def _titled(title: str, facts: Mapping[str, Any]) -> str:
+    return f"{title}: --quick" if facts["quick"] else title
+
+
+def _finish(axes: Axes, title: str, labels: Sequence[str], values: Sequence[float]) -> None:
     axes.set_title(title)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.grid(False)
     axes.set_xlim(0, 1.2 * max(values))
     for i, value in enumerate(values):
-        axes.text(value, i, f" {shown.format(value)}", va="center", color=INK)
+        axes.text(value, i, f" {value:,.0f}" if value >= 1000 else f" {value:,.1f}", va="center", color=INK)

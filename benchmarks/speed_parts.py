@@ -102,7 +102,7 @@ def train_step() -> str:
         tokens = facts["setup"]["batch_size"] * facts["setup"]["length"]
         rows = [_step_row(name, samples, facts["samples"], tokens) for name, samples in facts["samples"].items()]
         head = [f"{_sizes(facts['setup'])}, ms", *PHASES, "step (quartiles)", "tokens/s", "ours / it"]
-        parts.append(_joined(_markdown(head, rows), _failures(facts), _same_twice(facts)))
+        parts.append(_joined(_markdown(head, rows), _failures(facts), f"{_same_twice(facts)} {_agreement(facts)}"))
     return _joined(*parts, _about(facts))
 
 
@@ -217,6 +217,13 @@ def _same_twice(facts: Mapping[str, Any]) -> str:
     ratio = paired_ratio(*([s["total"] for s in samples[who]] for who in ("ours", "ours again")))
     verdict = ": **too noisy**" if ratio.too_noisy else ""
     return f"Ours against itself: {ratio}{verdict}."
+
+
+def _agreement(facts: Mapping[str, Any]) -> str:
+    """How far a loss of another's is from ours: far less than what is asked, for a small error hardly moves a loss."""
+    ours, *others = facts["losses"].values()
+    furthest = max((abs(a - b) for other in others for a, b in zip(ours, other, strict=True)), default=0.0)
+    return f"The losses checked before, {ours[0]:.6f} and after an update {ours[1]:.6f}, agree to {furthest:.1e}."
 
 
 def _failures(facts: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ def facts() -> dict[str, Any]:
     return {
         "setup": {"n_layers": 1, "emb_dim": 2, "vocab_size": 3, "batch_size": 4, "length": 5},
         "samples": {"ours": samples(0.1, 0.1, 0.1), "best": samples(0.2, 0.2, 0.2)},
+        "losses": {"ours": [3.0, 2.0], "best": [3.0, 2.00001]},
         "same_twice": {"ours": samples(0.1), "ours again": samples(0.1)},
         "failures": {"compiled": "compiled: prepare failed: no compiler"},
         "versions": {"torch": "9.9"},
@@ -52,6 +53,7 @@ def test_the_train_step_by_phase(facts: dict[str, Any], monkeypatch: pytest.Monk
     assert "| PyTorch, best eager | 100.0 | 50.0 | 50.0 | 200.0 (200.0 to 200.0) | 100 | 0.50 (0.50 to 0.50) |" in text
     assert "Left out, compiled: prepare failed: no compiler." in text
     assert "Ours against itself: 1.00 (1.00 to 1.00)." in text
+    assert "3.000000 and after an update 2.000000, agree to 1.0e-05." in text
     assert text.endswith("A Processor, 2 threads; NumPy 2.0, PyTorch 9.9 (openblas 0.3).")
 
 
