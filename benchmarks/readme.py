@@ -2,7 +2,8 @@
 
     python benchmarks/readme.py [--check]
 
---check changes nothing, and exits with 1 if README is not what it would write.
+So are those of benchmarks/README.md, and results/speed.svg.  --check changes nothing, and exits with 1 if a README is
+not what it would write.
 """
 
 from __future__ import annotations
@@ -15,29 +16,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parent))
+from speed_parts import IN_BENCHMARKS, IN_README
+
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
 
 
 def main() -> int:
-    """Write README anew, or see whether it would change."""
-    old = README.read_text(encoding="utf-8")
-    new = filled(old)
+    """Write both anew, or see whether they would change."""
+    differ = [path for path in DOCUMENTS if filled(path) != path.read_text(encoding="utf-8")]
     if "--check" in sys.argv:
-        print("README is up to date" if new == old else "README differs: run python benchmarks/readme.py")
-        return int(new != old)
-    README.write_text(new, encoding="utf-8")
+        print(f"run python benchmarks/readme.py: {differ} would change" if differ else "all is up to date")
+        return int(bool(differ))
+    from speed_figure import write_figure  # matplotlib is slow to import
+
+    for path in differ:
+        path.write_text(filled(path), encoding="utf-8")
+    write_figure(RESULTS / "speed.svg")
     return 0
 
 
-def filled(readme: str) -> str:
-    """The text with each marked part made anew."""
-    for name, make in PARTS.items():
+def filled(document: Path) -> str:
+    """The document's text with each marked part made anew."""
+    text = document.read_text(encoding="utf-8")
+    for name, make in DOCUMENTS[document].items():
         pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        if not pattern.search(readme):
-            raise ValueError(f"README has no part '<!-- begin {name} -->' ... '<!-- end {name} -->'")
-        readme = pattern.sub(partial(_between, make()), readme)
-    return readme
+        if not pattern.search(text):
+            raise ValueError(f"{document.name} has no part '<!-- begin {name} -->' ... '<!-- end {name} -->'")
+        text = pattern.sub(partial(_between, make()), text)
+    return text
 
 
 def _between(text: str, marks: re.Match[str]) -> str:
@@ -90,6 +97,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "default run": default_run,
     "gradcheck": gradcheck,
     "book numbers": book_numbers,
+    **IN_README,
+}
+DOCUMENTS = {
+    Path(__file__).parent.parent / "README.md": PARTS,
+    Path(__file__).parent / "README.md": IN_BENCHMARKS,
 }
 
 

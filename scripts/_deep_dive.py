@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -14,10 +14,17 @@ from nanograd_gpt.plots import save_figure
 class DeepDive:
     """One run of a script.  `end()` gives its exit code: 0 if every claim held, else 1."""
 
-    def __init__(self, about: str, argv: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        about: str,
+        argv: Sequence[str] | None = None,
+        add_arguments: Callable[[ArgumentParser], object] = lambda parser: None,
+    ) -> None:
         parser = ArgumentParser(description=about.splitlines()[0])
         parser.add_argument("--out", type=Path, default=Path("runs/deep_dives"), help="where figures go [%(default)s]")
-        self.out: Path = parser.parse_args(argv).out
+        add_arguments(parser)
+        self.options = parser.parse_args(argv)
+        self.out: Path = self.options.out
         self.claims: list[bool] = []
 
     def claim(self, what: str, holds: bool) -> None:

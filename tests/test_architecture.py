@@ -23,7 +23,7 @@ FLOORS = [  # bottom up; rooms of one floor do not know each other
     ["gradcheck", "nn", "graph"],
     ["optim", "gpt"],
     ["training"],
-    ["plots", "report"],
+    ["plots", "report", "bench"],
     ["cli"],
     ["__init__", "__main__"],
 ]

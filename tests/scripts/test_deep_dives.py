@@ -16,6 +16,7 @@ DIVES = {
     "01_backpropagation": ["24.7041", "138.8338", "645.5773"],
     "02_gradient_microscope": ["forward: as h^1.0", "central: as h^2.0", "complex step: as h^2.0", "Richardson: as h^"],
     "03_loss_from_scratch": ["7.4541e-05", "-9.5042", "10.7940", "48725", "10.8249"],
+    "05_where_the_time_goes": ["1,491,840 parameters", "linear_backward", "the engine's own Python", "at best: "],
 }
 
 
@@ -60,8 +61,20 @@ def test_a_wrong_number_exits_with_1(tmp_path):
         ("02_gradient_microscope", "loss(x).backward()", "(loss(x) * (1 + 1e-13)).backward()", "complex step, at any"),
         ("03_loss_from_scratch", "[7.4541e-05", "[7.4551e-05", "log 7.4541e-05 = -9.5042"),
         ("03_loss_from_scratch", "expected = (softmax - right) / N", "expected = softmax / N", "gradient = (softmax"),
+        (
+            "05_where_the_time_goes",
+            "SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.10",
+            "SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.0",
+            "it takes less than 0%",
+        ),
+        (
+            "05_where_the_time_goes",
+            'e.name.endswith("_backward")',
+            'e.name.endswith("x_backward")',
+            "backward multiplies twice",
+        ),
     ],
-    ids=["01", "02", "03 log", "03 gradient"],
+    ids=["01", "02", "03 log", "03 gradient", "05 limit", "05 products"],
 )
 def test_each_claim_can_fail(name, right, wrong, claim, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(SCRIPTS)

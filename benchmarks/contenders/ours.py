@@ -1,0 +1,69 @@
+"""nanograd_gpt, by its public names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from protocol import PHASES, Clock, Contender, serve
+from safetensors.numpy import load_file
+
+from nanograd_gpt import AdamW, GPTModel, generate_text, no_grad
+
+
+class Ours(Contender):
+    packages = ("numpy",)
+
+    def prepare(self, config: dict[str, Any], weights: str | None, batches: list[Any]) -> None:
+        self.weights, self.model = weights, GPTModel(config)
+        self.batches = [(np.array(ids), np.array(targets)) for ids, targets in batches]
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        if self.weights:
+            self.model.load_state_dict(load_file(self.weights))
+        self.optimizer = AdamW(self.model.parameters(), lr=4e-4, weight_decay=0.1)
+
+    def check(self) -> dict[str, list[float]]:
+        ids, targets = self.batches[0]
+        self.model.eval()
+        before = self.model.loss(ids, targets)
+        before.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        after = self.evaluate()["loss"]
+        self.start_anew()
+        self.model.train()
+        return {"losses": [before.item(), after]}
+
+    def evaluate(self) -> dict[str, float]:
+        self.model.eval()
+        with no_grad():
+            return {"loss": self.model.loss(*self.batches[0]).item()}
+
+    def step(self, ids: Any, targets: Any) -> dict[str, float]:
+        clock = Clock()
+        loss = self.model.loss(ids, targets)
+        clock.lap()
+        loss.backward()
+        clock.lap()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        clock.lap()
+        return clock.seconds(*PHASES)
+
+    def logits(self, ids: list[int]) -> dict[str, list[float]]:
+        self.model.eval()
+        with no_grad():
+            return {"logits": self.model(np.array([ids])).data[0, -1].tolist()}
+
+    def generate(self, ids: list[int], n: int) -> dict[str, Any]:
+        self.model.eval()
+        clock = Clock()
+        text = generate_text(self.model, np.array([ids]), n, self.model.config.context_length)
+        clock.lap()
+        return {"ids": text[0].tolist(), **clock.seconds("all")}
+
+
+if __name__ == "__main__":
+    serve(Ours())

@@ -1,0 +1,78 @@
+"""Greedy generation beside the document's, which has no cache, and Hugging Face's, which has one.
+
+    python benchmarks/generation.py [--rounds N]
+
+Refuses to time models whose logits differ.  1 new token is the time of the prompt; samples of that, of 50 and of 200
+go to results/generation.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from harness import agree, contenders, new_parser, report, same_twice, take_turns, weights_of, write
+from setups import LARGE, QUICK, Setup
+
+from nanograd_gpt import get_tokenizer, text_to_token_ids
+
+PROMPT = "Every effort moves you"
+NAMES = ["ours", "document", "huggingface"]
+LENGTHS = [1, 50, 200]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = new_parser(__doc__, rounds=7).parse_args(argv)
+    lengths = [1, 5, 9] if options.quick else LENGTHS
+    facts = compared(QUICK if options.quick else LARGE, lengths, options.rounds, options.threads)
+    write(options, "generation.json", facts)
+    return 0
+
+
+def compared(setup: Setup, lengths: Sequence[int], rounds: int, threads: int) -> dict[str, Any]:
+    """Samples of each length by each contender."""
+    prompt = text_to_token_ids(PROMPT, get_tokenizer("gpt2"))[0] % setup.config.vocab_size
+    ids = prompt.tolist()
+    facts: dict[str, Any] = {"setup": setup.facts(), "prompt": PROMPT, "rounds": rounds, "samples": {}}
+    with weights_of(setup) as weights:
+        ready = {"config": setup.config.to_dict(), "weights": weights, "batches": []}
+        with contenders(["ours", "ours again"], threads) as running:
+            for contender in running.values():
+                contender.ask("prepare", **ready)
+                contender.ask("generate", ids=ids, n=2)
+            facts["same_twice"] = _without_ids(take_turns(running, rounds, "generate", ids=ids, n=lengths[1]))
+            ratio = same_twice(facts["same_twice"])
+            facts["too_noisy"] = ratio.too_noisy
+            print(f"  ours / ours again: {ratio}{': too noisy' if ratio.too_noisy else ''}")
+        with contenders(NAMES, threads) as running:
+            for contender in running.values():
+                contender.ask("prepare", **ready)
+            agree({name: contender.ask("logits", ids=ids)["logits"] for name, contender in running.items()})
+            texts = {
+                name: contender.ask("generate", ids=ids, n=lengths[1])["ids"] for name, contender in running.items()
+            }
+            facts["tokens_in_common"] = {name: _in_common(texts["ours"], text) for name, text in texts.items()}
+            for n in lengths:
+                facts["samples"][str(n)] = _without_ids(take_turns(running, rounds, "generate", ids=ids, n=n))
+                print(f" {n} new tokens")
+                report(facts["samples"][str(n)])
+            ends = {name: contender.ask("quit") for name, contender in running.items()}
+    facts["versions"] = {package: v for end in ends.values() for package, v in end["versions"].items()}
+    return facts
+
+
+def _without_ids(samples: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {
+        name: [{k: v for k, v in sample.items() if k != "ids"} for sample in taken] for name, taken in samples.items()
+    }
+
+
+def _in_common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens from the start two texts share."""
+    return int(np.cumprod(np.array(a) == np.array(b)).sum())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""How contenders are compared: each in a process of its own, taking turns, with the same threads, weights and data."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+from setups import Setup
+
+from nanograd_gpt import GPTModel
+from nanograd_gpt.bench.statistics import Ratio, interleaved, paired_ratio, summary
+from nanograd_gpt.rng import Generator
+from nanograd_gpt.training.run import environment
+
+ROOT = Path(__file__).parent.parent
+CONTENDERS = Path(__file__).parent / "contenders"
+RESULTS = Path(__file__).parent / "results"
+THREAD_VARIABLES = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NANOGRAD_THREADS"]
+PAUSE = 0.15  # seconds: a BLAS's threads go on spinning for some tens of ms after a call
+WARM_UP = 2  # samples that do not count
+TOLERANCE = 1e-4  # nats, between losses that should be the same
+
+Sample = dict[str, float]
+
+
+class ContenderError(Exception):
+    """A contender's process has ended with an error."""
+
+
+class DisagreementError(Exception):
+    """Contenders compute different things, so their times do not compare."""
+
+
+class Contender:
+    """A process that runs contenders/NAME.py; see contenders/protocol.py for what it can be asked.
+
+    "ours again" is a second one of "ours".
+    """
+
+    def __init__(self, name: str, threads: int | None = None) -> None:
+        self.name = name
+        self.errors = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # open as long as the process runs
+        script = CONTENDERS / f"{name.removesuffix(' again')}.py"
+        n = str(threads or os.cpu_count() or 1)
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.process = subprocess.Popen(
+            [sys.executable, str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path, **dict.fromkeys(THREAD_VARIABLES, n)},
+        )
+
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
+        """Send a request and wait for its answer.  Raises ContenderError, with its last words, if it ended."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended: no answer will come
+            print(json.dumps({"do": do, **request}), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            self.errors.seek(0)
+            lines = [text.strip() for text in self.errors if text.strip()]
+            raise ContenderError(f"{self.name}: {do} failed: {lines[-1] if lines else 'it said nothing'}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End the process, whatever it does."""
+        self.process.kill()
+        self.process.communicate()
+        self.errors.close()
+
+
+@contextlib.contextmanager
+def contenders(names: Sequence[str], threads: int | None = None) -> Iterator[dict[str, Contender]]:
+    """Processes by their names, which end with the block."""
+    running: dict[str, Contender] = {}
+    try:
+        for name in names:
+            running[name] = Contender(name, threads)
+        yield running
+    finally:
+        for contender in running.values():
+            contender.close()
+
+
+@contextlib.contextmanager
+def weights_of(setup: Setup) -> Iterator[str]:
+    """A file of random weights under the book's names."""
+    with TemporaryDirectory() as folder:
+        path = str(Path(folder) / "weights.safetensors")
+        save_file(GPTModel(setup.config, rng=Generator(123)).state_dict(), path)
+        yield path
+
+
+def agree(values: Mapping[str, Sequence[float]], tolerance: float = TOLERANCE) -> None:
+    """Raise DisagreementError if a contender's numbers are further from the first one's than the tolerance."""
+    (first, expected), *others = values.items()
+    for name, given in others:
+        if len(given) != len(expected) or not np.allclose(given, expected, rtol=0, atol=tolerance):
+            raise DisagreementError(f"{first} has {_few(expected)}, {name} {_few(given)}: nothing is timed")
+
+
+def _few(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{n:.6f}" for n in numbers[:3]) + (", ..." if len(numbers) > 3 else "")
+
+
+def take_turns(
+    running: Mapping[str, Contender], rounds: int, do: str, pause: float = PAUSE, **request: Any
+) -> dict[str, list[Sample]]:
+    """Ask each contender once a round, in the order A B, B A, A B ...; samples by name, round after round."""
+    samples: dict[str, list[Sample]] = {name: [] for name in running}
+    for order in interleaved(list(running), rounds):
+        for name in order:
+            time.sleep(pause)
+            samples[name].append(running[name].ask(do, **request))
+    return samples
+
+
+def totals(samples: Sequence[Sample]) -> list[float]:
+    return [sample["total"] for sample in samples]
+
+
+def same_twice(samples: Mapping[str, Sequence[Sample]]) -> Ratio:
+    """The ratio of "ours" to itself: what this machine makes of no difference at all."""
+    return paired_ratio(totals(samples["ours"]), totals(samples["ours again"]))
+
+
+def report(samples: Mapping[str, Sequence[Sample]]) -> None:
+    """Print each contender's median, and ours in its ratio to it."""
+    for name, theirs in samples.items():
+        ratio = paired_ratio(totals(samples["ours"]), totals(theirs))
+        beside = "" if name == "ours" else f"    ours / {name}: {ratio}"
+        print(f"  {name:<12} {1e3 * summary(totals(theirs)).median:10.2f} ms{beside}", flush=True)
+
+
+def new_parser(about: str, rounds: int) -> ArgumentParser:
+    """The options that all comparisons have."""
+    parser = ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=rounds, help="[%(default)s]")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contender [%(default)s]")
+    parser.add_argument("--quick", action="store_true", help="very small models: to see that all works")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the result files")
+    return parser
+
+
+def write(options: Namespace, name: str, facts: Mapping[str, Any]) -> None:
+    """Keep a result, with what it depends on."""
+    about = {
+        "quick": options.quick,
+        "threads": options.threads,
+        "environment": {"processor": processor(), **environment()},
+    }
+    path: Path = options.out / name
+    path.write_text(json.dumps({**facts, **about}, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {path}")
+
+
+def processor() -> str:
+    """Its name, where the system tells."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

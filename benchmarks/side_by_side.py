@@ -1,0 +1,88 @@
+"""The train step beside PyTorch's: the document's eager code, the best eager variant, and that one compiled.
+
+    python benchmarks/side_by_side.py [--only 124m|small] [--rounds N]
+
+Refuses to time contenders whose losses differ, before and after one update.  First ours runs against itself.  Samples
+go to results/train_124m.json and results/train_small.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from harness import (
+    WARM_UP,
+    Contender,
+    ContenderError,
+    agree,
+    contenders,
+    new_parser,
+    report,
+    same_twice,
+    take_turns,
+    weights_of,
+    write,
+)
+from setups import LARGE, QUICK, SMALL, Setup
+
+THEM = ["document", "best", "compiled"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = new_parser(__doc__, rounds=0)
+    parser.add_argument("--only", choices=["124m", "small"], help="one of the two")
+    options = parser.parse_args(argv)
+    setups = {"124m": (QUICK if options.quick else LARGE, 7, 1), "small": (SMALL, 15, 5)}
+    for name, (setup, rounds, n_steps) in setups.items():
+        if options.only in (None, name):
+            facts = compared(setup, ["ours", *THEM], options.rounds or rounds, n_steps, options.threads)
+            write(options, f"train_{name}.json", facts)
+    return 0
+
+
+def compared(
+    setup: Setup, names: Sequence[str], rounds: int, n_steps: int, threads: int, with_itself: bool = True
+) -> dict[str, Any]:
+    """Samples of a train step by each contender; the first one must be ours.  A sample is the mean of n steps."""
+    facts: dict[str, Any] = {"setup": setup.facts(), "rounds": rounds, "steps_a_sample": n_steps, "failures": {}}
+    print(facts["setup"])
+    with weights_of(setup) as weights:
+        if with_itself:
+            with contenders(["ours", "ours again"], threads) as running:
+                ready(running, setup, weights, facts)
+                facts["same_twice"] = take_turns(running, rounds, "steps", n=n_steps)
+                ratio = same_twice(facts["same_twice"])
+                facts["too_noisy"] = ratio.too_noisy
+                print(f"  ours / ours again: {ratio}{': too noisy' if ratio.too_noisy else ''}")
+        with contenders(names, threads) as running:
+            facts["losses"] = ready(running, setup, weights, facts)
+            facts["samples"] = take_turns(running, rounds, "steps", n=n_steps)
+            ends = {name: contender.ask("quit") for name, contender in running.items()}
+    facts["versions"] = {package: v for end in ends.values() for package, v in end["versions"].items()}
+    report(facts["samples"])
+    return facts
+
+
+def ready(running: dict[str, Contender], setup: Setup, weights: str, facts: dict[str, Any]) -> dict[str, list[float]]:
+    """Prepare, check and warm up; returns the losses, which agree.  A contender that fails is noted and left out."""
+    losses, batches = {}, setup.batches()
+    for name, contender in list(running.items()):
+        try:
+            contender.ask("prepare", config=setup.config.to_dict(), weights=weights, batches=batches)
+            losses[name] = contender.ask("check")["losses"]
+            for _ in range(WARM_UP):
+                contender.ask("steps", n=1)
+        except ContenderError as failure:
+            if name == "ours":
+                raise
+            facts["failures"][name] = str(failure)
+            print(f"  {failure}")
+            running.pop(name).close()
+    agree(losses)
+    return losses
+
+
+if __name__ == "__main__":
+    sys.exit(main())

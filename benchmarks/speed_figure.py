@@ -1,0 +1,77 @@
+"""README's figure of speed, from the files in results/: time of a step, tokens a second, and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from speed_parts import LABELS, PHASES, result
+
+from nanograd_gpt.bench.statistics import summary
+from nanograd_gpt.plots import BLUE, GREEN, INK, ORANGE, NotebookFigure, rendered, style, write_whole
+
+COLORS = dict(zip(PHASES, (BLUE, ORANGE, GREEN), strict=True))
+
+
+def write_figure(path: Any) -> None:
+    """Write the figure as an SVG."""
+    write_whole(path, rendered(speed_figure(), "svg"))
+
+
+@style()
+def speed_figure() -> Figure:
+    """Four panels of bars, ours on top; shorter is better but for tokens a second."""
+    figure = NotebookFigure(figsize=(9, 4.6), layout="constrained")
+    (large, small), (tokens, memory) = figure.subplots(2, 2)
+    _step(large, "train_124m.json", "Train step, 124M (ms)")
+    _step(small, "train_small.json", "Train step, small (ms)")
+    _generation(tokens)
+    _memory(memory)
+    handles, labels = large.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(PHASES))
+    return figure
+
+
+def _step(axes: Axes, file: str, title: str) -> None:
+    facts = result(file)
+    samples, names = facts["samples"], list(facts["samples"])
+    left = [0.0] * len(names)
+    for phase in PHASES:
+        ms = [1e3 * summary([s[phase] for s in samples[name]]).median for name in names]
+        axes.barh(range(len(names)), ms, left=left, color=COLORS[phase], label=phase)
+        left = [a + b for a, b in zip(left, ms, strict=True)]
+    whole = [1e3 * summary([s["total"] for s in samples[name]]).median for name in names]
+    _finish(axes, _titled(title, facts), [LABELS[name] for name in names], whole)
+
+
+def _generation(axes: Axes) -> None:
+    facts = result("generation.json")
+    n, samples = [*facts["samples"].items()][-1]
+    speeds = [int(n) / summary([s["total"] for s in taken]).median for taken in samples.values()]
+    axes.barh(range(len(speeds)), speeds, color=BLUE)
+    _finish(axes, _titled(f"{n} new tokens (tokens/s)", facts), [LABELS[name] for name in samples], speeds)
+
+
+def _memory(axes: Axes) -> None:
+    facts = result("memory.json")
+    peaks = facts["peak_bytes"]
+    chosen = {name.removeprefix("train, "): max(taken) for name, taken in peaks.items() if name.startswith("train, ")}
+    megabytes = [n / 1e6 for n in chosen.values()]
+    axes.barh(range(len(megabytes)), megabytes, color=BLUE)
+    _finish(axes, _titled("Peak memory, 124M (MB)", facts), [LABELS[name] for name in chosen], megabytes)
+
+
+def _titled(title: str, facts: Mapping[str, Any]) -> str:
+    return f"{title}: --quick" if facts["quick"] else title
+
+
+def _finish(axes: Axes, title: str, labels: Sequence[str], values: Sequence[float]) -> None:
+    axes.set_title(title)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.grid(False)
+    axes.set_xlim(0, 1.2 * max(values))
+    for i, value in enumerate(values):
+        axes.text(value, i, f" {value:,.0f}" if value >= 1000 else f" {value:,.1f}", va="center", color=INK)

@@ -1,0 +1,264 @@
+"""README's parts about speed and memory, and those of benchmarks/README.md, from the files in results/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nanograd_gpt.bench.statistics import Ratio, paired_ratio, summary
+from nanograd_gpt.bench.table import COLUMNS, profile_cells
+
+RESULTS = Path(__file__).parent / "results"
+PHASES = ["forward", "backward", "optimizer"]
+LABELS = {
+    "ours": "nanograd_gpt",
+    "document": "PyTorch, the document's code",
+    "best": "PyTorch, best eager",
+    "compiled": "PyTorch, best compiled",
+    "huggingface": "Hugging Face, cached",
+}
+
+
+class Target(NamedTuple):
+    """What a figure must be at most, and what it aims at."""
+
+    what: str
+    must: float
+    aim: float
+    value: float
+    shown: str
+    unit: str = ""
+
+    def row(self) -> list[str]:
+        verdict = "aim met" if self.value <= self.aim else "met" if self.value <= self.must else "**missed**"
+        aim = f"{self.aim:g}{self.unit}" if self.aim < self.must else ""
+        return [self.what, f"{self.must:g}{self.unit}", aim, self.shown, verdict]
+
+
+def result(name: str) -> Any:
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+# --- README
+
+
+def targets() -> str:
+    """Every target, and what came out."""
+    rows = [target.row() for target in all_targets()]
+    files = ["train_124m.json", "train_small.json", "generation.json", "memory.json", "profile_124m.json"]
+    return _joined(_markdown(["", "must be at most", "aim", "here", ""], rows), _caveats(files))
+
+
+def all_targets() -> list[Target]:
+    """The targets, with the figures in the result files."""
+    large, small, generation = result("train_124m.json"), result("train_small.json"), result("generation.json")
+    peaks = {name: max(taken) for name, taken in result("memory.json")["peak_bytes"].items()}
+    ours = peaks["train, ours"]
+    overhead = {name: 100 * result(f"profile_{name}.json")["overhead_share"] for name in ("124m", "small")}
+    largest = peaks["train 355M, ours"] / 1e9
+    return [
+        _ratio_target("train step, 124M / the document's code", 0.68, 0.60, large["samples"], "document"),
+        _ratio_target("train step, 124M / best eager", 0.92, 0.80, large["samples"], "best"),
+        _ratio_target("train step, small / the document's code", 0.80, 0.65, small["samples"], "document"),
+        _ratio_target("train step, small / best eager", 1.05, 0.90, small["samples"], "best"),
+        *(
+            _ratio_target(f"{n} new tokens / {what}", must, aim, samples, name)
+            for n, samples in [*generation["samples"].items()][1:]
+            for what, name, must, aim in (
+                ("the document's generation", "document", 0.18, 0.15),
+                ("Hugging Face's, cached", "huggingface", 0.60, 0.50),
+            )
+        ),
+        _plain_target("peak memory, 124M / the document's code", 0.75, 0.65, ours / peaks["train, document"]),
+        _plain_target("peak memory, 124M / best eager", 0.92, 0.80, ours / peaks["train, best"]),
+        Target("engine's own Python, 124M", 1, 1, overhead["124m"], f"{overhead['124m']:.2f}%", "%"),
+        Target("engine's own Python, small", 10, 10, overhead["small"], f"{overhead['small']:.1f}%", "%"),
+        Target("peak memory, 355M", 8, 8, largest, f"{largest:.1f} GB", " GB"),
+    ]
+
+
+def _ratio_target(what: str, must: float, aim: float, samples: Mapping[str, Any], of: str) -> Target:
+    ratio = ratio_to(samples, of)
+    return Target(what, must, aim, ratio.median, str(ratio))
+
+
+def _plain_target(what: str, must: float, aim: float, value: float) -> Target:
+    return Target(what, must, aim, value, f"{value:.2f}")
+
+
+def ratio_to(samples: Mapping[str, Any], name: str) -> Ratio:
+    """Our time in its ratio to another's, round by round."""
+    ours, theirs = ([sample["total"] for sample in samples[who]] for who in ("ours", name))
+    return paired_ratio(ours, theirs)
+
+
+def train_step() -> str:
+    """Both train steps by phase."""
+    parts = []
+    for file in ("train_124m.json", "train_small.json"):
+        facts = result(file)
+        tokens = facts["setup"]["batch_size"] * facts["setup"]["length"]
+        rows = [_step_row(name, samples, facts["samples"], tokens) for name, samples in facts["samples"].items()]
+        head = [f"{_sizes(facts['setup'])}, ms", *PHASES, "step (quartiles)", "tokens/s", "ours / it"]
+        parts.append(_joined(_markdown(head, rows), _failures(facts), f"{_same_twice(facts)} {_agreement(facts)}"))
+    return _joined(*parts, _about(facts))
+
+
+def _step_row(name: str, samples: Sequence[Any], all_samples: Mapping[str, Any], tokens: int) -> list[str]:
+    phases = [f"{1e3 * summary([s[phase] for s in samples]).median:,.1f}" for phase in PHASES]
+    whole = summary([s["total"] for s in samples])
+    step = f"{1e3 * whole.median:,.1f} ({1e3 * whole.lower:,.1f} to {1e3 * whole.upper:,.1f})"
+    ratio = "" if name == "ours" else str(ratio_to(all_samples, name))
+    return [LABELS[name], *phases, step, f"{tokens / whole.median:,.0f}", ratio]
+
+
+def generation() -> str:
+    """Prompt, and tokens a second, by each contender."""
+    facts = result("generation.json")
+    prompt, *lengths = facts["samples"]
+    rows = []
+    for name in facts["samples"][prompt]:
+        medians = {n: summary([s["total"] for s in facts["samples"][n][name]]).median for n in facts["samples"]}
+        speeds = [f"{int(n) / medians[n]:,.1f}" for n in lengths]
+        ratios = ["" if name == "ours" else str(ratio_to(facts["samples"][n], name)) for n in lengths]
+        rows.append([LABELS[name], f"{1e3 * medians[prompt]:,.1f}", *speeds, *ratios])
+    head = [_sizes(facts["setup"]), "first token, ms", *(f"{n}: tokens/s" for n in lengths)]
+    return _joined(_markdown([*head, *(f"{n}: ours / it" for n in lengths)], rows), _same_twice(facts), _about(facts))
+
+
+def profile(name: str) -> str:
+    """Where the time of a step goes."""
+    facts = result(f"profile_{name}.json")
+    machine = facts["machine"]
+    limits = (
+        f"{_sizes(facts['setup'])}. At best: {machine['flops_per_second'] / 1e9:,.0f} GFLOP/s of float32 matrix "
+        f"product, {machine['bytes_per_second'] / 1e9:,.1f} GB/s of memory, both measured in the same run."
+    )
+    return _joined(_markdown(COLUMNS, profile_cells(facts)), limits + _quick(facts))
+
+
+# --- benchmarks/README.md
+
+
+def memory() -> str:
+    """The peak of each process."""
+    facts = result("memory.json")
+    rows = [
+        [name, _sizes(facts["setups"][name]), f"{max(peaks) / 1e6:,.0f}"] for name, peaks in facts["peak_bytes"].items()
+    ]
+    return _joined(_markdown(["process", "model", "peak RSS, MB"], rows), _about(facts))
+
+
+def scaling() -> str:
+    """A step's time where one size is changed."""
+    facts = result("scaling.json")
+    rows = []
+    for point in facts["points"]:
+        ours, best = (1e3 * summary([s["total"] for s in point["samples"][who]]).median for who in ("ours", "best"))
+        ratio = ratio_to(point["samples"], "best")
+        rows.append([f"{point['axis']} {point['value']}", f"{ours:,.1f}", f"{best:,.1f}", str(ratio)])
+    head = ["changed", "ours, ms", "PyTorch, best eager, ms", "ours / it"]
+    return _joined(_markdown(head, rows), f"The base: {_sizes(facts['base'])}. {_about(facts)}")
+
+
+def layers() -> str:
+    """Each layer by itself."""
+    facts = result("layers.json")
+    rows = []
+    for layer, samples in facts["samples"].items():
+        ours, theirs = samples.values()
+        medians = [
+            f"{1e3 * summary([s[phase] for s in who]).median:,.2f}" for phase in PHASES[:2] for who in (ours, theirs)
+        ]
+        ratio = paired_ratio(*([s["total"] for s in who] for who in (ours, theirs)))
+        rows.append([layer, *medians, str(ratio)])
+    head = [_sizes(facts["setup"]) + ", ms", "forward, ours", "PyTorch", "backward, ours", "PyTorch", "ours / PyTorch"]
+    return _joined(_markdown(head, rows), _about(facts))
+
+
+def start_up() -> str:
+    """How long it takes to start."""
+    facts = result("startup.json")
+    rows = []
+    for name, samples in facts["samples"].items():
+        of = summary(samples)
+        rows.append([f"`{name}`", f"{1e3 * of.median:,.0f}", f"{1e3 * of.lower:,.0f} to {1e3 * of.upper:,.0f}"])
+    return _joined(_markdown(["process", "median ms", "quartiles"], rows), _about(facts))
+
+
+# --- words
+
+
+def _sizes(setup: Mapping[str, Any]) -> str:
+    return (
+        f"{setup['n_layers']} layers, {setup['emb_dim']} channels, vocabulary {setup['vocab_size']:,}, "
+        f"batch {setup['batch_size']} x {setup['length']}"
+    )
+
+
+def _about(facts: Mapping[str, Any]) -> str:
+    """What it was measured on."""
+    about = facts["environment"]
+    versions = {"numpy": about["numpy"], **facts.get("versions", {})}
+    names = {"numpy": "NumPy", "torch": "PyTorch", "transformers": "Transformers"}
+    software = ", ".join(f"{names[package]} {version}" for package, version in versions.items())
+    blas = ", ".join(name.split(",")[0] for name in about["blas"])
+    return f"{about['processor']}, {facts['threads']} threads; {software} ({blas}).{_quick(facts)}"
+
+
+def _quick(facts: Mapping[str, Any]) -> str:
+    return " **From a run with --quick, on very small models: not a measurement.**" if facts["quick"] else ""
+
+
+def _same_twice(facts: Mapping[str, Any]) -> str:
+    samples = facts["same_twice"]
+    ratio = paired_ratio(*([s["total"] for s in samples[who]] for who in ("ours", "ours again")))
+    verdict = ": **too noisy**" if ratio.too_noisy else ""
+    return f"Ours against itself: {ratio}{verdict}."
+
+
+def _agreement(facts: Mapping[str, Any]) -> str:
+    """How far a loss of another's is from ours: far less than what is asked, for a small error hardly moves a loss."""
+    ours, *others = facts["losses"].values()
+    furthest = max((abs(a - b) for other in others for a, b in zip(ours, other, strict=True)), default=0.0)
+    return f"The losses checked before, {ours[0]:.6f} and after an update {ours[1]:.6f}, agree to {furthest:.1e}."
+
+
+def _failures(facts: Mapping[str, Any]) -> str:
+    return "\n".join(f"Left out, {message}." for message in facts["failures"].values())
+
+
+def _caveats(files: Sequence[str]) -> str:
+    """Which files are no measurement, and which machine was too noisy."""
+    all_facts = {name: result(name) for name in files}
+    quick = [name for name, facts in all_facts.items() if facts["quick"]]
+    noisy = [name for name, facts in all_facts.items() if facts.get("too_noisy")]
+    lines = [f"**From runs with --quick, on very small models: {', '.join(quick)}.**"] if quick else []
+    lines += [f"**Too noisy, by ours against itself: {', '.join(noisy)}.**"] if noisy else []
+    return "\n".join(lines)
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)
+
+
+IN_README: dict[str, Callable[[], str]] = {
+    "targets": targets,
+    "train step": train_step,
+    "profile 124M": lambda: profile("124m"),
+}
+IN_BENCHMARKS: dict[str, Callable[[], str]] = {
+    "generation": generation,
+    "memory": memory,
+    "scaling": scaling,
+    "layers": layers,
+    "profile small": lambda: profile("small"),
+    "start-up": start_up,
+}

@@ -1,0 +1,72 @@
+"""What noisy samples of time say: medians, quartiles, paired ratios, and whether a machine is quiet enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from ..rng import Generator
+
+T = TypeVar("T")
+
+RESAMPLES = 2000
+LEVEL = 0.95  # of the bootstrap's intervals
+NOISE = 0.05  # how far a contender's ratio to itself may reach from 1
+
+
+class Summary(NamedTuple):
+    """Median and quartiles of n samples, in the samples' unit."""
+
+    median: float
+    lower: float
+    upper: float
+    n: int
+
+
+class Ratio(NamedTuple):
+    """The median of paired ratios, with the ends of its bootstrap interval."""
+
+    median: float
+    low: float
+    high: float
+
+    @property
+    def too_noisy(self) -> bool:
+        """For the same contender twice: the interval reaches more than 5% away from 1."""
+        return self.low < 1 - NOISE or self.high > 1 + NOISE
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def summary(samples: Sequence[float]) -> Summary:
+    """Median and quartiles.  Raises ValueError without samples."""
+    if not len(samples):
+        raise ValueError("summary: there are no samples")
+    lower, median, upper = np.quantile(samples, [0.25, 0.5, 0.75])
+    return Summary(float(median), float(lower), float(upper), len(samples))
+
+
+def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
+    """The median of ours[i] / theirs[i], both measured in round i, and its 95% interval.
+
+    The interval is by resampling the rounds (Efron 1979), with random numbers of our own: the same samples give the
+    same interval everywhere.  Of 7 to 15 rounds it covers the truth in about 9 cases of 10: a median has few places
+    to be.  Raises ValueError if the lengths differ or are 0.
+    """
+    if len(ours) != len(theirs) or not len(ours):
+        raise ValueError(f"paired_ratio: {len(ours)} and {len(theirs)} samples are no pairs")
+    ratios = np.asarray(ours, dtype=float) / np.asarray(theirs, dtype=float)
+    n = len(ratios)
+    chosen = (Generator(1979).uniform((RESAMPLES, n)) * n).astype(np.intp)
+    medians = np.median(ratios[np.minimum(chosen, n - 1)], axis=1)  # float32 may round up to n
+    low, high = np.quantile(medians, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Ratio(float(np.median(ratios)), float(low), float(high))
+
+
+def interleaved(contenders: Sequence[T], rounds: int) -> Iterator[list[T]]:
+    """The order of each round, there and back again: A B, B A, A B ... so that a drift favours nobody."""
+    for i in range(rounds):
+        yield list(contenders) if i % 2 == 0 else list(reversed(contenders))

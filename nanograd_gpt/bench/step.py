@@ -1,0 +1,82 @@
+"""One train step by phase, and a generation by its two parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter, process_time
+from typing import TypeVar
+
+import numpy as np
+
+from ..backend.contract import Ints
+from ..backend.select import synchronize
+from ..gpt.config import GPTConfig
+from ..gpt.generate import generate_text
+from ..gpt.model import GPTModel
+from ..optim import AdamW
+from ..rng import Generator
+
+T = TypeVar("T")
+
+PHASES = ["forward", "backward", "optimizer"]
+
+
+def random_batch(config: GPTConfig, batch_size: int, length: int, seed: int = 0) -> tuple[Ints, Ints]:
+    """Token ids and the ids that follow them, each (B, T)."""
+    numbers = Generator(seed, stream=9).uniform((batch_size, length + 1)) * config.vocab_size
+    ids = np.minimum(numbers.astype(np.int64), config.vocab_size - 1)  # float32 may round up to V
+    return ids[:, :-1], ids[:, 1:]
+
+
+class TrainStep:
+    """A model, its optimizer with the book's settings and a batch, ready for one update after another."""
+
+    def __init__(self, model: GPTModel, batch: tuple[Ints, Ints]) -> None:
+        self.model, self.device = model, model.device
+        self.optimizer = AdamW(model.parameters(), lr=4e-4, weight_decay=0.1)
+        self.ids, self.targets = batch
+
+    def run(self) -> float:
+        """One update; returns the loss before it."""
+        loss = self.model.loss(self.ids, self.targets)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(loss.item())
+
+    def timed(self) -> dict[str, float]:
+        """One update; returns the seconds of each phase, their "total", and "cpu", those of all threads together."""
+        cpu, times = process_time(), [self._now()]
+        loss = self.model.loss(self.ids, self.targets)
+        times.append(self._now())
+        loss.backward()
+        times.append(self._now())
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        times.append(self._now())
+        phases = zip(PHASES, times[1:], times[:-1], strict=True)
+        return {
+            **{name: end - start for name, end, start in phases},
+            "total": times[-1] - times[0],
+            "cpu": process_time() - cpu,
+        }
+
+    def _now(self) -> float:
+        synchronize(self.device)
+        return perf_counter()
+
+
+def timed_generation(model: GPTModel, prompt: Ints, n_new: int) -> tuple[float, Ints]:
+    """Seconds to continue prompt (B, T) greedily by n_new tokens, and the text (B, T + n_new)."""
+    start = perf_counter()
+    text = generate_text(model, prompt, n_new, model.config.context_length)  # ends on the host
+    return perf_counter() - start, text
+
+
+def repeated(measure: Callable[[], T], seconds: float, at_least: int = 3, at_most: int = 50) -> list[T]:
+    """What a measurement returns, again and again until so many seconds have passed."""
+    results: list[T] = []
+    start = perf_counter()
+    while len(results) < at_least or (len(results) < at_most and perf_counter() - start < seconds):
+        results.append(measure())
+    return results

@@ -1,0 +1,134 @@
+"""Measure this machine: train step, generation, memory, and where the time goes."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..bench.machine import measured_machine, peak_memory
+from ..bench.profile import profiled_step
+from ..bench.statistics import Summary, summary
+from ..bench.step import PHASES, TrainStep, random_batch, repeated, timed_generation
+from ..bench.table import COLUMNS, aligned, profile_cells, profile_facts
+from ..errors import InputError
+from ..gpt.config import GPTConfig
+from ..gpt.model import GPTModel
+from ..rng import Generator
+from ..training.run import environment
+from .info import gigabytes
+from .options import add_device, add_settings, config_from, device_from
+
+WARM_UP = 2  # steps: the first ones fill caches and ask for memory
+PROMPT, NEW = 4, 16  # tokens
+PROFILED = 5  # steps
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep every sample, and what machine it was")
+    parser.add_argument("--seconds", type=float, default=20.0, help="to spend on the train step; half on generation")
+    add_device(parser)
+    add_settings(parser)
+
+
+def run(options: Namespace) -> int:
+    config, device = config_from(options), device_from(options)
+    if not 0 <= options.seconds < float("inf"):
+        raise InputError(f"seconds: {options.seconds} is not allowed; choose a finite number >= 0")
+    if options.out is not None and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
+        raise InputError(f"out: {options.out} cannot be a file; give one in a directory that exists")
+    facts: dict[str, Any] = {
+        "model": config.model.to_dict(),
+        "batch_size": config.data.batch_size,
+        "device": device,
+        "environment": environment(),
+    }
+    model = GPTModel(config.model, rng=Generator(config.training.seed)).to(device)
+    for name, lines in _measured(model, config.data.batch_size, options.seconds, facts):
+        print(name, *(f"  {line}" for line in lines), sep="\n", flush=True)
+    if options.out is not None:
+        options.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _measured(
+    model: GPTModel, batch_size: int, seconds: float, facts: dict[str, Any]
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Each part of the report as soon as it is known; the facts gather all samples."""
+    config = model.config
+    machine = measured_machine(model.device)
+    yield f"machine: {model.device}, {_machine_line(machine.flops_per_second, machine.bytes_per_second)}", []
+
+    step = TrainStep(model, random_batch(config, batch_size, config.context_length))
+    for _ in range(WARM_UP):
+        step.run()
+    facts["step"] = repeated(step.timed, seconds)
+    yield f"train step: {config.n_parameters:,} parameters, batch {batch_size} x {config.context_length}", _step(facts)
+
+    facts["profile"] = profile_facts(profiled_step(step, PROFILED), machine)
+    yield "where a step's time goes", aligned([COLUMNS, *profile_cells(facts["profile"])])
+
+    model.eval()
+    facts["generation"] = _generation(model, seconds / 2)
+    yield f"generation, one text from {facts['generation']['prompt_tokens']} tokens", _generation_lines(facts)
+
+    facts["peak_memory"] = peak_memory()
+    if facts["peak_memory"] is not None:
+        yield f"memory: {gigabytes(facts['peak_memory'])} at most", []
+
+
+def _machine_line(flops_per_second: float, bytes_per_second: float) -> str:
+    return (
+        f"{flops_per_second / 1e9:,.0f} GFLOP/s in float32 matrix products, "
+        f"{bytes_per_second / 1e9:,.1f} GB/s of memory at best"
+    )
+
+
+def _step(facts: dict[str, Any]) -> list[str]:
+    samples = facts["step"]
+    tokens = facts["batch_size"] * facts["model"]["context_length"]
+    rows = [["", "median ms", "quartiles"]]
+    summaries = {name: summary([s[name] for s in samples]) for name in (*PHASES, "total")}
+    rows += [[name, _ms(of.median), _quartiles(of)] for name, of in summaries.items()]
+    return [*aligned(rows), f"{tokens / summaries['total'].median:,.0f} tokens/s; {len(samples)} steps"]
+
+
+def _generation(model: GPTModel, seconds: float) -> dict[str, Any]:
+    """Samples of the time to the first token, and of the time of each one after it."""
+    prompt_tokens, new = _lengths(model.config)
+    prompt, _ = random_batch(model.config, 1, prompt_tokens)
+    timed_generation(model, prompt, 1)
+    pairs = repeated(lambda: [timed_generation(model, prompt, n)[0] for n in (1, new)], seconds)
+    per_token = [(all_of_them - first) / (new - 1) for first, all_of_them in pairs]
+    return {
+        "prompt_tokens": prompt_tokens,
+        "new_tokens": new,
+        "prefill": [first for first, _ in pairs],
+        "per_token": per_token,
+    }
+
+
+def _lengths(config: GPTConfig) -> tuple[int, int]:
+    """Of a prompt that leaves room in the context, and of what follows it: two at least."""
+    prompt = min(PROMPT, max(1, config.context_length // 2))
+    return prompt, max(2, min(NEW, config.context_length - prompt))
+
+
+def _generation_lines(facts: dict[str, Any]) -> list[str]:
+    prefill, per_token = (summary(facts["generation"][name]) for name in ("prefill", "per_token"))
+    rows = [["", "median ms", "quartiles"]]
+    rows += [
+        [name, _ms(of.median), _quartiles(of)]
+        for name, of in (("prompt and first token", prefill), ("each further token", per_token))
+    ]
+    return [*aligned(rows), f"{1 / per_token.median:,.0f} tokens/s; {per_token.n} texts"]
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:,.2f}"
+
+
+def _quartiles(of: Summary) -> str:
+    return f"{_ms(of.lower)} .. {_ms(of.upper)}"

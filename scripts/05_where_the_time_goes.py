@@ -1,0 +1,76 @@
+"""Where the time of a train step goes: every kernel beside the machine's limit, and what the engine itself costs."""
+
+import sys
+from argparse import ArgumentParser
+
+from _deep_dive import DeepDive
+
+from nanograd_gpt import GPTModel
+from nanograd_gpt.bench.machine import measured_machine
+from nanograd_gpt.bench.profile import profiled_step
+from nanograd_gpt.bench.step import TrainStep, random_batch
+from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, aligned, profile_cells, profile_facts
+from nanograd_gpt.gpt.config import PRESETS
+from nanograd_gpt.plots import BLUE, GREEN, ORANGE, new_axes, style
+from nanograd_gpt.training.config import preset
+
+LARGE, SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.10, 0.01  # parameters; shares of a step
+WARM_UP, ROUNDS = 2, 7
+
+
+def add_preset(parser: ArgumentParser) -> None:
+    parser.add_argument("--preset", choices=list(PRESETS), default="tiny", help="[%(default)s]")
+
+
+def main(argv: list[str] | None = None) -> int:
+    dive = DeepDive(__doc__, argv, add_preset)
+    config = preset(dive.options.preset)
+    model, batch_size, length = config.model, config.data.batch_size, config.model.context_length
+    print(f"{model.n_parameters:,} parameters, batch {batch_size} x {length}")
+
+    # While `profiled_step` looks on, a clock stands before every kernel, every operation and the random numbers.
+    step = TrainStep(GPTModel(model), random_batch(model, batch_size, length))
+    for _ in range(WARM_UP):  # the first steps ask the system for memory
+        step.run()
+    profile = profiled_step(step, ROUNDS)
+
+    # How fast could it be?  No program multiplies faster than this machine's best matrix product, or reads and writes
+    # what no cache holds faster than it copies.  An array that is still in a cache may beat the second.
+    machine = measured_machine("cpu")
+    facts = profile_facts(profile, machine)
+    print(*aligned([COLUMNS, *profile_cells(facts)]), sep="\n")
+    print(
+        f"at best: {machine.flops_per_second / 1e9:.0f} GFLOP/s in matrix products, "
+        f"{machine.bytes_per_second / 1e9:.1f} GB/s of memory"
+    )
+
+    # Was all of it seen?  A product y = x W has two in its backward, one for each factor: twice the work, exactly.
+    entries = profile.entries.values()
+    backward = sum(e.flops for e in entries if e.name.endswith("_backward"))
+    forward = sum(e.flops for e in entries) - backward
+    print(f"\nmatrix products: {forward / 1e9:.3f} GFLOP forward, {backward / 1e9:.3f} backward")
+    dive.claim("backward multiplies twice as much as forward", backward == 2 * forward > 0)
+
+    # What no kernel, no arithmetic and no random number accounts for is Python: the price of the engine itself.
+    limit = LARGE_LIMIT if model.n_parameters >= LARGE else SMALL_LIMIT
+    share = profile.overhead_share
+    print(f"{OVERHEAD}: {1e3 * profile.overhead:.2f} ms of {1e3 * profile.seconds:.2f}")
+    dive.claim(f"it takes less than {limit:.0%} of a step", 0 <= share < limit)
+
+    with style():
+        longest = profile.longest_first()[:12]
+        names, seconds = [e.name for e in longest], [1e3 * e.seconds for e in longest]
+        figure, axes = new_axes(6.4, 4)
+        axes.barh(names, seconds, color=BLUE, label="measured")
+        axes.barh([OVERHEAD], [1e3 * profile.overhead], color=ORANGE)
+        floors = [1e3 * machine.floor(e.flops, e.bytes) for e in longest]
+        axes.barh(names, floors, height=0.3, color=GREEN, label="at best on this machine")
+        axes.invert_yaxis()
+        axes.set(xlabel="Time in a step (ms)")
+        axes.legend(loc="lower right")
+    dive.save(figure, "05_where_the_time_goes")
+    return dive.end(f"{share:.1%} of a step is the engine's own")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""nanograd-gpt bench."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from cli.commands import fails, works
+
+from nanograd_gpt.bench.machine import Machine
+
+VERY_SMALL = ["--n-layers", 1, "--emb-dim", 8, "--n-heads", 2, "--context-length", 8, "--vocab-size", 20]
+QUICK = [*VERY_SMALL, "--batch-size", 2, "--seconds", 0, "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring it takes a second."""
+    monkeypatch.setattr("nanograd_gpt.cli.bench.measured_machine", lambda device: Machine(2e11, 3e10))
+
+
+def test_bench_tells_of_step_profile_generation_and_memory() -> None:
+    printed = works("bench", *QUICK)
+    assert printed.startswith("machine: cpu, 200 GFLOP/s in float32 matrix products, 30.0 GB/s of memory at best\n")
+    assert "\ntrain step: 1,248 parameters, batch 2 x 8\n" in printed
+    for name in ("forward", "backward", "optimizer", "total", "prompt and first token", "each further token"):
+        assert re.search(rf"^  {name} +[\d.,]+  +[\d.,]+ \.\. [\d.,]+$", printed, re.MULTILINE), name
+    for line in (
+        r"  linear_backward .* GFLOP/s .*%",
+        r"  the engine's own Python +[\d.]+ +[\d.]+%",
+        r"memory: .* at most",
+    ):
+        assert re.search(rf"^{line}", printed, re.MULTILINE), line
+
+
+def test_bench_keeps_all_samples(tmp_path: Path) -> None:
+    works("bench", *QUICK, "--out", tmp_path / "bench.json")
+    facts = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    assert facts["model"]["emb_dim"] == 8
+    assert len(facts["step"]) == len(facts["generation"]["per_token"]) == 3
+    assert facts["profile"]["entries"]
+    assert facts["environment"]["numpy"]
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_a_short_context_is_enough(length: int) -> None:
+    works("bench", *QUICK, "--context-length", length)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--seconds", "-1"], "seconds: -1.0 is not allowed"),
+        (["--seconds", "nan"], "seconds: nan is not allowed"),
+        (["--seconds", "soon"], "nanograd-gpt bench: argument --seconds"),
+        (["--out", "missing/bench.json"], "out: missing/bench.json cannot be a file"),
+        (["--out", "."], "out: . cannot be a file"),
+        (["--preset", "tniy"], "preset: 'tniy' is unknown; did you mean 'tiny'?"),
+        (["--n-heads", "3"], "emb_dim: 8 cannot be shared among n_heads = 3"),
+        (["--device", "gpu"], "device: 'gpu' is unknown"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(options: list[str], message: str) -> None:
+    assert fails("bench", *QUICK, *options).startswith(message)
