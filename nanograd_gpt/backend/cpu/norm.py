@@ -6,7 +6,7 @@ import numpy as np
 
 from ..contract import Array, Sink
 from ..plain.matmul import rows
-from .blocks import SHARED_BLOCK, for_each_row_block, rows_a_block
+from .blocks import BLOCK, for_each_row_block, rows_a_block
 from .matmul import column_sums, row_sums
 
 
@@ -68,4 +68,4 @@ def layer_norm_backward(
 
 def _rows_at_a_time(C: int) -> int:
     """The same for any number of threads: how the matrix library sums a row may depend on those beside it."""
-    return rows_a_block(C, SHARED_BLOCK)
+    return rows_a_block(C, 2 * BLOCK)
