@@ -43,7 +43,7 @@ def _step(axes: Axes, file: str, title: str) -> None:
         axes.barh(range(len(names)), ms, left=left, color=COLORS[phase], label=phase)
         left = [a + b for a, b in zip(left, ms, strict=True)]
     whole = [1e3 * summary([s["total"] for s in samples[name]]).median for name in names]
-    _finish(axes, _titled(title, facts), [LABELS[name] for name in names], whole)
+    _finish(axes, _titled(title, facts), [LABELS[name] for name in names], whole, left)
 
 
 def _generation(axes: Axes) -> None:
@@ -67,11 +67,12 @@ def _titled(title: str, facts: Mapping[str, Any]) -> str:
     return f"{title}: --quick" if facts["quick"] else title
 
 
-def _finish(axes: Axes, title: str, labels: Sequence[str], values: Sequence[float]) -> None:
+def _finish(axes: Axes, title: str, labels: Sequence[str], values: Sequence[float], ends: Sequence[float] = ()) -> None:
+    """Names and numbers; `ends` is where bars end if not at their values: medians of parts may not add up to one."""
     axes.set_title(title)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.grid(False)
     axes.set_xlim(0, 1.2 * max(values))
-    for i, value in enumerate(values):
-        axes.text(value, i, f" {value:,.0f}" if value >= 1000 else f" {value:,.1f}", va="center", color=INK)
+    for i, (value, end) in enumerate(zip(values, ends or values, strict=True)):
+        axes.text(end, i, f" {value:,.0f}" if value >= 1000 else f" {value:,.1f}", va="center", color=INK)

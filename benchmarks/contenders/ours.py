@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,12 @@ class Ours(Contender):
     def start_anew(self) -> None:
         if self.weights:
             self.model.load_state_dict(load_file(self.weights))
-        self.optimizer = AdamW(self.model.parameters(), lr=4e-4, weight_decay=0.1)
+        self.__dict__.pop("optimizer", None)
+
+    @cached_property
+    def optimizer(self) -> AdamW:
+        """Made when it is first asked for: generation and evaluation need none, nor its memory."""
+        return AdamW(self.model.parameters(), lr=4e-4, weight_decay=0.1)
 
     def check(self) -> dict[str, list[float]]:
         ids, targets = self.batches[0]
