@@ -67,7 +67,7 @@ def _head(args: Sequence[Any], result: Any) -> int:
 
 
 def _head_backward(args: Sequence[Any], dx: Any) -> int:
-    _, x, weight, _, _, dweight, *_ = args
+    _, x, weight, _, _, _, dweight, *_ = args
     return _product(x.size, len(weight)) * ((dweight is not None) + (dx is not None))
 
 
