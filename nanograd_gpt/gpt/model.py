@@ -12,6 +12,7 @@ from ..backend.contract import Array, Ints
 from ..backend.select import kernels_of, to_device, to_host
 from ..errors import InputError
 from ..nn import functional as F
+from ..nn.flat import lay_in_one_piece
 from ..nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
 from ..nn.module import Module, Sequential
 from ..rng import Generator, RandomStream
@@ -43,6 +44,7 @@ class MultiHeadAttention(Module):
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
         self.W_key = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
         self.W_value = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
+        lay_in_one_piece([p.weight for p in (self.W_query, self.W_key, self.W_value)])  # they become one product
         self.out_proj = Linear(d_out, d_out, rng=rng)
         self.dropout = Dropout(dropout, rng=rng)
 

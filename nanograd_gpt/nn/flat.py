@@ -6,9 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from ..autograd import Leaf
 from ..backend.contract import Array
+from ..backend.cpu.allocator import give_freed_memory_back
 from ..backend.select import kernels_of
 from ..errors import InputError
 from .module import Parameter
+
+
+def lay_in_one_piece(parameters: Sequence[Parameter]) -> None:
+    """Move parameters one behind the other in memory, so that a kernel can take them for one matrix."""
+    flat = kernels_of(parameters[0].data).xp.concatenate([p.data.reshape(-1) for p in parameters])
+    for p, end in zip(parameters, _running_sum([p.size for p in parameters]), strict=True):
+        p.data = flat[end - p.size : end].reshape(p.shape)
 
 
 class FlatParameters:
@@ -33,6 +41,7 @@ class FlatParameters:
         self.data: Array = xp.empty(self.ends[-1], dtype=dtype)
         self.grad: Array = xp.empty(self.ends[-1], dtype=dtype)
         self.views = [self._adopted(p, end) for p, end in zip(self.parameters, self.ends, strict=True)]
+        give_freed_memory_back()  # which held the parameters until now
 
     def _adopted(self, p: Parameter, end: int) -> Array:
         part = slice(end - p.size, end)

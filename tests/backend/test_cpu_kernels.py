@@ -10,7 +10,7 @@ import pytest
 
 from nanograd_gpt.backend import cpu
 from nanograd_gpt.backend.contract import Array, Sink
-from nanograd_gpt.backend.cpu import attention, blocks, loss, matmul, threads
+from nanograd_gpt.backend.cpu import attention, blocks, loss, matmul, norm, threads
 from nanograd_gpt.backend.plain import activation as plain_activation
 from nanograd_gpt.backend.plain import attention as plain_attention
 from nanograd_gpt.backend.plain import dropout as plain_dropout
@@ -35,6 +35,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (matmul, {"WORTH_CUTTING": 1, "GRAIN": 2, "FEW_ROWS": 1}),
         (attention, {"QUERIES": 2, "SCORES": 12, "WORTH_A_THREAD": 1}),
         (loss, {"LOGITS": 20}),
+        (norm, {"WORTH_BLOCKS": 0}),
     ):
         for name, value in names.items():
             monkeypatch.setattr(module, name, value)

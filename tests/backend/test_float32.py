@@ -40,7 +40,7 @@ def test_gelu_is_within_2_eps_of_x() -> None:
 
 
 @pytest.mark.parametrize("O", [768, 3072])
-def test_a_linear_layer_is_within_4_eps_of_the_product_of_absolute_values(O: int) -> None:  # noqa: E741, N803
+def test_a_linear_layer_is_within_4_eps_of_the_product_of_absolute_values(O: int) -> None:  # noqa: E741
     x, weight, bias, dy = random(N, C), random(O, C), random(O), random(N, O)
     x_, weight_, bias_, dy_ = double(x, weight, bias, dy)
     limit = 4 * EPS * (np.abs(x_) @ np.abs(weight_.T) + np.abs(bias_))

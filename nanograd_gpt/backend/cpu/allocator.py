@@ -14,7 +14,22 @@ ONE_ARRAY = 1 << 25  # bytes; a longer array's memory goes back at once, so that
 
 def keep_freed_memory() -> None:
     """Tell the C library, where it is one that can be told."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(TRIM_THRESHOLD, KEPT)
-        mallopt(MMAP_THRESHOLD, ONE_ARRAY)
+    if _glibc is not None:
+        _glibc.mallopt(TRIM_THRESHOLD, KEPT)
+        _glibc.mallopt(MMAP_THRESHOLD, ONE_ARRAY)
+
+
+def give_freed_memory_back() -> None:
+    """Give the system what is free now: after a setting up whose arrays no update is going to need."""
+    if _glibc is not None:
+        _glibc.malloc_trim(0)
+
+
+def _found() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
+
+
+_glibc = _found()

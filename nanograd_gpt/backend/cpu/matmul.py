@@ -26,7 +26,10 @@ def product(a: Array, b: Array, out: Array, then: Callable[[Piece], object] | No
 
     def multiply(piece: Piece) -> None:
         some_rows, some_columns = piece
-        np.matmul(a[some_rows], b[:, some_columns], out=out[piece])
+        if 1 < M < FEW_ROWS:  # the library then reads its matrix faster the other way round
+            out[piece] = np.matmul(b[:, some_columns].T, a[some_rows].T).T
+        else:
+            np.matmul(a[some_rows], b[:, some_columns], out=out[piece])
         if then is not None:
             then(piece)
 
@@ -140,12 +143,17 @@ def in_one_piece(arrays: Sequence[Array]) -> Array | None:
     first, whole = arrays[0], arrays[0].base
     if whole is None or whole.ndim != 1 or any(a.base is not whole or not a.flags.c_contiguous for a in arrays):
         return None
-    begin = (first.ctypes.data - whole.ctypes.data) // first.itemsize
+    begin = (_address(first) - _address(whole)) // first.itemsize
     for k, a in enumerate(arrays):
-        if a.shape != first.shape or a.ctypes.data != first.ctypes.data + k * first.nbytes:
+        if a.shape != first.shape or _address(a) != _address(first) + k * first.nbytes:
             return None
     joined: Array = whole[begin : begin + len(arrays) * first.size].reshape(-1, first.shape[1])
     return joined
+
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def _one_sink(sinks: Sequence[Sink | None]) -> Sink | None:

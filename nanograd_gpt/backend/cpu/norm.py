@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Array, Sink
+from ..plain import norm as plain
 from ..plain.matmul import rows
 from .blocks import BLOCK, for_each_row_block, rows_a_block
 from .matmul import column_sums, row_sums
 
+WORTH_BLOCKS = 1 << 13  # elements; of fewer, such as one token's, the plain formula is done sooner
+
 
 def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
+    if x.size < WORTH_BLOCKS:
+        return plain.layer_norm(x, scale, shift, eps)
     dtype, C = np.result_type(x.dtype, scale.dtype, shift.dtype), x.shape[-1]
     y = np.empty(x.shape, dtype=dtype)
     mean, rstd = np.empty((*x.shape[:-1], 1), dtype=x.dtype), np.empty((*x.shape[:-1], 1), dtype=x.dtype)
