@@ -23,6 +23,7 @@ MODEL_HELP = {
     "n_layers": "transformer blocks",
     "drop_rate": "dropout",
     "qkv_bias": "biases in the query, key and value layers",
+    "tied_head": "the head shares the token embedding's weight",
 }
 
 
