@@ -9,6 +9,7 @@ from .gpt.cache import KVCache
 from .gpt.config import GPT_CONFIG_124M, GPTConfig
 from .gpt.generate import generate, generate_text, generate_texts
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
+from .gpt.pretrained import load_pretrained, save_pretrained
 from .gpt.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
 from .nn import functional
 from .nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
@@ -55,11 +56,13 @@ __all__ = [
     "get_tokenizer",
     "load_checkpoint",
     "load_model",
+    "load_pretrained",
     "no_grad",
     "plot_losses",
     "plot_perplexity",
     "save_checkpoint",
     "save_model",
+    "save_pretrained",
     "set_threads",
     "text_to_token_ids",
     "token_ids_to_text",

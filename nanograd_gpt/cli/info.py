@@ -9,14 +9,15 @@ from pathlib import Path
 from ..backend.select import resolve_device
 from ..errors import InputError
 from ..gpt.config import GPTConfig
-from ..training.checkpoint import load_model, read_state
+from ..gpt.pretrained import is_pretrained, open_pretrained
+from ..training.checkpoint import read_state
 from ..training.estimate import memory_bytes
 from ..training.run import environment, latest_checkpoint
-from .options import add_settings, config_from
+from .options import MODEL_SOURCES, add_settings, config_from
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, nargs="?", help="a run's directory, a checkpoint or a model file")
+    parser.add_argument("path", type=Path, nargs="?", help=MODEL_SOURCES)
     add_settings(parser)
 
 
@@ -44,9 +45,9 @@ def _print_model(config: GPTConfig) -> None:
 
 def _print_saved(path: Path) -> None:
     if not path.exists():
-        raise InputError(f"info: {path} does not exist; give a run's directory, a checkpoint or a model file")
-    if path.is_file():
-        _print_model(load_model(path).config)
+        raise InputError(f"info: {path} does not exist; give {MODEL_SOURCES}")
+    if is_pretrained(path):
+        _print_model(open_pretrained(path).model.config)
         return
     checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
     state = read_state(checkpoint)

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from ..errors import InputError, RunError
 from ..gpt.config import did_you_mean
-from . import bench, evaluate, generate, gradcheck, info, plot, train
+from . import bench, convert, evaluate, generate, gradcheck, info, plot, train
 
 COMMANDS = {
     "train": train,
@@ -19,6 +19,7 @@ COMMANDS = {
     "gradcheck": gradcheck,
     "info": info,
     "plot": plot,
+    "convert": convert,
     "bench": bench,
 }
 

@@ -11,11 +11,16 @@ from ..backend.cpu.threads import set_threads
 from ..backend.select import Device, resolve_device
 from ..errors import InputError
 from ..gpt.model import GPTModel
+from ..gpt.pretrained import is_pretrained, load_pretrained
 from ..gpt.tokenizer import get_tokenizer
-from ..training.checkpoint import load_checkpoint, load_model, read_state
+from ..training.checkpoint import load_checkpoint, read_state
 from ..training.config import RunConfig, book, preset, settings_in
 from ..training.run import latest_checkpoint
 
+MODEL_SOURCES = (
+    "a run's directory, a checkpoint, a model file, or GPT-2's weights: a directory with model.safetensors and "
+    "config.json, or with OpenAI's model.ckpt and hparams.json"
+)
 MODEL_HELP = {
     "vocab_size": "tokens the tokenizer knows (set by the tokenizer)",
     "context_length": "tokens the model looks back on",
@@ -24,6 +29,7 @@ MODEL_HELP = {
     "n_layers": "transformer blocks",
     "drop_rate": "dropout",
     "qkv_bias": "biases in the query, key and value layers",
+    "tied_head": "the head shares the token embedding's weight",
 }
 
 
@@ -80,8 +86,8 @@ def device_from(options: Namespace) -> Device:
 
 
 def add_model(parser: ArgumentParser) -> None:
-    """--model, --tokenizer and --device"""
-    parser.add_argument("--model", type=Path, required=True, help="a run's directory, one checkpoint, or a model file")
+    """--model or --weights, which are one option, --tokenizer and --device"""
+    parser.add_argument("--model", "--weights", type=Path, required=True, help=MODEL_SOURCES)
     parser.add_argument("--tokenizer", help="'gpt2' or a saved tokenizer's file, where the model's run is not at hand")
     add_device(parser)
 
@@ -91,17 +97,8 @@ def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
 
     Raises InputError if there is no such model, or if the tokenizer does not fit it.
     """
-    device, path = device_from(options), options.model
-    if not path.exists():
-        raise InputError(f"model: {path} does not exist; give a run's directory, a checkpoint or a model file")
-    run: Path | None = None
-    if path.is_file():
-        model = load_model(path)
-    else:
-        checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
-        run = checkpoint.parent.parent
-        model = GPTModel(read_state(checkpoint)["config"])
-        load_checkpoint(checkpoint, model)
+    device = device_from(options)
+    model, run = any_model(options.model)
     source = options.tokenizer or (run / "tokenizer.json" if run else "gpt2")
     tokenizer = get_tokenizer(source)
     if tokenizer.n_vocab != model.config.vocab_size:
@@ -110,3 +107,18 @@ def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
             "give the right one with --tokenizer"
         )
     return model.to(device), tokenizer, run
+
+
+def any_model(path: Path) -> tuple[GPTModel, Path | None]:
+    """The model in a run, a checkpoint or any layout of weights, in evaluation mode; and its run's directory, if any.
+
+    Raises InputError if there is no such model.
+    """
+    if not path.exists():
+        raise InputError(f"model: {path} does not exist; give {MODEL_SOURCES}")
+    if is_pretrained(path):
+        return load_pretrained(path), None
+    checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
+    model = GPTModel(read_state(checkpoint)["config"])
+    load_checkpoint(checkpoint, model)
+    return model, checkpoint.parent.parent

@@ -24,6 +24,7 @@ class GPTConfig:
     n_layers: int = 12
     drop_rate: float = 0.1
     qkv_bias: bool = False
+    tied_head: bool = False  # the head is tok_emb's weight, as in GPT-2 itself
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
@@ -33,8 +34,9 @@ class GPTConfig:
             object.__setattr__(self, name, int(value))  # from NumPy's, say: JSON knows Python's alone
         if self.emb_dim % self.n_heads:
             raise InputError(f"emb_dim: {self.emb_dim} cannot be shared among n_heads = {self.n_heads}; use a multiple")
-        if not isinstance(self.qkv_bias, bool):
-            raise InputError(f"qkv_bias: {self.qkv_bias!r} is not allowed; choose True or False")
+        for name in ("qkv_bias", "tied_head"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name}: {getattr(self, name)!r} is not allowed; choose True or False")
         if not isinstance(self.drop_rate, Real) or not 0 <= self.drop_rate < 1:  # nan is not either
             raise InputError(f"drop_rate: {self.drop_rate} is not allowed; choose a number in [0, 1)")
         if self.n_parameters > LARGEST:
@@ -58,7 +60,8 @@ class GPTConfig:
         attention = 3 * (C * C + C * self.qkv_bias) + (C * C + C)
         feed_forward = (C * 4 * C + 4 * C) + (4 * C * C + C)
         norm = 2 * C
-        embeddings_and_head = (2 * self.vocab_size + self.context_length) * C
+        tables = 1 if self.tied_head else 2  # of the vocabulary
+        embeddings_and_head = (tables * self.vocab_size + self.context_length) * C
         return embeddings_and_head + self.n_layers * (attention + feed_forward + 2 * norm) + norm
 
     def to_dict(self) -> dict[str, Any]:

@@ -122,6 +122,8 @@ class GPTModel(Module):
         self.trf_blocks = Sequential(*[TransformerBlock(cfg, rng=rng) for _ in range(cfg.n_layers)])
         self.final_norm = LayerNorm(cfg.emb_dim)
         self.out_head = Linear(cfg.emb_dim, cfg.vocab_size, bias=False, rng=rng)
+        if cfg.tied_head:  # begun as a head is, not as an embedding: of N(0, 1) the logits would be far too large
+            self.tok_emb.weight = self.out_head.weight
 
     def forward(self, ids: Ints, cache: KVCache | None = None) -> Tensor:
         logits: Tensor = self.out_head(self.features(ids, cache))  # (B, T, V)
@@ -193,11 +195,24 @@ class GPTModel(Module):
         return to_device(ids, self.device)
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Copy weights in by name; the book's mask buffers, which hold nothing to learn, are passed over."""
-        super().load_state_dict({name: a for name, a in state.items() if not name.endswith(".att.mask")})
+        """Copy weights in by name; the book's mask buffers, which hold nothing to learn, are passed over.
+
+        A tied head's one name is tok_emb.weight; an out_head.weight beside it must be its equal (InputError).
+        """
+        weights = {name: a for name, a in state.items() if not name.endswith(".att.mask")}
+        if self.config.tied_head and "tok_emb.weight" in weights:
+            head = weights.pop("out_head.weight", weights["tok_emb.weight"])
+            if not np.array_equal(to_host(head), to_host(weights["tok_emb.weight"])):
+                raise InputError(
+                    "state_dict: out_head.weight differs from tok_emb.weight; load it with tied_head False"
+                )
+        super().load_state_dict(weights)
 
     def book_state_dict(self) -> dict[str, Array]:
-        """state_dict() with the mask buffers of the book's PyTorch model, so that it loads there with strict=True."""
+        """state_dict() with all that the book's PyTorch model has, so that it loads there with strict=True.
+
+        That is, with its mask buffers, and with the head even where it is tied.
+        """
         length = self.config.context_length
         mask = np.triu(np.ones((length, length), dtype=np.float32), k=1)
         state = {}
@@ -205,4 +220,5 @@ class GPTModel(Module):
             if name.endswith(".att.W_query.weight"):
                 state[name.removesuffix("W_query.weight") + "mask"] = mask
             state[name] = to_host(array)
+        state["out_head.weight"] = to_host(self.out_head.weight.data)
         return state

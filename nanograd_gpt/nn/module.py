@@ -29,17 +29,24 @@ class Module:
     def named_children(self) -> Iterator[tuple[str, Module | Parameter]]:
         return ((name, part) for name, part in vars(self).items() if isinstance(part, Module | Parameter))
 
-    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Every parameter with its name, in the order of assignment: PyTorch's names and order."""
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter once, by the first of its names, in the order of assignment: PyTorch's names and order."""
+        seen = set()
+        for name, p in self._names():
+            if id(p) not in seen:
+                seen.add(id(p))
+                yield name, p
+
+    def _names(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         for name, part in self.named_children():
             if isinstance(part, Parameter):
                 yield prefix + name, part
             else:
-                yield from part.named_parameters(f"{prefix}{name}.")
+                yield from part._names(f"{prefix}{name}.")
 
     def parameters(self) -> list[Parameter]:
         """Every parameter once, even one that has several names."""
-        return list({id(p): p for _, p in self.named_parameters()}.values())
+        return [p for _, p in self.named_parameters()]
 
     def modules(self) -> Iterator[Module]:
         """This module and all within."""

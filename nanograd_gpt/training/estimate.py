@@ -22,7 +22,8 @@ def memory_bytes(model: GPTConfig, batch_size: int) -> int:
 
 def step_flops(model: GPTConfig, tokens: int) -> float:
     """Multiplications and additions in the matrix products of one update: forward, and twice that backward."""
-    in_products = model.n_parameters - (model.vocab_size + model.context_length) * model.emb_dim  # embeddings are not
+    looked_up = model.context_length + (0 if model.tied_head else model.vocab_size)  # rows that are in no product
+    in_products = model.n_parameters - looked_up * model.emb_dim
     attention = 2 * model.n_layers * model.context_length * model.emb_dim
     return 3 * tokens * (2.0 * in_products + 2.0 * attention)
 

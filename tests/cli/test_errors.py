@@ -131,17 +131,17 @@ def test_a_config_file_is_held_to_the_same(tmp_path: Path, data: Path, toml: str
     ("argv", "message"),
     [
         (["trian"], "command: 'trian' is unknown; did you mean 'train'?"),
-        (["fly"], "command: 'fly' is unknown; choose one of train, generate, evaluate, gradcheck, info, plot, bench"),
+        (["fly"], "command: 'fly' is unknown; choose one of train, generate, evaluate, gradcheck, info, plot, convert, bench"),
         (["train", "--emb-dims", "3"], "nanograd-gpt train: '--emb-dims' is unknown; did you mean '--emb-dim'?"),
         (["train", "--emb-dims=3"], "nanograd-gpt train: '--emb-dims=3' is unknown; did you mean '--emb-dim'?"),
         (["train", "--learning", "3"], "nanograd-gpt train: '--learning' is unknown"),
         (["train", "--emb"], "nanograd-gpt train: '--emb' is unknown"),
         (["train", "text.txt"], "nanograd-gpt train: 'text.txt' is unknown"),
         (["gradcheck", "--fast"], "nanograd-gpt gradcheck: '--fast' is unknown"),
-        (["generate"], "nanograd-gpt generate: the following arguments are required: --model"),
-        (["evaluate"], "nanograd-gpt evaluate: the following arguments are required: --model"),
+        (["generate"], "nanograd-gpt generate: the following arguments are required: --model/--weights"),
+        (["evaluate"], "nanograd-gpt evaluate: the following arguments are required: --model/--weights"),
         (["plot"], "nanograd-gpt plot: the following arguments are required: run"),
-        (["generate", "--model"], "nanograd-gpt generate: argument --model: expected one argument"),
+        (["generate", "--model"], "nanograd-gpt generate: argument --model/--weights: expected one argument"),
         (["train", "--lr"], "nanograd-gpt train: argument --lr: expected one argument"),
         (["--bogus"], "nanograd-gpt: '--bogus' is unknown"),
         (["--bogus", "train"], "'--bogus' is unknown"),
@@ -152,7 +152,7 @@ def test_an_unknown_or_incomplete_command_is_refused(argv: list[str], message: s
     assert message in fails(*argv)
 
 
-@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "gradcheck", "info", "plot", "bench"])
+@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "gradcheck", "info", "plot", "bench", "convert"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         nanograd(command, "--help")
@@ -162,7 +162,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 def test_without_a_command_the_commands_are_told() -> None:
     code, out, err = nanograd()
     assert (code, err) == (0, "")
-    for command in ("train", "generate", "evaluate", "gradcheck", "info", "plot", "bench"):
+    for command in ("train", "generate", "evaluate", "gradcheck", "info", "plot", "bench", "convert"):
         assert re.search(rf"^ +{command}\b", out, re.MULTILINE)
 
 

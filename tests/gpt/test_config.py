@@ -46,6 +46,11 @@ def test_presets_have_the_published_number_of_parameters(preset: str, context_le
     assert model.n_parameters == parameters
 
 
+def test_with_a_tied_head_124m_has_openais_number_of_parameters() -> None:
+    config = replace(PRESETS["gpt2-124m"], context_length=1024, qkv_bias=True, tied_head=True)
+    assert config.n_parameters == GPTModel(config, rng=OneForAll()).n_parameters == 124_439_808
+
+
 def test_the_documents_configuration_is_124m_at_a_context_of_256() -> None:
     assert GPT_CONFIG_124M == {
         "vocab_size": 50257,
@@ -55,6 +60,7 @@ def test_the_documents_configuration_is_124m_at_a_context_of_256() -> None:
         "n_layers": 12,
         "drop_rate": 0.1,
         "qkv_bias": False,
+        "tied_head": False,
     }
     assert GPTConfig.of(GPT_CONFIG_124M) == PRESETS["gpt2-124m"]
 
@@ -91,7 +97,9 @@ def test_a_drop_rate_outside_0_to_1_is_refused(rate: float) -> None:
     assert one_line(error) == f"drop_rate: {rate} is not allowed; choose a number in [0, 1)"
 
 
-@pytest.mark.parametrize(("name", "value"), [("drop_rate", "0.1"), ("drop_rate", None), ("qkv_bias", "no")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("drop_rate", "0.1"), ("drop_rate", None), ("qkv_bias", "no"), ("tied_head", 1)]
+)
 def test_a_value_of_another_type_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"^{name}: ") as error:
         GPTConfig.of(TINY.to_dict() | {name: value})
@@ -114,7 +122,7 @@ def test_an_unknown_key_that_resembles_none_is_refused_with_all_there_are() -> N
         GPTConfig.of({"zzz": 2})
     assert one_line(error) == (
         "model configuration: 'zzz' is unknown; choose one of "
-        "vocab_size, context_length, emb_dim, n_heads, n_layers, drop_rate, qkv_bias"
+        "vocab_size, context_length, emb_dim, n_heads, n_layers, drop_rate, qkv_bias, tied_head"
     )
 
 

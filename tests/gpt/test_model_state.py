@@ -1,4 +1,4 @@
-"""The model's state: its names, how weights start, and how they are loaded, converted and tied."""
+"""The model's state: its names, how weights start, and how they are loaded and converted."""
 
 from __future__ import annotations
 
@@ -156,24 +156,3 @@ def test_to_a_dtype_keeps_the_values_and_computes_in_it() -> None:
     assert {a.dtype for a in model.state_dict().values()} == {np.dtype(np.float64)}
     assert double.dtype == np.float64
     assert np.linalg.norm(double - single) < 1e-6 * np.linalg.norm(double)
-
-
-def test_a_tied_head_counts_once() -> None:
-    model = GPTModel(TINY)
-    separate = model.n_parameters
-    model.out_head.weight = model.tok_emb.weight
-    assert model.n_parameters == separate - TINY.vocab_size * TINY.emb_dim
-    assert len(model.parameters()) == len(list(model.named_parameters())) - 1
-
-
-def test_a_tied_head_sums_the_gradients_of_both_its_uses() -> None:
-    ids, targets = ids_of((2, 6)), ids_of((2, 6), seed=1)
-    apart = GPTModel(TINY).to(dtype=np.float64)
-    apart.out_head.weight.data[...] = apart.tok_emb.weight.data
-    apart.loss(ids, targets).backward()
-    tied = GPTModel(TINY).to(dtype=np.float64)
-    tied.load_state_dict(apart.state_dict())
-    tied.out_head.weight = tied.tok_emb.weight
-    tied.loss(ids, targets).backward()
-    expected = apart.tok_emb.weight.grad + apart.out_head.weight.grad
-    assert np.linalg.norm(tied.tok_emb.weight.grad - expected) < 1e-13 * np.linalg.norm(expected)

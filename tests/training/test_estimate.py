@@ -45,6 +45,7 @@ def one_step(config: GPTConfig, batch_size: int) -> object:
     [
         SMALL,
         replace(SMALL, qkv_bias=True),
+        replace(SMALL, tied_head=True),
         replace(SMALL, n_layers=3, n_heads=1),
         replace(SMALL, vocab_size=7, context_length=3, emb_dim=12, n_heads=4, qkv_bias=True),
         TINY,
@@ -84,10 +85,11 @@ def test_the_memory_is_estimated_within_a_factor_of_2_as_sizes_change(changes: d
     assert 0.5 < memory_bytes(config, 8) / needed < 2
 
 
-def test_a_steps_multiplications_are_counted_by_hand() -> None:
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_steps_multiplications_are_counted_by_hand(tied: bool) -> None:
     tokens, V, T, C = 100, 50, 16, 8
     each = 4 * C * C + 2 * 4 * C * C + C * V + 2 * T * C  # four projections, two of the feed-forward, head, attention
-    assert step_flops(SMALL, tokens) == pytest.approx(3 * 2 * tokens * each, rel=0.1)
+    assert step_flops(replace(SMALL, tied_head=tied), tokens) == pytest.approx(3 * 2 * tokens * each, rel=0.1)
 
 
 @pytest.mark.parametrize("times", [2, 7])

@@ -1,0 +1,59 @@
+"""nanograd-gpt convert, and every layout of weights in generate and info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.commands import fails, works
+
+from nanograd_gpt.gpt.pretrained import load_pretrained
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
+PROMPT = ["--prompt", "the sun rose", "--max-new-tokens", 12]
+
+
+def test_there_and_back_every_weight_is_the_same(tmp_path: Path) -> None:
+    source, file, directory = GOLDENS / "gpt2_tied", tmp_path / "ours.safetensors", tmp_path / "theirs"
+    assert works("convert", source, file) == f"{file}: {load_pretrained(source).n_parameters:,} parameters\n"
+    works("convert", file, directory)
+    first, last = load_pretrained(source), load_pretrained(directory)
+    assert first.config == last.config
+    for name, array in first.state_dict().items():
+        np.testing.assert_array_equal(last.state_dict()[name], array)
+
+
+def test_openais_checkpoint_goes_into_either(tmp_path: Path) -> None:
+    for target in (tmp_path / "ours.safetensors", tmp_path / "theirs"):
+        works("convert", GOLDENS / "gpt2_tf", target)
+        assert load_pretrained(target).config.tied_head
+
+
+@pytest.mark.parametrize("source", ["trained", "checkpoint", "model_file"])
+def test_a_trained_model_writes_the_same_text_in_their_layout(
+    source: str, trained: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    works("convert", request.getfixturevalue(source), tmp_path / "theirs")
+    expected = works("generate", "--model", trained, *PROMPT)
+    tokenizer = ["--tokenizer", trained / "tokenizer.json"]
+    assert works("generate", "--weights", tmp_path / "theirs", *PROMPT, *tokenizer) == expected
+    assert "vocab_size       307" in works("info", tmp_path / "theirs").splitlines()
+
+
+def test_what_exists_is_not_written_over(tmp_path: Path) -> None:
+    target = tmp_path / "ours.safetensors"
+    target.write_bytes(b"mine")
+    assert fails("convert", GOLDENS / "gpt2_tied", target) == f"convert: {target} exists already; give a new name"
+    assert target.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    "command", [["convert"], ["generate", "--weights"], ["info"], ["evaluate", "--model"]], ids=str
+)
+def test_weights_that_are_no_weights_are_refused(command: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"PK\x03\x04")
+    target = [tmp_path / "target"] if command == ["convert"] else []
+    assert "is a pickle" in fails(*command, path, *target)
+    assert not (tmp_path / "target").exists()

@@ -1,0 +1,158 @@
+"""OpenAI's TensorFlow checkpoint, read with NumPy alone; the fixture was written by TensorFlow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nanograd_gpt.errors import InputError
+from nanograd_gpt.gpt.crc32c import CHUNK, crc32c
+from nanograd_gpt.gpt.names import from_openai
+from nanograd_gpt.gpt.pretrained import load_pretrained
+from nanograd_gpt.gpt.tf_checkpoint import read_tf_checkpoint
+
+from .tiny import ids_of, one_line
+
+FIXTURE = Path(__file__).parents[1] / "goldens" / "gpt2_tf"
+DATA, INDEX = "model.ckpt.data-00000-of-00001", "model.ckpt.index"
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FIXTURE, tmp_path / "tf"))
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(InputError) as error:
+        load_pretrained(directory)
+    return one_line(error)
+
+
+# --- checksums
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", 0),
+        (b"a", 0xC1D04330),
+        (b"123456789", 0xE3069283),
+        (bytes(32), 0x8A9136AA),  # this one and the next: RFC 3720, B.4
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+    ],
+)
+def test_checksums_are_the_published_ones(data: bytes, expected: int) -> None:
+    assert crc32c(np.frombuffer(data, dtype=np.uint8)) == expected
+
+
+@pytest.mark.parametrize("n", [1023, 1024, 1025, 5000, CHUNK + 3, CHUNK + 4])
+def test_long_checksums_are_those_of_one_byte_after_the_other(n: int) -> None:
+    data = np.random.default_rng(n).integers(0, 256, n, dtype=np.uint8)
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    register = 0xFFFFFFFF
+    for byte in data.tolist():
+        register = table[(register ^ byte) & 255] ^ register >> 8
+    assert crc32c(data) == register ^ 0xFFFFFFFF
+
+
+# --- tensors
+
+
+def test_every_tensor_is_as_another_reader_has_it() -> None:
+    arrays = read_tf_checkpoint(FIXTURE / "model.ckpt")
+    with np.load(FIXTURE / "tensors.npz", allow_pickle=False) as file:
+        golden = dict(file)
+    assert sorted(arrays) == golden["names"].tolist()
+    for name, shape, ends in zip(golden["names"], golden["shapes"], golden["ends"], strict=True):
+        array = arrays[name]
+        assert array.dtype == np.float32
+        assert list(array.shape) == [n for n in shape if n]
+        flat = array.ravel()
+        np.testing.assert_array_equal([flat[0], flat[1], flat[len(flat) // 2], flat[-1]], ends[:4])
+        np.testing.assert_allclose(flat.sum(dtype=np.float64), ends[4], rtol=1e-12)
+
+
+def test_the_model_has_each_in_its_place() -> None:
+    arrays, model = read_tf_checkpoint(FIXTURE / "model.ckpt"), load_pretrained(FIXTURE)
+    state, C = model.state_dict(), model.config.emb_dim
+    hparams = json.loads((FIXTURE / "hparams.json").read_text(encoding="utf-8"))
+    assert model.config.n_heads == hparams["n_head"]
+    assert model.out_head.weight is model.tok_emb.weight
+    np.testing.assert_array_equal(state["tok_emb.weight"], arrays["model/wte"])
+    np.testing.assert_array_equal(
+        state["trf_blocks.1.att.W_key.weight"], arrays["model/h1/attn/c_attn/w"][0, :, C : 2 * C].T
+    )
+    np.testing.assert_array_equal(state["trf_blocks.0.ff.layers.0.bias"], arrays["model/h0/mlp/c_fc/b"])
+    assert np.isfinite(model(ids_of((1, 8), model.config)).data).all()
+
+
+def test_names_are_translated() -> None:
+    assert from_openai("model/h11/attn/c_attn/w") == "h.11.attn.c_attn.weight"
+    assert from_openai("model/ln_f/g") == "ln_f.weight"
+    assert from_openai("model/wpe") == "wpe.weight"
+
+
+# --- files that are not what they should be
+
+
+@pytest.mark.parametrize("name", [DATA, INDEX])
+@pytest.mark.parametrize("how", ["missing", "empty", "cut"])
+def test_a_missing_or_cut_file_is_named(copied: Path, name: str, how: str) -> None:
+    file = copied / name
+    raw = file.read_bytes()
+    file.unlink()
+    if how != "missing":
+        file.write_bytes(b"" if how == "empty" else raw[: len(raw) // 2])
+    assert refusal(copied).startswith(f"model: {file}")
+
+
+def test_any_flipped_bit_of_the_index_is_noticed(copied: Path) -> None:
+    file = copied / INDEX
+    raw = file.read_bytes()
+    expected = {n: a.tobytes() for n, a in read_tf_checkpoint(copied / "model.ckpt").items()}
+    for position in range(0, len(raw), 3):
+        changed = bytearray(raw)
+        changed[position] ^= 1 << position % 8
+        file.write_bytes(changed)
+        try:
+            found = {n: a.tobytes() for n, a in read_tf_checkpoint(copied / "model.ckpt").items()}
+        except InputError as error:
+            message = str(error)
+        else:  # what is never read may change: padding, and where the statistics are
+            assert found == expected
+            continue
+        assert str(file.parent) in message
+
+
+@pytest.mark.parametrize("position", [0, 1000, 57_601, 200_003, -1])
+def test_a_flipped_bit_of_the_data_is_noticed_and_its_tensor_named(copied: Path, position: int) -> None:
+    file = copied / DATA
+    raw = bytearray(file.read_bytes())
+    raw[position] ^= 16
+    file.write_bytes(raw)
+    message = refusal(copied)
+    assert message.startswith(f"model: {file}: model/")
+    assert "is damaged: its checksum differs" in message
+
+
+@pytest.mark.parametrize(
+    ("hparams", "says"),
+    [
+        ("{", "is no JSON"),
+        ('{"n_vocab": 300}', "has no 'n_ctx'"),
+        ('{"n_vocab": 301, "n_ctx": 32, "n_embd": 48, "n_head": 4, "n_layer": 2}', "wte.weight has shape (300, 48)"),
+        ('{"n_vocab": 300, "n_ctx": 32, "n_embd": 48, "n_head": 4, "n_layer": 3}', "h.2.attn.c_attn.weight (48, 144)"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(copied: Path, hparams: str, says: str) -> None:
+    (copied / "hparams.json").write_text(hparams, encoding="utf-8")
+    assert says in refusal(copied)
