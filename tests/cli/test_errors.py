@@ -131,7 +131,7 @@ def test_a_config_file_is_held_to_the_same(tmp_path: Path, data: Path, toml: str
     ("argv", "message"),
     [
         (["trian"], "command: 'trian' is unknown; did you mean 'train'?"),
-        (["fly"], "command: 'fly' is unknown; choose one of train, generate, evaluate, gradcheck, info, plot, convert, bench"),
+        (["fly"], "command: 'fly' is unknown; choose one of train, generate, evaluate, gradcheck, info, plot, convert"),
         (["train", "--emb-dims", "3"], "nanograd-gpt train: '--emb-dims' is unknown; did you mean '--emb-dim'?"),
         (["train", "--emb-dims=3"], "nanograd-gpt train: '--emb-dims=3' is unknown; did you mean '--emb-dim'?"),
         (["train", "--learning", "3"], "nanograd-gpt train: '--learning' is unknown"),
