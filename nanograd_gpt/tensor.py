@@ -258,8 +258,8 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
     """
     node = op()
     arrays = [t.data if isinstance(t, Tensor) else t for t in inputs]
-    nodes = [t.node if isinstance(t, Tensor) else None for t in inputs]
-    recorded = is_recording() and any(nodes)
+    nodes = [t.node if isinstance(t, Tensor) else None for t in inputs] if is_recording() else []
+    recorded = any(nodes)
     if recorded:
         node.inputs = nodes
     try:

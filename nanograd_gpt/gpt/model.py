@@ -54,7 +54,8 @@ class MultiHeadAttention(Module):
         biases = [p.bias for p in projections if p.bias is not None]
         qkv = F.side_by_side(x, [p.weight for p in projections], biases)  # (B, T, 3 * d_out)
         if cache is None:
-            keep = self.dropout.keep_mask((B, self.num_heads, T, T), x.device)
+            scores = B, self.num_heads, T, T
+            keep = self.dropout.keep_mask(scores, x.device) if self.dropout.drops else None
             context = F.causal_attention(qkv, self.num_heads, keep, self.dropout.rate)  # (B, T, d_out)
         else:
             context = cache.attention(qkv)  # (B, T, d_out)

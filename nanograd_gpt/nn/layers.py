@@ -73,17 +73,20 @@ class Dropout(Module):
     def __init__(self, rate: float, *, rng: RandomStream) -> None:
         self.rate, self.rng = rate, rng
 
-    def keep_mask(self, shape: tuple[int, ...], device: Device) -> Bools | None:
-        """What to keep of an array of this shape, drawn anew; None for all."""
-        if not self.training or self.rate == 0:
-            return None
+    @property
+    def drops(self) -> bool:
+        """Whether anything is dropped now."""
+        return self.training and self.rate > 0
+
+    def keep_mask(self, shape: tuple[int, ...], device: Device) -> Bools:
+        """What to keep of an array of this shape, drawn anew."""
         return to_device(self.rng.keep_mask(shape, self.rate), device)
 
     def forward(self, x: Tensor) -> Tensor:
-        keep = self.keep_mask(x.shape, x.device)
-        return x if keep is None else F.dropout(x, keep, self.rate)
+        return F.dropout(x, self.keep_mask(x.shape, x.device), self.rate) if self.drops else x
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
         """x (...), residual (...)  ->  dropout(x) + residual, in one operation"""
-        keep = self.keep_mask(x.shape, x.device)
-        return x + residual if keep is None else F.dropout_add(x, residual, keep, self.rate)
+        if not self.drops:
+            return x + residual
+        return F.dropout_add(x, residual, self.keep_mask(x.shape, x.device), self.rate)

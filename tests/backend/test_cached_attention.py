@@ -23,18 +23,20 @@ def new_qkv(dtype: Any = np.float64) -> Floats:
 
 def in_pieces(qkv: Floats, ends: list[int], memory: Floats | None = None) -> Floats:
     """The contexts (B, T, C) of tokens that come a piece at a time."""
-    keys, values = np.zeros((2, B, H, ROOM, D), qkv.dtype) if memory is None else memory
+    rows = len(qkv)
+    keys, values = np.zeros((2, rows, H, ROOM, D), qkv.dtype) if memory is None else memory
     contexts = []
     for start, end in pairwise(ends):
-        slots = np.broadcast_to(np.arange(start, end), (B, end - start))
+        slots = np.broadcast_to(np.arange(start, end), (rows, end - start))
         contexts.append(cpu.cached_attention(qkv[:, start:end], keys, values, slots, end))
     return np.concatenate(contexts, axis=1)
 
 
+@pytest.mark.parametrize("rows", [slice(1), slice(None)], ids=["one text", "two"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-14), (np.complex128, 1e-14)])
 @pytest.mark.parametrize("ends", [[0, T], [0, 10, T], [0, 63, 64, 65, 129, T], list(range(T + 1))], ids=len)
-def test_any_pieces_give_causal_attention(ends: list[int], dtype: Any, tolerance: float) -> None:
-    qkv = new_qkv(dtype)
+def test_any_pieces_give_causal_attention(ends: list[int], dtype: Any, tolerance: float, rows: slice) -> None:
+    qkv = new_qkv(dtype)[rows]
     whole, _ = cpu.causal_attention(qkv, H, None, 0.0)
     context = in_pieces(qkv, ends)
     assert context.dtype == dtype

@@ -10,7 +10,7 @@ import pytest
 
 from nanograd_gpt.backend import cpu
 from nanograd_gpt.backend.contract import Array, Sink
-from nanograd_gpt.backend.cpu import loss, threads
+from nanograd_gpt.backend.cpu import loss, matmul, threads
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.rng import Generator
@@ -71,12 +71,14 @@ def adamw() -> Callable[[], Any]:
 
 
 X, SCALE, KEEP, LONG = random(N, C), random(C), RNG.random((N, C)) < 0.9, random(2_000_000)
+MATRIX = random(matmul.LONG_TO_READ // C + 100, C)
 KERNELS: dict[str, Callable[[], Any]] = {
     "LayerNorm": lambda: cpu.layer_norm(X, SCALE, SCALE, 1e-5),
     "LayerNorm, backward": layer_norm_backward(),
     "GELU": lambda: cpu.gelu(X, True),
     "attention": attention(),
     "dropout": lambda: cpu.dropout_add(X, KEEP, 0.1, X),
+    "head, one row": lambda: cpu.linear(X[:1], MATRIX, None),
     "softmax in place": softmax_in_place(),
     "AdamW": adamw(),
     "squared norm": lambda: cpu.squared_norm(LONG),

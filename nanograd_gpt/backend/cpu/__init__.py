@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as xp
 
 from ..plain.activation import log_sum_exp, softmax, softmax_backward
-from ..plain.attention import cached_attention
 from ..plain.loss import cross_entropy, cross_entropy_backward
 from .activation import gelu, linear_gelu, slope_times
 from .allocator import keep_freed_memory
-from .attention import causal_attention, causal_attention_backward
+from .attention import cached_attention, causal_attention, causal_attention_backward
 from .dropout import dropout, dropout_add
 from .embedding import embedding, embedding_backward
 from .loss import linear_cross_entropy, linear_cross_entropy_backward

@@ -12,7 +12,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..contract import Array, Bools
+from ..contract import Array, Bools, Ints
+from ..plain import attention as plain
+from ..plain.activation import softmax
 from ..plain.attention import heads, split
 from .blocks import blocks
 from .threads import one_blas_thread, share
@@ -92,6 +94,18 @@ def causal_attention_backward(
 
     _share_heads(B, n_heads, T, some_heads)
     return dqkv
+
+
+def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: int) -> Array:
+    B, T, C3 = qkv.shape
+    if B * T > 1:
+        return plain.cached_attention(qkv, keys, values, slots, stop)
+    q, k, v = heads(qkv, keys.shape[1])  # one token, which sees all that is kept: nothing to mask
+    keys[:, :, stop - 1 : stop], values[:, :, stop - 1 : stop] = k, v
+    scores = q @ keys[:, :, :stop].swapaxes(-1, -2)  # (1, H, 1, S)
+    scores *= 1 / sqrt(q.shape[-1])
+    context: Array = softmax(scores, axis=-1) @ values[:, :, :stop]
+    return context.reshape(1, 1, C3 // 3)
 
 
 def _query_blocks(T: int) -> Iterator[tuple[slice, slice]]:

@@ -15,6 +15,7 @@ from .threads import blas_obeys, n_threads, one_blas_thread, share
 Piece: TypeAlias = tuple[slice, slice]  # of a matrix: some of its rows, some of its columns
 
 FEW_ROWS = 8  # so few, and a product does little but read its matrix
+LONG_TO_READ = 1 << 24  # elements of a matrix: for one row, our threads read it sooner than the library's
 WORTH_CUTTING = 1 << 26  # multiplications; below, too, the library's own threads are quicker
 GRAIN = 64  # rows or columns: the library's inner loops have no rest to do
 ALL = slice(None)
@@ -23,17 +24,21 @@ ALL = slice(None)
 def product(a: Array, b: Array, out: Array, then: Callable[[Piece], object] | None = None) -> None:
     """out (M, N) = a (M, K) @ b (K, N); `then` is called with each piece of out once it is there."""
     (M, K), N = a.shape, b.shape[1]
+    long_reading = M == 1 and N * K >= LONG_TO_READ and b.strides[0] == b.itemsize and b.dtype.kind == "f"
 
     def multiply(piece: Piece) -> None:
         some_rows, some_columns = piece
-        if 1 < M < FEW_ROWS:  # the library then reads its matrix faster the other way round
+        if long_reading:  # a dot product for each column; the library's product with a vector lags behind the memory
+            np.vecdot(b[:, some_columns].T, a[0], out=out[0, some_columns])
+        elif 1 < M < FEW_ROWS:  # the library reads its matrix faster the other way round
             out[piece] = np.matmul(b[:, some_columns].T, a[some_rows].T).T
         else:
             np.matmul(a[some_rows], b[:, some_columns], out=out[piece])
         if then is not None:
             then(piece)
 
-    if M * N * K < WORTH_CUTTING or min(M, N) < FEW_ROWS or not blas_obeys():
+    too_small = M * N * K < WORTH_CUTTING or min(M, N) < FEW_ROWS
+    if (too_small and not long_reading) or not blas_obeys():
         multiply((ALL, ALL))
     elif N >= M:
         share([(ALL, part) for part in _cut(N)], multiply)
@@ -143,10 +148,11 @@ def in_one_piece(arrays: Sequence[Array]) -> Array | None:
     first, whole = arrays[0], arrays[0].base
     if whole is None or whole.ndim != 1 or any(a.base is not whole or not a.flags.c_contiguous for a in arrays):
         return None
-    begin = (_address(first) - _address(whole)) // first.itemsize
+    start = _address(first)
     for k, a in enumerate(arrays):
-        if a.shape != first.shape or _address(a) != _address(first) + k * first.nbytes:
+        if a.shape != first.shape or _address(a) != start + k * first.nbytes:
             return None
+    begin = (start - _address(whole)) // first.itemsize
     joined: Array = whole[begin : begin + len(arrays) * first.size].reshape(-1, first.shape[1])
     return joined
 
