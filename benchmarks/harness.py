@@ -166,6 +166,7 @@ def write(options: Namespace, name: str, facts: Mapping[str, Any]) -> None:
         "environment": {"processor": processor(), **environment()},
     }
     path: Path = options.out / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**facts, **about}, indent=1) + "\n", encoding="utf-8")
     print(f"wrote {path}")
 

@@ -8,6 +8,7 @@ import torch
 from protocol import Clock, serve
 from pytorch import PyTorch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
 
@@ -29,11 +30,14 @@ class HuggingFace(PyTorch):
             )
         ).eval()
 
-    def new_optimizer(self) -> None:
-        return None
+    def new_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.model.parameters())  # has no memory before its first step
 
     def load(self, weights: dict[str, Tensor]) -> None:
         self.model.load_state_dict(renamed(weights, self.config["n_layers"]))
+
+    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(self.model(ids).logits.flatten(0, 1), targets.flatten())
 
     @torch.no_grad()
     def logits(self, ids: list[int]) -> dict[str, list[float]]:

@@ -6,13 +6,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from protocol import PHASES, Clock, Contender, serve
+from protocol import PHASES, Clock, Training, serve
 from safetensors.numpy import load_file
 
 from nanograd_gpt import AdamW, GPTModel, generate_text, no_grad
 
 
-class Ours(Contender):
+class Ours(Training):
     packages = ("numpy",)
 
     def prepare(self, config: dict[str, Any], weights: str | None, batches: list[Any]) -> None:

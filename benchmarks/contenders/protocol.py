@@ -17,6 +17,7 @@ import json
 import os
 import resource
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib.metadata import version
 from time import perf_counter, process_time
@@ -49,15 +50,28 @@ def halves(clock: Clock, n: int) -> dict[str, float]:
 
 
 class Contender:
-    """Steps over a few batches in turn.  A contender adds prepare, step, and what else it can."""
+    """What answers.  A contender adds prepare, and what else it can."""
+
+    packages: tuple[str, ...] = ()
+
+    def quit(self) -> dict[str, Any]:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        bytes_a_unit = 1 if sys.platform == "darwin" else 1024
+        return {
+            "peak_memory": peak * bytes_a_unit,
+            "versions": {name: version(name) for name in self.packages},
+        }
+
+
+class Training(Contender, ABC):
+    """Steps over a few batches in turn."""
 
     done = 0
-    packages: tuple[str, ...] = ()
     batches: list[Any]
 
+    @abstractmethod
     def step(self, ids: Any, targets: Any) -> dict[str, float]:
         """One update; returns the seconds of each phase, "total" and "cpu"."""
-        raise NotImplementedError
 
     def steps(self, n: int) -> dict[str, float]:
         """The mean seconds of n steps."""
@@ -68,14 +82,6 @@ class Contender:
                 sums[name] = sums.get(name, 0.0) + seconds / n
             self.done += 1
         return sums
-
-    def quit(self) -> dict[str, Any]:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        bytes_a_unit = 1 if sys.platform == "darwin" else 1024
-        return {
-            "peak_memory": peak * bytes_a_unit,
-            "versions": {name: version(name) for name in self.packages},
-        }
 
 
 def serve(contender: Contender) -> None:

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from typing import Any
 
 import torch
-from protocol import PHASES, Clock, Contender
+from protocol import PHASES, Clock, Training
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
 
 
-class PyTorch(Contender):
+class PyTorch(Training):
     packages = ("torch",)
 
-    def new_model(self, config: dict[str, Any]) -> nn.Module:
-        raise NotImplementedError
+    @abstractmethod
+    def new_model(self, config: dict[str, Any]) -> nn.Module: ...
 
-    def new_optimizer(self) -> torch.optim.Optimizer:
-        raise NotImplementedError
+    @abstractmethod
+    def new_optimizer(self) -> torch.optim.Optimizer: ...
 
+    @abstractmethod
     def load(self, weights: dict[str, Tensor]) -> None:
         """Take over weights that have the book's names."""
-        raise NotImplementedError
 
-    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def loss(self, ids: Tensor, targets: Tensor) -> Tensor: ...
 
     def prepare(self, config: dict[str, Any], weights: str | None, batches: list[Any]) -> None:
         self.config, self.weights, self.model = config, weights, self.new_model(config)
