@@ -16,7 +16,7 @@ Piece: TypeAlias = tuple[slice, slice]  # of a matrix: some of its rows, some of
 
 FEW_ROWS = 8  # so few, and a product does little but read its matrix
 LONG_TO_READ = 1 << 24  # elements of a matrix: for one row, our threads read it sooner than the library's
-WORTH_CUTTING = 1 << 26  # multiplications; below, too, the library's own threads are quicker
+WORTH_CUTTING = 1 << 23  # multiplications; below, handing the pieces over costs more than it saves
 GRAIN = 64  # rows or columns: the library's inner loops have no rest to do
 ALL = slice(None)
 
@@ -37,9 +37,11 @@ def product(a: Array, b: Array, out: Array, then: Callable[[Piece], object] | No
         if then is not None:
             then(piece)
 
-    too_small = M * N * K < WORTH_CUTTING or min(M, N) < FEW_ROWS
-    if (too_small and not long_reading) or not blas_obeys():
-        multiply((ALL, ALL))
+    if not blas_obeys() or (M < FEW_ROWS and not long_reading):
+        multiply((ALL, ALL))  # by the library's threads: a token is written by short readings, one after the other
+    elif M * N * K < WORTH_CUTTING:
+        with one_blas_thread:
+            multiply((ALL, ALL))
     elif N >= M:
         share([(ALL, part) for part in _cut(N)], multiply)
     else:

@@ -1,7 +1,7 @@
 """The threads that compute: how many, a team of our own, and the matrix library kept to one while the team works.
 
-A matrix library's own threads wait for their next product in a busy loop, and take the processors from ours; so a
-product is cut among our threads, each of which multiplies alone.
+A matrix library's own threads wait for their next product in a busy loop, and take the processors from ours: the two
+kinds do not go together.  So all large work is ours, products too: each of our threads multiplies alone.
 """
 
 from __future__ import annotations
