@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Any
 from .autograd import no_grad
 from .backend.cpu.threads import set_threads
 from .errors import InputError, RunError
+from .gpt.beam import Beam, beam_search
 from .gpt.cache import KVCache
+from .gpt.complete import complete, complete_texts
 from .gpt.config import GPT_CONFIG_124M, GPTConfig
 from .gpt.generate import generate, generate_text, generate_texts
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 from .gpt.pretrained import load_pretrained, save_pretrained
+from .gpt.sampling import Sampling
 from .gpt.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
 from .nn import functional
 from .nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
@@ -28,6 +31,7 @@ __all__ = [
     "GELU",
     "GPT_CONFIG_124M",
     "AdamW",
+    "Beam",
     "Dropout",
     "Embedding",
     "FeedForward",
@@ -41,11 +45,15 @@ __all__ = [
     "Linear",
     "MultiHeadAttention",
     "RunError",
+    "Sampling",
     "Tensor",
     "TransformerBlock",
+    "beam_search",
     "calc_loss_batch",
     "calc_loss_loader",
     "clip_grad_norm",
+    "complete",
+    "complete_texts",
     "create_dataloader_v1",
     "evaluate_model",
     "functional",

@@ -19,7 +19,7 @@ import numpy as np
 from tiktoken import Encoding
 
 import nanograd_gpt as ng
-from nanograd_gpt.gpt.generate import next_tokens
+from nanograd_gpt.gpt.sampling import Sampling, next_tokens
 from nanograd_gpt.rng import TorchStream
 from nanograd_gpt.training.corpus import load_text, split_text
 from nanograd_gpt.training.data import DataLoader
@@ -60,7 +60,7 @@ def multinomial_tables() -> None:
     logits = np.array([[4.51, 0.89, -1.90, 6.75, 1.63, -1.62, -1.89, 6.28, 1.79]], dtype=np.float32)
     for temperature, published in TABLES.items():
         rng = TorchStream(123)
-        drawn = [int(next_tokens(logits, temperature, None, rng)[0]) for _ in range(1000)]
+        drawn = [int(next_tokens(logits, Sampling(temperature), rng)[0]) for _ in range(1000)]
         compare(f"1,000 draws, temperature {temperature}", np.bincount(drawn, minlength=9).tolist(), published)
 
 

@@ -1,44 +1,113 @@
-"""Continue a prompt with a trained model."""
+"""Continue a prompt with a trained model: greedily, sampled, by beam search, or in a conversation."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from typing import Any
 
+from ..backend.contract import Ints
 from ..errors import InputError
-from ..gpt.generate import generate_text
-from ..gpt.tokenizer import text_to_token_ids, token_ids_to_text
+from ..gpt.beam import beam_search
+from ..gpt.complete import complete, prompt_ids
+from ..gpt.model import GPTModel
+from ..gpt.sampling import Sampling
+from ..gpt.tokenizer import token_ids_to_text
 from ..rng import Generator
+from .converse import converse
 from .options import add_model, model_from
 
 SAMPLE_STREAM = 2  # of random numbers, apart from the model's and the data's
+PROMPT = "Every effort moves you"
+WITHOUT_BEAMS = {"temperature": 0.0, "top_k": None, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "stop": []}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--prompt", default="Every effort moves you", help="the text to continue")
+    parser.add_argument("--prompt", help=f"the text to continue [{PROMPT!r}]")
     parser.add_argument("--max-new-tokens", type=int, default=100, help="how many tokens to add")
     parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token; above: sample")
     parser.add_argument("--top-k", type=int, help="sample among the k likeliest only")
+    parser.add_argument("--top-p", type=float, default=1.0, help="among the likeliest that make up this probability")
+    parser.add_argument("--min-p", type=float, default=0.0, help="among those this share as likely as the likeliest")
+    parser.add_argument(
+        "--repetition-penalty", type=float, default=1.0, help="above 1: what is there already becomes less likely"
+    )
+    parser.add_argument("--stop", action="append", default=[], help="end before this string; may be given again")
     parser.add_argument("--seed", type=int, default=123, help="of the sampling")
+    parser.add_argument("--beams", type=int, help="beam search, with so many texts at a time")
+    parser.add_argument("--length-penalty", type=float, default=1.0, help="with --beams; 0 favours short texts")
+    parser.add_argument("--n-best", type=int, default=1, help="with --beams: how many of them to show")
+    parser.add_argument("--interactive", action="store_true", help="a conversation, line by line")
 
 
 def run(options: Namespace) -> int:
     model, tokenizer, _ = model_from(options)
-    ids = text_to_token_ids(options.prompt, tokenizer)
-    context = model.config.context_length
-    if not ids.size:
-        raise InputError("prompt: it is empty; give a text to continue")
-    if ids.shape[1] > context:
-        raise InputError(f"prompt: {ids.shape[1]} tokens are more than the model's context of {context}; shorten it")
-    text = generate_text(
+    if options.interactive:
+        if options.beams is not None:
+            raise InputError("beams: a conversation is written token by token; leave out --beams or --interactive")
+        converse(_writer(options, model, tokenizer), options.prompt or "")
+        return 0
+    prompt = PROMPT if options.prompt is None else options.prompt
+    ids, context = prompt_ids(prompt, tokenizer), model.config.context_length
+    if len(ids) > context:
+        raise InputError(f"prompt: {len(ids)} tokens are more than the model's context of {context}; shorten it")
+    if options.beams is not None:
+        _print_beams(options, model, tokenizer, ids)
+        return 0
+    if options.n_best != 1:
+        raise InputError("n_best: only beam search knows several; give --beams as well")
+    pieces = _written(options, model, tokenizer, ids)
+    first = next(pieces, "")  # before the prompt is shown: a setting that is refused shows nothing
+    print(token_ids_to_text(ids, tokenizer) + first, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+    return 0
+
+
+def _sampling(options: Namespace) -> Sampling:
+    return Sampling(options.temperature, options.top_k, options.top_p, options.min_p, options.repetition_penalty)
+
+
+def _written(
+    options: Namespace, model: GPTModel, tokenizer: Any, prompt: str | Ints, rng: Generator | None = None
+) -> Iterator[str]:
+    return complete(
+        model,
+        prompt,
+        tokenizer,
+        options.max_new_tokens,
+        _sampling(options),
+        stop=options.stop,
+        stream=True,
+        rng=rng or Generator(options.seed, SAMPLE_STREAM),
+    )
+
+
+def _writer(options: Namespace, model: GPTModel, tokenizer: Any) -> Callable[[str], Iterator[str]]:
+    """Continues a text of any length: of a long one, the end that leaves room for what is to be written."""
+    rng, context = Generator(options.seed, SAMPLE_STREAM), model.config.context_length
+    _sampling(options).check(model.config.vocab_size)  # before the first line is asked for
+    kept = max(1, context - options.max_new_tokens)
+    return lambda text: _written(options, model, tokenizer, prompt_ids(text, tokenizer)[-kept:], rng)
+
+
+def _print_beams(options: Namespace, model: GPTModel, tokenizer: Any, ids: Ints) -> None:
+    for name, without in WITHOUT_BEAMS.items():
+        if getattr(options, name) != without:
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{name}: beam search keeps the likeliest texts; leave out {flag} or --beams")
+    beams = beam_search(
         model,
         ids,
         options.max_new_tokens,
-        context,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        eos_id=tokenizer.eot_token,
-        rng=Generator(options.seed, SAMPLE_STREAM),
+        model.config.context_length,
+        options.beams,
+        options.length_penalty,
+        options.n_best,
+        tokenizer.eot_token,
     )
-    print(token_ids_to_text(text, tokenizer))
-    return 0
+    for beam in beams:
+        score = f"{beam.score:.4f}  " if options.n_best > 1 else ""
+        print(score + token_ids_to_text(beam.text, tokenizer))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cli.commands import fails, finished, process, works
 
+from nanograd_gpt.gpt.beam import beam_search
 from nanograd_gpt.gpt.generate import generate_text
 from nanograd_gpt.gpt.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
 from nanograd_gpt.training.checkpoint import load_model
@@ -87,6 +88,57 @@ def test_text_that_the_terminal_cannot_show_does_not_fail(trained: Path) -> None
     assert result.out.startswith("the Gr")
 
 
+# --- filters, stop strings, beams
+
+
+@pytest.mark.parametrize("option", [["--top-p", 1e-9], ["--min-p", 1]], ids=str)
+def test_the_choosiest_filters_are_greedy(generate: list[object], option: list[object]) -> None:
+    assert works(*generate, "--temperature", 5, *option) == works(*generate)
+
+
+def test_filters_change_what_is_sampled(generate: list[object]) -> None:
+    hot = [*generate, "--temperature", 2]
+    texts = {works(*hot, *more) for more in ([], ["--top-p", 0.3], ["--min-p", 0.3], ["--repetition-penalty", 3])}
+    assert len(texts) == 4
+
+
+def test_text_ends_before_a_stop_string(generate: list[object]) -> None:
+    text = works(*generate).removesuffix("\n")
+    for stop in (text[-3:], text[len(PROMPT) + 2 : len(PROMPT) + 6]):
+        end = text.index(stop, len(PROMPT))
+        assert works(*generate, "--stop", "never there", "--stop", stop) == text[:end] + "\n"
+
+
+def test_beams_are_printed_best_first_with_their_scores(
+    generate: list[object], trained: Path, model_file: Path
+) -> None:
+    tokenizer = get_tokenizer(trained / "tokenizer.json")
+    expected = beam_search(
+        load_model(model_file), tokenizer.encode(PROMPT), 20, 16, 3, 0.5, 2, eos_id=tokenizer.eot_token
+    )
+    texts = [token_ids_to_text(beam.text, tokenizer) for beam in expected]
+    searched = [*generate, "--beams", 3, "--length-penalty", 0.5]
+    assert works(*searched) == texts[0] + "\n"
+    printed = works(*searched, "--n-best", 2)
+    assert printed == "".join(f"{beam.score:.4f}  {text}\n" for beam, text in zip(expected, texts, strict=True))
+
+
+def test_one_beam_is_greedy(generate: list[object]) -> None:
+    assert works(*generate, "--beams", 1) == works(*generate)
+
+
+def test_text_comes_as_it_is_written(trained: Path) -> None:
+    """The first words are there while the model is still at work on a text that never ends by itself."""
+    running = process("generate", "--model", trained, "--prompt", PROMPT, "--max-new-tokens", 1_000_000)
+    try:
+        assert running.stdout is not None
+        assert running.stdout.read(len(PROMPT) + 5).startswith(PROMPT)
+        assert running.poll() is None
+    finally:
+        running.kill()
+        running.communicate()
+
+
 # --- refusals
 
 
@@ -103,6 +155,15 @@ def test_text_that_the_terminal_cannot_show_does_not_fail(trained: Path) -> None
         (["--top-k", "0"], "top_k: 0 is not allowed"),
         (["--top-k", "-3"], "top_k: -3 is not allowed"),
         (["--top-k", "308"], r"top_k: 308 is not allowed; choose 1 \.\. 307"),
+        (["--top-p", "0"], r"top_p: 0.0 is not allowed; choose a number in \(0, 1\]"),
+        (["--min-p", "2"], "min_p: 2.0 is not allowed"),
+        (["--repetition-penalty", "0"], "repetition_penalty: 0.0 is not allowed"),
+        (["--stop", ""], "stop: an empty string would stop at once"),
+        (["--beams", "0"], "beams: 0 is not allowed"),
+        (["--beams", "2", "--n-best", "3"], r"n_best: 3 is not allowed; choose 1 \.\. 2"),
+        (["--beams", "2", "--top-p", "0.5"], "top_p: beam search keeps the likeliest texts; leave out --top-p"),
+        (["--beams", "2", "--stop", "x"], "stop: beam search keeps the likeliest texts; leave out --stop"),
+        (["--n-best", "2"], "n_best: only beam search knows several; give --beams"),
         (["--top-k", "1.5"], "--top-k: .*'1.5'"),
         (["--max-new-tokens", "-1"], "max_new_tokens: -1 is not allowed"),
         (["--seed", "-1"], "seed: -1 is "),

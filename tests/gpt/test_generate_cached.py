@@ -13,6 +13,7 @@ from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.generate import generate_text, generate_texts
 from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.gpt.sampling import Sampling
 from nanograd_gpt.rng import Generator
 
 from .books import greedy_text
@@ -108,17 +109,16 @@ def test_each_of_several_prompts_ends_where_it_would_alone() -> None:
 def test_prompts_of_one_length_give_the_rows_of_generate_text() -> None:
     model, prompts = model_of(SHORT), ids_of((3, 6), LONG)
     settings: dict[str, Any] = {"temperature": 1.0, "top_k": 10}
-    texts = generate_texts(model, list(prompts), 20, 24, **settings, rng=Generator(5))
+    texts = generate_texts(model, list(prompts), 20, 24, Sampling(**settings), rng=Generator(5))
     np.testing.assert_array_equal(texts, generate_text(model, prompts, 20, 24, **settings, rng=Generator(5)))
 
 
 def test_that_a_row_ends_changes_no_number_drawn_for_the_others() -> None:
     model, prompts = model_of(SHORT), ids_of((3, 6), LONG)
-    settings: dict[str, Any] = {"temperature": 1.5, "rng": Generator(5)}
-    endless = generate_text(model, prompts, 40, 24, **settings)
+    endless = generate_text(model, prompts, 40, 24, temperature=1.5, rng=Generator(5))
     eos = int(endless[0, 8])
-    settings["rng"] = Generator(5)
-    for text, row in zip(generate_texts(model, list(prompts), 40, 24, eos_id=eos, **settings), endless, strict=True):
+    texts = generate_texts(model, list(prompts), 40, 24, Sampling(1.5), eos, Generator(5))
+    for text, row in zip(texts, endless, strict=True):
         end = [*row[6:], eos].index(eos) + 6
         np.testing.assert_array_equal(text, row[:end])
 

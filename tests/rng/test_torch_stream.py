@@ -14,7 +14,7 @@ import pytest
 
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.config import GPT_CONFIG_124M
-from nanograd_gpt.gpt.generate import next_tokens
+from nanograd_gpt.gpt.sampling import Sampling, next_tokens
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator, TorchStream
 from nanograd_gpt.rng.torch_stream import MCG31_MODULUS, MCG31_MULTIPLIER, box_muller, mcg31_states
@@ -156,7 +156,7 @@ def test_dropout_of_ones_gives_both_published_tables(dropout: Any, table: list[l
 def test_a_thousand_words_are_sampled_as_often_as_the_book_prints(temperature: float, table: list[int]) -> None:
     logits = np.array([[4.51, 0.89, -1.90, 6.75, 1.63, -1.62, -1.89, 6.28, 1.79]], dtype=np.float32)
     stream = TorchStream(123)
-    drawn = [int(next_tokens(logits, temperature, None, stream)[0]) for _ in range(1000)]
+    drawn = [int(next_tokens(logits, Sampling(temperature), stream)[0]) for _ in range(1000)]
     assert np.bincount(drawn, minlength=9).tolist() == table
 
 

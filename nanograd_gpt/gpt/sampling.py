@@ -1,0 +1,110 @@
+"""The next token from its logits: the likeliest, or one drawn from those that are left to choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from ..backend.contract import HostArray, Ints
+from ..errors import InputError, RunError
+from ..rng import RandomStream
+
+COLDEST = 1e-30  # a lower temperature could overflow float32; this one leaves the likeliest token alone already
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is chosen from the logits, in this order.
+
+    repetition_penalty above 1 makes what the text holds already less likely (Keskar et al. 2019).
+    temperature 0 takes the likeliest token, whatever follows here; above 0 it divides the logits.
+    top_k leaves the k likeliest (Fan et al. 2018), top_p the likeliest that together reach this probability (Holtzman
+    et al. 2020), min_p those at least this share as likely as the likeliest (Nguyen et al. 2024).  What ties with the
+    last one left is left too, so that no choice hangs on the order of the vocabulary.
+    Raises InputError for a setting out of range.
+    """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, allowed, what in (
+            ("temperature", 0 <= self.temperature < inf, "a finite number >= 0"),
+            ("top_p", 0 < self.top_p <= 1, "a number in (0, 1]"),
+            ("min_p", 0 <= self.min_p <= 1, "a number in [0, 1]"),
+            ("repetition_penalty", 0 < self.repetition_penalty < inf, "a finite number > 0; 1 is none"),
+        ):
+            if not allowed:  # nan is none of them
+                raise InputError(f"{name}: {getattr(self, name)} is not allowed; choose {what}")
+
+    def check(self, vocab_size: int) -> None:
+        """Raise InputError for a top_k that is no number of tokens of this vocabulary."""
+        if self.top_k is not None and not 1 <= self.top_k <= vocab_size:
+            raise InputError(f"top_k: {self.top_k} is not allowed; choose 1 .. {vocab_size} (the vocabulary)")
+
+
+def next_tokens(logits: HostArray, sampling: Sampling, rng: RandomStream, texts: Sequence[Ints] = ()) -> Ints:
+    """logits (B, V)  ->  a token for each row (B,); `texts`, one a row, are what a repetition penalty looks at.
+
+    Raises RunError for logits that are not finite.
+    """
+    if sampling.repetition_penalty != 1:
+        logits = penalize_repetition(logits, texts, sampling.repetition_penalty)
+    if sampling.temperature == 0:
+        likeliest: Ints = logits.argmax(axis=-1)
+        return likeliest
+    if sampling.top_k is not None:
+        logits = keep_top_k(logits, sampling.top_k)
+    logits = logits / np.float32(max(sampling.temperature, COLDEST))
+    if sampling.top_p < 1:
+        logits = keep_top_p(logits, sampling.top_p)
+    if sampling.min_p > 0:
+        logits = keep_min_p(logits, sampling.min_p)
+    probabilities = softmax(logits)
+    if np.isnan(probabilities).any():
+        raise RunError("sampling: the model's logits are not finite; its training has diverged")
+    return rng.multinomial(probabilities)
+
+
+def penalize_repetition(logits: HostArray, texts: Sequence[Ints], penalty: float) -> HostArray:
+    """logits (B, V), B texts (T,)  ->  (B, V): of a text's tokens, those above 0 divided, the others multiplied"""
+    logits = logits.copy()
+    for row, text in zip(logits, texts, strict=True):
+        there = np.unique(text)
+        row[there] = np.where(row[there] > 0, row[there] / penalty, row[there] * penalty)
+    return logits
+
+
+def keep_top_k(logits: HostArray, top_k: int) -> HostArray:
+    """logits (B, V), with -inf for all that are smaller than the row's k-th largest"""
+    smallest_kept = np.partition(logits, -top_k, axis=-1)[:, -top_k, None]
+    return np.where(logits < smallest_kept, -np.inf, logits)
+
+
+def keep_top_p(logits: HostArray, top_p: float) -> HostArray:
+    """logits (B, V), with -inf where likelier tokens reach the probability top_p without it"""
+    probabilities = softmax(logits.astype(np.float64))
+    falling = -np.sort(-probabilities, axis=-1)
+    likelier = np.cumsum(falling, axis=-1) - falling
+    n_kept = np.maximum(1, (likelier < top_p).sum(axis=-1, keepdims=True))
+    smallest_kept = np.take_along_axis(falling, n_kept - 1, axis=-1)
+    return np.where(probabilities < smallest_kept, -np.inf, logits)
+
+
+def keep_min_p(logits: HostArray, min_p: float) -> HostArray:
+    """logits (B, V), with -inf for all less likely than min_p times the likeliest"""
+    ratio = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return np.where(ratio < min_p, -np.inf, logits)
+
+
+def softmax(logits: HostArray) -> HostArray:
+    """logits (B, V)  ->  probabilities (B, V)"""
+    probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    return probabilities

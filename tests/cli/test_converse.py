@@ -1,0 +1,103 @@
+"""nanograd-gpt generate --interactive: line by line, in one text, until the lines end."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.commands import Result, fails, nanograd
+
+from nanograd_gpt.cli.converse import HOW, converse
+from nanograd_gpt.gpt.complete import complete
+from nanograd_gpt.gpt.tokenizer import get_tokenizer
+from nanograd_gpt.training.checkpoint import load_model
+
+
+@pytest.fixture
+def say(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run the command with these lines typed."""
+
+    def run(lines: str, *argv: object) -> Result:
+        monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+        return nanograd("generate", *argv, "--interactive")
+
+    return run
+
+
+def test_each_line_is_answered_with_all_that_came_before_in_mind(
+    say: Callable[..., Result], trained: Path, model_file: Path
+) -> None:
+    result = say("the sun\nan old\n", "--model", trained, "--max-new-tokens", 5)
+    model, tokenizer = load_model(model_file), get_tokenizer(trained / "tokenizer.json")
+
+    def answer(text: str) -> str:
+        kept = tokenizer.encode(text)[-11:]  # the context is 16, and 5 are to come
+        return complete(model, np.array(kept), tokenizer, 5)
+
+    first = answer("the sun\n")
+    second = answer(f"the sun\n{first}\nan old\n")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == f"{HOW}\n> {first}\n> {second}\n> \n"
+
+
+def test_a_prompt_is_answered_before_the_first_line(say: Callable[..., Result], trained: Path) -> None:
+    result = say("", "--model", trained, "--max-new-tokens", 3, "--prompt", "the sun")
+    assert result.out.startswith(f"{HOW}\nthe sun")
+    assert result.out.endswith("\n> \n")
+
+
+def test_a_conversation_may_be_longer_than_the_context(say: Callable[..., Result], trained: Path) -> None:
+    result = say("the sun rose over a quiet river\n" * 5, "--model", trained, "--max-new-tokens", 40)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.count("> ") == 6
+
+
+def test_sampled_answers_differ_and_are_the_seeds(say: Callable[..., Result], trained: Path) -> None:
+    options = ["--model", trained, "--max-new-tokens", 8, "--temperature", 3]
+    results = [say("the sun\n\n\n", *options, "--seed", seed).out for seed in (1, 1, 2)]
+    assert results[0] == results[1] != results[2]
+    answers = results[0].splitlines()[1:4]
+    assert len(set(answers)) == 3
+
+
+def test_settings_are_refused_before_anything_is_asked(say: Callable[..., Result], trained: Path) -> None:
+    result = say("the sun\n", "--model", trained, "--top-k", 0)
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "error: top_k: 0 is not allowed; choose 1 .. 307 (the vocabulary)\n"
+
+
+def test_beam_search_is_no_conversation(trained: Path) -> None:
+    message = fails("generate", "--model", trained, "--interactive", "--beams", 2)
+    assert message.startswith("beams: a conversation is written token by token; leave out")
+
+
+def test_an_empty_line_lets_the_model_write_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def write(text: str) -> Iterator[str]:
+        seen.append(text)
+        yield from ("an", "swer")
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("\nhello\n\n"))
+    converse(write)
+    assert seen == ["hello\n", "hello\nanswer"]
+
+
+def test_ctrl_c_stops_the_answer_and_keeps_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+
+    def write(text: str) -> Iterator[str]:
+        seen.append(text)
+        yield "half"
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\ngo on\n"))
+    converse(write)
+    assert seen == ["hello\n", "hello\nhalf\ngo on\n"]
+    assert capsys.readouterr().out == f"{HOW}\n> half [stopped]\n> half\n> \n"
