@@ -19,7 +19,9 @@ from .options import add_model, model_from
 
 SAMPLE_STREAM = 2  # of random numbers, apart from the model's and the data's
 PROMPT = "Every effort moves you"
-WITHOUT_BEAMS = {"temperature": 0.0, "top_k": None, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "stop": []}
+WITHOUT_BEAMS: dict[str, Any] = {
+    "temperature": 0.0, "top_k": None, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "stop": []
+}  # fmt: skip
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -59,11 +59,11 @@ def complete(
     context_size: int | None = None,
     rng: RandomStream | None = None,
 ) -> str | Iterator[str]:
-    """What the model writes after a prompt (a text, or its tokens (T,)), without it: one string, or with stream its pieces as they come.
+    """What the model writes after a prompt, without it: one string, or with stream its pieces as they come.
 
-    It ends after max_new_tokens, at the tokenizer's end of text, or before the first of the `stop` strings.  A piece
-    holds whole characters, and never a part of a stop string.  context_size: the model's, unless given.
-    Raises InputError for an empty prompt, and for settings out of range.
+    The prompt is a text, or its tokens (T,).  It ends after max_new_tokens, at the tokenizer's end of text, or before
+    the first of the `stop` strings.  A piece holds whole characters, and never a part of a stop string.  context_size:
+    the model's, unless given.  Raises InputError for an empty prompt, and for settings out of range.
     """
     pieces = _pieces(model, [prompt], tokenizer, max_new_tokens, sampling, stop, context_size, rng)
     return (piece for _, piece in pieces) if stream else "".join(piece for _, piece in pieces)

@@ -105,6 +105,6 @@ def keep_min_p(logits: HostArray, min_p: float) -> HostArray:
 
 def softmax(logits: HostArray) -> HostArray:
     """logits (B, V)  ->  probabilities (B, V)"""
-    probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities: HostArray = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities /= probabilities.sum(axis=-1, keepdims=True)
     return probabilities

@@ -44,9 +44,7 @@ def log_probability(model: GPTModel, text: Ints, n_new: int, context_size: int =
 
 def every_text(model: GPTModel, length_penalty: float, eos: int | None) -> list[Beam]:
     """All continuations of STEPS tokens, and all that end in eos before; best first."""
-    ends = {
-        tokens[: tokens.index(eos) + 1] if eos in tokens else tokens for tokens in product(range(V), repeat=STEPS)
-    }
+    ends = {tokens[: tokens.index(eos) + 1] if eos in tokens else tokens for tokens in product(range(V), repeat=STEPS)}
     texts = np.array([[*PROMPT, *tokens, *[0] * (STEPS - len(tokens))] for tokens in ends])
     logs = log_softmax(model(texts[:, :-1]).data.reshape(-1, V)).reshape(len(texts), -1, V)
     of_token = np.take_along_axis(logs, texts[:, 1:, None], axis=2)[:, len(PROMPT) - 1 :, 0]
@@ -95,7 +93,9 @@ def test_one_beam_is_greedy(seed: int, context_size: int) -> None:
 
 def test_more_beams_find_a_likelier_text_where_greedy_is_misled() -> None:
     """Token 0 is likelier at first, but nothing is likely after it; after token 1 comes 2 for certain."""
-    table = np.log(np.array([[0.2, 0.2, 0.2, 0.2, 0.2], [0.01, 0.01, 0.96, 0.01, 0.01], *[[0.5, 0.4, 0.04, 0.03, 0.03]] * 3]))
+    table = np.log(
+        np.array([[0.2, 0.2, 0.2, 0.2, 0.2], [0.01, 0.01, 0.96, 0.01, 0.01], *[[0.5, 0.4, 0.04, 0.03, 0.03]] * 3])
+    )
     model: Any = Chain(table)
     assert beam_search(model, [4], 2, CONTEXT, 1)[0].text.tolist() == [4, 0, 0]
     assert beam_search(model, [4], 2, CONTEXT, 2)[0].text.tolist() == [4, 1, 2]

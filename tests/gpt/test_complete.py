@@ -41,7 +41,7 @@ def pieces(tokenizer: Any, tokens: list[int], *stop: str) -> list[str]:
 def test_every_piece_is_whole_characters_and_all_are_the_text() -> None:
     given = pieces(BYTES, BYTES.encode(TEXT))
     assert "".join(given) == TEXT
-    assert [p for p in given if p] == list(TEXT)  # of one byte a token, each character as soon as its last byte is there
+    assert [p for p in given if p] == list(TEXT)  # each as soon as its last byte is there
 
 
 def test_tokens_of_gpt2_that_cut_a_character_are_joined() -> None:

@@ -39,9 +39,16 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     torch.manual_seed(len(request.param))
     theirs = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
-            vocab_size=V, n_positions=length, n_embd=C, n_head=H, n_layer=L, tie_word_embeddings=tied,
-            initializer_range=0.4, bos_token_id=V - 1, eos_token_id=V - 1,
-        )  # fmt: skip
+            vocab_size=V,
+            n_positions=length,
+            n_embd=C,
+            n_head=H,
+            n_layer=L,
+            tie_word_embeddings=tied,
+            initializer_range=0.4,
+            bos_token_id=V - 1,
+            eos_token_id=V - 1,
+        )
     ).eval()
     directory = tmp_path_factory.mktemp("theirs")
     theirs.save_pretrained(directory)
@@ -56,7 +63,7 @@ def written(theirs: Any, prompt: Ints, **settings: Any) -> Any:
         attention_mask=torch.ones_like(ids),
         do_sample=False,
         max_new_tokens=NEW,
-        pad_token_id=0,
+        pad_token_id=-1,
         return_dict_in_generate=True,
         output_scores=True,
         **settings,
@@ -111,7 +118,7 @@ def test_beam_texts_and_scores_are_theirs(
     for beam, tokens, score in zip(beams, expected.sequences, expected.sequences_scores, strict=True):
         whole = [*beam.text, eos] if ends and len(beam.text) < ids.shape[1] + NEW else beam.text.tolist()
         assert whole == tokens[: len(whole)].tolist()
-        assert not tokens[len(whole) :].any()  # padding
+        assert (tokens[len(whole) :] == -1).all()  # padding
         assert abs(beam.score - float(score)) < 1e-4 * max(1, abs(beam.score))  # theirs is kept in float32
 
 
