@@ -7,6 +7,7 @@ from .backend.cpu.threads import set_threads
 from .errors import InputError, RunError
 from .gpt.cache import KVCache
 from .gpt.config import GPT_CONFIG_124M, GPTConfig
+from .gpt.explain import explain_next
 from .gpt.generate import generate, generate_text, generate_texts
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 from .gpt.pretrained import load_pretrained, save_pretrained
@@ -18,6 +19,7 @@ from .rng import Generator
 from .tensor import Tensor
 from .training.checkpoint import load_checkpoint, load_model, save_checkpoint, save_model
 from .training.data import GPTDatasetV1, create_dataloader_v1
+from .training.evaluation import evaluate_text
 from .training.loop import generate_and_print_sample, train_model_simple
 from .training.loss import calc_loss_batch, calc_loss_loader, evaluate_model
 
@@ -48,6 +50,8 @@ __all__ = [
     "clip_grad_norm",
     "create_dataloader_v1",
     "evaluate_model",
+    "evaluate_text",
+    "explain_next",
     "functional",
     "generate",
     "generate_and_print_sample",
