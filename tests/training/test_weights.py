@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,14 @@ def test_dropout_a_shorter_context_and_what_is_no_size_are_free() -> None:
     check_sizes(CONFIG, {"drop_rate": 0.9, "context_length": 1, "emb_dim": CONFIG.emb_dim, "lr": 3, "data": "story"})
 
 
-def test_the_hash_is_of_every_weight() -> None:
+def test_the_hash_is_of_every_weight_and_its_name() -> None:
     assert weights_hash(small_model(1)) == weights_hash(small_model(1, drop_rate=0.5))
     for name, array in state_of(small_model(1)).items():
         model = small_model(1)
         model.state_dict()[name][(0,) * array.ndim] += 1
         assert weights_hash(model) != weights_hash(small_model(1))
+    parts = (part for name, array in state_of(small_model(1)).items() for part in (name.encode(), array.tobytes()))
+    assert weights_hash(small_model(1)) == sha256(b"".join(parts)).hexdigest()
 
 
 def test_a_run_begins_from_the_weights_whatever_its_seed(tmp_path: Path) -> None:
