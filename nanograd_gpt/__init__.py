@@ -9,6 +9,7 @@ from .gpt.beam import Beam, beam_search
 from .gpt.cache import KVCache
 from .gpt.complete import complete, complete_texts
 from .gpt.config import GPT_CONFIG_124M, GPTConfig
+from .gpt.explain import explain_next
 from .gpt.generate import generate, generate_text, generate_texts
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 from .gpt.pretrained import load_pretrained, save_pretrained
@@ -21,6 +22,7 @@ from .rng import Generator
 from .tensor import Tensor
 from .training.checkpoint import load_checkpoint, load_model, save_checkpoint, save_model
 from .training.data import GPTDatasetV1, create_dataloader_v1
+from .training.evaluation import evaluate_text
 from .training.loop import generate_and_print_sample, train_model_simple
 from .training.loss import calc_loss_batch, calc_loss_loader, evaluate_model
 
@@ -56,6 +58,8 @@ __all__ = [
     "complete_texts",
     "create_dataloader_v1",
     "evaluate_model",
+    "evaluate_text",
+    "explain_next",
     "functional",
     "generate",
     "generate_and_print_sample",

@@ -10,12 +10,13 @@ from typing import NoReturn
 
 from ..errors import InputError, RunError
 from ..gpt.config import did_you_mean
-from . import bench, convert, evaluate, generate, gradcheck, info, plot, train
+from . import bench, convert, evaluate, explain_next, generate, gradcheck, info, plot, train
 
 COMMANDS = {
     "train": train,
     "generate": generate,
     "evaluate": evaluate,
+    "explain-next": explain_next,
     "gradcheck": gradcheck,
     "info": info,
     "plot": plot,

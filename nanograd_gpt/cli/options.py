@@ -14,7 +14,7 @@ from ..gpt.model import GPTModel
 from ..gpt.pretrained import is_pretrained, load_pretrained
 from ..gpt.tokenizer import get_tokenizer
 from ..training.checkpoint import load_checkpoint, read_state
-from ..training.config import RunConfig, book, preset, settings_in
+from ..training.config import RunConfig, book, fine_tuning, preset, settings_in
 from ..training.run import latest_checkpoint
 
 MODEL_SOURCES = (
@@ -34,7 +34,7 @@ MODEL_HELP = {
 
 
 def add_settings(parser: ArgumentParser) -> None:
-    """--preset, --config and one option for every setting."""
+    """--preset, --config and one option for every setting but --weights, which training alone has."""
     parser.add_argument("--preset", help="tiny, gpt2-124m, gpt2-355m, gpt2-774m or gpt2-1558m [tiny]")
     parser.add_argument(
         "--book", action="store_true", help="the book's training: gpt2-124m, the-verdict, PyTorch's numbers"
@@ -43,6 +43,8 @@ def add_settings(parser: ArgumentParser) -> None:
     for name, group in preset("tiny").groups().items():
         section = parser.add_argument_group(f"{name} settings")
         for f in fields(group):
+            if f.name == "weights":
+                continue
             default = getattr(group, f.name)
             what = f.metadata.get("help") or MODEL_HELP[f.name]
             _add_option(section, f.name, default, f"{what} [tiny: {default}]")
@@ -57,19 +59,39 @@ def _add_option(section: Any, name: str, default: Any, what: str) -> None:
         section.add_argument(flag, type=type(default), default=None, metavar=name.upper(), help=what)
 
 
+def add_weights(parser: ArgumentParser) -> None:
+    """--weights, of training: what it starts from"""
+    parser.add_argument(
+        "--weights",
+        metavar="SOURCE",
+        help=f"start from these instead of random numbers, with small steps: {MODEL_SOURCES}",
+    )
+
+
 def config_from(options: Namespace) -> RunConfig:
     """The preset, changed by the file, changed by the options that were given."""
+    return preset_from(options).changed(settings_from(options))
+
+
+def preset_from(options: Namespace, weights: bool = False) -> RunConfig:
+    """What the options change: --book's or --preset's, or else that of a training from `weights` or from nothing."""
     if options.book and options.preset:
         raise InputError("book: it is a preset of its own; leave out --preset")
-    config = book() if options.book else preset(options.preset or "tiny")
+    if options.book:
+        return book()
+    return fine_tuning() if weights and not options.preset else preset(options.preset or "tiny")
+
+
+def settings_from(options: Namespace) -> dict[str, Any]:
+    """All settings that were given: in the file, or else on the command line."""
     in_file = {} if options.config is None else settings_in(options.config)
-    return config.changed({**in_file, **given_settings(options)})
+    return {**in_file, **given_settings(options)}
 
 
 def given_settings(options: Namespace) -> dict[str, Any]:
     """The settings that stand on the command line itself."""
     known = [f.name for group in preset("tiny").groups().values() for f in fields(group)]
-    return {name: getattr(options, name) for name in known if getattr(options, name) is not None}
+    return {name: value for name in known if (value := getattr(options, name, None)) is not None}
 
 
 def add_device(parser: ArgumentParser) -> None:

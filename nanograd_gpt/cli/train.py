@@ -1,4 +1,4 @@
-"""Train a GPT from scratch: metrics, samples, figures and checkpoints go to a run's directory."""
+"""Train a GPT, from scratch or from weights: metrics, samples, figures and checkpoints go to a run's directory."""
 
 from __future__ import annotations
 
@@ -16,35 +16,42 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import InputError, RunError
+from ..gpt.model import GPTModel
 from ..gpt.tokenizer import get_tokenizer
 from ..training.config import preset, settings_in
 from ..training.estimate import memory_bytes, step_seconds
 from ..training.loop import Report, evaluation_line, sample_line
+from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog
 from ..training.run import Run, latest_checkpoint, new_directory
 from .figures import write_figures
 from .info import gigabytes
-from .options import add_device, add_settings, config_from, device_from, given_settings
+from .options import add_device, add_settings, add_weights, device_from, given_settings
+from .weights import plan_from
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, help="the run's directory [runs/PRESET or runs/book, then -2 ...]")
+    parser.add_argument("--out", type=Path, help="the run's directory [runs/PRESET, book or fine-tuning, then -2 ...]")
     parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its last checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="tell parameters, memory and expected time, then stop")
+    add_weights(parser)
     add_device(parser)
     add_settings(parser)
 
 
 def run(options: Namespace) -> int:
-    training, directory, checkpoint = _resumed(options) if options.resume else _new(options)
+    training, directory, start = _resumed(options) if options.resume else _new(options)
     _print_header(training, directory)
     if options.dry_run:
         return 0
-    if checkpoint is None:
-        training.save_settings(directory)
+    if isinstance(start, Path):
+        training.load(start)
+        print(f"going on after step {training.progress.global_step}, from {start}")
     else:
-        training.load(checkpoint)
-        print(f"going on after step {training.progress.global_step}, from {checkpoint}")
+        if start is not None:
+            training.begin_from(start)
+        training.save_settings(directory)
+    del start  # one copy of the weights is enough
     stopped_by = _train(training, directory)
     for path in write_figures(directory):
         print(f"wrote {path}")
@@ -54,15 +61,17 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _new(options: Namespace) -> tuple[Run, Path, None]:
-    config, device = config_from(options), device_from(options)
-    directory: Path = options.out or new_directory(Path("runs"), "book" if options.book else options.preset or "tiny")
+def _new(options: Namespace) -> tuple[Run, Path, GPTModel | None]:
+    """A run, its directory, and the weights to begin from, if any."""
+    plan, device = plan_from(options), device_from(options)
+    directory: Path = options.out or new_directory(Path("runs"), plan.name)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InputError(f"out: {directory} is taken; give a new directory, or go on with --resume {directory}")
-    return Run(config, device), directory, None
+    return Run(plan.config, device, plan.tokenizer), directory, plan.weights
 
 
 def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
+    """A run, its directory, and the checkpoint to go on from."""
     directory: Path = options.resume
     given = given_settings(options)
     for name in given:
@@ -89,6 +98,8 @@ def _print_header(training: Run, directory: Path) -> None:
         f"data        {data.data}: {len(training.text):,} characters, vocabulary {model.vocab_size:,}; "
         f"{batches[0]} batches of {data.batch_size} to train on, {batches[1]} to validate"
     )
+    if t.weights:
+        print(f"weights     {t.weights}")
     print(f"training    {training.total_steps} updates in {t.epochs} epochs on {training.device}, seed {t.seed}")
     print(f"expected    {gigabytes(memory_bytes(model, data.batch_size))} of memory, about {_duration(seconds)}")
     print(f"directory   {directory}", flush=True)
@@ -106,6 +117,8 @@ def _train(training: Run, directory: Path) -> str | None:
         np.errstate(all="ignore"),  # a loss that overflows ends the run, in one line
     ):
         log.write("start", time=now, resumed_from=first, n_parameters=n_parameters)
+        if t.weights and first < 0:
+            _evaluate_weights(training, log, bar)
         for report in training.steps():
             _record(report, log, bar, perf_counter() - started)
             if report.epoch_ended and (report.epoch % t.sample_every == 0 or report.epoch == t.epochs):
@@ -117,6 +130,16 @@ def _train(training: Run, directory: Path) -> str | None:
         training.save(directory)
         log.write("end", steps=training.progress.global_step + 1, seconds=round(perf_counter() - started, 3))
     return signals.received
+
+
+def _evaluate_weights(training: Run, log: MetricsLog, bar: Any) -> None:
+    """Log and print what the weights are worth before the first update."""
+    eval_iter = training.config.training.eval_iter
+    loaders = training.train_loader, training.val_loader
+    evaluation = evaluate_model(training.model, *loaders, training.device, eval_iter)
+    log.write("evaluation", step=-1, epoch=0, tokens=0, **evaluation._asdict())
+    losses = f"Train loss {evaluation.train_loss:.3f}, Val loss {evaluation.val_loss:.3f}"
+    bar.write(f"As loaded: {losses}", file=sys.stdout)
 
 
 def _progress_bar(total: int, done: int) -> Any:

@@ -58,6 +58,7 @@ class TrainingConfig:
     sample_every: int = setting(1, "epochs from one sample to the next")
     checkpoint_every: int = setting(0, "updates from one checkpoint to the next; 0: at the end alone")
     prompt: str = setting("Every effort moves you", "what samples start from")
+    weights: str = setting("", "what to start from; none: random numbers")
     seed: int = setting(123, "of every stream of random numbers")
     random: str = setting(
         "own", "'own'; 'torch': PyTorch's on the CPU, for the book's numbers; 'torch-mcg31': its MKL build's on Intel"
@@ -137,6 +138,11 @@ def preset(name: str) -> RunConfig:
 def book() -> RunConfig:
     """The book's own training: its model, text, settings and random numbers."""
     return preset("gpt2-124m").changed({"data": "the-verdict", "random": "torch"})
+
+
+def fine_tuning() -> RunConfig:
+    """Training that goes on from weights: small steps, few epochs.  Sizes and tokenizer are the weights' own."""
+    return preset("gpt2-124m").changed({"lr": 5e-5, "epochs": 2})
 
 
 def _tiny_training() -> TrainingConfig:

@@ -151,7 +151,8 @@ def train_model_simple(
 ) -> tuple[list[float], list[float], list[int]]:
     """The book's training, with its prints; returns training losses, validation losses, and tokens seen at each.
 
-    A sample is printed after every epoch.  Book section 5.2.
+    The model may be new, or come from load_pretrained or load_model: its training goes on from those weights.  A sample
+    is printed after every epoch.  Book section 5.2.
     """
     train_losses, val_losses, track_tokens_seen = [], [], []
     for report in training_steps(

@@ -17,7 +17,7 @@ class MetricsLog:
     """Appends events to a file; a line is with the operating system before `write` returns.
 
     Events: start, step (step, epoch, tokens, loss, lr, grad_norm, seconds), evaluation (step, epoch, tokens,
-    train_loss, val_loss), sample (step, epoch, text), end (steps, seconds).
+    train_loss, val_loss; step -1 is before the first update), sample (step, epoch, text), end (steps, seconds).
     """
 
     def __init__(self, path: Path) -> None:

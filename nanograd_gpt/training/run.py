@@ -36,6 +36,7 @@ from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
 from .loop import Progress, Report, training_steps
 from .schedule import Flat, Schedule, WarmupCosine
+from .weights import copy_weights, weights_hash
 
 MODEL_STREAM, DATA_STREAM = 0, 1  # of random numbers, so that one does not shift the other
 KEPT_CHECKPOINTS = 2
@@ -68,6 +69,7 @@ class Run:
         if not self.tokenizer.encode(config.training.prompt, disallowed_special=()):
             raise InputError("prompt: it is empty; give a text that samples are to continue")
         self.progress = Progress()
+        self.weights_sha256: str | None = None  # of what it began from, if not from random numbers
 
     @cached_property
     def model(self) -> GPTModel:
@@ -128,13 +130,19 @@ class Run:
             progress=self.progress,
         )
 
+    def begin_from(self, weights: GPTModel) -> None:
+        """Start from a model's weights.  Raises InputError where they do not fit: see copy_weights."""
+        copy_weights(weights, self.model)
+        self.weights_sha256 = weights_hash(weights)
+
     # Its directory
 
     def save_settings(self, directory: Path) -> None:
         """Write what stays the same through the run."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "config.toml").write_text(self.config.to_toml(), encoding="utf-8")
-        (directory / "environment.json").write_text(json.dumps(environment(), indent=1), encoding="utf-8")
+        facts = environment() | ({"weights_sha256": self.weights_sha256} if self.weights_sha256 else {})
+        (directory / "environment.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
         save_tokenizer(self.tokenizer, directory / "tokenizer.json")
 
     def save(self, directory: Path) -> Path:

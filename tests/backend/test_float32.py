@@ -39,9 +39,9 @@ def test_gelu_is_within_2_eps_of_x() -> None:
     assert far(slope, exact_slope) < 1e-6
 
 
-@pytest.mark.parametrize("O", [768, 3072])
-def test_a_linear_layer_is_within_4_eps_of_the_product_of_absolute_values(O: int) -> None:  # noqa: E741
-    x, weight, bias, dy = random(N, C), random(O, C), random(O), random(N, O)
+@pytest.mark.parametrize("n_out", [768, 3072])
+def test_a_linear_layer_is_within_4_eps_of_the_product_of_absolute_values(n_out: int) -> None:
+    x, weight, bias, dy = random(N, C), random(n_out, C), random(n_out), random(N, n_out)
     x_, weight_, bias_, dy_ = double(x, weight, bias, dy)
     limit = 4 * EPS * (np.abs(x_) @ np.abs(weight_.T) + np.abs(bias_))
     assert (np.abs(cpu.linear(x, weight, bias) - (x_ @ weight_.T + bias_)) <= limit).all()

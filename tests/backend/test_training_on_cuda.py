@@ -9,11 +9,14 @@ import pytest
 from standin.cupy_standin import installed
 
 from nanograd_gpt.backend.select import to_device, to_host
+from nanograd_gpt.gpt.explain import explain_next
 from nanograd_gpt.gpt.generate import generate_text, generate_texts
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.optim import AdamW, clip_grad_norm
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.training.checkpoint import load_checkpoint, save_checkpoint
+from nanograd_gpt.training.evaluation import evaluate_text
+from nanograd_gpt.training.weights import copy_weights, weights_hash
 
 CONFIG = {
     "vocab_size": 23,
@@ -119,3 +122,26 @@ def test_a_checkpoint_crosses_from_one_device_to_the_other(standin, tmp_path):
     load_checkpoint(tmp_path / "step_1", other, other_optimizer)
     for a, b in zip(train(model, optimizer, 2), train(other, other_optimizer, 2), strict=True):
         assert close(a, b, 1e-12)
+
+
+@pytest.mark.parametrize("stride", [1, 3, 8])
+def test_a_texts_loss_is_the_same(standin, stride):
+    on_cpu, on_cuda = (evaluate_text(trainer(device)[0], IDS.ravel(), stride, 2) for device in ("cpu", "cuda"))
+    assert on_cuda.nats == pytest.approx(on_cpu.nats, rel=1e-12)
+
+
+def test_what_a_model_expects_is_the_same(standin):
+    on_cpu, on_cuda = (explain_next(trainer(device)[0], IDS[0, :8], 23) for device in ("cpu", "cuda"))
+    for a, b in zip(on_cuda, on_cpu, strict=True):
+        assert [guess.token for guess in a.expected] == [guess.token for guess in b.expected]
+        assert a.came == (b.came and pytest.approx(b.came, rel=1e-9))
+
+
+def test_weights_cross_to_the_device_a_training_is_on(standin):
+    source = GPTModel(CONFIG, rng=Generator(8))
+    target = GPTModel({**CONFIG, "context_length": 5}, rng=Generator(9)).to("cuda")
+    copy_weights(source, target)
+    for name, array in target.state_dict().items():
+        expected = source.state_dict()[name]
+        assert np.array_equal(to_host(array), expected[:5] if name == "pos_emb.weight" else expected), name
+    assert weights_hash(source) == weights_hash(GPTModel(CONFIG, rng=Generator(8)).to("cuda"))

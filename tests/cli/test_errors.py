@@ -15,6 +15,8 @@ from cli.commands import SIZES, complaint, fails, finished, nanograd, process, t
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.training.checkpoint import save_model
 
+COMMANDS = ["train", "generate", "evaluate", "explain-next", "gradcheck", "info", "plot", "bench", "convert"]
+
 
 def refused(tmp_path: Path, data: Path, *options: object) -> str:
     message = fails(*train(tmp_path / "run", data), *options)
@@ -131,7 +133,7 @@ def test_a_config_file_is_held_to_the_same(tmp_path: Path, data: Path, toml: str
     ("argv", "message"),
     [
         (["trian"], "command: 'trian' is unknown; did you mean 'train'?"),
-        (["fly"], "command: 'fly' is unknown; choose one of train, generate, evaluate, gradcheck, info, plot, convert"),
+        (["fly"], "command: 'fly' is unknown; choose one of train, generate, evaluate, explain-next, "),
         (["train", "--emb-dims", "3"], "nanograd-gpt train: '--emb-dims' is unknown; did you mean '--emb-dim'?"),
         (["train", "--emb-dims=3"], "nanograd-gpt train: '--emb-dims=3' is unknown; did you mean '--emb-dim'?"),
         (["train", "--learning", "3"], "nanograd-gpt train: '--learning' is unknown"),
@@ -152,7 +154,7 @@ def test_an_unknown_or_incomplete_command_is_refused(argv: list[str], message: s
     assert message in fails(*argv)
 
 
-@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "gradcheck", "info", "plot", "bench", "convert"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         nanograd(command, "--help")
@@ -162,7 +164,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
 def test_without_a_command_the_commands_are_told() -> None:
     code, out, err = nanograd()
     assert (code, err) == (0, "")
-    for command in ("train", "generate", "evaluate", "gradcheck", "info", "plot", "bench", "convert"):
+    for command in COMMANDS:
         assert re.search(rf"^ +{command}\b", out, re.MULTILINE)
 
 

@@ -1,10 +1,11 @@
-"""nanograd-gpt evaluate: loss and perplexity of a text, or of a part of the run's own."""
+"""nanograd-gpt evaluate: loss, perplexity and bits per byte of a text, or of a part of the run's own."""
 
 from __future__ import annotations
 
 import re
-from math import exp
+from math import exp, log
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,45 +19,64 @@ from nanograd_gpt.training.corpus import split_text
 PARTS = ["train", "val", "test"]
 
 
-def expected_loss(text: str, trained: Path, model_file: Path, batch_size: int = 1) -> tuple[float, int]:
-    """The mean of the batches' mean losses, window by window; and how many windows there are."""
+class Printed(NamedTuple):
+    loss: float
+    perplexity: float
+    bits: float
+    n_bytes: int
+
+
+def expected_loss(text: str, trained: Path, model_file: Path, stride: int = 16) -> tuple[float, int]:
+    """The mean over all tokens but the first, each from the first window that reaches it; and how many windows."""
     model, ids = load_model(model_file), np.array(get_tokenizer(trained / "tokenizer.json").encode(text))
-    losses = []
-    for start in range(0, len(ids) - 16, 16):
-        logits = model(ids[None, start : start + 16])
-        losses.append(F.cross_entropy(logits.reshape(16, -1), ids[start + 1 : start + 17]).item())
-    batches = [losses[i : i + batch_size] for i in range(0, len(losses), batch_size)]
-    return float(np.mean([np.mean(batch) for batch in batches])), len(losses)
+    losses: list[float] = []
+    windows = 0
+    while len(losses) < len(ids) - 1:
+        start = windows * stride
+        targets = ids[start + 1 : start + 17]
+        logits = model(ids[None, start : start + len(targets)])
+        log_probabilities = F.log_softmax(logits).data[0, np.arange(len(targets)), targets]
+        losses += (-log_probabilities[len(losses) - start :]).tolist()  # those of the tokens that are new
+        windows += 1
+    return float(np.mean(losses)), windows
 
 
-def numbers_in(printed: str) -> tuple[float, float]:
+def numbers_in(printed: str) -> Printed:
     loss = re.search(r"^loss +(\d+\.\d{6}) nats a token$", printed, re.MULTILINE)
     perplexity = re.search(r"^perplexity +(\d+\.\d\d) \(of 307 tokens\)$", printed, re.MULTILINE)
+    bits = re.search(r"^compressed +(\d+\.\d{6}) bits per byte \(of (\d+) bytes\)$", printed, re.MULTILINE)
     assert loss
     assert perplexity
-    return float(loss[1]), float(perplexity[1])
+    assert bits
+    return Printed(float(loss[1]), float(perplexity[1]), float(bits[1]), int(bits[2]))
 
 
 @pytest.mark.parametrize(("option", "split"), [([], "val"), *((["--split", name], name) for name in PARTS)], ids=str)
+@pytest.mark.parametrize("stride", [None, 1, 5])
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_each_part_of_the_runs_own_text_has_its_loss_and_perplexity(
-    trained: Path, model_file: Path, data: Path, option: list[str], split: str, batch_size: int
+def test_each_part_of_the_runs_own_text_has_its_loss_perplexity_and_bits(
+    trained: Path, model_file: Path, data: Path, option: list[str], split: str, stride: int | None, batch_size: int
 ) -> None:
     part = split_text(TEXT, 0.8, 0.1)[PARTS.index(split)]
-    expected, windows = expected_loss(part, trained, model_file, batch_size)
-    printed = works("evaluate", "--model", trained, *option, "--batch-size", batch_size)
-    assert f"text        {data} ({split}): {windows} windows of 16 tokens" in printed.splitlines()
-    loss, perplexity = numbers_in(printed)
+    ids = get_tokenizer(trained / "tokenizer.json").encode(part)
+    expected, windows = expected_loss(part, trained, model_file, stride or 16)
+    strides = [] if stride is None else ["--stride", stride]
+    printed = works("evaluate", "--model", trained, *option, *strides, "--batch-size", batch_size)
+    done = f"{len(ids) - 1} tokens predicted in {windows} windows of 16, stride {stride or 16}"
+    assert printed.splitlines()[0] == f"text        {data} ({split}): {done}"
+    loss, perplexity, bits, n_bytes = numbers_in(printed)
     assert loss == pytest.approx(expected, abs=2e-6)
     assert perplexity == pytest.approx(exp(loss), rel=1e-4)
+    first = get_tokenizer(trained / "tokenizer.json").decode(ids[:1])
+    assert n_bytes == len(part) - len(first)
+    assert bits == pytest.approx(loss * (len(ids) - 1) / log(2) / n_bytes, abs=2e-5)
 
 
 def test_any_other_text_can_be_evaluated(trained: Path, model_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.txt"
     path.write_text(TEXT[::-1], encoding="utf-8")
-    loss, _ = numbers_in(works("evaluate", "--model", trained, "--data", path))
+    loss = numbers_in(works("evaluate", "--model", trained, "--data", path)).loss
     assert loss == pytest.approx(expected_loss(TEXT[::-1], trained, model_file)[0], abs=2e-6)
-    assert loss > numbers_in(works("evaluate", "--model", trained))[0]
 
 
 def test_a_model_file_is_evaluated_with_its_tokenizer_on_any_text(trained: Path, model_file: Path, data: Path) -> None:
@@ -85,6 +105,10 @@ def test_a_loss_too_large_for_its_perplexity_is_told_all_the_same(
         (["--split", "val", "--data", "story"], "evaluate: --split is of the run's own text"),
         (["--data", "missing.txt"], "data: missing.txt does not exist"),
         (["--batch-size", "0"], "batch_size: 0 is not allowed"),
+        (["--stride", "0"], "stride: 0 is not allowed; choose 1 .. 16, the context length"),
+        (["--stride", "17"], "stride: 17 is not allowed; choose 1 .. 16, the context length"),
+        (["--stride", "-1"], "stride: -1 is not allowed"),
+        (["--stride", "1.5"], "nanograd-gpt evaluate: argument --stride: invalid int value: '1.5'"),
         (["--batch-size", "two"], "nanograd-gpt evaluate: argument --batch-size: invalid int value: 'two'"),
     ],
     ids=str,
@@ -93,10 +117,25 @@ def test_what_cannot_be_evaluated_is_refused(trained: Path, options: list[str], 
     assert fails("evaluate", "--model", trained, *options).startswith(message)
 
 
-def test_a_text_too_short_for_a_window_is_refused(trained: Path, tmp_path: Path) -> None:
-    (tmp_path / "short.txt").write_text("the sun", encoding="utf-8")
-    message = fails("evaluate", "--model", trained, "--data", tmp_path / "short.txt")
-    assert message.endswith("short.txt is too short for one window of 16 tokens; use a longer text")
+def test_two_tokens_are_text_enough_and_one_is_not(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("zq", encoding="utf-8")
+    assert ": 1 tokens predicted in 1 windows of 16, stride 16" in works("evaluate", "--model", trained, "--data", path)
+    path.write_text("z", encoding="utf-8")
+    message = fails("evaluate", "--model", trained, "--data", path)
+    assert message == f"data: {path} has 1 tokens, too few to predict one from another; use a longer text"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_fail_in_one_line(
+    trained: Path, model_file: Path, tmp_path: Path, data: Path, value: float
+) -> None:
+    model = load_model(model_file)
+    model.final_norm.scale.data[3] = value
+    path = save_model(tmp_path / "broken.safetensors", model)
+    options = ["--tokenizer", trained / "tokenizer.json", "--data", data]
+    message = fails("evaluate", "--model", path, *options, code=1)
+    assert message == f"evaluate: the loss is nan: {path} holds weights that are not finite; use others"
 
 
 def test_a_model_file_has_no_text_of_its_own(model_file: Path, trained: Path) -> None:

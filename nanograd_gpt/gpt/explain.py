@@ -1,0 +1,78 @@
+"""What a model expected at each place of a text: the likeliest next tokens, and how likely the one that came was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ..backend.contract import HostArray, Ints
+from ..backend.select import to_host
+from ..errors import InputError, RunError
+from ..nn.evaluating import evaluating
+from .model import GPTModel
+
+LOGITS = 1 << 22  # held at a time: 16 MiB in float32
+
+
+class Guess(NamedTuple):
+    """A token that may come next."""
+
+    token: int
+    probability: float
+
+
+class Outcome(NamedTuple):
+    """The token that did come next."""
+
+    token: int
+    probability: float
+    rank: int  # 1 + the number of strictly likelier tokens
+
+
+class Position(NamedTuple):
+    """One place in a text, and what the model expected after it."""
+
+    token: int
+    expected: list[Guess]  # likeliest first; of equals, the smaller id
+    came: Outcome | None  # None at the end of the text
+
+
+def explain_next(model: GPTModel, ids: Ints, top: int = 5) -> list[Position]:
+    """The `top` likeliest tokens after each of ids (T,), without dropout; the model's mode is as before afterwards.
+
+    Raises InputError for ids that are no row of 1 .. context_length tokens and for top outside 1 .. V; RunError for
+    logits that are not finite.
+    """
+    ids, V = to_host(ids), model.config.vocab_size
+    if ids.ndim != 1:
+        raise InputError(f"prompt: expected token ids of shape (T,), got shape {ids.shape}")
+    if not 1 <= top <= V:
+        raise InputError(f"top: {top} is not allowed; choose 1 .. {V} (the vocabulary)")
+    came = [*ids[1:].tolist(), None]
+    with evaluating(model):
+        rows = zip(ids.tolist(), _logits(model, ids), came, strict=True)
+        return [_position(token, logits, following, top) for token, logits, following in rows]
+
+
+def _logits(model: GPTModel, ids: Ints) -> Iterator[HostArray]:
+    """ids (T,)  ->  T rows (V,) in float64; never are all of a long text there at once"""
+    x = model.features(ids[None])[0]  # (T, C)
+    step = max(1, LOGITS // model.config.vocab_size)
+    for i in range(0, len(ids), step):
+        logits = to_host(model.out_head(x[i : i + step]).data).astype(np.float64)
+        if not np.isfinite(logits).all():
+            raise RunError("explain-next: the model's logits are not finite; its training has diverged")
+        yield from logits
+
+
+def _position(token: int, logits: HostArray, came: int | None, top: int) -> Position:
+    probabilities = np.exp(logits - logits.max())
+    probabilities /= probabilities.sum()
+    likeliest = np.argsort(-logits, kind="stable")[:top]
+    outcome = None
+    if came is not None:
+        rank = 1 + int((logits > logits[came]).sum())
+        outcome = Outcome(came, float(probabilities[came]), rank)
+    return Position(token, [Guess(int(i), float(probabilities[i])) for i in likeliest], outcome)

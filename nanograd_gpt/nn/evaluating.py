@@ -1,0 +1,22 @@
+"""A model as it is when it is asked, not trained."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from ..autograd import no_grad
+from .module import Module
+
+
+@contextlib.contextmanager
+def evaluating(model: Module) -> Iterator[None]:
+    """Within, the model drops nothing and leaves no graph behind; every part's mode is as before afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

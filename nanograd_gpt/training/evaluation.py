@@ -1,0 +1,125 @@
+"""The loss of a whole text, in windows that may overlap: every token but the first is predicted exactly once.
+
+A token at the start of a window is predicted from almost nothing.  Windows that begin every `stride` tokens score only
+what the one before has not seen, so that a shorter stride gives every token more context, for more work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from math import exp, fsum, inf, log
+from typing import NamedTuple
+
+import numpy as np
+import tiktoken
+
+from ..backend.contract import Ints
+from ..backend.select import to_device, to_host
+from ..errors import InputError
+from ..gpt.model import GPTModel
+from ..nn import functional as F
+from ..nn.evaluating import evaluating
+
+LARGEST_EXPONENT = 700  # exp of more does not fit a float
+
+
+class TextLoss(NamedTuple):
+    """What a model makes of a text."""
+
+    nats: float  # minus the logarithm of the probability of all predicted tokens together
+    tokens: int  # predicted: all but the first
+    windows: int
+
+    @property
+    def loss(self) -> float:
+        """Nats a token."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss): as unsure as a choice among so many tokens; inf beyond floats."""
+        return inf if self.loss > LARGEST_EXPONENT else exp(self.loss)
+
+    def bits_per_byte(self, n_bytes: int) -> float:
+        """Of the predicted tokens' n_bytes: comparable between tokenizers, as the loss is not."""
+        return self.nats / log(2) / n_bytes
+
+
+class Window(NamedTuple):
+    """Tokens start .. stop - 1 go in, and each predicts the one after it; the last `scored` of these count."""
+
+    start: int
+    stop: int
+    scored: int
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+
+def evaluate_text(model: GPTModel, ids: Ints, stride: int | None = None, batch_size: int = 1) -> TextLoss:
+    """The loss of a text's tokens ids (n,), without dropout; the model's mode is as before afterwards.
+
+    Windows of context_length tokens begin every `stride` tokens, by default where the one before ends; the last may be
+    shorter.  Each token is predicted in the first window that reaches it, the one with the most context before it.
+    Raises InputError for fewer than 2 tokens, ids outside the vocabulary, a stride that is not 1 .. context_length, or
+    a batch_size below 1.
+    """
+    ids, length = to_host(ids), model.config.context_length
+    stride = length if stride is None else stride
+    _check(model, ids, stride, batch_size)
+    windows = windows_of(len(ids), length, stride)
+    with evaluating(model):
+        nats = fsum(_nats(model, ids, batch) for batch in _batches(windows, batch_size))
+    return TextLoss(nats, len(ids) - 1, len(windows))
+
+
+def windows_of(n: int, length: int, stride: int) -> list[Window]:
+    """The windows over a text of n tokens, at least 2."""
+    windows: list[Window] = []
+    seen = 0  # the last token that is predicted
+    while seen < n - 1:
+        start = len(windows) * stride
+        stop = min(start + length, n - 1)
+        windows.append(Window(start, stop, scored=stop - seen))
+        seen = stop
+    return windows
+
+
+def n_bytes_of(ids: Ints, tokenizer: tiktoken.Encoding) -> int:
+    """UTF-8 bytes of tokens ids (n,), which may begin or end within a character."""
+    return sum(len(tokenizer.decode_single_token_bytes(i)) for i in ids.tolist())
+
+
+def _batches(windows: list[Window], batch_size: int) -> Iterator[list[Window]]:
+    """Windows of one length in each."""
+    for _, group in groupby(windows, key=lambda window: window.length):
+        equal = list(group)
+        for i in range(0, len(equal), batch_size):
+            yield equal[i : i + batch_size]
+
+
+def _nats(model: GPTModel, ids: Ints, batch: list[Window]) -> float:
+    """The summed loss of what a batch scores; the head runs on that alone."""
+    T = batch[0].length
+    at = np.array([window.start for window in batch])[:, None] + np.arange(T)  # (B, T)
+    scored = np.arange(T) >= T - np.array([[window.scored] for window in batch])  # (B, T)
+    x = model.features(ids[at])[np.nonzero(scored)]  # (N, C)
+    targets = to_device(ids[at[scored] + 1], model.device)  # (N,)
+    mean = F.linear_cross_entropy(x, model.out_head.weight, targets)
+    return float(mean) * len(targets)
+
+
+def _check(model: GPTModel, ids: Ints, stride: int, batch_size: int) -> None:
+    length, V = model.config.context_length, model.config.vocab_size
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise InputError(f"text: expected token ids of shape (n,), got {ids.dtype} of shape {ids.shape}")
+    if len(ids) < 2:
+        raise InputError(f"text: {len(ids)} tokens are too few; give 2 or more, one to predict another from")
+    if not 0 <= ids.min() <= ids.max() < V:
+        raise InputError(f"text: {ids.min()} .. {ids.max()} reach outside the vocabulary, 0 .. {V - 1}")
+    if not 1 <= stride <= length:
+        raise InputError(f"stride: {stride} is not allowed; choose 1 .. {length}, the context length")
+    if batch_size < 1:
+        raise InputError(f"batch_size: {batch_size} is not allowed; choose a whole number >= 1")

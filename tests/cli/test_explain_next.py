@@ -1,0 +1,139 @@
+"""nanograd-gpt explain-next: a table of what the model expected after each token of a prompt."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiktoken
+from cli.commands import fails, finished, process, works
+
+from nanograd_gpt.cli.explain_next import LONGEST, columns, visible
+from nanograd_gpt.gpt.explain import explain_next
+from nanograd_gpt.gpt.tokenizer import get_tokenizer, text_to_token_ids
+from nanograd_gpt.training.checkpoint import load_model, save_model
+
+PROMPT = "the sun\n rose"
+GUESS = re.compile(r"(b?'[^']*'|b?\"[^\"]*\") (\d+\.\d%|\de-\d+)")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(trained: Path) -> tiktoken.Encoding:
+    return get_tokenizer(trained / "tokenizer.json")
+
+
+def rows_of(printed: str) -> list[list[str]]:
+    """Each token's cells: number, token, probability, rank and all guesses; empty ones are left out."""
+    rows: list[list[str]] = []
+    for line in printed.splitlines()[2:]:
+        guesses = [f"{token} {p}" for token, p in GUESS.findall(line)]
+        begin = line[: line.index(guesses[0])].rstrip()
+        if begin:
+            number, token, rest = re.fullmatch(r" *(\d+)  ('.*?'|b'.*?')(.*)", begin).groups()  # type: ignore[union-attr]  # or the test fails
+            rows.append([number, token, *rest.split()])
+        rows[-1] += guesses
+    return rows
+
+
+def shown(probability: float) -> str:
+    return f"{100 * probability:.1f}%" if probability >= 0.0005 else f"{probability:.0e}"
+
+
+@pytest.mark.parametrize("top", [None, 1, 3, 40])
+def test_the_table_holds_what_the_library_says(
+    trained: Path, model_file: Path, tokenizer: tiktoken.Encoding, top: int | None
+) -> None:
+    ids = text_to_token_ids(PROMPT, tokenizer)[0]
+    expected = []
+    for i, position in enumerate(explain_next(load_model(model_file), ids, top or 5), start=1):
+        came = [] if position.came is None else [shown(position.came.probability), str(position.came.rank)]
+        guesses = [f"{visible(guess.token, tokenizer)} {shown(guess.probability)}" for guess in position.expected]
+        expected.append([str(i), visible(position.token, tokenizer), *came, *guesses])
+    option = [] if top is None else ["--top", top]
+    assert rows_of(works("explain-next", "--model", trained, "--prompt", PROMPT, *option)) == expected
+
+
+@pytest.mark.parametrize("width", [72, 80, 133])
+def test_it_fits_the_terminal(trained: Path, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    prompt = "the sun 世界 rose \t\n over"
+    printed = works("explain-next", "--model", trained, "--prompt", prompt, "--top", 30).splitlines()
+    widest = max(columns(line) for line in printed[1:])
+    assert width - 27 < widest <= width
+    starts = {columns(line[: line.index(match[0])]) for line in printed[2:] if (match := GUESS.search(line))}
+    assert len(starts) <= 2  # the column of the tokens and that of the guesses
+
+
+def test_a_narrower_terminal_gets_the_narrowest_table(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "10")
+    narrow = works("explain-next", "--model", trained, "--prompt", PROMPT)
+    monkeypatch.setenv("COLUMNS", "72")
+    assert works("explain-next", "--model", trained, "--prompt", PROMPT) == narrow
+
+
+def test_blanks_line_ends_and_parts_of_characters_are_seen() -> None:
+    gpt2 = get_tokenizer("gpt2")
+
+    def of(text: str) -> list[str]:
+        return [visible(i, gpt2) for i in gpt2.encode(text)]
+
+    assert of(" the\n\n\tsun\r") == ["' the'", r"'\n\n'", r"'\t'", "'sun'", r"'\r'"]
+    assert of("it's") == ["'it'", '"\'s"']
+    assert of("界") == [r"b'\xe7\x95'", r"b'\x8c'"]
+    assert visible(gpt2.eot_token, gpt2) == "'<|endoftext|>'"
+
+
+def test_long_tokens_are_cut_and_wide_characters_counted() -> None:
+    gpt2 = get_tokenizer("gpt2")
+    longest = max(range(gpt2.n_vocab), key=lambda i: len(gpt2.decode_single_token_bytes(i)))
+    assert visible(longest, gpt2).endswith("...")
+    assert all(columns(visible(i, gpt2)) <= LONGEST for i in range(0, gpt2.n_vocab, 7))
+    assert (columns("abc"), columns("世界"), columns("e\u0301")) == (3, 4, 1)
+
+
+def test_a_prompt_may_fill_the_context(trained: Path, tokenizer: tiktoken.Encoding) -> None:
+    ids = tokenizer.encode("the sun rose over a quiet river and an old miller" * 3)
+    printed = works("explain-next", "--model", trained, "--prompt", tokenizer.decode(ids[:16]), "--top", 1)
+    assert len(printed.splitlines()) == 2 + 16
+
+
+@pytest.mark.parametrize("prompt", ["Grüße, 世界", "\udcff", "<|endoftext|>"])
+def test_any_text_can_be_a_prompt(trained: Path, prompt: str) -> None:
+    assert works("explain-next", "--model", trained, "--prompt", prompt)
+
+
+def test_text_that_the_terminal_cannot_show_does_not_fail(trained: Path) -> None:
+    command = ["explain-next", "--model", trained, "--prompt", "the Grüße"]
+    result = finished(process(*command, env={"PYTHONIOENCODING": "ascii"}))
+    assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--prompt", ""], "prompt: it is empty; give a text to look at"),
+        (["--prompt", "the sun rose over " * 10], r"prompt: \d+ tokens are more than the model's context of 16"),
+        (["--top", "0"], r"top: 0 is not allowed; choose 1 \.\. 307"),
+        (["--top", "308"], "top: 308 is not allowed"),
+        (["--top", "-1"], "top: -1 is not allowed"),
+        (["--top", "all"], "nanograd-gpt explain-next: argument --top: .*'all'"),
+        (["--tokenizer", "gpt2"], "tokenizer: 'gpt2' has 50257 tokens, the model 307"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_explained_is_refused(trained: Path, options: list[str], message: str) -> None:
+    assert re.match(message, fails("explain-next", "--model", trained, "--prompt", PROMPT, *options))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_fail_in_one_line(
+    trained: Path, model_file: Path, tmp_path: Path, value: float
+) -> None:
+    model = load_model(model_file)
+    model.final_norm.scale.data[3] = value
+    path = save_model(tmp_path / "broken.safetensors", model)
+    options = ["--tokenizer", trained / "tokenizer.json", "--prompt", PROMPT]
+    message = fails("explain-next", "--model", path, *options, code=1)
+    assert message == "explain-next: the model's logits are not finite; its training has diverged"
