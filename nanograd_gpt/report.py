@@ -220,7 +220,8 @@ def _evaluations(evaluations: Sequence[Event]) -> str:
     best = _best(evaluations)
     rows = []
     for e in evaluations:
-        cells = [str(e["epoch"]), f"{e['step']:,}", f"{e['tokens']:,}"]
+        step = f"{e['step']:,}" if e["step"] >= 0 else "as loaded"
+        cells = [str(e["epoch"]), step, f"{e['tokens']:,}"]
         cells += [_loss(e["train_loss"]), _loss(e["val_loss"])]
         cells += [_perplexity(e["train_loss"]), _perplexity(e["val_loss"])]
         rows.append(f"<tr{' class=best' if e is best else ''}>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>")

@@ -168,7 +168,7 @@ def undocumented(path: Path) -> list[str]:
         for node in tree.body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_")
     ]
-    documented = {node.name for node in public if ast.get_docstring(node)}  # one of a name will do: it may be overloaded
+    documented = {node.name for node in public if ast.get_docstring(node)}  # by one of its overloads
     names = [node.name for node in public if node.name not in documented]
     return names if ast.get_docstring(tree) else ["the module", *names]
 

@@ -126,6 +126,11 @@ def test_evaluations_are_a_table_with_the_best_one_marked(page):
     assert "Lowest validation loss" in page.words
 
 
+def test_what_weights_were_worth_before_the_first_update_is_shown_as_that(tmp_path):
+    page = written(tmp_path / "run", [START, evaluation(-1, 4.0), evaluation(0, 3.5)])
+    assert [row[1] for row in page.rows if row[4:5] in (["4.000"], ["3.500"])] == ["as loaded", "0"]
+
+
 def test_it_needs_no_network_and_no_script(page):
     assert not {tag for tag, _ in page.elements} & {"script", "link", "img", "iframe", "object", "image"}
     for _, attributes in page.elements:
