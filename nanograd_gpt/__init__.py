@@ -7,9 +7,11 @@ from .backend.cpu.threads import set_threads
 from .errors import InputError, RunError
 from .gpt.cache import KVCache
 from .gpt.config import GPT_CONFIG_124M, GPTConfig
+from .gpt.export import save_pretrained
 from .gpt.generate import generate, generate_text, generate_texts
+from .gpt.hub import download_gpt2
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
-from .gpt.pretrained import load_pretrained, save_pretrained
+from .gpt.pretrained import load_pretrained
 from .gpt.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
 from .nn import functional
 from .nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
@@ -47,6 +49,7 @@ __all__ = [
     "calc_loss_loader",
     "clip_grad_norm",
     "create_dataloader_v1",
+    "download_gpt2",
     "evaluate_model",
     "functional",
     "generate",

@@ -18,23 +18,25 @@ import numpy as np
 from ..backend.contract import HostArray
 from ..errors import InputError
 from .crc32c import crc32c, masked
+from .stored import Stored
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48
-DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}
+KINDS = {1: "F32", 2: "F64", 3: "I32", 9: "I64", 14: "BF16", 19: "F16"}  # TensorFlow's numbers, safetensors' names
+BITS = {kind: int(kind.lstrip("BFI")) for kind in KINDS.values()}
 
 Fields = dict[int, Any]
 
 
-def read_tf_checkpoint(prefix: Path) -> dict[str, HostArray]:
-    """Name -> array, mapped from the file: nothing of it is in memory before it is used.
+def open_tf_checkpoint(prefix: Path) -> dict[str, Stored]:
+    """Name -> array: what is where.  Every checksum has been held against its bytes, of which none are kept.
 
-    Raises InputError for a missing, cut or damaged file.  Every checksum is held against its bytes.
+    Raises InputError for a missing, cut or damaged file.
     """
     index, shards = prefix.with_name(prefix.name + ".index"), {}
     entries = _entries(index)
     n_shards = entries.pop("").get(1, 1)
-    arrays: dict[str, HostArray] = {}
+    arrays: dict[str, Stored] = {}
     for name, entry in entries.items():
         shard = entry.get(3, 0)
         path = prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{n_shards:05d}")
@@ -51,17 +53,17 @@ def _mapped(path: Path) -> HostArray:
         raise InputError(f"model: {path} cannot be read ({error}); download it again") from None
 
 
-def _array(name: str, entry: Fields, shard: HostArray, path: Path) -> HostArray:
-    if entry.get(1) not in DTYPES or 7 in entry:
+def _array(name: str, entry: Fields, shard: HostArray, path: Path) -> Stored:
+    kind = KINDS.get(entry.get(1, 0))
+    if kind is None or 7 in entry:
         raise InputError(f"model: {path}: {name} is of TensorFlow's type {entry.get(1)}; numbers in one piece are read")
-    dtype, shape = np.dtype(DTYPES[entry[1]]), _shape(entry.get(2, b""))
+    shape = _shape(entry.get(2, b""))
     start, size = entry.get(4, 0), entry.get(5, 0)
-    if size != prod(shape) * dtype.itemsize or start + size > len(shard):
+    if size != prod(shape) * BITS[kind] // 8 or start + size > len(shard):
         raise InputError(f"model: {path}: {name} {shape} is cut or damaged; download the file again")
-    raw = shard[start : start + size]
-    if masked(crc32c(raw)) != entry.get(6):
+    if masked(crc32c(shard[start : start + size])) != entry.get(6):
         raise InputError(f"model: {path}: {name} is damaged: its checksum differs; download the file again")
-    return raw.view(dtype).reshape(shape)
+    return Stored(path, start, shape, kind)
 
 
 # --- the index
