@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import socket
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..files import sha256_of, to_disk
 
@@ -49,6 +52,7 @@ class Resumable:
         import requests  # it takes as long to import as all of ours
 
         start, headers = self._so_far()
+        _look_up(url)
         with requests.get(url, headers=headers, stream=True, timeout=(CONNECT, READ)) as response:
             answered_range = start > 0 and response.status_code in (206, 416)
             if answered_range and not self._goes_on(response, start):
@@ -110,6 +114,29 @@ class Resumable:
     def _forget(self) -> None:
         self.partial.unlink(missing_ok=True)
         self.version.unlink(missing_ok=True)
+
+
+def _look_up(url: str) -> None:
+    """Find the address of the server, or of the proxy before it.  A lookup by itself may take long to fail."""
+    import requests
+    from requests.utils import get_environ_proxies, select_proxy
+
+    host = urlsplit(select_proxy(url, get_environ_proxies(url)) or url).hostname
+    failures = []
+
+    def look_up() -> None:
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as error:
+            failures.append(error)
+
+    thread = Thread(target=look_up, daemon=True)  # which nobody waits for, at the process's end neither
+    thread.start()
+    thread.join(CONNECT)
+    if thread.is_alive():
+        raise requests.ConnectTimeout(f"no address of {host} in {CONNECT} seconds")
+    if failures:
+        raise requests.ConnectionError(f"no address of {host}: {failures[0]}")
 
 
 def _span(response: Any) -> tuple[int | None, int | None]:

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from time import monotonic
 
 import pooch
@@ -238,6 +239,28 @@ def test_without_a_network_one_line_says_so_at_once(cache: Path, monkeypatch: py
     assert "gpt2 could not be downloaded (no connection: ConnectionError)" in message
     assert f"save {url} yourself and give it with --weights PATH" in message
     assert files(cache) == []
+
+
+@pytest.mark.parametrize("answer", ["none", "unknown"])
+def test_a_name_that_is_not_found_is_no_reason_to_wait(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    given_up = Event()
+
+    def slow(*args: object) -> None:
+        if answer == "none":
+            given_up.wait(10)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(resumable, "CONNECT", 0.1)
+    start = monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", slow)
+        message = failure(KNOWN)
+    given_up.set()
+    assert monotonic() - start < 2
+    assert ("no answer in time" if answer == "none" else "no connection") in message
+    assert server.asked == []
 
 
 def test_a_cache_that_cannot_be_written_is_named(server: FileServer, cache: Path) -> None:

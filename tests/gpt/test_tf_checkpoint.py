@@ -1,4 +1,4 @@
-"""OpenAI's TensorFlow checkpoint, read with NumPy alone; the fixture was written by TensorFlow."""
+"""OpenAI's TensorFlow checkpoint, read with NumPy alone; TensorFlow wrote the fixture, and read the goldens from it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_long_checksums_are_those_of_one_byte_after_the_other(n: int) -> None:
 # --- tensors
 
 
-def test_every_tensor_is_as_another_reader_has_it() -> None:
+def test_every_tensor_is_as_tensorflow_reads_it() -> None:
     arrays = open_tf_checkpoint(FIXTURE / "model.ckpt")
     with np.load(FIXTURE / "tensors.npz", allow_pickle=False) as file:
         golden = dict(file)
