@@ -17,7 +17,7 @@ from nanograd_gpt.gpt.names import from_openai
 from nanograd_gpt.gpt.pretrained import load_pretrained
 from nanograd_gpt.gpt.tf_checkpoint import open_tf_checkpoint
 
-from .tf_files import openai_name, write_openai, write_tf_checkpoint
+from .tf_files import openai_name, write_index, write_openai, write_tf_checkpoint
 from .tiny import ids_of, one_line
 
 FIXTURE = Path(__file__).parents[1] / "goldens" / "gpt2_tf"
@@ -223,3 +223,31 @@ def test_an_index_of_another_kind_is_refused(copied: Path, place: int) -> None:
     raw[place] ^= 255
     file.write_bytes(raw)
     assert refusal(copied).startswith(f"model: {file} is no index of a TensorFlow checkpoint, or damaged")
+
+
+ENTRY = b"\x08\x01\x12\x04\x12\x02\x08\x30(\xc0\x01"  # float32 (48,), 192 bytes
+
+
+@pytest.mark.parametrize(
+    ("header", "entry"),
+    [
+        (None, ENTRY),
+        (b"\x08\x01\x10\x01", ENTRY),  # the highest byte first
+        (b"\x0a\x01a", ENTRY),  # as many data files as "a"
+        (b"\x08\x01", ENTRY[:-1]),
+        (b"\x08\x01", ENTRY + b"\x07"),
+        (b"\x08\x01", ENTRY + b"\x22\x01a"),  # it begins at "a"
+        (b"\x08\x01", b"\x08\x01\x10\x05"),  # its shape is a number
+        (b"\x08\x01", b"\x08\x01\x12\x05\x12\x03\x0a\x01a"),  # and one of its sizes is text
+        (b"\x08\x01", ENTRY + b"\xff" * 30),
+    ],
+)
+def test_an_index_that_is_sound_but_makes_no_sense_is_refused(copied: Path, header: bytes | None, entry: bytes) -> None:
+    pairs = {"model/wte": entry} if header is None else {"": header, "model/wte": entry}
+    write_index(copied / "model.ckpt", pairs)
+    assert refusal(copied).startswith(f"model: {copied / INDEX} is no index of a TensorFlow checkpoint, or damaged")
+
+
+def test_a_tensor_that_reaches_beyond_the_data_is_named(copied: Path) -> None:
+    write_index(copied / "model.ckpt", {"": b"\x08\x01", "model/wte": ENTRY + b"\x20" + b"\xff" * 8 + b"\x7f"})
+    assert refusal(copied) == f"model: {copied / DATA}: model/wte (48,) is cut or damaged; download the file again"

@@ -31,6 +31,12 @@ def write_tf_checkpoint(
         place = _field(4, len(data)) + _field(5, len(raw))
         pairs[name] = _field(1, type_) + _field(2, dims) + place + _fixed(6, _checksum(raw))
         data += raw
+    write_index(prefix, pairs)
+    prefix.with_name(prefix.name + ".data-00000-of-00001").write_bytes(data)
+
+
+def write_index(prefix: Path, pairs: Mapping[str, bytes]) -> None:
+    """PREFIX.index alone, whatever the values are; its checksums are right."""
     table, handles = b"", []
     for block in (_block(pairs), _block({})):  # the second, of statistics, is empty
         handles.append(_varint(len(table)) + _varint(len(block)))
@@ -39,7 +45,6 @@ def write_tf_checkpoint(
     handles.append(_varint(len(table)) + _varint(len(index)))
     footer = (handles[1] + handles[2]).ljust(FOOTER - 8, b"\0") + struct.pack("<Q", MAGIC)
     prefix.with_name(prefix.name + ".index").write_bytes(table + _sealed(index) + footer)
-    prefix.with_name(prefix.name + ".data-00000-of-00001").write_bytes(data)
 
 
 def write_openai(directory: Path, model: GPTModel) -> None:
