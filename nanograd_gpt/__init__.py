@@ -10,9 +10,11 @@ from .gpt.cache import KVCache
 from .gpt.complete import complete, complete_texts
 from .gpt.config import GPT_CONFIG_124M, GPTConfig
 from .gpt.explain import explain_next
+from .gpt.export import save_pretrained
 from .gpt.generate import generate, generate_text, generate_texts
+from .gpt.hub import download_gpt2
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
-from .gpt.pretrained import load_pretrained, save_pretrained
+from .gpt.pretrained import load_pretrained
 from .gpt.sampling import Sampling
 from .gpt.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
 from .nn import functional
@@ -57,6 +59,7 @@ __all__ = [
     "complete",
     "complete_texts",
     "create_dataloader_v1",
+    "download_gpt2",
     "evaluate_model",
     "evaluate_text",
     "explain_next",

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "nanograd_gpt"
 
 FLOORS = [  # bottom up; rooms of one floor do not know each other
     ["errors"],
-    ["backend", "rng"],
+    ["files", "backend", "rng"],
     ["autograd"],
     ["ops"],
     ["tensor"],
@@ -42,9 +42,10 @@ NEVER = {"torch", "pickle", "tensorflow", "transformers", "jax", "cloudpickle", 
 ONLY_IN = {
     "matplotlib": {"plots", "report"},
     "cupy": {"backend.select", "backend.cuda"},
-    "pooch": {"training.corpus"},
+    "pooch": {"training.corpus", "gpt.hub"},
+    "requests": {"gpt.hub", "gpt.resumable"},
 }
-AT_USE_ONLY = {"cupy", "matplotlib", "torch", "pooch", "nanograd_gpt.cli", "nanograd_gpt.plots", "tqdm"}
+AT_USE_ONLY = {"cupy", "matplotlib", "torch", "pooch", "requests", "nanograd_gpt.cli", "nanograd_gpt.plots", "tqdm"}
 
 
 class Import(NamedTuple):

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..errors import InputError
-from ..gpt.pretrained import save_pretrained
+from ..gpt.export import save_pretrained
 from ..training.checkpoint import save_model
 from .options import MODEL_SOURCES, any_model
 

@@ -7,13 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..backend.select import resolve_device
-from ..errors import InputError
 from ..gpt.config import GPTConfig
 from ..gpt.pretrained import is_pretrained, open_pretrained
 from ..training.checkpoint import read_state
 from ..training.estimate import memory_bytes
 from ..training.run import environment, latest_checkpoint
-from .options import MODEL_SOURCES, add_settings, config_from
+from .options import MODEL_SOURCES, add_settings, config_from, local_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -44,8 +43,7 @@ def _print_model(config: GPTConfig) -> None:
 
 
 def _print_saved(path: Path) -> None:
-    if not path.exists():
-        raise InputError(f"info: {path} does not exist; give {MODEL_SOURCES}")
+    path = local_path(path)
     if is_pretrained(path):
         _print_model(open_pretrained(path).model.config)
         return

@@ -10,6 +10,7 @@ from typing import Any
 from ..backend.cpu.threads import set_threads
 from ..backend.select import Device, resolve_device
 from ..errors import InputError
+from ..gpt.hub import GPT2, download_gpt2
 from ..gpt.model import GPTModel
 from ..gpt.pretrained import is_pretrained, load_pretrained
 from ..gpt.tokenizer import get_tokenizer
@@ -18,8 +19,8 @@ from ..training.config import RunConfig, book, fine_tuning, preset, settings_in
 from ..training.run import latest_checkpoint
 
 MODEL_SOURCES = (
-    "a run's directory, a checkpoint, a model file, or GPT-2's weights: a directory with model.safetensors and "
-    "config.json, or with OpenAI's model.ckpt and hparams.json"
+    f"a run's directory, a checkpoint, a model file, or GPT-2's weights: {', '.join(GPT2)} (downloaded once), a "
+    "directory with model.safetensors and config.json, or one with OpenAI's model.ckpt and hparams.json"
 )
 MODEL_HELP = {
     "vocab_size": "tokens the tokenizer knows (set by the tokenizer)",
@@ -134,13 +135,24 @@ def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
 def any_model(path: Path) -> tuple[GPTModel, Path | None]:
     """The model in a run, a checkpoint or any layout of weights, in evaluation mode; and its run's directory, if any.
 
-    Raises InputError if there is no such model.
+    Raises InputError if there is no such model, and RunError if it cannot be downloaded.
     """
-    if not path.exists():
-        raise InputError(f"model: {path} does not exist; give {MODEL_SOURCES}")
+    path = local_path(path)
     if is_pretrained(path):
         return load_pretrained(path), None
     checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
     model = GPTModel(read_state(checkpoint)["config"])
     load_checkpoint(checkpoint, model)
     return model, checkpoint.parent.parent
+
+
+def local_path(path: Path) -> Path:
+    """The path itself; or, for a name of GPT-2's weights where nothing has that path, the file downloaded for it.
+
+    Raises InputError if there is neither, and RunError if it cannot be downloaded.
+    """
+    if path.exists():
+        return path
+    if str(path) in GPT2:
+        return download_gpt2(str(path))
+    raise InputError(f"model: {path} does not exist; give {MODEL_SOURCES}")

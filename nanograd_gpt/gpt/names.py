@@ -17,6 +17,15 @@ class Part(NamedTuple):
     third: int | None = None  # which third of c_attn's last axis: query, key, value
 
 
+class Layout(NamedTuple):
+    """What a file calls those arrays that tell a model's sizes, and how the names of a block's begin."""
+
+    tokens: str
+    positions: str
+    block: str
+    head: str
+
+
 # Hugging Face's names, without the "transformer." that a whole model's file puts before them
 EMBEDDINGS = [Part("tok_emb.weight", "wte.weight"), Part("pos_emb.weight", "wpe.weight")]
 BLOCK = [
@@ -39,6 +48,8 @@ BLOCK = [
 FINAL_NORM = [Part("final_norm.scale", "ln_f.weight"), Part("final_norm.shift", "ln_f.bias")]
 HEAD = Part("out_head.weight", "lm_head.weight")
 
+OURS = Layout("tok_emb.weight", "pos_emb.weight", "trf_blocks.", HEAD.ours)
+THEIRS = Layout("wte.weight", "wpe.weight", "h.", HEAD.theirs)
 PREFIX = "transformer."
 BUFFERS = re.compile(r".*\.(attn\.bias|attn\.masked_bias|att\.mask)")  # causal masks in old files: nothing is learned
 

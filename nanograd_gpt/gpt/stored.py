@@ -1,10 +1,13 @@
-"""Arrays in a file, of which no more than a few rows are in memory at a time."""
+"""Arrays in files, of which no more than a few rows are in memory at a time."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -12,39 +15,37 @@ from safetensors import SafetensorError, safe_open
 from ..backend.contract import HostArray
 from ..errors import InputError
 
-PIECE = 1 << 24  # bytes
-DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
+PIECE = 1 << 22  # bytes
+DTYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}  # of what we read, by safetensors' names
 PICKLES = b"PK\x03\x04", b"\x80"  # how PyTorch's files begin: a zip with a pickle in it, and a bare one
 
 
-class Stored(Protocol):
-    """What is asked of an array in a file.  NumPy's own, mapped from a file, are of this kind too."""
+@dataclass(frozen=True)
+class Stored:
+    """An array in a file.  Its rows are read, not mapped: pages of a mapped file count as a process's memory too."""
 
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> Any: ...
-    def __getitem__(self, rows: slice) -> HostArray: ...
-
-
-class InSafetensors:
-    """One array of a safetensors file."""
-
-    def __init__(self, part: Any) -> None:
-        self.part = part
-        self.shape: tuple[int, ...] = tuple(part.get_shape())
-        kind = part.get_dtype()
-        self.dtype = DTYPES.get(kind, kind)  # bfloat16, say, is none of NumPy's
+    path: Path
+    start: int  # where its bytes begin
+    shape: tuple[int, ...]
+    kind: str  # of its numbers, by safetensors' names
 
     def __getitem__(self, rows: slice) -> HostArray:
-        array: HostArray = self.part[rows]
-        return array
+        """The rows of a slice without steps.  Raises InputError if the file has become too short."""
+        first, behind, _ = rows.indices(self.shape[0])
+        width, dtype = prod(self.shape[1:]), np.dtype(DTYPES[self.kind])
+        n = (behind - first) * width
+        array: HostArray = np.fromfile(self.path, dtype, n, offset=self.start + first * width * dtype.itemsize)
+        if len(array) < n:
+            raise InputError(f"model: {self.path} has become shorter while it was read; load it again")
+        if self.kind == "BF16":  # the upper half of a float32
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        return array.reshape(behind - first, *self.shape[1:])
 
 
 def pieces(stored: Stored) -> Iterator[tuple[slice, HostArray]]:
     """The rows of an array, some at a time: which, and what they hold."""
     rows = stored.shape[0]
-    n = max(1, PIECE // max(1, int(np.prod(stored.shape[1:])) * 8))
+    n = max(1, PIECE // max(1, prod(stored.shape[1:]) * 8))
     for start in range(0, rows, n):
         part = slice(start, min(start + n, rows))
         yield part, stored[part]
@@ -57,15 +58,46 @@ def open_safetensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
     """
     if not path.is_file():
         raise InputError(f"model: {path} does not exist; give a safetensors file, or a directory with one")
-    with path.open("rb") as beginning:
-        if beginning.read(4).startswith(PICKLES):
-            raise InputError(
-                f"model: {path} is a pickle, which can run code as it is read, so it is not; where PyTorch is, turn "
-                "its state_dict into safetensors: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
-                "'model.safetensors')"
-            )
+    with path.open("rb") as file:
+        begins = file.read(9)
+    if begins.startswith(PICKLES) and begins[8:] != b"{":  # else \x80 is of the header's length, which stands before it
+        raise InputError(
+            f"model: {path} is a pickle, which can run code as it is read, so it is not; where PyTorch is, turn "
+            "its state_dict into safetensors: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
+            "'model.safetensors')"
+        )
     try:
-        file: Any = safe_open(path, framework="numpy")
-        return {name: InSafetensors(file.get_slice(name)) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        # their reader checks the header: each byte behind it is one array's, and none is missing
+        with safe_open(path, framework="numpy") as checked:
+            metadata: dict[str, str] = checked.metadata() or {}
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header: dict[str, Any] = json.loads(file.read(size))
     except (SafetensorError, ValueError, OSError) as error:
         raise InputError(f"model: {path} is not a safetensors file, or is cut or damaged ({error})") from None
+    header.pop("__metadata__", None)
+    return {
+        name: Stored(path, 8 + size + entry["data_offsets"][0], tuple(entry["shape"]), entry["dtype"])
+        for name, entry in header.items()
+    }, metadata
+
+
+def open_shards(index: Path) -> dict[str, Stored]:
+    """The arrays of all files that an index names (model.safetensors.index.json), none of them read yet.
+
+    Raises InputError for an index that is damaged, and for a file that open_safetensors does not take.
+    """
+    try:
+        found = json.loads(index.read_text(encoding="utf-8"))
+        names = {str(name) for name in found["weight_map"].values()}
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(f"model: {index} is no index of weights, or damaged ({error})") from None
+    arrays: dict[str, Stored] = {}
+    for name in sorted(names):
+        if Path(name).name != name:
+            raise InputError(f"model: {index} names {name!r}, which is not a file beside it")
+        more, _ = open_safetensors(index.with_name(name))
+        if twice := arrays.keys() & more.keys():
+            raise InputError(f"model: {index}: {min(twice)} is in two files, {name} and one before it; save it anew")
+        arrays |= more
+    return arrays

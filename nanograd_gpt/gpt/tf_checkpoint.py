@@ -11,33 +11,45 @@ import struct
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backend.contract import HostArray
 from ..errors import InputError
 from .crc32c import crc32c, masked
+from .stored import Stored
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48
-DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}
+KINDS = {1: "F32", 2: "F64", 3: "I32", 9: "I64", 14: "BF16", 19: "F16"}  # TensorFlow's numbers, safetensors' names
+BITS = {kind: int(kind.lstrip("BFI")) for kind in KINDS.values()}
 
 Fields = dict[int, Any]
 
 
-def read_tf_checkpoint(prefix: Path) -> dict[str, HostArray]:
-    """Name -> array, mapped from the file: nothing of it is in memory before it is used.
+class Entry(NamedTuple):
+    """What the index says of a tensor."""
 
-    Raises InputError for a missing, cut or damaged file.  Every checksum is held against its bytes.
+    type: int  # TensorFlow's number for it
+    shape: tuple[int, ...]
+    shard: int  # which of the data files
+    start: int
+    size: int  # in bytes
+    checksum: int
+    in_one_piece: bool
+
+
+def open_tf_checkpoint(prefix: Path) -> dict[str, Stored]:
+    """Name -> array: what is where.  Every checksum has been held against its bytes, of which none are kept.
+
+    Raises InputError for a missing, cut or damaged file.
     """
     index, shards = prefix.with_name(prefix.name + ".index"), {}
-    entries = _entries(index)
-    n_shards = entries.pop("").get(1, 1)
-    arrays: dict[str, HostArray] = {}
+    n_shards, entries = _entries(index)
+    arrays: dict[str, Stored] = {}
     for name, entry in entries.items():
-        shard = entry.get(3, 0)
-        path = prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{n_shards:05d}")
+        path = prefix.with_name(f"{prefix.name}.data-{entry.shard:05d}-of-{n_shards:05d}")
         if path not in shards:
             shards[path] = _mapped(path)
         arrays[name] = _array(name, entry, shards[path], path)
@@ -51,34 +63,42 @@ def _mapped(path: Path) -> HostArray:
         raise InputError(f"model: {path} cannot be read ({error}); download it again") from None
 
 
-def _array(name: str, entry: Fields, shard: HostArray, path: Path) -> HostArray:
-    if entry.get(1) not in DTYPES or 7 in entry:
-        raise InputError(f"model: {path}: {name} is of TensorFlow's type {entry.get(1)}; numbers in one piece are read")
-    dtype, shape = np.dtype(DTYPES[entry[1]]), _shape(entry.get(2, b""))
-    start, size = entry.get(4, 0), entry.get(5, 0)
-    if size != prod(shape) * dtype.itemsize or start + size > len(shard):
-        raise InputError(f"model: {path}: {name} {shape} is cut or damaged; download the file again")
-    raw = shard[start : start + size]
-    if masked(crc32c(raw)) != entry.get(6):
+def _array(name: str, entry: Entry, shard: HostArray, path: Path) -> Stored:
+    kind = KINDS.get(entry.type)
+    if kind is None or not entry.in_one_piece:
+        raise InputError(f"model: {path}: {name} is of TensorFlow's type {entry.type}; numbers in one piece are read")
+    end = entry.start + entry.size
+    if entry.size != prod(entry.shape) * BITS[kind] // 8 or end > len(shard):
+        raise InputError(f"model: {path}: {name} {entry.shape} is cut or damaged; download the file again")
+    if masked(crc32c(shard[entry.start : end])) != entry.checksum:
         raise InputError(f"model: {path}: {name} is damaged: its checksum differs; download the file again")
-    return raw.view(dtype).reshape(shape)
+    return Stored(path, entry.start, entry.shape, kind)
 
 
 # --- the index
 
 
-def _entries(path: Path) -> dict[str, Fields]:
-    """The fields of each tensor's entry by its name, and under "" the header's."""
+def _entries(path: Path) -> tuple[int, dict[str, Entry]]:
+    """How many data files there are, and each tensor's entry by its name."""
     try:
-        raw = path.read_bytes()
-        entries = {key.decode(): _fields(value) for key, value in _pairs(raw)}
+        values = {key.decode(): value for key, value in _pairs(path.read_bytes())}
+        header = _fields(values.pop(""))  # which has no name
+        if header.get(2, 0):
+            raise ValueError("its numbers begin with their highest byte")
+        return int(header.get(1, 1)), {name: _entry(_fields(value)) for name, value in values.items()}
     except OSError as error:
         raise InputError(f"model: {path} cannot be read ({error.strerror}); it belongs to the checkpoint") from None
-    except (ValueError, IndexError, KeyError, struct.error) as error:
+    except (ValueError, TypeError, LookupError, struct.error) as error:
         raise InputError(f"model: {path} is no index of a TensorFlow checkpoint, or damaged ({error})") from None
-    if "" not in entries or entries[""].get(2, 0):
-        raise InputError(f"model: {path} has no header, or numbers that begin with their highest byte")
-    return entries
+
+
+def _entry(fields: Fields) -> Entry:
+    """A BundleEntryProto: a field that is 0 is left out."""
+    numbers = [fields.get(number, 0) for number in (1, 3, 4, 5, 6)]
+    if not all(isinstance(number, int) for number in numbers):
+        raise ValueError("a number is expected where text is")
+    type_, shard, start, size, checksum = numbers
+    return Entry(type_, _shape(fields.get(2, b"")), shard, start, size, checksum, in_one_piece=7 not in fields)
 
 
 def _pairs(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -122,7 +142,7 @@ def _block(raw: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
 
 def _shape(message: bytes) -> tuple[int, ...]:
     """A TensorShapeProto's sizes: its field 2, once a dimension, each a message with its size in field 1."""
-    return tuple(_fields(dim).get(1, 0) for number, dim in _walk(message) if number == 2)
+    return tuple(int(_fields(dim).get(1, 0)) for number, dim in _walk(message) if number == 2)
 
 
 def _fields(message: bytes) -> Fields:

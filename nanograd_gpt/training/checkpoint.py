@@ -10,23 +10,23 @@ safetensors alone does not notice a flipped bit; hence the manifest.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ..backend.contract import Array, HostArray
 from ..backend.select import to_host
 from ..errors import InputError, RunError
+from ..files import sha256_of, to_disk
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
+from ..gpt.pretrained import load_pretrained
 from ..optim import AdamW
 
 SCHEMA = 1
@@ -60,11 +60,11 @@ def save_checkpoint(
     hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
     (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
     for file in work.iterdir():
-        _to_disk(file)
+        to_disk(file)
     if path.exists():
         shutil.rmtree(path)
     work.rename(path)
-    _to_disk(path.parent)
+    to_disk(path.parent)
     return path
 
 
@@ -135,28 +135,17 @@ def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
     path = Path(path)
     work = path.with_name(f".{path.name}.partial")
     _save_arrays(work, model.book_state_dict() if book else model.state_dict(), model.config)
-    _to_disk(work)
+    to_disk(work)
     work.replace(path)
     return path
 
 
 def load_model(path: Path | str) -> GPTModel:
-    """The model in a file that save_model wrote, in evaluation mode.  Raises InputError if it cannot be read as one."""
-    path = Path(path)
-    arrays, metadata = _load_arrays(path), _metadata(path)
-    try:
-        config = GPTConfig.of(json.loads(metadata["config"]))
-    except (KeyError, TypeError, json.JSONDecodeError):
-        raise InputError(f"model: {path} does not say its configuration; was it written by save_model?") from None
-    model = GPTModel(config)
-    model.load_state_dict(arrays)
-    return model.eval()
+    """The model in a file that save_model wrote, in evaluation mode; load_pretrained reads it, and others too.
 
-
-def sha256_of(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    Raises InputError if it cannot be read as one.
+    """
+    return load_pretrained(path)
 
 
 def _names_of(optimizer: AdamW, model: GPTModel) -> list[str]:
@@ -183,19 +172,3 @@ def _load_arrays(path: Path) -> dict[str, HostArray]:
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise InputError(f"model: {path} is not a safetensors file ({error})") from None
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """The text entries in a safetensors file's header."""
-    with safe_open(path, framework="numpy") as file:
-        metadata: dict[str, str] | None = file.metadata()
-    return metadata or {}
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file, or a directory's list of names, is on the disk itself."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

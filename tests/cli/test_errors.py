@@ -187,8 +187,7 @@ def test_cuda_without_cupy_or_without_a_gpu_says_which(
     module = None
     if gpu is not None:
         module = ModuleType("cupy")
-        module.is_available = lambda: False  # type: ignore[attr-defined]
-        module.ndarray = type("ndarray", (), {})  # type: ignore[attr-defined]
+        vars(module).update(is_available=lambda: False, ndarray=type("ndarray", (), {}))
     monkeypatch.setitem(sys.modules, "cupy", module)
     argv = train(tmp_path / "run", data) if command == "train" else [command, "--model", str(trained)]
     message = fails(*argv, "--device", "cuda")

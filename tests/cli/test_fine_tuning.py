@@ -13,8 +13,9 @@ import pytest
 from cli.commands import COURSE, fails, works
 
 from nanograd_gpt.gpt.config import GPTConfig
+from nanograd_gpt.gpt.export import save_pretrained
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.pretrained import load_pretrained, save_pretrained
+from nanograd_gpt.gpt.pretrained import load_pretrained
 from nanograd_gpt.gpt.tokenizer import get_tokenizer
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.training.checkpoint import load_checkpoint, load_model, read_state, save_model

@@ -1,10 +1,12 @@
-"""OpenAI's TensorFlow checkpoint, read with NumPy alone; the fixture was written by TensorFlow."""
+"""OpenAI's TensorFlow checkpoint, read with NumPy alone; TensorFlow wrote the fixture, and read the goldens from it."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.crc32c import CHUNK, crc32c
 from nanograd_gpt.gpt.names import from_openai
 from nanograd_gpt.gpt.pretrained import load_pretrained
-from nanograd_gpt.gpt.tf_checkpoint import read_tf_checkpoint
+from nanograd_gpt.gpt.tf_checkpoint import open_tf_checkpoint
 
+from .tf_files import openai_name, write_index, write_openai, write_tf_checkpoint
 from .tiny import ids_of, one_line
 
 FIXTURE = Path(__file__).parents[1] / "goldens" / "gpt2_tf"
@@ -30,6 +33,10 @@ def refusal(directory: Path) -> str:
     with pytest.raises(InputError) as error:
         load_pretrained(directory)
     return one_line(error)
+
+
+def contents(directory: Path) -> dict[str, Any]:
+    return {name: array[:] for name, array in open_tf_checkpoint(directory / "model.ckpt").items()}
 
 
 # --- checksums
@@ -67,13 +74,13 @@ def test_long_checksums_are_those_of_one_byte_after_the_other(n: int) -> None:
 # --- tensors
 
 
-def test_every_tensor_is_as_another_reader_has_it() -> None:
-    arrays = read_tf_checkpoint(FIXTURE / "model.ckpt")
+def test_every_tensor_is_as_tensorflow_reads_it() -> None:
+    arrays = open_tf_checkpoint(FIXTURE / "model.ckpt")
     with np.load(FIXTURE / "tensors.npz", allow_pickle=False) as file:
         golden = dict(file)
     assert sorted(arrays) == golden["names"].tolist()
     for name, shape, ends in zip(golden["names"], golden["shapes"], golden["ends"], strict=True):
-        array = arrays[name]
+        array = arrays[name][:]
         assert array.dtype == np.float32
         assert list(array.shape) == [n for n in shape if n]
         flat = array.ravel()
@@ -82,16 +89,16 @@ def test_every_tensor_is_as_another_reader_has_it() -> None:
 
 
 def test_the_model_has_each_in_its_place() -> None:
-    arrays, model = read_tf_checkpoint(FIXTURE / "model.ckpt"), load_pretrained(FIXTURE)
+    arrays, model = open_tf_checkpoint(FIXTURE / "model.ckpt"), load_pretrained(FIXTURE)
     state, C = model.state_dict(), model.config.emb_dim
     hparams = json.loads((FIXTURE / "hparams.json").read_text(encoding="utf-8"))
     assert model.config.n_heads == hparams["n_head"]
     assert model.out_head.weight is model.tok_emb.weight
-    np.testing.assert_array_equal(state["tok_emb.weight"], arrays["model/wte"])
+    np.testing.assert_array_equal(state["tok_emb.weight"], arrays["model/wte"][:])
     np.testing.assert_array_equal(
-        state["trf_blocks.1.att.W_key.weight"], arrays["model/h1/attn/c_attn/w"][0, :, C : 2 * C].T
+        state["trf_blocks.1.att.W_key.weight"], arrays["model/h1/attn/c_attn/w"][:][0, :, C : 2 * C].T
     )
-    np.testing.assert_array_equal(state["trf_blocks.0.ff.layers.0.bias"], arrays["model/h0/mlp/c_fc/b"])
+    np.testing.assert_array_equal(state["trf_blocks.0.ff.layers.0.bias"], arrays["model/h0/mlp/c_fc/b"][:])
     assert np.isfinite(model(ids_of((1, 8), model.config)).data).all()
 
 
@@ -99,6 +106,17 @@ def test_names_are_translated() -> None:
     assert from_openai("model/h11/attn/c_attn/w") == "h.11.attn.c_attn.weight"
     assert from_openai("model/ln_f/g") == "ln_f.weight"
     assert from_openai("model/wpe") == "wpe.weight"
+    for name in ("h.11.attn.c_attn.weight", "h.0.ln_1.weight", "h.3.mlp.c_proj.bias", "ln_f.bias", "wte.weight"):
+        assert from_openai(openai_name(name)) == name
+
+
+def test_a_checkpoint_written_again_loads_as_the_same_model(copied: Path, tmp_path: Path) -> None:
+    model = load_pretrained(copied)
+    write_openai(tmp_path / "again", model)
+    again = load_pretrained(tmp_path / "again")
+    assert again.config == model.config
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(again.state_dict()[name], array)
 
 
 # --- files that are not what they should be
@@ -118,17 +136,18 @@ def test_a_missing_or_cut_file_is_named(copied: Path, name: str, how: str) -> No
 def test_any_flipped_bit_of_the_index_is_noticed(copied: Path) -> None:
     file = copied / INDEX
     raw = file.read_bytes()
-    expected = {n: a.tobytes() for n, a in read_tf_checkpoint(copied / "model.ckpt").items()}
+    expected = contents(copied)
     for position in range(0, len(raw), 3):
         changed = bytearray(raw)
         changed[position] ^= 1 << position % 8
         file.write_bytes(changed)
         try:
-            found = {n: a.tobytes() for n, a in read_tf_checkpoint(copied / "model.ckpt").items()}
+            found = contents(copied)
         except InputError as error:
             message = str(error)
         else:  # what is never read may change: padding, and where the statistics are
-            assert found == expected
+            assert found.keys() == expected.keys()
+            assert all((found[name] == expected[name]).all() for name in found)
             continue
         assert str(file.parent) in message
 
@@ -156,3 +175,79 @@ def test_a_flipped_bit_of_the_data_is_noticed_and_its_tensor_named(copied: Path,
 def test_sizes_that_do_not_fit_are_refused(copied: Path, hparams: str, says: str) -> None:
     (copied / "hparams.json").write_text(hparams, encoding="utf-8")
     assert says in refusal(copied)
+
+
+WPE, QKV, BIAS = "model/wpe", "model/h1/attn/c_attn/w", "model/h0/mlp/c_fc/b"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda a: a.pop(QKV), "h.1.attn.c_attn.weight (48, 144) is missing"),
+        (
+            lambda a: a.update({QKV: a[QKV].swapaxes(1, 2)}),
+            "h.1.attn.c_attn.weight has shape (144, 48), expected (48, 144)",
+        ),
+        (lambda a: a.update({WPE: a[WPE][:-1]}), "wpe.weight has shape (31, 48), expected (32, 48)"),
+        (
+            lambda a: a.update({BIAS: a[BIAS].astype(np.int32)}),
+            "h.0.mlp.c_fc.bias is of I32; F16, BF16, F32, F64 are read",
+        ),
+        (lambda a: a.update({BIAS: a[BIAS].astype(np.int64)}), "h.0.mlp.c_fc.bias is of I64"),
+        (lambda a: a.update({BIAS: a[BIAS].astype(bool)}), f"{BIAS} is of TensorFlow's type 0"),
+        (lambda a: a.update({"global_step": np.zeros((), np.int64)}), "global_step () is not a part of this model"),
+        (lambda a: a.update({"model/h2/ln_1/g": np.ones(48, np.float32)}), "h.2.ln_1.weight (48,) is not a part"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_named(copied: Path, change: Callable[[Any], object], says: str) -> None:
+    arrays = contents(copied)
+    change(arrays)
+    write_tf_checkpoint(copied / "model.ckpt", arrays)
+    message = refusal(copied)
+    assert message.startswith(f"model: {copied}")
+    assert says in message
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_precisions_are_read(copied: Path, dtype: Any) -> None:
+    expected = load_pretrained(copied).state_dict()
+    write_tf_checkpoint(copied / "model.ckpt", {n: a.astype(dtype) for n, a in contents(copied).items()})
+    for name, array in load_pretrained(copied).state_dict().items():
+        np.testing.assert_array_equal(array, expected[name].astype(dtype).astype(np.float32))
+
+
+@pytest.mark.parametrize("place", [0, 300, -45, -8, -1])  # of the last 48 bytes, some are padding
+def test_an_index_of_another_kind_is_refused(copied: Path, place: int) -> None:
+    file = copied / INDEX
+    raw = bytearray(file.read_bytes())
+    raw[place] ^= 255
+    file.write_bytes(raw)
+    assert refusal(copied).startswith(f"model: {file} is no index of a TensorFlow checkpoint, or damaged")
+
+
+ENTRY = b"\x08\x01\x12\x04\x12\x02\x08\x30(\xc0\x01"  # float32 (48,), 192 bytes
+
+
+@pytest.mark.parametrize(
+    ("header", "entry"),
+    [
+        (None, ENTRY),
+        (b"\x08\x01\x10\x01", ENTRY),  # the highest byte first
+        (b"\x0a\x01a", ENTRY),  # as many data files as "a"
+        (b"\x08\x01", ENTRY[:-1]),
+        (b"\x08\x01", ENTRY + b"\x07"),
+        (b"\x08\x01", ENTRY + b"\x22\x01a"),  # it begins at "a"
+        (b"\x08\x01", b"\x08\x01\x10\x05"),  # its shape is a number
+        (b"\x08\x01", b"\x08\x01\x12\x05\x12\x03\x0a\x01a"),  # and one of its sizes is text
+        (b"\x08\x01", ENTRY + b"\xff" * 30),
+    ],
+)
+def test_an_index_that_is_sound_but_makes_no_sense_is_refused(copied: Path, header: bytes | None, entry: bytes) -> None:
+    pairs = {"model/wte": entry} if header is None else {"": header, "model/wte": entry}
+    write_index(copied / "model.ckpt", pairs)
+    assert refusal(copied).startswith(f"model: {copied / INDEX} is no index of a TensorFlow checkpoint, or damaged")
+
+
+def test_a_tensor_that_reaches_beyond_the_data_is_named(copied: Path) -> None:
+    write_index(copied / "model.ckpt", {"": b"\x08\x01", "model/wte": ENTRY + b"\x20" + b"\xff" * 8 + b"\x7f"})
+    assert refusal(copied) == f"model: {copied / DATA}: model/wte (48,) is cut or damaged; download the file again"

@@ -13,6 +13,7 @@ from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.gradcheck import check_function, check_hessian_symmetry
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.rng import Generator
+from nanograd_gpt.tensor import Tensor
 from nanograd_gpt.training.checkpoint import load_checkpoint, load_model, save_checkpoint, save_model
 
 from .tiny import TINY, ids_of, one_line
@@ -75,7 +76,7 @@ def test_every_gradient_is_proven_by_complex_step(flat: bool) -> None:
         AdamW(model.to(dtype=np.float64).parameters())
     leaves = dict(model.named_parameters())
 
-    def loss():  # type: ignore[no-untyped-def]
+    def loss() -> Tensor:
         return model.loss(ids[:, :-1], ids[:, 1:])
 
     assert check_function(loss, leaves, exhaustive=True) < 1e-12

@@ -11,9 +11,10 @@ import pytest
 
 from nanograd_gpt.gpt.beam import beam_search
 from nanograd_gpt.gpt.config import GPTConfig
+from nanograd_gpt.gpt.export import save_pretrained
 from nanograd_gpt.gpt.generate import generate_text
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.pretrained import load_pretrained, save_pretrained
+from nanograd_gpt.gpt.pretrained import load_pretrained
 from nanograd_gpt.rng import Generator
 
 from .closeness import assert_close

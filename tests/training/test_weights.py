@@ -12,7 +12,8 @@ import pytest
 from training.small import BYTES, CONFIG, TEXT, one_line, small_loader, small_model
 
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.gpt.pretrained import load_pretrained, save_pretrained
+from nanograd_gpt.gpt.export import save_pretrained
+from nanograd_gpt.gpt.pretrained import load_pretrained
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.training.config import RunConfig, fine_tuning, preset
 from nanograd_gpt.training.loop import train_model_simple

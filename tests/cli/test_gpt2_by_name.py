@@ -1,0 +1,76 @@
+"""`--model gpt2`: the weights of that name, from a hub that stands here; nothing else of that name is in the way."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pooch
+import pytest
+from cli.commands import complaint, fails, finished, process, works
+from file_server import FileServer
+
+from nanograd_gpt.gpt.config import GPTConfig
+from nanograd_gpt.gpt.hub import GPT2, Source
+from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.gpt.pretrained import load_pretrained
+from nanograd_gpt.training.checkpoint import save_model
+
+CONFIG = GPTConfig(50257, 16, 4, 1, 1, 0.0, True, True)  # GPT-2's tokens, and little else
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """A model by the name of gpt2; the working directory is empty, and so is the cache."""
+    content = save_model(tmp_path / "model.safetensors", GPTModel(CONFIG)).read_bytes()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = FileServer(content)
+    monkeypatch.setitem(GPT2, "gpt2", Source(server.url, hashlib.sha256(content).hexdigest()))
+    yield server
+    server.close()
+
+
+def test_every_command_that_takes_a_model_takes_the_name(server: FileServer, tmp_path: Path) -> None:
+    prompt = "--prompt", "the sun rose", "--max-new-tokens", 3
+    assert works("generate", "--model", "gpt2", *prompt).startswith("the sun rose")
+    assert works("generate", "--weights", tmp_path / "cache" / "gpt2.safetensors", *prompt) == works(
+        "generate", "--weights", "gpt2", *prompt
+    )
+    (tmp_path / "text.txt").write_text("the sun rose over a quiet river and an old miller opened his door " * 3)
+    assert "perplexity" in works("evaluate", "--model", "gpt2", "--data", tmp_path / "text.txt")
+    assert "tied_head        True" in works("info", "gpt2").splitlines()
+    works("convert", "gpt2", tmp_path / "theirs")
+    assert load_pretrained(tmp_path / "theirs", n_heads=1).config == CONFIG
+    assert len(server.sent) == 1  # and was there from then on
+
+
+def test_a_path_of_that_name_comes_first(server: FileServer, tmp_path: Path) -> None:
+    save_model(Path("gpt2"), GPTModel(GPTConfig(300, 8, 4, 1, 1)))
+    assert "vocab_size       300" in works("info", "gpt2").splitlines()
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("command", [["generate", "--model"], ["info"], ["evaluate", "--model"]], ids=str)
+def test_a_cut_off_download_is_one_line_and_no_model(server: FileServer, command: list[str]) -> None:
+    server.cut_after = 1 << 16
+    message = fails(*command, "gpt2", code=1)
+    assert "the download of gpt2 was cut off (65,536 of 807," in message
+    assert "run this again to go on" in message
+
+
+def test_what_is_neither_a_path_nor_a_name_is_told_the_names(server: FileServer) -> None:
+    message = fails("generate", "--model", "gpt2-huge")
+    assert message.startswith("model: gpt2-huge does not exist")
+    assert "gpt2, gpt2-medium, gpt2-large, gpt2-xl" in message
+
+
+def test_without_a_network_the_line_says_how_to_do_without(tmp_path: Path) -> None:
+    offline = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+    env = {**offline, "XDG_CACHE_HOME": str(tmp_path / "cache"), "no_proxy": "", "NO_PROXY": ""}
+    message = complaint(finished(process("generate", "--model", "gpt2", cwd=tmp_path, env=env)), code=1)
+    assert "https://huggingface.co/openai-community/gpt2/resolve/" in message
+    assert "--weights PATH" in message
