@@ -32,7 +32,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads.set_threads(2)
     for module, names in (
         (blocks, {"BLOCK": 8, "SHARED_BLOCK": 16, "WORTH_A_THREAD": 8}),
-        (matmul, {"WORTH_CUTTING": 1, "LONG_TO_READ": 1, "GRAIN": 2, "FEW_ROWS": 1}),
+        (matmul, {"WORTH_CUTTING": 1, "LONG_TO_READ": 1, "GRAIN": 2, "FEW_ROWS": 2}),
         (attention, {"QUERIES": 2, "SCORES": 12, "WORTH_A_THREAD": 1}),
         (loss, {"LOGITS": 20}),
         (norm, {"WORTH_BLOCKS": 0}),

@@ -23,7 +23,7 @@ Part: TypeAlias = tuple[slice, slice]  # some rows of the batch, some heads of t
 
 QUERIES = 64  # a block: smaller ones skip more, larger ones multiply faster
 SCORES = 1 << 16  # held at a time by a thread: they stay in the cache
-WORTH_A_THREAD = 1 << 16  # scores; below, handing over costs more than it saves
+WORTH_A_THREAD = 1 << 17  # scores; below, handing over costs more than it saves
 
 
 def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from .threads import n_threads, share
 
 BLOCK = 1 << 15  # elements of one thread: a few float32 arrays of it fit into a core's L2 cache
 SHARED_BLOCK = 1 << 17  # of several: shorter steps would make them wait for each other (for the interpreter's lock)
-WORTH_A_THREAD = 1 << 16  # elements a thread; below, handing them over costs more than it saves
+WORTH_A_THREAD = 1 << 18  # elements a thread; below, handing them over costs more than it saves
 
 
 def for_each_block(size: int, body: Callable[[slice], object], block: int | None = None) -> None:

@@ -16,7 +16,9 @@ Piece: TypeAlias = tuple[slice, slice]  # of a matrix: some of its rows, some of
 
 FEW_ROWS = 8  # so few, and a product does little but read its matrix
 LONG_TO_READ = 1 << 24  # elements of a matrix: for one row, our threads read it sooner than the library's
-WORTH_CUTTING = 1 << 23  # multiplications; below, handing the pieces over costs more than it saves
+# The shortest side of a product that is cut.  A model's products share it, its channels or its tokens, so that all of
+# them go to our threads or all to the library's: a few by the other kind, and each waits for the other.
+WORTH_CUTTING = 256
 GRAIN = 64  # rows or columns: the library's inner loops have no rest to do
 ALL = slice(None)
 
@@ -24,28 +26,37 @@ ALL = slice(None)
 def product(a: Array, b: Array, out: Array, then: Callable[[Piece], object] | None = None) -> None:
     """out (M, N) = a (M, K) @ b (K, N); `then` is called with each piece of out once it is there."""
     (M, K), N = a.shape, b.shape[1]
-    long_reading = M == 1 and N * K >= LONG_TO_READ and b.strides[0] == b.itemsize and b.dtype.kind == "f"
+    if M < FEW_ROWS:
+        _read(a, b, out)
+        if then is not None:
+            then((ALL, ALL))
+        return
 
     def multiply(piece: Piece) -> None:
-        some_rows, some_columns = piece
-        if long_reading:  # a dot product for each column; the library's product with a vector lags behind the memory
-            np.vecdot(b[:, some_columns].T, a[0], out=out[0, some_columns])
-        elif 1 < M < FEW_ROWS:  # the library reads its matrix faster the other way round
-            out[piece] = np.matmul(b[:, some_columns].T, a[some_rows].T).T
-        else:
-            np.matmul(a[some_rows], b[:, some_columns], out=out[piece])
+        np.matmul(a[piece[0]], b[:, piece[1]], out=out[piece])
         if then is not None:
             then(piece)
 
-    if not blas_obeys() or (M < FEW_ROWS and not long_reading):
-        multiply((ALL, ALL))  # by the library's threads: a token is written by short readings, one after the other
-    elif M * N * K < WORTH_CUTTING:
-        with one_blas_thread:
-            multiply((ALL, ALL))
+    if min(M, N, K) < WORTH_CUTTING or not blas_obeys():
+        multiply((ALL, ALL))
     elif N >= M:
         share([(ALL, part) for part in _cut(N)], multiply)
     else:
         share([(part, ALL) for part in _cut(M)], multiply)
+
+
+def _read(a: Array, b: Array, out: Array) -> None:
+    """The product of a few rows, by the library's threads: a token is written by many such, one soon after the other.
+
+    For one row, the library's product with a vector lags behind the memory; a dot product for each column does not.
+    """
+    M, (K, N) = len(a), b.shape
+    if M == 1 and N * K >= LONG_TO_READ and b.strides[0] == b.itemsize and b.dtype.kind == "f":
+        share(_cut(N), lambda part: np.vecdot(b[:, part].T, a[0], out=out[0, part]))
+    elif M == 1:
+        np.matmul(a, b, out=out)
+    else:  # the library reads its matrix faster the other way round
+        out[...] = np.matmul(b.T, a.T).T
 
 
 def _cut(n: int) -> list[slice]:

@@ -1,7 +1,8 @@
 """The threads that compute: how many, a team of our own, and the matrix library kept to one while the team works.
 
 A matrix library's own threads wait for their next product in a busy loop, and take the processors from ours: the two
-kinds do not go together.  So all large work is ours, products too: each of our threads multiplies alone.
+kinds do not go together.  So a large model's products are cut among our threads, each of which multiplies alone; in a
+small one there is little to share, and its products are left to the library, whose busy waiting is the quickest start.
 """
 
 from __future__ import annotations

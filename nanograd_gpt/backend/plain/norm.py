@@ -8,10 +8,9 @@ from ..namespace import namespace
 
 def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
     xp = namespace(x)
-    C = x.shape[-1]
-    mean = x.sum(axis=-1, keepdims=True) / C  # x.mean() has as much again to do before it begins
+    mean = x.mean(axis=-1, keepdims=True)
     y = x - mean
-    variance = (y * y).sum(axis=-1, keepdims=True) / C  # not xp.var: it takes |x|^2 of complex x
+    variance = (y * y).mean(axis=-1, keepdims=True)  # not xp.var: it takes |x|^2 of complex x
     rstd = 1 / xp.sqrt(variance + eps)
     y *= rstd
     y *= scale
