@@ -11,9 +11,11 @@ import numpy as np
 from ..errors import InputError, RunError
 from ..gpt.config import did_you_mean
 from ..gpt.tokenizer import text_to_token_ids
+from ..training.checkpoint import read_state
 from ..training.config import preset, settings_in
 from ..training.corpus import load_text, split_text
 from ..training.evaluation import evaluate_text, n_bytes_of
+from ..training.run import latest_checkpoint, text_hash
 from .options import add_model, model_from
 
 SPLITS = ["train", "val", "test"]
@@ -61,5 +63,11 @@ def _text(options: Namespace, run_directory: Path | None) -> tuple[str, str]:
     if split not in SPLITS:
         raise InputError(f"split: {split!r} is unknown{did_you_mean(split, SPLITS)}")
     data = preset("tiny").changed(settings_in(run_directory / "config.toml")).data
-    parts = split_text(load_text(data.data), data.train_ratio, data.test_ratio)
+    text = load_text(data.data)
+    if read_state(latest_checkpoint(run_directory)).get("data_sha256") not in (None, text_hash(text)):
+        raise InputError(
+            f"evaluate: the text {data.data!r} has changed since the run, which may have been trained on any part of "
+            "it; give it with --data to evaluate it all the same"
+        )
+    parts = split_text(text, data.train_ratio, data.test_ratio)
     return f"{data.data} ({split})", parts[SPLITS.index(split)]

@@ -6,6 +6,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from ..backend.contract import Ints
 from ..errors import InputError
 from ..gpt.beam import beam_search
@@ -45,18 +47,24 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     model, tokenizer, _ = model_from(options)
-    if options.interactive:
-        if options.beams is not None:
-            raise InputError("beams: a conversation is written token by token; leave out --beams or --interactive")
-        converse(_writer(options, model, tokenizer), options.prompt or "")
-        return 0
+    with np.errstate(all="ignore"):  # weights that are no numbers are told of in one line
+        if options.interactive:
+            if options.beams is not None:
+                raise InputError("beams: a conversation is written token by token; leave out --beams or --interactive")
+            converse(_writer(options, model, tokenizer), options.prompt or "")
+        else:
+            _print_text(options, model, tokenizer)
+    return 0
+
+
+def _print_text(options: Namespace, model: GPTModel, tokenizer: Any) -> None:
     prompt = PROMPT if options.prompt is None else options.prompt
     ids, context = prompt_ids(prompt, tokenizer), model.config.context_length
     if len(ids) > context:
         raise InputError(f"prompt: {len(ids)} tokens are more than the model's context of {context}; shorten it")
     if options.beams is not None:
         _print_beams(options, model, tokenizer, ids)
-        return 0
+        return
     if options.n_best != 1:
         raise InputError("n_best: only beam search knows several; give --beams as well")
     pieces = _written(options, model, tokenizer, ids)
@@ -65,7 +73,6 @@ def run(options: Namespace) -> int:
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
-    return 0
 
 
 def _sampling(options: Namespace) -> Sampling:
@@ -88,10 +95,10 @@ def _written(
 
 
 def _writer(options: Namespace, model: GPTModel, tokenizer: Any) -> Callable[[str], Iterator[str]]:
-    """Continues a text of any length: of a long one, the end that leaves room for what is to be written."""
+    """Continues a text of any length: of a long one, its end, which leaves room for the answer if it can."""
     rng, context = Generator(options.seed, SAMPLE_STREAM), model.config.context_length
     _sampling(options).check(model.config.vocab_size)  # before the first line is asked for
-    kept = max(1, context - options.max_new_tokens)
+    kept = max(context // 2, context - options.max_new_tokens)
     return lambda text: _written(options, model, tokenizer, prompt_ids(text, tokenizer)[-kept:], rng)
 
 

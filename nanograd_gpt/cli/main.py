@@ -34,9 +34,9 @@ class Parser(ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a sample may hold what the terminal cannot show
+            stream.reconfigure(errors="replace")  # a sample may hold what the terminal cannot show, a line no UTF-8
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:

@@ -143,7 +143,7 @@ def any_model(path: Path) -> tuple[GPTModel, Path | None]:
     checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
     model = GPTModel(read_state(checkpoint)["config"])
     load_checkpoint(checkpoint, model)
-    return model, checkpoint.parent.parent
+    return model, checkpoint.absolute().parent.parent
 
 
 def local_path(path: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -102,5 +101,5 @@ def _check(n_beams: int, length_penalty: float, n_best: int) -> None:
         raise InputError(f"beams: {n_beams} is not allowed; choose a number >= 1")
     if not 1 <= n_best <= n_beams:
         raise InputError(f"n_best: {n_best} is not allowed; choose 1 .. {n_beams} (the number of beams)")
-    if not isfinite(length_penalty):
-        raise InputError(f"length_penalty: {length_penalty} is not allowed; choose a finite number")
+    if not -10 <= length_penalty <= 10:  # beyond, all scores would be 0, or none a number
+        raise InputError(f"length_penalty: {length_penalty} is not allowed; choose a number in [-10, 10]")

@@ -66,7 +66,7 @@ def generate_texts(
             ended.add(b)
         else:
             new[b].append(token)
-    return [np.append(text, tokens).astype(text.dtype) for text, tokens in zip(texts, new, strict=True)]
+    return [np.append(text, np.array(tokens, dtype=text.dtype)) for text, tokens in zip(texts, new, strict=True)]
 
 
 def new_tokens(
@@ -110,6 +110,7 @@ def _chosen(
 def checked_prompts(prompts: Sequence[Ints | Sequence[int]]) -> list[Ints]:
     """Each prompt as an array (T,) on the host.  Raises InputError for none, or one that is no row of tokens."""
     texts: list[Ints] = [np.array(p) if isinstance(p, Sequence) else to_host(p) for p in prompts]
+    texts = [text.astype(np.int64) if text.dtype.kind in "iu" else text for text in texts]  # new tokens may be larger
     if not texts:
         raise InputError("prompts: there are none; give at least one")
     for i, text in enumerate(texts):

@@ -38,7 +38,7 @@ class Sampling:
             ("temperature", 0 <= self.temperature < inf, "a finite number >= 0"),
             ("top_p", 0 < self.top_p <= 1, "a number in (0, 1]"),
             ("min_p", 0 <= self.min_p <= 1, "a number in [0, 1]"),
-            ("repetition_penalty", 0 < self.repetition_penalty < inf, "a finite number > 0; 1 is none"),
+            ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100, "a number in [0.01, 100]; 1 is none"),
         ):
             if not allowed:  # nan is none of them
                 raise InputError(f"{name}: {getattr(self, name)} is not allowed; choose {what}")
@@ -58,6 +58,7 @@ def next_tokens(logits: HostArray, sampling: Sampling, rng: RandomStream, texts:
         logits = penalize_repetition(logits, texts, sampling.repetition_penalty)
     if sampling.temperature == 0:
         likeliest: Ints = logits.argmax(axis=-1)
+        _check_finite(np.take_along_axis(logits, likeliest[:, None], axis=-1))  # argmax finds a nan if there is one
         return likeliest
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
@@ -67,9 +68,13 @@ def next_tokens(logits: HostArray, sampling: Sampling, rng: RandomStream, texts:
     if sampling.min_p > 0:
         logits = keep_min_p(logits, sampling.min_p)
     probabilities = softmax(logits)
-    if np.isnan(probabilities).any():
-        raise RunError("sampling: the model's logits are not finite; its training has diverged")
+    _check_finite(probabilities)
     return rng.multinomial(probabilities)
+
+
+def _check_finite(numbers: HostArray) -> None:
+    if not np.isfinite(numbers).all():
+        raise RunError("sampling: the model's logits are not finite; its training has diverged")
 
 
 def penalize_repetition(logits: HostArray, texts: Sequence[Ints], penalty: float) -> HostArray:

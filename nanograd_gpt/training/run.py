@@ -150,7 +150,7 @@ class Run:
         state = {
             "progress": asdict(self.progress),
             "data_stream": self.data_rng.state(),
-            "data_sha256": sha256(self.text.encode()).hexdigest(),
+            "data_sha256": text_hash(self.text),
             "tokenizer_sha256": tokenizer_hash(self.tokenizer),
             "environment": environment(),
         }
@@ -163,7 +163,7 @@ class Run:
     def load(self, checkpoint: Path) -> None:
         """Go on from a checkpoint of this run.  Raises InputError if the text or the tokenizer has changed since."""
         state = load_checkpoint(checkpoint, self.model, self.optimizer)
-        if state["data_sha256"] != sha256(self.text.encode()).hexdigest():
+        if state["data_sha256"] != text_hash(self.text):
             raise InputError(f"resume: the text {self.config.data.data!r} has changed since {checkpoint} was written")
         if state["tokenizer_sha256"] != tokenizer_hash(self.tokenizer):
             raise InputError(f"resume: the tokenizer has changed since {checkpoint} was written")
@@ -184,6 +184,11 @@ def tokenizer_for(data: DataConfig, text: str) -> tiktoken.Encoding:
     if data.tokenizer == "own":
         return train_tokenizer(text, data.n_merges)
     return get_tokenizer(data.tokenizer)
+
+
+def text_hash(text: str) -> str:
+    """A text's SHA-256."""
+    return sha256(text.encode()).hexdigest()
 
 
 def tokenizer_hash(tokenizer: tiktoken.Encoding) -> str:

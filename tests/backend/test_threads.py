@@ -49,6 +49,35 @@ def test_as_many_threads_work_at_once_as_were_chosen() -> None:
     share(range(3), lambda _: together.wait())
 
 
+def test_the_first_question_is_not_answered_while_the_library_is_kept_to_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads.set_threads(3)
+    monkeypatch.setattr(threads, "_number", None)
+    with threads.one_blas_thread:
+        assert threads.n_threads() == 3
+
+
+def test_an_interrupt_on_the_way_in_leaves_the_library_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads.set_threads(3)
+
+    class Interrupted:
+        def get_num_threads(self) -> int:
+            return 3
+
+        def set_num_threads(self, number: int) -> None:
+            if number == 1:
+                raise KeyboardInterrupt
+
+    before = blas_threads()
+    libraries = [*threads._blas(), Interrupted()]
+    monkeypatch.setattr(threads, "_blas", lambda: libraries)
+    with pytest.raises(KeyboardInterrupt), threads.one_blas_thread:
+        pass
+    monkeypatch.undo()
+    assert (threads.one_blas_thread.depth, blas_threads()) == (0, before)
+
+
 def test_one_thread_is_this_one() -> None:
     threads.set_threads(1)
     names: list[str] = []

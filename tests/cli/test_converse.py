@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from cli.commands import Result, fails, nanograd
+from cli.commands import Result, fails, finished, nanograd, process
 
 from nanograd_gpt.cli.converse import HOW, converse
 from nanograd_gpt.gpt.complete import complete
@@ -53,6 +55,32 @@ def test_a_conversation_may_be_longer_than_the_context(say: Callable[..., Result
     result = say("the sun rose over a quiet river\n" * 5, "--model", trained, "--max-new-tokens", 40)
     assert (result.code, result.err) == (0, "")
     assert result.out.count("> ") == 6
+
+
+def test_of_a_long_conversation_half_a_context_is_kept_in_mind(
+    say: Callable[..., Result], trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def watched(model: Any, prompt: Any, *settings: Any, **more: Any) -> Iterator[str]:
+        seen.append(prompt.tolist())
+        yield "an answer"
+
+    monkeypatch.setattr("nanograd_gpt.cli.generate.complete", watched)
+    say("the sun rose\nan old miller\n", "--model", trained, "--max-new-tokens", 40)
+    tokens = get_tokenizer(trained / "tokenizer.json").encode("the sun rose\nan answer\nan old miller\n")
+    assert seen[1] == tokens[-8:]
+
+
+def test_a_line_that_is_no_utf8_is_read_all_the_same(trained: Path) -> None:
+    running = process(
+        "generate", "--model", trained, "--interactive", "--max-new-tokens", 3,
+        stdin=subprocess.PIPE, env={"PYTHONIOENCODING": "utf-8:strict"},
+    )  # fmt: skip
+    assert running.stdin is not None
+    running.stdin.buffer.write(b"\xff\xfe the sun\n")
+    result = finished(running)
+    assert (result.code, result.err) == (0, "")
 
 
 def test_sampled_answers_differ_and_are_the_seeds(say: Callable[..., Result], trained: Path) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from cli.commands import TEXT, fails, works
+from cli.commands import TEXT, fails, train, works
 
 from nanograd_gpt.gpt.tokenizer import get_tokenizer
 from nanograd_gpt.nn import functional as F
@@ -136,6 +136,16 @@ def test_weights_that_are_no_numbers_fail_in_one_line(
     options = ["--tokenizer", trained / "tokenizer.json", "--data", data]
     message = fails("evaluate", "--model", path, *options, code=1)
     assert message == f"evaluate: the loss is nan: {path} holds weights that are not finite; use others"
+
+
+def test_a_runs_own_text_that_has_changed_since_is_not_taken_for_it(tmp_path: Path, data: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(data.read_text(encoding="utf-8"), encoding="utf-8")
+    works(*train(tmp_path / "run", text, "--max-steps", 1))
+    works("evaluate", "--model", tmp_path / "run")
+    text.write_text("once more: " + text.read_text(encoding="utf-8"), encoding="utf-8")
+    assert "has changed since the run" in fails("evaluate", "--model", tmp_path / "run")
+    works("evaluate", "--model", tmp_path / "run", "--data", text)
 
 
 def test_a_model_file_has_no_text_of_its_own(model_file: Path, trained: Path) -> None:

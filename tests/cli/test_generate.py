@@ -12,7 +12,7 @@ from cli.commands import fails, finished, process, works
 from nanograd_gpt.gpt.beam import beam_search
 from nanograd_gpt.gpt.generate import generate_text
 from nanograd_gpt.gpt.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
-from nanograd_gpt.training.checkpoint import load_model
+from nanograd_gpt.training.checkpoint import load_model, save_model
 
 SHORT = ["--max-new-tokens", 20]
 PROMPT = "the sun rose"
@@ -88,6 +88,24 @@ def test_text_that_the_terminal_cannot_show_does_not_fail(trained: Path) -> None
     assert result.out.startswith("the Gr")
 
 
+def test_a_checkpoint_has_its_tokenizer_however_it_is_named(
+    generate: list[object], checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = works(*generate)
+    for directory, name in ((checkpoint.parent, checkpoint.name), (checkpoint, ".")):
+        monkeypatch.chdir(directory)
+        assert works("generate", "--model", name, "--prompt", PROMPT, *SHORT) == expected
+
+
+def test_weights_that_are_no_numbers_are_told_of_in_one_line(model_file: Path, trained: Path, tmp_path: Path) -> None:
+    model = load_model(model_file)
+    model.final_norm.scale.data[3] = np.nan
+    bad = save_model(tmp_path / "bad.safetensors", model)
+    command = ["generate", "--model", bad, "--tokenizer", trained / "tokenizer.json", "--prompt", PROMPT]
+    for more in ([], ["--temperature", 1], ["--repetition-penalty", 1.2], ["--beams", 2]):
+        assert "logits are not finite" in fails(*command, *more, code=1)
+
+
 # --- filters, stop strings, beams
 
 
@@ -160,6 +178,7 @@ def test_text_comes_as_it_is_written(trained: Path) -> None:
         (["--repetition-penalty", "0"], "repetition_penalty: 0.0 is not allowed"),
         (["--stop", ""], "stop: an empty string would stop at once"),
         (["--beams", "0"], "beams: 0 is not allowed"),
+        (["--beams", "2", "--length-penalty", "400"], "length_penalty: 400.0 is not allowed"),
         (["--beams", "2", "--n-best", "3"], r"n_best: 3 is not allowed; choose 1 \.\. 2"),
         (["--beams", "2", "--top-p", "0.5"], "top_p: beam search keeps the likeliest texts; leave out --top-p"),
         (["--beams", "2", "--stop", "x"], "stop: beam search keeps the likeliest texts; leave out --stop"),

@@ -123,6 +123,16 @@ def test_that_a_row_ends_changes_no_number_drawn_for_the_others() -> None:
         np.testing.assert_array_equal(text, row[:end])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+def test_new_tokens_are_whole_whatever_the_prompts_integers(dtype: Any) -> None:
+    model = GPTModel(replace(SHORT, vocab_size=70_000, emb_dim=4, n_heads=1, n_layers=1), rng=Generator(2)).eval()
+    prompt = np.array([1, 2], dtype=dtype)
+    expected = greedy_text(model, prompt[None].astype(np.int64), 5, 24)
+    assert expected.max() > np.iinfo(np.int16).max
+    np.testing.assert_array_equal(generate_text(model, prompt[None], 5, 24), expected)
+    np.testing.assert_array_equal(generate_texts(model, [prompt], 5, 24), expected)
+
+
 def test_prompts_may_be_lists_and_are_not_changed() -> None:
     model = model_of(SHORT)
     prompts = [[1, 2, 3], [4]]

@@ -24,6 +24,7 @@ from .tiny import one_line
 
 INF = np.inf
 LOGITS = np.array([0.0, 1.0, -1.0, 2.0, 0.5, -0.5, 1.5, 0.2])
+REFUSED = "repetition_penalty: {} is not allowed; choose a number in [0.01, 100]; 1 is none"
 CRITICAL = {7: 24.32, 4: 18.47, 3: 16.27, 2: 13.82}  # of chi-square at 0.001, by degrees of freedom
 
 Floats = npt.NDArray[Any]
@@ -212,9 +213,14 @@ def test_the_lowest_temperatures_are_greedy(temperature: float) -> None:
     assert next_tokens(logits, Sampling(temperature), Generator(0)).tolist() == [1, 2]
 
 
-def test_logits_of_nan_are_refused() -> None:
-    with pytest.raises(RunError, match="logits are not finite; its training has diverged"):
-        next_tokens(np.array([[1.0, np.nan]]), Sampling(1.0), Generator(0))
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [np.nan, INF])
+def test_logits_that_are_no_numbers_are_refused(temperature: float, bad: float) -> None:
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(RunError, match="logits are not finite; its training has diverged"),
+    ):
+        next_tokens(np.array([[1.0, 2.0], [1.0, bad]]), Sampling(temperature), Generator(0))
 
 
 # --- settings
@@ -231,8 +237,14 @@ def test_logits_of_nan_are_refused() -> None:
         ({"top_p": np.nan}, "top_p: nan is not allowed; choose a number in (0, 1]"),
         ({"min_p": -0.1}, "min_p: -0.1 is not allowed; choose a number in [0, 1]"),
         ({"min_p": 1.5}, "min_p: 1.5 is not allowed; choose a number in [0, 1]"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty: 0.0 is not allowed; choose a finite number > 0; 1 is none"),
-        ({"repetition_penalty": INF}, "repetition_penalty: inf is not allowed; choose a finite number > 0; 1 is none"),
+        (
+            {"repetition_penalty": 0.0},
+            REFUSED.format("0.0"),
+        ),
+        (
+            {"repetition_penalty": INF},
+            REFUSED.format("inf"),
+        ),
     ],
     ids=str,
 )

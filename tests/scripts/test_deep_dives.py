@@ -16,6 +16,7 @@ DIVES = {
     "01_backpropagation": ["24.7041", "138.8338", "645.5773"],
     "02_gradient_microscope": ["forward: as h^1.0", "central: as h^2.0", "complex step: as h^2.0", "Richardson: as h^"],
     "03_loss_from_scratch": ["7.4541e-05", "-9.5042", "10.7940", "48725", "10.8249"],
+    "06_choosing_a_token": ["greedy: forward", "top-p 0.9", "toward 0.3"],
     "05_where_the_time_goes": ["1,491,840 parameters", "linear_backward", "the engine's own Python", "at best: "],
 }
 

@@ -1,4 +1,7 @@
-"""Linear layers: a product of two matrices is cut among the threads; what follows it is done where a piece is ready."""
+"""Linear layers: a large product is cut among our threads, and what follows it is done where a piece is ready.
+
+Small ones, and those of a few rows, are the matrix library's; its results may depend on how many threads it has.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 A matrix library's own threads wait for their next product in a busy loop, and take the processors from ours: the two
 kinds do not go together.  So a large model's products are cut among our threads, each of which multiplies alone; in a
 small one there is little to share, and its products are left to the library, whose busy waiting is the quickest start.
+So are products of a few rows, of which a token that is written needs many, one after the other.
 """
 
 from __future__ import annotations
@@ -72,19 +73,27 @@ class _OneBlasThread:
         self.lock, self.depth, self.before = Lock(), 0, [0]
 
     def __enter__(self) -> None:
+        n_threads()  # which may ask the library, and not while it is kept to one
         with self.lock:
             if self.depth == 0:
                 self.before = [library.get_num_threads() for library in _blas()]
-                for library in _blas():
-                    library.set_num_threads(1)
             self.depth += 1
+            try:
+                for library in _blas() if self.depth == 1 else ():
+                    library.set_num_threads(1)
+            except BaseException:  # Ctrl-C: nobody will leave what was not entered
+                self._leave()
+                raise
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with self.lock:
-            self.depth -= 1
-            if self.depth == 0:
-                for library, number in zip(_blas(), self.before, strict=True):
-                    library.set_num_threads(number)
+            self._leave()
+
+    def _leave(self) -> None:
+        self.depth -= 1
+        if self.depth == 0:
+            for library, number in zip(_blas(), self.before, strict=True):
+                library.set_num_threads(number)
 
 
 one_blas_thread = _OneBlasThread()
