@@ -161,7 +161,7 @@ def _gradients(node: Function, dy: Array) -> Sequence[Gradient]:
         gradients = node.backward(dy)
         if len(gradients) != len(node.inputs):
             raise TypeError(f"{len(gradients)} gradients were returned for {len(node.inputs)} inputs")
-    except Exception as error:
+    except Exception as error:  # whatever it is, it goes on its way: only with a note
         error.add_note(f"in {type(node).__name__}.backward")
         raise
     return gradients

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import prod
 from types import EllipsisType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -265,7 +265,7 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
     try:
         node.kernels = kernels_of(*arrays)
         out = node.forward(*arrays, **params)
-    except Exception as error:
+    except Exception as error:  # whatever it is, it goes on its way: only with a note
         error.add_note(f"in {op.__name__}({', '.join([*map(_described, arrays), *_pairs(params)])})")
         raise
     result = Tensor.__new__(Tensor)
@@ -320,4 +320,4 @@ def _unpacked(numbers: tuple[int | tuple[int, ...], ...]) -> tuple[int, ...]:
     """f(2, 3) and f((2, 3)) mean the same."""
     if len(numbers) == 1 and isinstance(numbers[0], tuple | list):
         return tuple(numbers[0])
-    return numbers  # type: ignore[return-value]  # all ints, or NumPy says what is wrong
+    return cast("tuple[int, ...]", numbers)  # or NumPy says what is wrong

@@ -48,7 +48,9 @@ class FileServer:
             return 416, headers | {"Content-Range": f"bytes */{size}"}, b""
         return 206, headers | {"Content-Range": f"bytes {start}-{size - 1}/{size}"}, self.content[start:]
 
-    def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805  # `self` is the handler's, below
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if self.path == "/hub":

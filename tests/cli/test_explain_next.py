@@ -31,7 +31,9 @@ def rows_of(printed: str) -> list[list[str]]:
         guesses = [f"{token} {p}" for token, p in GUESS.findall(line)]
         begin = line[: line.index(guesses[0])].rstrip()
         if begin:
-            number, token, rest = re.fullmatch(r" *(\d+)  ('.*?'|b'.*?')(.*)", begin).groups()  # type: ignore[union-attr]  # or the test fails
+            cells = re.fullmatch(r" *(\d+)  ('.*?'|b'.*?')(.*)", begin)
+            assert cells is not None
+            number, token, rest = cells.groups()
             rows.append([number, token, *rest.split()])
         rows[-1] += guesses
     return rows

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-# ruff: noqa: E402  # these import torch too
+# ruff: noqa: E402  # what is imported below needs torch: only once importorskip has found it
 from goldens import make_goldens
 from oracle.closeness import assert_all_close
 

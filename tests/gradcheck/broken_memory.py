@@ -24,7 +24,7 @@ SINKING = (Linear, LinearGELU, SideBySide, LayerNorm, Embedding, LinearCrossEntr
 def with_sink(op: Operation, change: Callable[[Sink], Sink]) -> Operation:
     """The operation with a kernel that takes its sinks for others, which the engine does not see."""
 
-    class Broken(op):  # type: ignore[misc, valid-type]
+    class Broken(op):  # type: ignore[misc, valid-type]  # mypy knows no base class that is an argument
         def sink(self, i: int, like: Array) -> Sink | None:
             sink = super().sink(i, like)
             return None if sink is None else change(sink)
@@ -58,7 +58,8 @@ def softmax_in_its_output(op: Function, dy: Array) -> Sequence[Array]:
 
 
 def layer_norm_in_its_input(op: Function, dy: Array) -> Sequence[Any]:
-    gradients = LayerNorm.backward(op, dy)  # type: ignore[arg-type]
+    assert isinstance(op, LayerNorm)
+    gradients = LayerNorm.backward(op, dy)
     x, _, mean_of_x, rstd = op.saved
     x -= mean_of_x
     x *= rstd

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-# ruff: noqa: E402  # these import torch too
+# ruff: noqa: E402  # what is imported below needs torch: only once importorskip has found it
 import oracle.book_model as book
 from oracle.closeness import assert_all_close, assert_close
 from oracle.pair import SHAPES, Pair

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-# ruff: noqa: E402  # these import torch too
+# ruff: noqa: E402  # what is imported below needs torch: only once importorskip has found it
 import torch.nn.functional as TF
 from oracle.closeness import assert_close, relative_error
 

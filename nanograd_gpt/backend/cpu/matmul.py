@@ -94,11 +94,14 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 def linear_into(y: Array, x: Array, weight: Array, bias: Array | None) -> None:
     """Write x W^T + b over y (..., O), each piece's bias while it is in the cache."""
     flat = rows(y)
+    if bias is None:
+        product(rows(x), weight.T, flat)
+        return
 
     def add_bias(piece: Piece) -> None:
-        flat[piece] += bias[piece[1]]  # type: ignore[index]  # called with a bias only
+        flat[piece] += bias[piece[1]]
 
-    product(rows(x), weight.T, flat, None if bias is None else add_bias)
+    product(rows(x), weight.T, flat, add_bias)
 
 
 def linear_backward(
