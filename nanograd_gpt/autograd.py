@@ -2,6 +2,13 @@
 
 Who owns a gradient: parameters add, activations assign.  A gradient is either fresh (made by the operation that hands
 it on, so that the receiver may add into it) or borrowed (it may be in use elsewhere, and is never written to).
+
+A gradient has the dtype of the array it belongs to, whatever the other operands were.  Of a complex gradient for a real
+array the real part counts.  Complex arrays are differentiated as analytic functions are: d(z*z) = 2z dz, no conjugate.
+
+Backward needs the arrays that forward kept as they were.  An optimizer's step and load_state_dict write to parameters,
+and say so (`mark_changed`): a graph that needs the values from before raises an error.  Writing to an array behind a
+Tensor (`t.data[...] = 0`) is not noticed, as PyTorch does not notice what is done to `.data`.
 """
 
 from __future__ import annotations
@@ -41,7 +48,8 @@ def is_recording() -> bool:
 class Node:
     """A place in the graph where gradients arrive, and are added up."""
 
-    __slots__ = ("grad", "inputs", "order", "owned")
+    __slots__ = ("dtype", "grad", "inputs", "order", "owned")
+    dtype: np.dtype[Any]  # of what the node stands for, and so of its gradient
     order: int  # of creation: a node depends on smaller ones only
     inputs: Sequence[Node | None]  # None where no gradient is wanted
     grad: Array | None
@@ -67,13 +75,12 @@ class Leaf(Node):
     gradient while `grad` is None, so zeroing a gradient costs nothing: the next one is written over the old.
     """
 
-    __slots__ = ("buffer", "dtype")
+    __slots__ = ("buffer",)
     buffer: Array | None
-    dtype: np.dtype[Any]  # of the gradient, whatever the other operands were
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self.order, self.inputs, self.grad, self.owned = 0, (), None, True
-        self.buffer, self.dtype = None, dtype
+        self.dtype, self.buffer = dtype, None
 
     def sink(self, like: Array, kernels: Kernels) -> Sink:
         """Where an operation may leave the gradient by itself."""
@@ -90,7 +97,7 @@ class Leaf(Node):
             self.buffer[...] = gradient
             self.grad = self.buffer
         else:
-            kept = gradient.astype(self.dtype, copy=not fresh)
+            kept = gradient if fresh else gradient.copy()
             self.grad = np.asarray(kept) if isinstance(kept, np.generic) else kept  # NumPy makes () arrays scalars
 
 
@@ -128,21 +135,24 @@ class Function(Node):
             if node.grad is None and sum(other is node for other in self.inputs) > 1:
                 node.receive(self.kernels.xp.zeros_like(like), fresh=True)  # two sinks of one array: both must add
             return node.sink(like, self.kernels)
-        return Sink(self.kernels.xp.empty_like(like), add=False)
+        return Sink(self.kernels.xp.empty_like(like, dtype=node.dtype), add=False)
 
 
 def backward(root: Node, gradient: Array) -> None:
     """Walk back from root, newest node first, and free the graph on the way.
 
-    The gradient has the shape of root's output.  Raises RuntimeError where the graph has been freed already.
+    The gradient has the shape of root's output.  Raises RuntimeError where the graph has been freed already, or where
+    an array that it needs has been written to since: see mark_changed.
     """
-    root.receive(gradient, fresh=False)
+    root.receive(_in_dtype(gradient, root.dtype), fresh=False)
     pending = [(-root.order, root)] if isinstance(root, Function) else []
     while pending:
         node = heappop(pending)[1]
         dy, node.grad = node.grad, None
         if dy is None or not node.inputs:
             raise RuntimeError(f"{type(node).__name__}: backward has been here before, and has freed the graph")
+        if _last_change > node.order:
+            _check_unchanged(node)
         for target, result in zip(node.inputs, _gradients(node, dy), strict=True):
             if target is None or result is None:
                 continue
@@ -150,8 +160,10 @@ def backward(root: Node, gradient: Array) -> None:
                 heappush(pending, (-target.order, target))
             if isinstance(result, Sink):
                 _delivered(target, result)
-            else:
+            elif result.dtype == target.dtype:
                 target.receive(result, fresh=result is not dy and result.base is None)
+            else:
+                target.receive(_in_dtype(result, target.dtype), fresh=True)
         node.inputs, node.saved = (), None
 
 
@@ -177,6 +189,50 @@ def _delivered(target: Node, sink: Sink) -> None:
         target.receive(sink.array, fresh=True)
 
 
+def _in_dtype(gradient: Array, dtype: np.dtype[Any]) -> Array:
+    """A gradient in the dtype of what it belongs to: the same array, or a new one."""
+    if gradient.dtype == dtype:
+        return gradient
+    real: Array = gradient.real if gradient.dtype.kind == "c" and dtype.kind != "c" else gradient
+    return real.astype(dtype)
+
+
 def next_order() -> int:
     """The number of a new node."""
     return next(_creation_numbers)
+
+
+# Arrays that are written to between forward and backward
+
+_changes: dict[int, int] = {}  # id of an array that owns its memory -> the creation number of the last change
+_last_change = 0
+
+
+def mark_changed(array: Array) -> None:
+    """Note that an array, or one that it is a view of, has been written to: graphs made before cannot use it.
+
+    An id that a later array inherits does no harm: its own graphs are younger than the change.
+    """
+    global _last_change
+    _last_change = _changes[_owner(array)] = next_order()
+
+
+def _check_unchanged(node: Function) -> None:
+    for array in _arrays_in(node.saved):
+        if _changes.get(_owner(array), 0) > node.order:
+            raise RuntimeError(
+                f"{type(node).__name__}: a parameter {array.dtype}{list(array.shape)} was written to after forward "
+                "(by an optimizer's step or load_state_dict); call backward() before that, or run forward again"
+            )
+
+
+def _owner(array: Array) -> int:
+    return id(array if array.base is None else array.base)
+
+
+def _arrays_in(saved: Any) -> Iterator[Array]:
+    if isinstance(saved, tuple | list):
+        for part in saved:
+            yield from _arrays_in(part)
+    elif hasattr(saved, "base"):
+        yield saved

@@ -82,7 +82,7 @@ def gradients(root: Tensor, gradient: Array | None = None) -> dict[Node, Array]:
                 raise RuntimeError(f"{type(node).__name__}: backward has freed this graph; look at it before")
             operation, probe = copy.copy(node), Probe()
             operation.inputs = [None if i is None else twins[i] for i in node.inputs]
-            operation.order = 2 * node.order
+            operation.order, probe.dtype = 2 * node.order, node.dtype
             probe.inputs, probe.order = [operation], operation.order + 1  # before what uses it, which is 2 above
             twins[node] = probe
     backward(twins[root.node], kernels_of(root.data).xp.ones_like(root.data) if gradient is None else gradient)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
+from .autograd import mark_changed
 from .backend.contract import Array
 from .backend.select import Device, kernels_of, to_device
 from .errors import InputError
@@ -45,8 +46,9 @@ class AdamW:
         return self.flat.parameters
 
     def step(self) -> None:
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient.  A graph made before cannot be walked back afterwards."""
         flat = self.flat
+        mark_changed(flat.data)
         for members, part in list(flat.runs(self.steps)):
             self.steps[members] = [n + 1 for n in self.steps[members]]
             flat.kernels.adamw(

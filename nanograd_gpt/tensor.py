@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Iterator
 from math import prod
 from types import EllipsisType
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.array_utils import normalize_axis_index
 
 from .autograd import Function, Leaf, Node, backward, is_recording, next_order
 from .backend.contract import Array, Bools, HostArray
@@ -23,8 +26,11 @@ class Tensor:
     """An array of any float or complex dtype, with the operations that lead to it.
 
     `data` is the array itself (NumPy's or CuPy's); numbers and nested lists become NumPy arrays.
-    `requires_grad=True` makes it a leaf, whose gradient `backward()` leaves in `grad`, an array.
-    Raises TypeError for a gradient of integers.
+    `requires_grad=True` makes it a leaf, whose gradient `backward()` leaves in `grad`, an array of its dtype.
+    Integers and bools are kept too, and no gradient is asked of them.  Where dtypes meet, NumPy's promotion holds.
+    Comparisons, == among them, are NumPy's: element by element.  A Tensor is hashed by its identity, as PyTorch's is.
+    Writing to `data` while a graph leads on from it makes that graph's gradients wrong; nobody notices.
+    Raises TypeError for a gradient of integers, and for an array of anything but numbers and bools.
     """
 
     __slots__ = ("__weakref__", "data", "node")
@@ -76,6 +82,13 @@ class Tensor:
         if not self.shape:
             raise TypeError("a Tensor of no dimensions has no length")
         return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Its parts along the first axis."""
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, value: Operand) -> bool:
+        return bool((self == value).any())
 
     def __repr__(self) -> str:
         values = np.array2string(to_host(self.data), precision=4, threshold=20, separator=", ", prefix="Tensor(")
@@ -178,17 +191,25 @@ class Tensor:
 
     # Comparisons give plain arrays of bools, for there is nothing to differentiate
 
+    def __eq__(self, other: object) -> Bools:  # type: ignore[override]  # element by element, as NumPy's
+        return _compared(operator.eq, self.data, other)
+
+    def __ne__(self, other: object) -> Bools:  # type: ignore[override]
+        return _compared(operator.ne, self.data, other)
+
+    __hash__ = object.__hash__
+
     def __lt__(self, other: Operand) -> Bools:
-        return _compared(np.less, self.data, other)
+        return _compared(operator.lt, self.data, other)
 
     def __le__(self, other: Operand) -> Bools:
-        return _compared(np.less_equal, self.data, other)
+        return _compared(operator.le, self.data, other)
 
     def __gt__(self, other: Operand) -> Bools:
-        return _compared(np.greater, self.data, other)
+        return _compared(operator.gt, self.data, other)
 
     def __ge__(self, other: Operand) -> Bools:
-        return _compared(np.greater_equal, self.data, other)
+        return _compared(operator.ge, self.data, other)
 
     # Element by element
 
@@ -236,6 +257,7 @@ class Tensor:
         return apply(shape.Transpose, self, axes=_unpacked(axes) or tuple(reversed(range(self.ndim))))
 
     def swapaxes(self, a: int, b: int) -> Tensor:
+        a, b = normalize_axis_index(a, self.ndim), normalize_axis_index(b, self.ndim)
         axes = list(range(self.ndim))
         axes[a], axes[b] = axes[b], axes[a]
         return apply(shape.Transpose, self, axes=tuple(axes))
@@ -272,7 +294,7 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
     result.data = out if isinstance(out, np.ndarray) or not isinstance(out, np.generic) else np.asarray(out)
     result.node = None
     if recorded:
-        node.order = next_order()
+        node.order, node.dtype = next_order(), out.dtype
         result.node = node
     return result
 
@@ -290,21 +312,21 @@ def _pairs(params: dict[str, Any]) -> list[str]:
 def _as_array(data: Any) -> Array:
     if isinstance(data, Tensor):
         raise TypeError("this is a Tensor already; .detach() gives the same array outside the graph")
-    if isinstance(data, np.ndarray):
-        return data
-    if isinstance(data, bool | int | float | complex | list | tuple | np.generic):
-        return np.asarray(data)
-    kernels_of(data)  # a CuPy array, or a TypeError that says what is expected
     array: Array = data
+    if isinstance(data, bool | int | float | complex | list | tuple | np.generic):
+        array = np.asarray(data)
+    kernels_of(array)  # a NumPy or CuPy array, or a TypeError that says what is expected
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"a Tensor holds numbers or bools, got an array of {array.dtype}")
     return array
 
 
-def _compared(relation: np.ufunc, x: Array, y: Operand) -> Bools:
-    result: Bools = relation(x, _raw(y))  # CuPy runs NumPy's ufuncs on its own arrays
-    return result
+def _compared(relation: Callable[[Any, Any], Any], x: Array, y: object) -> Bools:
+    result: Bools = relation(x, _raw(y))
+    return np.asarray(result) if isinstance(result, np.generic) else result
 
 
-def _raw(operand: Operand) -> Any:
+def _raw(operand: object) -> Any:
     return operand.data if isinstance(operand, Tensor) else operand
 
 

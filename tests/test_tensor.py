@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,13 @@ def test_an_array_is_held_and_not_copied() -> None:
 @pytest.mark.parametrize("data", ["x", None, {1: 2}], ids=repr)
 def test_what_is_no_array_is_refused_by_name(data: Any) -> None:
     with pytest.raises(TypeError, match=f"expected a NumPy or CuPy array, got {type(data).__name__}"):
+        Tensor(data)
+
+
+@pytest.mark.parametrize("data", [["a", "b"], np.array([None]), np.array(["2026-01-01"], dtype="M8[D]")], ids=repr)
+def test_an_array_of_anything_but_numbers_and_bools_is_refused_by_its_dtype(data: Any) -> None:
+    expected = f"a Tensor holds numbers or bools, got an array of {np.asarray(data).dtype}"
+    with pytest.raises(TypeError, match=re.escape(expected)):
         Tensor(data)
 
 
@@ -227,6 +235,25 @@ def test_a_change_of_shape_moves_elements_as_numpy_does(
 
 def test_iteration_ends_with_the_last_row() -> None:
     assert [row.item() for row in Tensor([1.0, 2.0, 3.0])] == [1, 2, 3]
+
+
+def test_the_rows_of_an_iteration_are_in_the_graph() -> None:
+    x = leaf()
+    first, second = x
+    (first * 2 + second).sum().backward()
+    np.testing.assert_array_equal(x.grad, [[2, 2, 2], [1, 1, 1]])  # type: ignore[arg-type]
+
+
+def test_a_tensor_of_no_axes_cannot_be_iterated_over() -> None:
+    with pytest.raises(TypeError, match="no dimensions"):
+        list(Tensor(3.0))
+
+
+def test_axes_that_are_not_there_cannot_be_swapped() -> None:
+    with pytest.raises(ValueError, match="axis 2 is out of bounds"):
+        leaf().swapaxes(0, 2)
+    with pytest.raises(ValueError, match="axis 0 is out of bounds"):
+        Tensor(1.0).swapaxes(0, 0)
 
 
 def test_an_empty_tensor_flattens() -> None:

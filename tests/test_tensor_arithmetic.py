@@ -18,7 +18,7 @@ from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor
 
 OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow]
-RELATIONS = [operator.lt, operator.le, operator.gt, operator.ge]
+RELATIONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
 
 Binary = Callable[[Any, Any], Any]
 
@@ -88,6 +88,47 @@ def test_comparisons_give_numpys_bools(relation: Binary) -> None:
         assert type(result) is np.ndarray
         assert result.dtype == bool
         np.testing.assert_array_equal(result, expected)
+
+
+def test_zeros_can_be_replaced_where_they_equal_0() -> None:
+    x = Tensor([[1.0, 0.0], [0.0, 4.0]], requires_grad=True)
+    y = F.where(x == 0, 1.0, x)
+    np.testing.assert_array_equal(y.data, [[1, 1], [1, 4]])
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, [[1, 0], [0, 1]])
+    np.testing.assert_array_equal(F.where(x != 0, x, 1.0).data, y.data)
+
+
+def test_a_comparison_of_two_numbers_is_an_array_too() -> None:
+    for result in (Tensor(1.0) == 1.0, Tensor(1.0) == Tensor(1.0), Tensor(1.0) <= np.float64(2)):
+        assert type(result) is np.ndarray
+        assert result.shape == ()
+        assert result
+
+
+def test_what_is_no_number_equals_no_element() -> None:
+    x = leaf()
+    for other in (None, "x"):
+        assert not np.any(x == other)
+        assert np.all(x != other)
+
+
+def test_shapes_that_do_not_broadcast_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="could not be broadcast together"):
+        leaf() == np.zeros(4)  # noqa: B015  # the error is what counts
+
+
+def test_a_tensor_is_hashed_by_its_identity() -> None:
+    x, same = leaf(), leaf()
+    assert len({x, same, x}) == 2
+    assert {x: "x"}[x] == "x"
+
+
+def test_in_asks_for_an_equal_element() -> None:
+    x = leaf([1.0, 2.0])
+    assert 2 in x
+    assert 2.5 not in x
+    assert Tensor(1.0) in x
 
 
 @pytest.mark.parametrize("call", [lambda x: np.exp(x), lambda x: np.add(X, x)], ids=["exp", "add"])

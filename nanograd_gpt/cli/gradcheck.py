@@ -12,14 +12,7 @@ import numpy as np
 from ..errors import RunError
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
-from ..gradcheck import (
-    GradientError,
-    check_accumulation,
-    check_function,
-    check_gradients,
-    check_hessian_symmetry,
-    check_ownership,
-)
+from ..gradcheck import GradientError, check_function, check_hessian_symmetry
 from ..gradcheck.cases import Case, cases
 from ..tensor import Tensor
 
@@ -50,14 +43,12 @@ def _line(name: str, group: list[Case]) -> int:
     worst, failures = 0.0, 0
     for case in group:
         try:
-            error = check_gradients(case, case.inputs, method=case.method, name=str(case))
-            check_ownership(case.op, case.inputs, case.params)
-            check_accumulation(case, case.inputs)
+            error = case.check()
         except GradientError as failure:
             print(f"{name:<20} FAILED {case.what}: {failure}")
             failures += 1
         else:
-            worst = max(worst, error) if case.method == "complex step" else worst
+            worst = max(worst, error) if case.method == "complex step" and not case.is_empty else worst
     if not failures:
         print(f"{name:<20} {len(group):>5}  {worst:.1e}")
     return failures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from ..autograd import Function
 from ..backend.contract import Array
 from ..ops import activation, attention, dropout, elementwise, embedding, loss, matmul, norm, reduce, shape
 from ..tensor import Tensor, apply
-from .check import Method
+from .check import Method, check_gradients
+from .ownership import check_accumulation, check_ownership
 
 Make = Callable[..., Array]  # a shape -> an array
 
@@ -32,6 +34,20 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.op.__name__}, {self.what}"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no element to differentiate, or none to differentiate by."""
+        return self(*map(Tensor, self.inputs)).size == 0 or not any(a.size for a in self.inputs if a.dtype.kind == "f")
+
+    def check(self) -> float:
+        """Check the gradient and the engine's rules; returns the worst relative error, nan where only shapes count.
+
+        Raises GradientError.
+        """
+        check_ownership(self.op, self.inputs, self.params)
+        check_accumulation(self, self.inputs)
+        return nan if self.is_empty else check_gradients(self, self.inputs, method=self.method, name=str(self))
 
 
 _rng = np.random.default_rng()  # seeded by cases(), so that every call gives the same numbers
@@ -320,26 +336,38 @@ def loss_cases() -> Iterator[Case]:
 
 def kink_cases() -> Iterator[Case]:
     """Operations with a kink, checked beside it; on it, a test states what we chose."""
-    for method in ("complex step", "central"):
-        for what, x, y in (
-            ("plain", normal(3, 4), normal(3, 4)),
-            ("broadcast", normal(3, 1), normal(4)),
-            ("strided", strided(normal, 3, 4), repeated(normal, 3, 4)),
-            ("size 1", normal(1), normal(1)),
-            ("empty", normal(0, 2), normal(2)),
-        ):
-            yield Case(elementwise.Maximum, f"{what}, {method}", (x, y), {}, method)
-        for axis in (0, -1, (0, 1), None):
-            for keepdims in (False, True):
-                params = {"axis": axis, "keepdims": keepdims}
-                yield Case(
-                    reduce.Max, f"axis {axis}, keepdims {keepdims}, {method}", (normal(2, 3, 4),), params, method
-                )
-        yield Case(reduce.Max, f"strided, {method}", (strided(normal, 3, 4),), {"axis": 1, "keepdims": False}, method)
-        yield Case(reduce.Max, f"stride 0, {method}", (repeated(normal, 3, 4),), {"axis": 1, "keepdims": False}, method)
-        yield Case(reduce.Max, f"size 1, {method}", (normal(1),), {"axis": None, "keepdims": True}, method)
-        yield Case(reduce.Max, f"empty, {method}", (normal(0, 4),), {"axis": 1, "keepdims": False}, method)
+    methods: tuple[Method, ...] = "complex step", "central"
+    for method in methods:
+        yield from larger_or_smaller_cases(elementwise.Maximum, method)
+        yield from larger_or_smaller_cases(elementwise.Minimum, method)
+        yield from max_cases(method)
+
+
+def larger_or_smaller_cases(op: type[Function], method: Method) -> Iterator[Case]:
+    """The larger or the smaller of two arrays"""
+    for what, x, y in (
+        ("plain", normal(3, 4), normal(3, 4)),
+        ("broadcast", normal(3, 1), normal(4)),
+        ("strided", strided(normal, 3, 4), repeated(normal, 3, 4)),
+        ("size 1", normal(1), normal(1)),
+        ("empty", normal(0, 2), normal(2)),
+    ):
+        yield Case(op, f"{what}, {method}", (x, y), {}, method)
     both = normal(3, 2)
-    yield Case(elementwise.Maximum, "one array twice", (both, both))
-    tie = np.array([[2.0, 1.0, 2.0], [0.0, 3.0, 1.0]])
-    yield Case(reduce.Max, "a tie", (tie,), {"axis": 1, "keepdims": False})  # of complex numbers it takes the mean
+    yield Case(op, f"one array twice, {method}", (both, both), {}, method)
+
+
+def max_cases(method: Method) -> Iterator[Case]:
+    """The largest along axes"""
+    for axis in (0, -1, (0, 1), None):
+        for keepdims in (False, True):
+            params = {"axis": axis, "keepdims": keepdims}
+            yield Case(reduce.Max, f"axis {axis}, keepdims {keepdims}, {method}", (normal(2, 3, 4),), params, method)
+    along = {"axis": 1, "keepdims": False}
+    yield Case(reduce.Max, f"strided, {method}", (strided(normal, 3, 4),), along, method)
+    yield Case(reduce.Max, f"stride 0, {method}", (repeated(normal, 3, 4),), along, method)
+    yield Case(reduce.Max, f"size 1, {method}", (normal(1),), {"axis": None, "keepdims": True}, method)
+    yield Case(reduce.Max, f"empty, {method}", (normal(0, 4),), along, method)
+    if method == "complex step":  # of complex numbers that tie it takes the mean
+        tie = np.array([[2.0, 1.0, 2.0], [0.0, 3.0, 1.0]])
+        yield Case(reduce.Max, "a tie", (tie,), along)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from ..autograd import no_grad
 from ..backend.contract import Array
@@ -31,7 +32,7 @@ class GradientError(AssertionError):
 
 def check_gradients(
     function: Function,
-    inputs: Sequence[Array],
+    inputs: Sequence[npt.ArrayLike],
     *,
     method: Method = "complex step",
     tolerance: float | None = None,
@@ -41,18 +42,23 @@ def check_gradients(
 ) -> float:
     """Check a function of Tensors at these inputs; returns the worst relative error.
 
-    Arrays of float dtype are differentiated, in float64; an array given twice is one Tensor used twice; integers and
-    bools are handed over as they are.  "complex step" needs an analytic function, "central" serves the others.
-    Raises GradientError that names the input, the place and both numbers, above a relative error of `tolerance`
-    (1e-12 by complex step, 1e-8 by central differences).
+    Floats, in arrays, lists or alone, are differentiated, in float64; an array given twice is one Tensor used twice;
+    integers and bools are handed over as they are.  "complex step" needs an analytic function, "central" serves the
+    others.  Raises GradientError that names the input, the place and both numbers, above a relative error of
+    `tolerance` (1e-12 by complex step, 1e-8 by central differences); TypeError for inputs of another kind; ValueError
+    where there would be nothing to compare: no floats, no elements, no directions.
     """
     leaves: dict[str, Tensor] = {}
     tensors: dict[int, Tensor] = {}
-    for i, array in enumerate(inputs):
+    arguments: list[Any] = []
+    for i, given in enumerate(inputs):
+        array = given if isinstance(given, np.ndarray) else np.asarray(given)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{name}: input {i} is {type(given).__name__} of {array.dtype}; give floats or integers")
         if array.dtype.kind == "f" and id(array) not in tensors:
             tensor = Tensor(array.astype(np.float64, copy=False), requires_grad=True)
             tensors[id(array)] = leaves[f"input {i}"] = tensor
-    arguments: list[Any] = [tensors.get(id(array), array) for array in inputs]
+        arguments.append(tensors.get(id(array), given))
     return check_function(
         lambda: function(*arguments),
         leaves,
@@ -77,12 +83,19 @@ def check_function(
 ) -> float:
     """Check what `output()` computes from these leaves (a model's named parameters, say); returns the worst error.
 
-    `exhaustive` compares every element of every leaf, whatever it costs: one evaluation each.  See check_gradients.
+    `exhaustive` compares every element of every leaf, whatever it costs: one evaluation each; then `directions` may be
+    0.  See check_gradients for the rest, and for the errors raised.
     """
+    if method not in TOLERANCE:
+        raise ValueError(f"{name}: method {method!r} is unknown; choose one of {', '.join(TOLERANCE)}")
+    if directions < (0 if exhaustive else 1):
+        raise ValueError(f"{name}: {directions} directions compare nothing; choose 1 or more")
+    if not any(t.size for t in leaves.values()):
+        raise ValueError(f"{name}: no input has an element of float dtype, so there is no gradient to check")
     limit = TOLERANCE[method] if tolerance is None else tolerance
     rng = np.random.default_rng(seed)
     worst = 0.0
-    for place, by_backward, by_numbers, scale in _compared(output, leaves, method, directions, exhaustive, rng):
+    for place, by_backward, by_numbers, scale in _compared(output, leaves, method, directions, exhaustive, rng, name):
         difference = _norm(by_backward - by_numbers)
         error = 0.0 if difference == 0 else difference / scale if scale else np.inf
         if not error <= limit:  # nan is no pass
@@ -105,10 +118,13 @@ def _compared(
     directions: int,
     exhaustive: bool,
     rng: np.random.Generator,
+    name: str,
 ) -> Iterator[Comparison]:
     tensors = list(leaves.values())
     with replaced(tensors, np.float64):
         shape = output().shape
+        if 0 in shape:
+            raise ValueError(f"{name}: the result has shape {shape} and no elements, so there is no gradient to check")
         weights = rng.standard_normal(shape)  # they project the output onto one number
         projected = _gradients(output, tensors, weights)
         jacobians = {k: _jacobian(output, tensors, k, shape) for k in _small(tensors, shape)}
@@ -138,7 +154,7 @@ def _compared(
 
 def _small(tensors: Sequence[Tensor], shape: tuple[int, ...]) -> list[int]:
     outputs = int(np.prod(shape))
-    return [k for k, t in enumerate(tensors) if 0 < t.size <= SMALL and 0 < outputs <= SMALL]
+    return [k for k, t in enumerate(tensors) if 0 < t.size <= SMALL and outputs <= SMALL]
 
 
 def _gradients(output: Callable[[], Tensor], tensors: Sequence[Tensor], dy: Array) -> list[Array]:
@@ -181,8 +197,11 @@ def check_hessian_symmetry(
     """Check u'Hv = v'Hu for random u and v, where Hv = Im grad(x + ihv) / h; returns the worst relative error.
 
     It runs the hand-written backward rules on complex numbers, and needs nothing to compare with: a gradient that is no
-    function's gradient has no symmetric Hessian.  Raises GradientError above `tolerance`.
+    function's gradient has no symmetric Hessian.  Raises GradientError above `tolerance`; ValueError for no leaves with
+    elements, or fewer than 1 pair.
     """
+    if pairs < 1 or not any(t.size for t in leaves.values()):
+        raise ValueError(f"Hessian: {pairs} pairs of vectors over {len(leaves)} leaves compare nothing")
     rng = np.random.default_rng(seed)
     tensors = list(leaves.values())
 

@@ -17,8 +17,10 @@ from .check import GradientError
 def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping[str, Any]) -> None:
     """See that a gradient is a new array, a view or dy itself, and that inputs, result and dy are never written to.
 
-    The engine adds into a new array in place, so it must share memory with nothing.  Raises GradientError.
+    The engine adds into a new array in place, so it must share memory with nothing.  Raises GradientError; ValueError
+    where no input is of float dtype.
     """
+    _check_any_float(inputs)
     node = op()
     node.kernels = kernels_of(*inputs)
     node.inputs = [Leaf(a.dtype) if a.dtype.kind == "f" else None for a in inputs]
@@ -44,6 +46,11 @@ def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping
             raise GradientError(f"{op.__name__}: {name} was written to")
 
 
+def _check_any_float(inputs: Sequence[Array]) -> None:
+    if all(a.dtype.kind != "f" for a in inputs):
+        raise ValueError("no input is of float dtype, so there is no gradient to check")
+
+
 def _arrays(saved: Any) -> list[Array]:
     if isinstance(saved, np.ndarray):
         return [saved]
@@ -56,8 +63,9 @@ def check_accumulation(function: Callable[..., Tensor], inputs: Sequence[Array])
     """See that a gradient is the same in every way of asking for it.
 
     Alone, with the other inputs wanting none; written into a buffer that holds rubbish; and added to a gradient that is
-    there already.  Raises GradientError.
+    there already.  Raises GradientError; ValueError where no input is of float dtype.
     """
+    _check_any_float(inputs)
     expected = _gradients_of(function, inputs, {*range(len(inputs))})
     for k in (i for i, g in enumerate(expected) if g is not None):
         alone = _gradients_of(function, inputs, {k})[k]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
-from ..backend.contract import Array, Bools, Ints
+import numpy as np
+
+from ..backend.contract import Bools, Ints
 from ..ops import activation, attention, elementwise, loss, matmul, norm, reduce, shape
 from ..ops import dropout as dropout_op
 from ..ops import embedding as embedding_op
 from ..tensor import Axis, Operand, Tensor, apply
+
+Ids: TypeAlias = Ints | Tensor | Sequence[Any] | int  # an array, a Tensor of integers, or a nested list
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -56,33 +61,36 @@ def causal_attention(qkv: Tensor, n_heads: int, keep: Bools | None = None, rate:
     return apply(attention.CausalAttention, qkv, n_heads=n_heads, keep=keep, rate=rate)
 
 
-def embedding(ids: Ints, weight: Tensor) -> Tensor:
+def embedding(ids: Ids, weight: Tensor) -> Tensor:
     """ids (...) in 0 .. V - 1, weight (V, C)  ->  (..., C)"""
-    return apply(embedding_op.Embedding, weight, ids=ids)
+    return apply(embedding_op.Embedding, weight, ids=_integers(ids))
 
 
 def dropout(x: Tensor, keep: Bools, rate: float) -> Tensor:
     """x (...), keep (...)  ->  x / (1 - rate) where kept, else 0"""
-    if not 0 <= rate < 1:
-        raise ValueError(f"dropout: rate {rate} is not in [0, 1)")
     return apply(dropout_op.Dropout, x, keep=keep, rate=rate)
 
 
 def dropout_add(x: Tensor, residual: Tensor, keep: Bools, rate: float) -> Tensor:
     """x (...), residual (...), keep (...)  ->  dropout(x) + residual (...)"""
-    if not 0 <= rate < 1:
-        raise ValueError(f"dropout: rate {rate} is not in [0, 1)")
     return apply(dropout_op.DropoutAdd, x, residual, keep=keep, rate=rate)
 
 
-def cross_entropy(logits: Tensor, targets: Ints) -> Tensor:
+def cross_entropy(logits: Tensor, targets: Ids) -> Tensor:
     """logits (N, V), targets (N,)  ->  minus the mean log probability of the targets, in nats ()"""
-    return apply(loss.CrossEntropy, logits, targets=targets)
+    return apply(loss.CrossEntropy, logits, targets=_integers(targets))
 
 
-def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ints) -> Tensor:
+def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ids) -> Tensor:
     """x (N, C), weight (V, C), targets (N,)  ->  cross_entropy(linear(x, weight), targets) (), in little memory"""
-    return apply(loss.LinearCrossEntropy, x, weight, targets=targets)
+    return apply(loss.LinearCrossEntropy, x, weight, targets=_integers(targets))
+
+
+def _integers(ids: Ids) -> Ints:
+    """The array behind a Tensor, or of a list; an operation's parameters are arrays."""
+    given = ids.data if isinstance(ids, Tensor) else ids
+    array: Ints = np.asarray(given) if isinstance(given, list | tuple | int) else given  # type: ignore[assignment]
+    return array
 
 
 def where(condition: Bools, x: Operand, y: Operand) -> Tensor:
@@ -91,13 +99,13 @@ def where(condition: Bools, x: Operand, y: Operand) -> Tensor:
 
 
 def maximum(x: Operand, y: Operand) -> Tensor:
-    """The larger, element by element; equal ones share the gradient"""
+    """The larger, element by element; equal ones share the gradient.  nan where either is nan."""
     return apply(elementwise.Maximum, x, y)
 
 
-def minimum(x: Tensor | Array, y: Tensor) -> Tensor:
-    """The smaller, element by element; equal ones share the gradient"""
-    return -maximum(-x, -y)
+def minimum(x: Operand, y: Operand) -> Tensor:
+    """The smaller, element by element; equal ones share the gradient.  nan where either is nan."""
+    return apply(elementwise.Minimum, x, y)
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from ..autograd import Leaf
+from ..autograd import Leaf, mark_changed
 from ..backend.contract import Array
 from ..backend.select import Device, device_of, to_device
 from ..errors import InputError
@@ -93,6 +93,7 @@ class Module:
         self.check_state_dict(state)
         for name, p in self.named_parameters():
             p.data[...] = to_device(state[name], device_of(p.data))
+            mark_changed(p.data)
 
     def check_state_dict(self, state: Mapping[str, Array]) -> None:
         """Raise InputError, with its name, for an array that is missing, unknown, or of another shape or kind."""

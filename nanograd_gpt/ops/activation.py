@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array
+from .operands import floating
 
 
 class GELU(Function):
@@ -15,7 +16,7 @@ class GELU(Function):
     __slots__ = ()
 
     def forward(self, x: Array) -> Array:
-        y, self.saved = self.kernels.gelu(x, want_slope=self.wants(0))
+        y, self.saved = self.kernels.gelu(floating(x), want_slope=self.wants(0))
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient]:
@@ -31,7 +32,7 @@ class Softmax(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, axis: int = -1) -> Array:
-        y = self.kernels.softmax(x, axis)
+        y = self.kernels.softmax(floating(x), axis)
         self.saved = y, axis
         return y
 
@@ -49,7 +50,7 @@ class LogSoftmax(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, axis: int = -1) -> Array:
-        y: Array = x - self.kernels.log_sum_exp(x, axis)
+        y: Array = x - self.kernels.log_sum_exp(floating(x), axis)
         self.saved = y, axis
         return y
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Bools
+from .operands import check_keep, floating
 
 
 class CausalAttention(Function):
@@ -11,12 +12,20 @@ class CausalAttention(Function):
 
     qkv (B, T, 3C): queries, keys and values next to each other; keep (B, H, T, T): which attention weights survive
     dropout at this rate, or None for all  ->  context (B, T, C)
+
+    Raises ValueError unless C is a multiple of n_heads.
     """
 
     __slots__ = ()
 
     def forward(self, qkv: Array, *, n_heads: int, keep: Bools | None = None, rate: float = 0.0) -> Array:
-        context, lse = self.kernels.causal_attention(qkv, n_heads, keep, rate)
+        if qkv.ndim != 3 or n_heads < 1 or qkv.shape[-1] % (3 * n_heads):
+            raise ValueError(
+                f"qkv has shape {qkv.shape}, expected (B, T, 3 * C) with C a multiple of n_heads {n_heads}"
+            )
+        B, T, _ = qkv.shape
+        check_keep(keep, rate, B, n_heads, T, T)
+        context, lse = self.kernels.causal_attention(floating(qkv), n_heads, keep, rate)
         self.saved = qkv, lse, n_heads, keep, rate
         return context
 

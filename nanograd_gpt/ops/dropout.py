@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Bools
+from .operands import check_keep, check_shape, floating, in_one_dtype
 
 
 class Dropout(Function):
@@ -15,8 +16,9 @@ class Dropout(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, keep: Bools, rate: float) -> Array:
+        check_keep(keep, rate, *x.shape)
         self.saved = keep, rate
-        return self.kernels.dropout(x, keep, rate)
+        return self.kernels.dropout(floating(x), keep, rate)
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         keep, rate = self.saved
@@ -32,8 +34,9 @@ class DropoutAdd(Function):
     __slots__ = ()
 
     def forward(self, x: Array, residual: Array, *, keep: Bools, rate: float) -> Array:
-        if x.shape != residual.shape:
-            raise ValueError(f"dropout_add: x has shape {x.shape}, the residual {residual.shape}")
+        check_shape("residual", residual, *x.shape)
+        check_keep(keep, rate, *x.shape)
+        x, residual = in_one_dtype(x, residual)
         self.saved = keep, rate
         return self.kernels.dropout_add(x, keep, rate, residual)
 

@@ -175,7 +175,7 @@ class Tanh(Function):
 
 
 class Maximum(Function):
-    """The larger of x and y; where they are equal, each gets half the gradient."""
+    """The larger of x and y; where they are equal, each gets half the gradient, and where one is nan, each all."""
 
     __slots__ = ()
 
@@ -188,11 +188,36 @@ class Maximum(Function):
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
-        dx = dz * (0.5 * (x.real >= y.real) + 0.5 * (x.real > y.real)).astype(dz.real.dtype)
         return (
-            unbroadcast(dx, shape_of(x)) if self.wants(0) else None,
-            unbroadcast(dz - dx, shape_of(y)) if self.wants(1) else None,
+            unbroadcast(dz * _share(x.real < y.real, x.real == y.real, dz), shape_of(x)) if self.wants(0) else None,
+            unbroadcast(dz * _share(x.real > y.real, x.real == y.real, dz), shape_of(y)) if self.wants(1) else None,
         )
+
+
+class Minimum(Function):
+    """The smaller of x and y; where they are equal, each gets half the gradient, and where one is nan, each all."""
+
+    __slots__ = ()
+
+    def forward(self, x: Any, y: Any) -> Array:
+        self.saved = x, y
+        xp = self.kernels.xp
+        by_real_part = xp.result_type(x, y).kind == "c"
+        z: Array = xp.where(x.real <= y.real, x, y) if by_real_part else xp.minimum(x, y)
+        return z
+
+    def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
+        x, y = self.saved
+        return (
+            unbroadcast(dz * _share(x.real > y.real, x.real == y.real, dz), shape_of(x)) if self.wants(0) else None,
+            unbroadcast(dz * _share(x.real < y.real, x.real == y.real, dz), shape_of(y)) if self.wants(1) else None,
+        )
+
+
+def _share(loses: Bools, ties: Bools, dz: Array) -> Array:
+    """How much of the gradient goes to one of two operands: 0 where it loses, half where they tie, else 1."""
+    share: Array = (1 - (1.0 * loses + 0.5 * ties)).astype(dz.real.dtype)
+    return share
 
 
 class Where(Function):

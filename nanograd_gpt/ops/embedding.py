@@ -16,6 +16,8 @@ class Embedding(Function):
     __slots__ = ()
 
     def forward(self, weight: Array, *, ids: Ints) -> Array:
+        if weight.ndim != 2:
+            raise ValueError(f"weight has shape {weight.shape}, expected (V, C)")
         self.saved = weight, ids
         return self.kernels.embedding(weight, within(ids, len(weight)))
 

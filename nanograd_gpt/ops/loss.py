@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Ints
+from .operands import check_shape, floating, in_one_dtype
 from .token_ids import within
 
 
@@ -16,7 +17,10 @@ class CrossEntropy(Function):
     __slots__ = ()
 
     def forward(self, logits: Array, *, targets: Ints) -> Array:
-        loss, log_sum_exp = self.kernels.cross_entropy(logits, within(targets, logits.shape[-1]))
+        if logits.ndim != 2:
+            raise ValueError(f"logits have shape {logits.shape}, expected (N, V)")
+        check_shape("targets", targets, len(logits))
+        loss, log_sum_exp = self.kernels.cross_entropy(floating(logits), within(targets, logits.shape[-1]))
         self.saved = logits, targets, log_sum_exp
         return loss
 
@@ -34,6 +38,10 @@ class LinearCrossEntropy(Function):
     __slots__ = ()
 
     def forward(self, x: Array, weight: Array, *, targets: Ints) -> Array:
+        if x.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
+            raise ValueError(f"x has shape {x.shape} and weight {weight.shape}, expected (N, C) and (V, C)")
+        check_shape("targets", targets, len(x))
+        x, weight = in_one_dtype(x, weight)
         loss, log_sum_exp, kept = self.kernels.linear_cross_entropy(
             x, weight, within(targets, len(weight)), want_gradient=bool(self.inputs)
         )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from ..autograd import Function, Gradient
 from ..backend.contract import Array
 from .broadcasting import shape_of, unbroadcast
+from .operands import check_shape, in_one_dtype
 
 
 class MatMul(Function):
@@ -32,6 +36,14 @@ class MatMul(Function):
         return dx if dx is None or x.ndim > 1 else dx[0], dy if dy is None or y.ndim > 1 else dy[:, 0]
 
 
+def linear_operands(x: Array, weight: Array, bias: Array | None) -> Sequence[Any]:
+    """x (..., I), weight (O, I) and bias (O,) in one dtype.  Raises ValueError for shapes that do not fit."""
+    if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
+        raise ValueError(f"x has shape {x.shape} and weight {weight.shape}, expected (..., I) and (O, I)")
+    check_shape("bias", bias, len(weight))
+    return in_one_dtype(x, weight, bias)
+
+
 class Linear(Function):
     """y = x W^T + b
 
@@ -41,7 +53,7 @@ class Linear(Function):
     __slots__ = ()
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        self.saved = x, weight, bias
+        x, weight, bias = self.saved = linear_operands(x, weight, bias)
         return self.kernels.linear(x, weight, bias)
 
     def backward(self, dy: Array) -> tuple[Gradient, ...]:
@@ -60,6 +72,7 @@ class LinearGELU(Function):
     __slots__ = ()
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        x, weight, bias = linear_operands(x, weight, bias)
         y, slope = self.kernels.linear_gelu(x, weight, bias, want_slope=bool(self.inputs))
         self.saved = x, weight, bias, slope
         return y
@@ -80,7 +93,13 @@ class SideBySide(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *weights_and_biases: Array, n: int) -> Array:
-        weights, biases = weights_and_biases[:n], weights_and_biases[n:]
+        if len(weights_and_biases) not in (n, 2 * n):
+            raise ValueError(f"{n} weights need {n} biases or none, got {len(weights_and_biases) - n}")
+        x, *operands = in_one_dtype(x, *weights_and_biases)
+        weights, biases = operands[:n], operands[n:]
+        for weight, bias in zip(weights, biases or [None] * n, strict=True):
+            check_shape("a weight", weight, len(weights[0]), *x.shape[-1:])
+            check_shape("a bias", bias, len(weight))
         self.saved = x, weights, biases
         return self.kernels.side_by_side(x, weights, biases or [None] * n)
 

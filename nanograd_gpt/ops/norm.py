@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array
+from .operands import check_shape, in_one_dtype
 
 
 class LayerNorm(Function):
@@ -15,6 +16,9 @@ class LayerNorm(Function):
     __slots__ = ()
 
     def forward(self, x: Array, scale: Array, shift: Array, *, eps: float = 1e-5) -> Array:
+        for what, array in (("scale", scale), ("shift", shift)):
+            check_shape(what, array, *x.shape[-1:])
+        x, scale, shift = in_one_dtype(x, scale, shift)
         y, mean, rstd = self.kernels.layer_norm(x, scale, shift, eps)
         self.saved = x, scale, mean, rstd
         return y

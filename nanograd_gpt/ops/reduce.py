@@ -5,18 +5,30 @@ from __future__ import annotations
 from math import prod
 from typing import TypeAlias
 
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
 from ..autograd import Function, Gradient
 from ..backend.contract import Array
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 
 
+def checked_axes(axis: Axis, ndim: int) -> Axis:
+    """The axis or axes as Python's integers in 0 .. ndim - 1, each once; a 0-d array may be reduced along 0 or -1.
+
+    Raises numpy.exceptions.AxisError or ValueError, as NumPy's reductions do.
+    """
+    if axis is None or (ndim == 0 and axis in (0, -1, (0,), (-1,))):
+        return None
+    return normalize_axis_tuple(axis, ndim)
+
+
 def with_reduced_axes(reduced: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:
     """Give a reduction's result its axes of length 1 back, so that it broadcasts against the input's shape."""
     if keepdims:
         return reduced
-    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
-    ones = {a % len(shape) for a in axes}
+    ones = range(len(shape)) if axis is None else {a % len(shape) for a in ([axis] if isinstance(axis, int) else axis)}
     return reduced.reshape(tuple(1 if i in ones else n for i, n in enumerate(shape)))
 
 
@@ -26,6 +38,7 @@ class Sum(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, axis: Axis, keepdims: bool) -> Array:
+        axis = checked_axes(axis, x.ndim)
         self.saved = x.shape, axis, keepdims
         y: Array = x.sum(axis=axis, keepdims=keepdims)
         return y
@@ -42,6 +55,7 @@ class Mean(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, axis: Axis, keepdims: bool) -> Array:
+        axis = checked_axes(axis, x.ndim)
         y: Array = x.mean(axis=axis, keepdims=keepdims)
         self.saved = x.shape, axis, keepdims
         return y
@@ -59,16 +73,26 @@ class Max(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, axis: Axis, keepdims: bool) -> Array:
-        largest = x.real.max(axis=axis, keepdims=True)
-        share = (x.real == largest).astype(x.real.dtype)  # complex numbers compare by their real part
-        share /= share.sum(axis=axis, keepdims=True)
-        self.saved = x.shape, axis, keepdims, share
-        y: Array = (x * share).sum(axis=axis, keepdims=keepdims) if x.dtype.kind == "c" else largest
-        return y if keepdims or x.dtype.kind == "c" else y.squeeze(axis)
+        axis = checked_axes(axis, x.ndim)
+        largest = x.real.max(axis=axis, keepdims=True)  # complex numbers compare by their real part
+        self.saved = x, largest, axis, keepdims
+        if x.dtype.kind == "c":
+            mean: Array = (x * self._share(x, largest, axis)).sum(axis=axis, keepdims=keepdims)
+            return mean
+        y: Array = largest if keepdims else largest.squeeze(axis)
+        return y
 
     def backward(self, dy: Array) -> tuple[Gradient]:
-        shape, axis, keepdims, share = self.saved
-        return (with_reduced_axes(dy, shape, axis, keepdims) * share,)
+        x, largest, axis, keepdims = self.saved
+        return (with_reduced_axes(dy, x.shape, axis, keepdims) * self._share(x, largest, axis),)
+
+    @staticmethod
+    def _share(x: Array, largest: Array, axis: Axis) -> Array:
+        """1 / n where x is one of the n largest, else 0; nan where the largest is."""
+        share: Array = (x.real == largest).astype(x.real.dtype)
+        with np.errstate(invalid="ignore"):  # none equals nan: 0 / 0
+            share /= share.sum(axis=axis, keepdims=True)
+        return share
 
 
 class LogSumExp(Function):
@@ -77,6 +101,8 @@ class LogSumExp(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, axis: Axis, keepdims: bool) -> Array:
+        axis = checked_axes(axis, x.ndim)
+        x = x if x.dtype.kind in "fc" else x.astype(np.float64)  # exp of a small integer would be a float16
         y = self.kernels.log_sum_exp(x, axis)
         self.saved = x, y, axis, keepdims
         return y if keepdims else y.squeeze(axis)

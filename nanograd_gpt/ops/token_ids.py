@@ -8,10 +8,13 @@ from ..backend.contract import Ints
 
 
 def within(ids: Ints, n: int) -> Ints:
-    """The ids, seen to be in 0 .. n - 1: NumPy would count negative ones from the end.  Raises IndexError.
+    """The ids, seen to be integers in 0 .. n - 1: NumPy would count negative ones from the end.
 
-    Only where they are on the host: a look at a GPU's would have to wait for it.
+    Their values are looked at on the host only: a look at a GPU's would have to wait for it.
+    Raises TypeError for an array that is not of integers, IndexError for an id out of range.
     """
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"ids are of {ids.dtype}, expected integers")
     if isinstance(ids, np.ndarray) and ids.size and not 0 <= ids.min() <= ids.max() < n:
         raise IndexError(f"ids {ids.min()} .. {ids.max()} reach outside 0 .. {n - 1}")
     return ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nanograd_gpt.backend.contract import Array
-from nanograd_gpt.ops.elementwise import Add, Div, Exp, Log, Maximum, Mul, Neg, Pow, Sqrt, Sub, Tanh, Where
+from nanograd_gpt.ops.elementwise import Add, Div, Exp, Log, Maximum, Minimum, Mul, Neg, Pow, Sqrt, Sub, Tanh, Where
 
 from .broken_rules import Operation, Rule, in_float32, to
 
@@ -68,6 +68,12 @@ ELEMENTWISE: dict[Operation, dict[str, Rule]] = {
         "equal ones get it all": lambda dz, x, y: (to(x, dz * (x >= y)), to(y, dz * (y >= x))),
         "both get half": lambda dz, x, y: (to(x, dz / 2), to(y, dz / 2)),
         "right side always": lambda dz, x, y: (to(x, dz * (x >= y)), to(y, dz)),
+    },
+    Minimum: {
+        "the larger gets it": lambda dz, x, y: (to(x, dz * (x > y)), to(y, dz * (x <= y))),
+        "equal ones get it all": lambda dz, x, y: (to(x, dz * (x <= y)), to(y, dz * (y <= x))),
+        "both get half": lambda dz, x, y: (to(x, dz / 2), to(y, dz / 2)),
+        "sign, as of -max(-x, -y)": lambda dz, x, y: (to(x, -dz * (x < y)), to(y, -dz * (x >= y))),
     },
     Where: {
         "inverted": lambda dz, x, y, condition: (to(x, dz * ~condition), to(y, dz * condition)),

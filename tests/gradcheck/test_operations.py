@@ -15,13 +15,12 @@ from nanograd_gpt.gradcheck import check_accumulation, check_gradients, check_ow
 from nanograd_gpt.gradcheck.cases import Case, cases
 from nanograd_gpt.graph import Probe
 from nanograd_gpt.ops import attention, loss
-from nanograd_gpt.tensor import Tensor
 
 CASES = list(cases())
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
-@every_case
+@pytest.mark.parametrize("case", [case for case in CASES if not case.is_empty], ids=str)
 def test_the_gradient_is_the_numeric_one(case: Case) -> None:
     check_gradients(case, case.inputs, method=case.method, name=str(case))
 
@@ -53,13 +52,9 @@ def differentiated(case: Case) -> list[Array]:
     return [a for a in case.inputs if a.dtype.kind == "f"]
 
 
-def is_empty(case: Case) -> bool:
-    return any(a.size == 0 for a in (*case.inputs, case(*map(Tensor, case.inputs)).data))
-
-
 KINDS: dict[str, Callable[[Case], bool]] = {
     "size 1": lambda case: all(a.size == 1 for a in differentiated(case)),
-    "empty": is_empty,
+    "empty": lambda case: case.is_empty or any(a.size == 0 for a in case.inputs),
     "strided": lambda case: any(a.size > 1 and min(a.strides) < 0 for a in differentiated(case)),
     "stride 0": lambda case: any(a.size > 1 and 0 in a.strides for a in differentiated(case)),
     "one array twice": lambda case: len({id(a) for a in case.inputs}) < len(case.inputs),

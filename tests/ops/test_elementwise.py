@@ -48,6 +48,31 @@ def test_the_chosen_operand_gets_the_gradient_and_equal_ones_half_each(
     np.testing.assert_array_equal(y.grad, [0, 10, 30] if smaller else [10, 10, 0])
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.int8, np.int64, bool], ids=lambda d: d.__name__)
+def test_the_smaller_and_the_larger_of_integers_are_numpys(dtype: type) -> None:
+    least, most = (False, True) if dtype is bool else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    x, y = np.array([least, 1, most, 1], dtype=dtype), np.array([0, most, least, 1], dtype=dtype)
+    for ours, numpys in ((F.minimum, np.minimum), (F.maximum, np.maximum)):
+        result = ours(Tensor(x), Tensor(y)).data
+        np.testing.assert_array_equal(result, numpys(x, y))
+        assert result.dtype == dtype
+
+
+def test_minimum_takes_a_number_on_either_side() -> None:
+    x = leaf(-1.0, 0.0, 2.0)
+    for clipped in (F.minimum(x, 0), F.minimum(0, x)):
+        np.testing.assert_array_equal(clipped.data, [-1, 0, 0])
+        x.zero_grad()
+        clipped.sum().backward()
+        np.testing.assert_array_equal(x.grad, [1, 0.5, 0])  # type: ignore[arg-type]
+
+
+def test_minimum_keeps_the_sign_of_zero_and_hides_no_nan() -> None:
+    assert np.signbit(F.minimum(leaf(-0.0), leaf(-0.0)).data[0])
+    assert np.isnan(F.minimum(leaf(np.nan), leaf(1.0)).data[0])
+    assert np.isnan(F.minimum(1.0, leaf(np.nan)).data[0])
+
+
 def test_maximum_takes_a_number_on_either_side() -> None:
     for clipped in (F.maximum(leaf(-1.0, 0.0, 2.0), 0), F.maximum(0, leaf(-1.0, 0.0, 2.0))):
         np.testing.assert_array_equal(clipped.data, [0, 0, 2])

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor
 
 from .oracles import check_float32, check_value_and_gradients, normal
@@ -92,6 +93,99 @@ def test_equal_largest_elements_share_the_gradient_equally(axis: Any, shares: li
     y = x.max(axis)
     y.sum().backward()
     np.testing.assert_array_equal(x.grad, shares)
+
+
+NOT_FINITE: dict[str, tuple[list[float], float]] = {
+    "all at minus infinity": ([-np.inf, -np.inf], -np.inf),
+    "one alone at minus infinity": ([-np.inf], -np.inf),
+    "one infinite": ([np.inf, 1.0], np.inf),
+    "both infinities": ([np.inf, -np.inf], np.inf),
+    "a nan": ([np.nan, 1.0], np.nan),
+    "a nan among infinities": ([np.nan, np.inf, -np.inf], np.nan),
+    "nothing": ([], -np.inf),
+}
+
+
+@pytest.mark.parametrize("name", NOT_FINITE)
+def test_logsumexp_of_what_is_not_finite_is_numpys_and_warns_of_nothing(name: str) -> None:
+    x, expected = NOT_FINITE[name]
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(np.logaddexp.reduce(np.array(x)), expected)
+    np.testing.assert_array_equal(Tensor(np.array(x)).logsumexp().data, expected)
+    np.testing.assert_array_equal(Tensor(np.array([x, x])).logsumexp(-1).data, [expected, expected])
+
+
+def test_logsumexp_of_two_infinities_is_infinite() -> None:
+    assert Tensor([np.inf, np.inf]).logsumexp().item() == np.inf
+
+
+def test_softmax_over_an_axis_of_no_elements_is_empty() -> None:
+    for function in (F.softmax, F.log_softmax):
+        x = Tensor(np.empty((2, 0)), requires_grad=True)
+        y = function(x)
+        assert y.shape == (2, 0)
+        y.sum().backward()
+        assert x.grad is not None
+        assert x.grad.shape == (2, 0)
+
+
+METHODS = ["sum", "mean", "max", "logsumexp"]
+
+
+@pytest.mark.parametrize("axis", [0, -1, (0,), (-1,), None, ()], ids=str)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_number_may_be_reduced_along_its_axis_0(method: str, axis: Any) -> None:
+    for keepdims in (False, True):
+        x = Tensor(2.5, requires_grad=True)
+        y = getattr(x, method)(axis, keepdims)
+        assert y.shape == ()
+        assert y.item() == 2.5
+        y.backward()
+        assert x.grad == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_axis_may_be_one_of_numpys_integers(method: str) -> None:
+    for axis in (np.int64(1), np.uint8(1), (np.int32(0), np.int64(-1)), [0, 2], np.array([0, 2])):
+        x, same = Tensor(X, requires_grad=True), Tensor(X, requires_grad=True)
+        y = getattr(x, method)(axis)
+        plain = getattr(same, method)(tuple(map(int, axis)) if np.ndim(axis) else int(axis))
+        np.testing.assert_array_equal(y.data, plain.data)
+        y.sum().backward()
+        plain.sum().backward()
+        np.testing.assert_array_equal(x.grad, same.grad)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_axis_that_is_not_there_or_given_twice_is_an_error(method: str) -> None:
+    for axis, message in ((3, "axis 3 is out of bounds"), (-4, "axis -4 is out of bounds"), ((0, 0), "repeated axis")):
+        with pytest.raises(ValueError, match=message):
+            getattr(Tensor(X), method)(axis)
+    with pytest.raises(TypeError):
+        getattr(Tensor(X), method)(0.5)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool])
+def test_integers_are_reduced_as_numpy_reduces_them(dtype: Any) -> None:
+    x = np.array([[3, 0, 1], [2, 1, 1]]).astype(dtype)
+    for method in ("sum", "mean", "max"):
+        y, expected = getattr(Tensor(x), method)(1), getattr(x, method)(1)
+        np.testing.assert_array_equal(y.data, expected)
+        assert y.dtype == expected.dtype
+    np.testing.assert_allclose(Tensor(x).logsumexp(1).data, np.log(np.exp(x.astype(float)).sum(1)), rtol=1e-15)
+
+
+def test_a_maximum_of_nothing_is_an_error_that_says_so() -> None:
+    with pytest.raises(ValueError, match="zero-size array to reduction operation maximum"):
+        Tensor(np.empty((2, 0))).max(1)
+
+
+def test_a_maximum_that_is_nan_has_a_gradient_of_nan() -> None:
+    x = Tensor([[1.0, np.nan], [2.0, 3.0]], requires_grad=True)
+    y = x.max(1)
+    np.testing.assert_array_equal(y.data, [np.nan, 3.0])
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, [[np.nan, np.nan], [0.0, 1.0]])
 
 
 def test_of_nothing_the_sum_is_0() -> None:

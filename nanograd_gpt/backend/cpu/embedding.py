@@ -20,5 +20,5 @@ def embedding_backward(dy: Array, ids: Ints, dweight: Sink) -> None:
         return
     order = np.argsort(flat_ids, kind="stable")
     in_order = flat_ids[order]
-    starts = np.flatnonzero(np.diff(in_order, prepend=in_order[0] - 1))
+    starts = np.concatenate([[0], np.flatnonzero(in_order[1:] != in_order[:-1]) + 1])
     dweight.array[in_order[starts]] += np.add.reduceat(flat_dy[order], starts, axis=0)

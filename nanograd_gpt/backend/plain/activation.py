@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import pi, sqrt
 
+import numpy as np
+
 from ..contract import Array
 from ..namespace import namespace
 from .matmul import linear
@@ -36,6 +38,8 @@ def slope_times(dy: Array, slope: Array) -> Array:
 
 
 def softmax(x: Array, axis: int) -> Array:
+    if not x.size:
+        return x.copy()  # there is nothing to take the largest of
     y: Array = namespace(x).exp(x - x.real.max(axis=axis, keepdims=True))
     y /= y.sum(axis=axis, keepdims=True)
     return y
@@ -48,7 +52,14 @@ def softmax_backward(dy: Array, y: Array, axis: int) -> Array:
 
 
 def log_sum_exp(x: Array, axis: int | tuple[int, ...] | None) -> Array:
+    """-inf of nothing, and of nothing but -inf; inf where one is inf."""
     xp = namespace(x)
-    largest = x.real.max(axis=axis, keepdims=True)
-    result: Array = xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
+    if x.size:
+        largest = x.real.max(axis=axis, keepdims=True)
+        largest = xp.where(xp.isfinite(largest), largest, xp.zeros_like(largest))  # inf - inf would be nan
+        x = x - largest
+    else:
+        largest = 0.0
+    with np.errstate(divide="ignore"):  # log(0) is -inf, as it should be
+        result: Array = xp.log(xp.exp(x).sum(axis=axis, keepdims=True)) + largest
     return result

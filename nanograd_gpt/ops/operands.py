@@ -1,0 +1,49 @@
+"""Checks of an operation's operands before a kernel reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backend.contract import Array, Bools
+
+
+def in_one_dtype(*arrays: Any) -> Sequence[Any]:
+    """The arrays, all in the dtype that NumPy's promotion gives them; None, an operand left out, stays None.
+
+    Raises TypeError where that is not float or complex.
+    """
+    first = arrays[0].dtype
+    if any(a is not None and a.dtype is not first for a in arrays):
+        first = np.result_type(*(a.dtype for a in arrays if a is not None))
+        arrays = tuple(None if a is None else a.astype(first, copy=False) for a in arrays)
+    _check_kind(first)
+    return arrays
+
+
+def floating(x: Array) -> Array:
+    """x itself.  Raises TypeError unless it is float or complex."""
+    _check_kind(x.dtype)
+    return x
+
+
+def _check_kind(dtype: np.dtype[Any]) -> None:
+    if dtype.kind not in "fc":
+        raise TypeError(f"expected floating-point numbers, got {dtype}; use .astype(numpy.float32)")
+
+
+def check_shape(what: str, array: Array | None, *expected: int) -> None:
+    """Raise ValueError unless an operand, where there is one, has exactly this shape: nothing broadcasts."""
+    if array is not None and array.shape != expected:
+        raise ValueError(f"{what} has shape {array.shape}, expected {expected}")
+
+
+def check_keep(keep: Bools | None, rate: float, *expected: int) -> None:
+    """Raise unless dropout's mask, where there is one, is of bools and of this shape, and its rate is in [0, 1)."""
+    if not 0 <= rate < 1:  # nan is not either
+        raise ValueError(f"the dropout rate is {rate}, expected a number in [0, 1)")
+    check_shape("keep", keep, *expected)
+    if keep is not None and keep.dtype != np.bool_:
+        raise TypeError(f"keep is of {keep.dtype}, expected bools")
