@@ -95,6 +95,10 @@ class Kernels(Protocol):
         """x (...)  ->  y (...), which sums to 1 along axis."""
         ...
 
+    def log_softmax(self, x: Array, axis: int) -> Array:
+        """x (...)  ->  log(softmax(x)) (...)"""
+        ...
+
     def softmax_backward(self, dy: Array, y: Array, axis: int) -> Array:
         """dy (...), y (...)  ->  dx (...)"""
         ...
@@ -142,11 +146,11 @@ class Kernels(Protocol):
         ...
 
     # loss
-    def cross_entropy(self, logits: Array, targets: Ints) -> tuple[Array, Array]:
-        """logits (N, V), targets (N,)  ->  mean loss (), log_sum_exp (N, 1)"""
+    def cross_entropy(self, logits: Array, targets: Ints) -> tuple[Array, Array, Array]:
+        """logits (N, V), targets (N,)  ->  mean loss (), each row's largest and sum of exp(logit - largest) (N, 1)"""
         ...
 
-    def cross_entropy_backward(self, dloss: Array, logits: Array, targets: Ints, log_sum_exp: Array) -> Array:
+    def cross_entropy_backward(self, dloss: Array, logits: Array, targets: Ints, largest: Array, total: Array) -> Array:
         """dloss ()  ->  dlogits (N, V)"""
         ...
 

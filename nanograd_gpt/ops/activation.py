@@ -50,7 +50,7 @@ class LogSoftmax(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, axis: int = -1) -> Array:
-        y: Array = x - self.kernels.log_sum_exp(floating(x), axis)
+        y = self.kernels.log_softmax(floating(x), axis)
         self.saved = y, axis
         return y
 

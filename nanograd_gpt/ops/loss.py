@@ -20,13 +20,13 @@ class CrossEntropy(Function):
         if logits.ndim != 2:
             raise ValueError(f"logits have shape {logits.shape}, expected (N, V)")
         check_shape("targets", targets, len(logits))
-        loss, log_sum_exp = self.kernels.cross_entropy(floating(logits), within(targets, logits.shape[-1]))
-        self.saved = logits, targets, log_sum_exp
+        loss, largest, total = self.kernels.cross_entropy(floating(logits), within(targets, logits.shape[-1]))
+        self.saved = logits, targets, largest, total
         return loss
 
     def backward(self, dloss: Array) -> tuple[Gradient]:
-        logits, targets, log_sum_exp = self.saved
-        return (self.kernels.cross_entropy_backward(dloss, logits, targets, log_sum_exp),)
+        logits, targets, largest, total = self.saved
+        return (self.kernels.cross_entropy_backward(dloss, logits, targets, largest, total),)
 
 
 class LinearCrossEntropy(Function):

@@ -103,7 +103,10 @@ class LogSumExp(Function):
     def forward(self, x: Array, *, axis: Axis, keepdims: bool) -> Array:
         axis = checked_axes(axis, x.ndim)
         x = x if x.dtype.kind in "fc" else x.astype(np.float64)  # exp of a small integer would be a float16
-        y = self.kernels.log_sum_exp(x, axis)
+        with np.errstate(invalid="ignore"):
+            y = self.kernels.log_sum_exp(x, axis)
+        if x.size:  # an infinite largest element is the result
+            y = self.kernels.xp.where(self.kernels.xp.isnan(y), x.real.max(axis=axis, keepdims=True), y)
         self.saved = x, y, axis, keepdims
         return y if keepdims else y.squeeze(axis)
 

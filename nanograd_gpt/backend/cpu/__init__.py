@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as xp
 
-from ..plain.activation import log_sum_exp, softmax, softmax_backward
+from ..plain.activation import log_softmax, log_sum_exp, softmax, softmax_backward
 from ..plain.loss import cross_entropy, cross_entropy_backward
 from .activation import gelu, linear_gelu, slope_times
 from .allocator import keep_freed_memory
@@ -35,6 +35,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_cross_entropy_backward",
     "linear_gelu",
+    "log_softmax",
     "log_sum_exp",
     "side_by_side",
     "side_by_side_backward",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cupy as xp
 
-from ..plain.activation import gelu, linear_gelu, log_sum_exp, slope_times, softmax, softmax_backward
+from ..plain.activation import gelu, linear_gelu, log_softmax, log_sum_exp, slope_times, softmax, softmax_backward
 from ..plain.attention import cached_attention, causal_attention, causal_attention_backward
 from ..plain.dropout import dropout, dropout_add
 from ..plain.embedding import embedding, embedding_backward
@@ -32,6 +32,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_cross_entropy_backward",
     "linear_gelu",
+    "log_softmax",
     "log_sum_exp",
     "side_by_side",
     "side_by_side_backward",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from math import pi, sqrt
 
-import numpy as np
-
 from ..contract import Array
 from ..namespace import namespace
 from .matmul import linear
@@ -45,6 +43,15 @@ def softmax(x: Array, axis: int) -> Array:
     return y
 
 
+def log_softmax(x: Array, axis: int) -> Array:
+    if not x.size:
+        return x.copy()
+    xp = namespace(x)
+    y: Array = x - x.real.max(axis=axis, keepdims=True)  # first: of large x, the log of the sum would be lost in them
+    y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
+    return y
+
+
 def softmax_backward(dy: Array, y: Array, axis: int) -> Array:
     dx: Array = dy * y
     dx -= y * dx.sum(axis=axis, keepdims=True)
@@ -52,14 +59,11 @@ def softmax_backward(dy: Array, y: Array, axis: int) -> Array:
 
 
 def log_sum_exp(x: Array, axis: int | tuple[int, ...] | None) -> Array:
-    """-inf of nothing, and of nothing but -inf; inf where one is inf."""
+    """nan where the largest is infinite: so a loss of infinite logits is."""
     xp = namespace(x)
-    if x.size:
-        largest = x.real.max(axis=axis, keepdims=True)
-        largest = xp.where(xp.isfinite(largest), largest, xp.zeros_like(largest))  # inf - inf would be nan
-        x = x - largest
-    else:
-        largest = 0.0
-    with np.errstate(divide="ignore"):  # log(0) is -inf, as it should be
-        result: Array = xp.log(xp.exp(x).sum(axis=axis, keepdims=True)) + largest
+    if not x.size:
+        nothing: Array = x.sum(axis=axis, keepdims=True) - xp.inf
+        return nothing
+    largest = x.real.max(axis=axis, keepdims=True)
+    result: Array = xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
     return result

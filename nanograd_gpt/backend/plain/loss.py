@@ -6,26 +6,27 @@ from collections.abc import Iterator
 
 from ..contract import Array, Ints, Sink
 from ..namespace import namespace
-from .activation import log_sum_exp as lse
 
 CHUNK_ELEMENTS = 4 * 1024 * 1024  # logits at a time: 16 MiB in float32
 
 
-def cross_entropy(logits: Array, targets: Ints) -> tuple[Array, Array]:
+def cross_entropy(logits: Array, targets: Ints) -> tuple[Array, Array, Array]:
     xp = namespace(logits)
     if not len(targets):
         raise ValueError("cross-entropy: there are no targets to take a mean over")
-    log_sum_exp = lse(logits, axis=-1)
-    of_target = logits[xp.arange(len(targets)), targets]
-    loss: Array = (log_sum_exp[:, 0] - of_target).sum() / len(targets)
-    return loss, log_sum_exp
+    largest = logits.real.max(axis=-1, keepdims=True)
+    shifted = logits - largest  # first: of large logits, the log of the sum would be lost in them
+    total = xp.exp(shifted).sum(axis=-1, keepdims=True)
+    loss: Array = (xp.log(total[:, 0]) - shifted[xp.arange(len(targets)), targets]).sum() / len(targets)
+    return loss, largest, total
 
 
-def cross_entropy_backward(dloss: Array, logits: Array, targets: Ints, log_sum_exp: Array) -> Array:
+def cross_entropy_backward(dloss: Array, logits: Array, targets: Ints, largest: Array, total: Array | float) -> Array:
     xp = namespace(logits)
-    dlogits: Array = xp.exp(logits - log_sum_exp)  # the probabilities
-    dlogits[xp.arange(len(targets)), targets] -= 1
-    dlogits *= dloss / len(targets)
+    share = dloss / len(targets)
+    dlogits: Array = xp.exp(logits - largest)
+    dlogits *= share / total  # the probabilities, times the share
+    dlogits[xp.arange(len(targets)), targets] -= share
     return dlogits
 
 
@@ -48,7 +49,8 @@ def linear_cross_entropy(
     log_sum_exp = xp.empty((N, 1), dtype=dtype)
     loss = xp.zeros((), dtype=dtype)
     for part in chunks(N, V):
-        mean, log_sum_exp[part] = cross_entropy(x[part] @ weight.T, targets[part])
+        mean, largest, total = cross_entropy(x[part] @ weight.T, targets[part])
+        log_sum_exp[part] = largest + xp.log(total)
         loss += mean * ((part.stop - part.start) / N)
     return loss, log_sum_exp, None
 
@@ -68,7 +70,7 @@ def linear_cross_entropy_backward(
     dx = namespace(x).empty_like(x) if want_dx else None
     for part in chunks(N, V):
         share = dloss * ((part.stop - part.start) / N)
-        dlogits = cross_entropy_backward(share, x[part] @ weight.T, targets[part], log_sum_exp[part])
+        dlogits = cross_entropy_backward(share, x[part] @ weight.T, targets[part], log_sum_exp[part], 1.0)
         if dx is not None:
             dx[part] = dlogits @ weight
         if dweight is not None:
