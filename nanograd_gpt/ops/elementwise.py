@@ -237,8 +237,8 @@ def _see_on_one_device(xp: ModuleType, **operands: Any) -> None:
         is_list = isinstance(operand, list | tuple) and xp is not np  # NumPy's where makes an array of it
         is_array = hasattr(operand, "shape") and not isinstance(operand, xp.ndarray | np.generic)
         if is_list or is_array:
-            kind = type(operand)
+            kind, others = type(operand), "the CPU" if xp is np else "the GPU"
             raise TypeError(
-                f"where: {name} is a {kind.__module__}.{kind.__name__} beside arrays of {xp.__name__}; "
-                f"all must be on one device (x > 0 is on x's, to_device of backend.select moves)"
+                f"where: {name} is a {kind.__module__}.{kind.__name__}, the arrays beside it are on {others}; "
+                "all must be on one device (x > 0 is where x is, to_device of backend.select moves)"
             )

@@ -175,15 +175,17 @@ def test_a_condition_may_be_a_tensor_of_bools(standin: Record | None) -> None:
 @pytest.mark.parametrize("condition", [MASK, [True, False, True], Tensor(MASK)], ids=["array", "list", "Tensor"])
 def test_a_condition_on_the_host_beside_device_arrays_says_so(standin: Record | None, condition: Any) -> None:
     x = Tensor(to_device(X, "cuda"), requires_grad=True)
-    with pytest.raises(TypeError, match=r"where: condition is a (numpy.ndarray|builtins.list) beside arrays of cupy"):
+    with pytest.raises(
+        TypeError, match=r"condition is a (numpy.ndarray|builtins.list), the arrays beside it are on the GPU"
+    ):
         F.where(condition, x, 0.0)
 
 
 def test_every_operand_on_another_device_is_named(standin: Record | None) -> None:
     x, mask = Tensor(to_device(X, "cuda")), to_device(MASK, "cuda")
-    with pytest.raises(TypeError, match=r"where: y is a numpy.ndarray beside arrays of cupy; all must be on one"):
+    with pytest.raises(TypeError, match=r"where: y is a numpy.ndarray, the arrays beside it are on the GPU"):
         F.where(mask, x, X)
-    with pytest.raises(TypeError, match=r"where: condition is a cupy.ndarray beside arrays of numpy"):
+    with pytest.raises(TypeError, match=r"where: condition is a cupy.ndarray, the arrays beside it are on the CPU"):
         F.where(mask, X, 0.0)
 
 
