@@ -55,4 +55,5 @@ class LogSoftmax(Function):
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         y, axis = self.saved
-        return (dy - self.kernels.xp.exp(y) * dy.sum(axis=axis, keepdims=True),)
+        along = axis if y.ndim else None  # CuPy's sum() of no axes has not even axis 0
+        return (dy - self.kernels.xp.exp(y) * dy.sum(axis=along, keepdims=True),)

@@ -95,6 +95,12 @@ def every(cls: type[Function]) -> Iterator[type[Function]]:
         yield from every(sub)
 
 
+@pytest.mark.parametrize("softmax", [F.softmax, F.log_softmax])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_a_softmax_of_no_axes_is_the_same(standin: Record | None, softmax: Any, axis: int) -> None:
+    assert run_on_both(softmax, (np.array(2.5),), {"axis": axis}) == []
+
+
 # Plain numbers as operands
 
 

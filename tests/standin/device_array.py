@@ -133,6 +133,10 @@ class DeviceArray:
         )
         return on_device(np.asarray(np.take(self._host, at, axis, unwrap(out), "wrap")), out)
 
+    def squeeze(self, axis: Any = None) -> DeviceArray:
+        host = self._host.squeeze(axis)
+        return self if host.ndim == self._host.ndim else on_device(host, self)  # not even a view
+
     def repeat(self, repeats: Any, axis: int | None = None) -> DeviceArray:
         """CuPy's _repeat(): counts that are no plain int are looked at, for the result's length depends on them."""
         if isinstance(repeats, np.ndarray):

@@ -196,6 +196,12 @@ def repeat(a: Any, repeats: Any, axis: int | None = None) -> DeviceArray:
     return a.repeat(repeats, axis)
 
 
+def squeeze(a: Any, axis: Any = None) -> DeviceArray:
+    if not isinstance(a, DeviceArray):
+        raise AttributeError(f"cupy.squeeze: {type(a).__name__!r} object has not the attributes of a cupy.ndarray")
+    return a.squeeze(axis)
+
+
 def where(condition: Any, x: Any = None, y: Any = None) -> Any:
     """CuPy's where(): a ufunc of condition.astype(bool), which Python's bools, numbers and lists do not have."""
     if (x is None) != (y is None):
@@ -234,6 +240,7 @@ OWN: dict[str, Function] = {
         get_default_memory_pool,
         ones_like,
         repeat,
+        squeeze,
         take,
         take_along_axis,
         where,

@@ -49,6 +49,8 @@ def test_results_written_in_place_are_the_same_array(cp: ModuleType, x: Any) -> 
     assert cp.asarray(x) is x
     assert x.astype(cp.float32, copy=False) is x
     assert cp.ascontiguousarray(x) is x
+    assert x.squeeze() is cp.squeeze(x) is x
+    assert cp.squeeze(x[None]) is not x
 
 
 def test_an_out_that_overlaps_an_input_is_filled_at_last_by_ufuncs_products_and_sums_that_accumulate(

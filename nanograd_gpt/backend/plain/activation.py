@@ -36,19 +36,25 @@ def slope_times(dy: Array, slope: Array) -> Array:
 
 
 def softmax(x: Array, axis: int) -> Array:
-    y: Array = namespace(x).exp(x - x.real.max(axis=axis, keepdims=True))
-    y /= y.sum(axis=axis, keepdims=True)
+    along = _axis_of(x, axis)
+    y: Array = namespace(x).exp(x - x.real.max(axis=along, keepdims=True))
+    y /= y.sum(axis=along, keepdims=True)
     return y
 
 
 def softmax_backward(dy: Array, y: Array, axis: int) -> Array:
     dx: Array = dy * y
-    dx -= y * dx.sum(axis=axis, keepdims=True)
+    dx -= y * dx.sum(axis=_axis_of(y, axis), keepdims=True)
     return dx
 
 
 def log_sum_exp(x: Array, axis: int | tuple[int, ...] | None) -> Array:
-    xp = namespace(x)
-    largest = x.real.max(axis=axis, keepdims=True)
-    result: Array = xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
+    xp, along = namespace(x), _axis_of(x, axis)
+    largest = x.real.max(axis=along, keepdims=True)
+    result: Array = xp.log(xp.exp(x - largest).sum(axis=along, keepdims=True)) + largest
     return result
+
+
+def _axis_of(x: Array, axis: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+    """The axis; None where x has no axes, of which NumPy's sum() and max() have an axis 0, and CuPy's have not."""
+    return None if not x.ndim and axis in (0, -1) else axis
