@@ -127,10 +127,9 @@ class DeviceArray:
         if out is not None and out.dtype != self.dtype:
             raise TypeError("Output dtype mismatch")
         refuse_overlap("take", out, [self])
-        plain = not isinstance(indices, DeviceArray) and not np.isscalar(indices)
-        at: Any = (
-            indices if np.isscalar(indices) else indexing.host_index(np.asarray(indices, int) if plain else indices)
-        )
+        at: Any = indices
+        if not np.isscalar(indices):
+            at = indexing.host_index(indices if isinstance(indices, DeviceArray) else np.asarray(indices, int))
         return on_device(np.asarray(np.take(self._host, at, axis, unwrap(out), "wrap")), out)
 
     def squeeze(self, axis: Any = None) -> DeviceArray:
@@ -157,7 +156,8 @@ class DeviceArray:
         for bound in (min, max):
             if bound is not None:
                 refuse_unsupported(bound)
-        return on_device(np.asarray(np.clip(self._host, unwrap(min), unwrap(max), out=unwrap(out)), order="C"), out)
+        result = np.clip(self._host, unwrap(min), unwrap(max), out=unwrap(out))
+        return on_device(np.asarray(result, order="C")) if out is None else out
 
     # Indexing.
 

@@ -46,6 +46,7 @@ def test_results_written_in_place_are_the_same_array(cp: ModuleType, x: Any) -> 
     y += x
     y *= 2
     assert y is before
+    assert cp.clip(x, 0, 1, out=y) is y
     assert cp.asarray(x) is x
     assert x.astype(cp.float32, copy=False) is x
     assert cp.ascontiguousarray(x) is x
