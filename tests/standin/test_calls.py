@@ -6,13 +6,10 @@ Why CuPy refuses: see refusals.py, which names the functions of its source.
 from __future__ import annotations
 
 import importlib
-import json
 from types import ModuleType
 
 import pytest
-from standin.calls import CALLS, TABLE, answer, answers
-
-ANSWERS: dict[str, str] = json.loads(TABLE.read_text(encoding="utf-8"))["answers"]
+from standin.calls import ANSWERS, answer, answers
 
 HOST = "no array goes to the device in passing, or stays on the host, where a formula means one on the device"
 RACE = "CuPy goes on, and writes what other threads are still to read"
@@ -39,7 +36,7 @@ STRICTER = {
 }
 
 
-@pytest.mark.parametrize("call", [call for call in CALLS if call not in STRICTER])
+@pytest.mark.parametrize("call", [call for call in ANSWERS if call not in STRICTER])
 def test_a_call_is_answered_as_by_cupy(cp: ModuleType, call: str) -> None:
     try:
         ours = {answer(call, cp)}
@@ -53,10 +50,6 @@ def test_where_the_standin_is_stricter_cupy_would_go_on(cp: ModuleType, call: st
     assert not ANSWERS[call].startswith("raises")
     with pytest.raises((AttributeError, RuntimeError, TypeError, ValueError)):
         answer(call, cp)
-
-
-def test_each_call_has_its_answer() -> None:
-    assert list(ANSWERS) == CALLS
 
 
 @pytest.mark.gpu
