@@ -13,11 +13,10 @@ import numpy.typing as npt
 from numpy.lib.array_utils import normalize_axis_index
 
 from .autograd import Function, Leaf, Node, backward, is_recording, next_order
-from .backend.contract import Array, Bools, HostArray
-from .backend.select import Device, device_of, kernels_of, to_host
+from .backend.contract import Array, Axis, Bools, HostArray
+from .backend.select import Device, device_of, kernels_of, to_device, to_host
 from .ops import elementwise, matmul, reduce, shape
 
-Axis: TypeAlias = int | tuple[int, ...] | None
 Index: TypeAlias = Any  # whatever an array can be indexed with, or an integer Tensor
 Operand: TypeAlias = "Tensor | Array | complex"
 
@@ -129,7 +128,8 @@ class Tensor:
         """Add d(self)/d(leaf) to the gradient of every leaf that leads here, and free the graph.
 
         gradient (self.shape) weighs the elements; it may be left out where there is only one.
-        Raises RuntimeError without a graph, or with one that backward has freed; ValueError for a wrong shape.
+        Raises RuntimeError without a graph, or with one that backward has freed; ValueError for a wrong shape;
+        TypeError for an array on another device.
         """
         if self.node is None:
             raise RuntimeError("backward() needs a graph: no tensor that leads here has requires_grad=True")
@@ -138,7 +138,11 @@ class Tensor:
                 raise ValueError(f"backward() starts from a scalar, not from shape {self.shape}; use .sum() or .mean()")
             gradient = kernels_of(self.data).xp.ones_like(self.data)
         else:
-            gradient = _as_array(gradient).copy()  # it may be a leaf's own gradient, which is about to grow
+            own, gradient = self.device, _as_array(gradient, self.device)
+            given = device_of(gradient)
+            if given != own:
+                raise TypeError(f"backward() on {own} was handed a gradient on {given}; move it with to_device")
+            gradient = gradient.copy()  # it may be a leaf's own gradient, which is about to grow
             if gradient.shape != self.shape:
                 raise ValueError(f"backward() of shape {self.shape} was handed a gradient of shape {gradient.shape}")
         backward(self.node, gradient)
@@ -285,7 +289,7 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
     if recorded:
         node.inputs = nodes
     try:
-        node.kernels = kernels_of(*arrays)
+        node.kernels = kernels_of(*arrays, *params.values())  # a parameter's array decides if all inputs are numbers
         out = node.forward(*arrays, **params)
     except Exception as error:  # whatever it is, it goes on its way: only with a note
         error.add_note(f"in {op.__name__}({', '.join([*map(_described, arrays), *_pairs(params)])})")
@@ -309,12 +313,13 @@ def _pairs(params: dict[str, Any]) -> list[str]:
     return [f"{name}={_described(value)}" for name, value in params.items()]
 
 
-def _as_array(data: Any) -> Array:
+def _as_array(data: Any, device: Device = "cpu") -> Array:
+    """An array as it is, wherever it is; numbers and lists as an array on this device."""
     if isinstance(data, Tensor):
         raise TypeError("this is a Tensor already; .detach() gives the same array outside the graph")
     array: Array = data
     if isinstance(data, bool | int | float | complex | list | tuple | np.generic):
-        array = np.asarray(data)
+        array = to_device(np.asarray(data), device)
     kernels_of(array)  # a NumPy or CuPy array, or a TypeError that says what is expected
     if array.dtype.kind not in "biufc":
         raise TypeError(f"a Tensor holds numbers or bools, got an array of {array.dtype}")

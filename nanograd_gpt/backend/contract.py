@@ -18,6 +18,7 @@ Array: TypeAlias = npt.NDArray[Any]  # or the cupy.ndarray that behaves like it
 HostArray: TypeAlias = npt.NDArray[Any]  # NumPy's for certain
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.integer[Any]]
+Axis: TypeAlias = int | tuple[int, ...] | None  # None: all of them
 
 
 class Sink(NamedTuple):
@@ -91,19 +92,19 @@ class Kernels(Protocol):
         """dy (...), slope (...)  ->  dx = dy * slope (...): an activation's backward."""
         ...
 
-    def softmax(self, x: Array, axis: int) -> Array:
+    def softmax(self, x: Array, axis: Axis) -> Array:
         """x (...)  ->  y (...), which sums to 1 along axis."""
         ...
 
-    def log_softmax(self, x: Array, axis: int) -> Array:
+    def log_softmax(self, x: Array, axis: Axis) -> Array:
         """x (...)  ->  log(softmax(x)) (...)"""
         ...
 
-    def softmax_backward(self, dy: Array, y: Array, axis: int) -> Array:
+    def softmax_backward(self, dy: Array, y: Array, axis: Axis) -> Array:
         """dy (...), y (...)  ->  dx (...)"""
         ...
 
-    def log_sum_exp(self, x: Array, axis: int | tuple[int, ...] | None) -> Array:
+    def log_sum_exp(self, x: Array, axis: Axis) -> Array:
         """x (...)  ->  log(sum(exp(x))) along axis, which stays with length 1."""
         ...
 

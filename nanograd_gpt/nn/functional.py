@@ -93,8 +93,13 @@ def _integers(ids: Ids) -> Ints:
     return array
 
 
-def where(condition: Bools, x: Operand, y: Operand) -> Tensor:
-    """x where the condition holds, else y; all three broadcast"""
+def where(condition: Tensor | Bools | bool, x: Operand, y: Operand) -> Tensor:
+    """x where the condition holds, else y; all three broadcast, and x and y may both be plain numbers
+
+    Raises TypeError for arrays that are not all on one device, and where not one of the three is an array.
+    """
+    if isinstance(condition, Tensor):
+        condition = condition.data
     return apply(elementwise.Where, x, y, condition=condition)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array
+from .axes import checked_axes
 from .operands import floating
 
 
@@ -32,8 +33,9 @@ class Softmax(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, axis: int = -1) -> Array:
-        y = self.kernels.softmax(floating(x), axis)
-        self.saved = y, axis
+        along = checked_axes(axis, x.ndim)
+        y = self.kernels.softmax(floating(x), along)
+        self.saved = y, along
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient]:
@@ -50,8 +52,9 @@ class LogSoftmax(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, axis: int = -1) -> Array:
-        y = self.kernels.log_softmax(floating(x), axis)
-        self.saved = y, axis
+        along = checked_axes(axis, x.ndim)
+        y = self.kernels.log_softmax(floating(x), along)
+        self.saved = y, along
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Bools
@@ -95,7 +98,7 @@ class Neg(Function):
 
 
 class Pow(Function):
-    """z = x ** y;  dz/dx = y x ** (y - 1),  dz/dy = z log x (and 0 where x is 0)"""
+    """z = x ** y;  dz/dx = y x ** (y - 1),  dz/dy = z log x (and 0 where x is 0 and y is not negative)"""
 
     __slots__ = ()
 
@@ -109,12 +112,20 @@ class Pow(Function):
         x, y, z = self.saved
         dx = dy = None
         if self.wants(0):
-            base = xp.where(y == 0, 1, x)  # x ** 0 has no slope, even where x ** -1 is infinite
+            base = _choose(xp, y == 0, 1, x)  # x ** 0 has no slope, even where x ** -1 is infinite
             dx = unbroadcast(dz * (y * base ** (y - 1)), shape_of(x))
         if self.wants(1):
-            logarithm = xp.log(xp.where(x == 0, 1, x))
+            stays_0 = (x == 0) & (y.real >= 0)
+            logarithm = xp.log(_choose(xp, stays_0, 1, x), dtype=z.dtype)  # x may be a number, or a narrower array
             dy = unbroadcast(dz * (z * logarithm), shape_of(y))
         return dx, dy
+
+
+def _choose(xp: ModuleType, condition: Any, x: Any, y: Any) -> Any:
+    """xp.where; for a plain bool, which CuPy's where refuses and comparing a plain number gives, one operand."""
+    if isinstance(condition, bool):
+        return x if condition else y
+    return xp.where(condition, x, y)
 
 
 class Exp(Function):
@@ -221,13 +232,20 @@ def _share(loses: Bools, ties: Bools, dz: Array) -> Array:
 
 
 class Where(Function):
-    """x where the condition holds, else y"""
+    """x where the condition holds, else y.  A condition that is one bool or number holds everywhere or nowhere.
+
+    Arrays of NumPy's and of CuPy's do not mix: TypeError, as for every operation, but it says which one to move.
+    """
 
     __slots__ = ()
 
-    def forward(self, x: Any, y: Any, *, condition: Bools) -> Array:
+    def forward(self, x: Any, y: Any, *, condition: Any) -> Array:
+        xp = self.kernels.xp
+        if not isinstance(condition, list | tuple) and not hasattr(condition, "shape"):
+            condition = np.bool_(condition)  # CuPy's where takes NumPy's bool, and not Python's
+        _see_on_one_device(xp, condition=condition, x=x, y=y)
         self.saved = shape_of(x), shape_of(y), condition
-        z: Array = self.kernels.xp.where(condition, x, y)
+        z: Array = xp.where(condition, x, y)
         return z
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
@@ -237,3 +255,16 @@ class Where(Function):
             unbroadcast(xp.where(condition, dz, 0), x) if self.wants(0) else None,
             unbroadcast(xp.where(condition, 0, dz), y) if self.wants(1) else None,
         )
+
+
+def _see_on_one_device(xp: ModuleType, **operands: Any) -> None:
+    """Raise TypeError that names an operand of where() which is an array, or a list of numbers, but none of xp's."""
+    for name, operand in operands.items():
+        is_list = isinstance(operand, list | tuple) and xp is not np  # NumPy's where makes an array of it
+        is_array = hasattr(operand, "shape") and not isinstance(operand, xp.ndarray | np.generic)
+        if is_list or is_array:
+            kind, others = type(operand), "the CPU" if xp is np else "the GPU"
+            raise TypeError(
+                f"where: {name} is a {kind.__module__}.{kind.__name__}, the arrays beside it are on {others}; "
+                "all must be on one device (x > 0 is where x is, to_device of backend.select moves)"
+            )

@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TypeAlias
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..autograd import Function, Gradient
-from ..backend.contract import Array
-
-Axis: TypeAlias = int | tuple[int, ...] | None
-
-
-def checked_axes(axis: Axis, ndim: int) -> Axis:
-    """The axis or axes as Python's integers in 0 .. ndim - 1, each once; a 0-d array may be reduced along 0 or -1.
-
-    Raises numpy.exceptions.AxisError or ValueError, as NumPy's reductions do.
-    """
-    if axis is None or (ndim == 0 and axis in (0, -1, (0,), (-1,))):
-        return None
-    return normalize_axis_tuple(axis, ndim)
-
-
-def with_reduced_axes(reduced: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:
-    """Give a reduction's result its axes of length 1 back, so that it broadcasts against the input's shape."""
-    if keepdims:
-        return reduced
-    ones = range(len(shape)) if axis is None else {a % len(shape) for a in ([axis] if isinstance(axis, int) else axis)}
-    return reduced.reshape(tuple(1 if i in ones else n for i, n in enumerate(shape)))
+from ..backend.contract import Array, Axis
+from .axes import checked_axes, with_reduced_axes
 
 
 class Sum(Function):

@@ -10,7 +10,8 @@ import numpy as np
 from nanograd_gpt.backend import cpu
 from nanograd_gpt.backend.contract import Array
 from nanograd_gpt.ops.activation import LogSoftmax, Softmax
-from nanograd_gpt.ops.reduce import LogSumExp, Max, Mean, Sum, with_reduced_axes
+from nanograd_gpt.ops.axes import with_reduced_axes
+from nanograd_gpt.ops.reduce import LogSumExp, Max, Mean, Sum
 
 from .broken_rules import Operation, Rule, in_float32, widened
 

@@ -14,8 +14,8 @@ import numpy as np
 from nanograd_gpt.autograd import Function, Leaf
 from nanograd_gpt.backend import cpu
 from nanograd_gpt.backend.contract import Array, Sink
+from nanograd_gpt.ops.axes import with_reduced_axes
 from nanograd_gpt.ops.broadcasting import shape_of, unbroadcast
-from nanograd_gpt.ops.reduce import with_reduced_axes
 
 Operation = type[Function]
 Rule = Callable[..., Sequence[Any]]  # (dy, *inputs, **params) -> gradients

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator as python_operator
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,9 +14,16 @@ import numpy.typing as npt
 from . import indexing
 from .api import api
 from .device import Device, MemoryPointer
-from .memory import memory_of, owners, poisoned
+from .memory import DTYPES, memory_of, owners, poisoned
 from .operators import comparison, conversion, operator, ufunc
 from .record import record
+from .refusals import (
+    refuse_axis_of_a_scalar,
+    refuse_device_parameters,
+    refuse_host_array,
+    refuse_overlap,
+    refuse_unsupported,
+)
 
 HostArray = npt.NDArray[Any]
 
@@ -111,13 +119,45 @@ class DeviceArray:
 
     def fill(self, value: Any) -> None:
         refuse_host_array(value, "fill")
+        if isinstance(value, DeviceArray):
+            record.sync("fill")  # CuPy looks whether it is 0
         self._host.fill(unwrap(value) if isinstance(value, DeviceArray) else value)
 
     def take(self, indices: Any, axis: int | None = None, out: DeviceArray | None = None) -> DeviceArray:
         if out is not None and out.dtype != self.dtype:
             raise TypeError("Output dtype mismatch")
-        at: Any = indices if np.isscalar(indices) else indexing.host_index(indices)
+        refuse_overlap("take", out, [self])
+        at: Any = indices
+        if not np.isscalar(indices):
+            at = indexing.host_index(indices if isinstance(indices, DeviceArray) else np.asarray(indices, int))
         return on_device(np.asarray(np.take(self._host, at, axis, unwrap(out), "wrap")), out)
+
+    def squeeze(self, axis: Any = None) -> DeviceArray:
+        host = self._host.squeeze(axis)
+        return self if host.ndim == self._host.ndim else on_device(host, self)  # not even a view
+
+    def repeat(self, repeats: Any, axis: int | None = None) -> DeviceArray:
+        """CuPy's _repeat(): counts that are no plain int are looked at, for the result's length depends on them."""
+        if isinstance(repeats, np.ndarray):
+            raise TypeError("'repeats' does not accept numpy.ndarray; convert with cupy.array() first")
+        if not isinstance(repeats, (DeviceArray, list, tuple)):
+            try:
+                python_operator.index(repeats)
+            except TypeError:
+                raise ValueError(f"'repeats' should be int or sequence: {repeats}") from None
+        else:
+            if not isinstance(repeats, DeviceArray):
+                record.upload(f"repeats[{len(repeats)}]")
+            record.sync("repeat")
+        return on_device(np.repeat(self._host, unwrap(repeats), axis))
+
+    def clip(self, min: Any = None, max: Any = None, out: DeviceArray | None = None) -> DeviceArray:
+        """A ufunc in CuPy: of device arrays and scalars."""
+        for bound in (min, max):
+            if bound is not None:
+                refuse_unsupported(bound)
+        result = np.clip(self._host, unwrap(min), unwrap(max), out=unwrap(out))
+        return on_device(np.asarray(result, order="C")) if out is None else out
 
     # Indexing.
 
@@ -264,6 +304,8 @@ def unwrap(value: Any) -> Any:
 
 def adopt(host: HostArray, base: DeviceArray | None, into: DeviceArray | None = None) -> DeviceArray:
     record.need_device()
+    if host.dtype.char not in DTYPES:
+        raise ValueError(f"Unsupported dtype {host.dtype}")
     array = DeviceArray.__new__(DeviceArray) if into is None else into
     array._host, array.base = host, base
     if base is None:
@@ -273,15 +315,15 @@ def adopt(host: HostArray, base: DeviceArray | None, into: DeviceArray | None = 
 
 def call_method(self: DeviceArray, entry: Any, *args: Any, **kwargs: Any) -> Any:
     """One of NumPy's methods, with the arguments that CuPy's takes."""
-    entry.check_call(args, kwargs)
+    bound = entry.check_call(args, kwargs)
     name = entry.name.rpartition(".")[2]
+    refuse_device_parameters(entry.name, bound)
+    refuse_overlap(name, bound.get("out"), [self])
+    refuse_axis_of_a_scalar(name, self, bound.get("axis"))
+    if name == "dot" and not isinstance(bound["b"], (DeviceArray, np.ndarray)):
+        raise TypeError(f"{entry.name}: expected a cupy.ndarray, got {type(bound['b']).__name__}")
     if name in TO_HOST or name in WAITING:
         record.sync(name)
     with np.errstate(all="ignore"):  # a GPU warns of nothing
         result = getattr(self._host, name)(*unwrap(args), **{key: unwrap(value) for key, value in kwargs.items()})
     return result if name in TO_HOST else wrap(result, self, *args, *kwargs.values())
-
-
-def refuse_host_array(value: Any, verb: str) -> None:
-    if isinstance(value, (np.ndarray, list, tuple)) and np.ndim(value):
-        raise ValueError(f"non-scalar numpy.ndarray cannot be used for {verb}")

@@ -13,16 +13,13 @@ from .api import Entry
 from .device_array import DeviceArray, on_device, unwrap, wrap
 from .memory import DTYPES, poisoned
 from .record import record
+from .refusals import TAKES_HOST_ARRAYS, check_arguments, refuse_unsupported
 
 Function = Callable[..., Any]
 
-TAKES_HOST_ARRAYS = {"can_cast", "iscomplexobj", "isrealobj", "isscalar", "ndim", "result_type", "shape"}
-TAKES_ANYTHING = {"allclose", "array_equal", "array_equiv", "copy", "isclose"}  # for `a`: lists and scalars too
-ON_DEVICE = {"allclose", "array_equal", "array_equiv", "count_nonzero"}  # where NumPy gives a Python bool or int
-ELEMENTWISE = {"clip", "where"}  # ufuncs in CuPy, whose results are in C order
+ON_DEVICE = {"allclose", "array_equal", "array_equiv", "count_nonzero", "imag", "real"}  # NumPy gives Python's numbers
 WAITING = {"argwhere", "intersect1d", "setdiff1d", "setxor1d", "union1d", "unique_all", "unique_counts"}
 WAITING |= {"median", "percentile", "quantile", "unique_inverse", "unique_values"}  # CuPy's documentation is silent
-HOST_PARAMETERS = {"axis", "axes", "indices_or_sections", "k", "newshape", "pad_width", "reps", "shape", "shift"}
 
 
 def of_numpys(entry: Entry, host: Function) -> Function:
@@ -31,32 +28,18 @@ def of_numpys(entry: Entry, host: Function) -> Function:
 
     def function(*args: Any, **kwargs: Any) -> Any:
         bound = entry.check_call(args, kwargs)
-        check_arguments(name, bound)
-        waits = entry.synchronises or name in WAITING
-        if waits and not (name == "where" and len(bound) == 3):
+        check_arguments(name, entry, bound)
+        if entry.synchronises or name in WAITING:
             record.sync(name)
         open_up = host_side if name in TAKES_HOST_ARRAYS else unwrap
         with np.errstate(all="ignore"):  # a GPU warns of nothing
             result = host(*(open_up(arg) for arg in args), **{key: open_up(value) for key, value in kwargs.items()})
         if name in ON_DEVICE:
             result = np.asarray(result)
-        elif name in ELEMENTWISE and isinstance(result, np.ndarray) and "out" not in bound:
-            result = np.asarray(result, order="C")
         return wrap(result, *args, *kwargs.values())
 
     function.__name__ = function.__qualname__ = name
     return function
-
-
-def check_arguments(name: str, bound: dict[str, Any]) -> None:
-    """CuPy calls methods of its first argument, so it must be an array; and what shapes a result must be known."""
-    needs_array = name not in TAKES_ANYTHING | TAKES_HOST_ARRAYS
-    if needs_array and isinstance(bound.get("a"), (int, float, list, tuple)):
-        raise AttributeError(f"cupy.{name}: {type(bound['a']).__name__!r} object has no attribute {name!r}")
-    for parameter in HOST_PARAMETERS & bound.keys():
-        value = bound[parameter]
-        if any(isinstance(item, DeviceArray) for item in (value if isinstance(value, (list, tuple)) else [value])):
-            raise TypeError(f"cupy.{name}: 'ndarray' object cannot be interpreted as an integer ({parameter})")
 
 
 def host_side(value: Any) -> Any:
@@ -122,11 +105,49 @@ def empty(shape: Any, dtype: Any = float, order: Any = "C") -> DeviceArray:
 
 
 def empty_like(
-    prototype: DeviceArray, dtype: Any = None, order: Any = "K", subok: Any = None, shape: Any = None
+    prototype: Any, dtype: Any = None, order: Any = "K", subok: Any = None, shape: Any = None
 ) -> DeviceArray:
+    """An array like one of CuPy's or NumPy's, whose attributes are asked for: a number or a list has none.
+
+    An empty `shape` counts as none, in CuPy's empty_like, zeros_like, ones_like and full_like.
+    """
     if subok is not None:
         raise TypeError("subok is not supported yet")
-    return on_device(poisoned(np.empty_like(unwrap(prototype), dtype, order, shape=shape)))
+    if not hasattr(prototype, "dtype"):
+        raise AttributeError(f"{type(prototype).__name__!r} object has no attribute 'dtype'")
+    return on_device(poisoned(np.empty_like(host_side(prototype), dtype, order, shape=shape or None)))
+
+
+def zeros_like(a: Any, dtype: Any = None, order: Any = "K", subok: Any = None, shape: Any = None) -> DeviceArray:
+    return filled(empty_like(a, dtype, order, subok, shape), 0)
+
+
+def ones_like(a: Any, dtype: Any = None, order: Any = "K", subok: Any = None, shape: Any = None) -> DeviceArray:
+    return filled(empty_like(a, dtype, order, subok, shape), 1)
+
+
+def full_like(
+    a: Any, fill_value: Any, dtype: Any = None, order: Any = "K", subok: Any = None, shape: Any = None
+) -> DeviceArray:
+    return filled(empty_like(a, dtype, order, subok, shape), fill_value)
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C") -> DeviceArray:
+    if dtype is None:
+        dtype = fill_value.dtype if isinstance(fill_value, DeviceArray) else np.array(fill_value).dtype
+    return filled(empty(shape, dtype, order), fill_value)
+
+
+def filled(array: DeviceArray, value: Any) -> DeviceArray:
+    """CuPy's copyto(): device arrays that broadcast, numbers, and of NumPy's arrays those of one element."""
+    if isinstance(value, (list, tuple)):
+        raise AttributeError(f"{type(value).__name__!r} object has no attribute 'dtype'")
+    if isinstance(value, np.ndarray) and value.size != 1:
+        raise ValueError("non-scalar numpy.ndarray cannot be used for copyto")
+    host = value.item() if isinstance(value, np.ndarray) else host_side(value)
+    with np.errstate(all="ignore"):
+        np.copyto(array._host, host, casting="unsafe")
+    return array
 
 
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> DeviceArray:
@@ -162,17 +183,45 @@ def take(a: DeviceArray, indices: Any, axis: int | None = None, out: DeviceArray
     return a.take(indices, axis, out)
 
 
-def take_along_axis(a: DeviceArray, indices: DeviceArray, axis: int | None) -> DeviceArray:
+def take_along_axis(a: DeviceArray, indices: Any, axis: int | None) -> DeviceArray:
     if indices.dtype.kind not in "iu":
         raise IndexError("`indices` must be an integer array")
     along, host = (0, a._host.ravel()) if axis is None else (axis, a._host)
-    return on_device(np.take_along_axis(host, unwrap(indices) % host.shape[along], along))
+    return on_device(np.take_along_axis(host, indexing.host_index(indices) % host.shape[along], along))
 
 
-def repeat(a: DeviceArray, repeats: Any, axis: int | None = None) -> DeviceArray:
-    if isinstance(repeats, DeviceArray):
-        record.sync("repeat")  # the result's length is on the device
-    return on_device(np.repeat(unwrap(a), unwrap(repeats), axis))
+def repeat(a: Any, repeats: Any, axis: int | None = None) -> DeviceArray:
+    if not isinstance(a, DeviceArray):
+        raise AttributeError(f"cupy.repeat: {type(a).__name__!r} object has not the attributes of a cupy.ndarray")
+    return a.repeat(repeats, axis)
+
+
+def squeeze(a: Any, axis: Any = None) -> DeviceArray:
+    if not isinstance(a, DeviceArray):
+        raise AttributeError(f"cupy.squeeze: {type(a).__name__!r} object has not the attributes of a cupy.ndarray")
+    return a.squeeze(axis)
+
+
+def where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    """CuPy's where(): a ufunc of condition.astype(bool), which Python's bools, numbers and lists do not have."""
+    if (x is None) != (y is None):
+        raise ValueError("Must provide both 'x' and 'y' or neither.")
+    if x is None:
+        if not isinstance(condition, DeviceArray):
+            raise TypeError(f"'a' must be a cupy.ndarray object, not {type(condition)}.")
+        record.sync("where")
+        return wrap(np.nonzero(condition._host))
+    if not hasattr(condition, "astype"):
+        raise AttributeError(f"{type(condition).__name__!r} object has no attribute 'astype'")
+    for value in (condition, x, y):
+        refuse_unsupported(value)
+    return on_device(np.asarray(np.where(unwrap(condition), unwrap(x), unwrap(y)), order="C"))
+
+
+def clip(a: Any, a_min: Any, a_max: Any, out: DeviceArray | None = None) -> DeviceArray:
+    if not isinstance(a, DeviceArray):
+        raise AttributeError(f"cupy.clip: {type(a).__name__!r} object has not the attributes of a cupy.ndarray")
+    return a.clip(a_min, a_max, out)
 
 
 OWN: dict[str, Function] = {
@@ -182,12 +231,19 @@ OWN: dict[str, Function] = {
         array,
         asarray,
         asnumpy,
+        clip,
         empty,
         empty_like,
+        full,
+        full_like,
         get_array_module,
         get_default_memory_pool,
+        ones_like,
         repeat,
+        squeeze,
         take,
         take_along_axis,
+        where,
+        zeros_like,
     )
 } | {"asanyarray": asarray, "is_available": device.is_available}

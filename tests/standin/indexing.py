@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .record import record
+from .refusals import refuse_overlap_of_values, refuse_overlapping_copy
 
 HostArray = npt.NDArray[Any]
 
@@ -15,23 +16,29 @@ HostArray = npt.NDArray[Any]
 
 
 def get(host: HostArray, key: Any) -> Any:
-    """x[key]: a view for slices and integers, a copy for arrays, 0-d ones too."""
-    result = np.asarray(host[host_key(key, host.shape)])
-    return result.copy() if is_advanced(key) else result
+    """x[key]: a view for slices and integers, also of one element, and a copy for arrays, 0-d ones too."""
+    at = host_key(key, host.shape)
+    if is_advanced(key):
+        return np.asarray(host[at]).copy()
+    return host[at] if any(item is Ellipsis for item in at) else host[(*at, ...)]
 
 
 def put(host: HostArray, key: Any, value: Any) -> None:
     """x[key] = value"""
     at = host_key(key, host.shape)
-    if is_advanced(key) and np.ndim(value):
-        refuse_repeats(host.shape, at)
+    if is_advanced(key):
+        refuse_overlap_of_values(host, value)
+        if np.ndim(value):
+            refuse_repeats(host.shape, at)
+    elif isinstance(value, np.ndarray):
+        refuse_overlapping_copy(get(host, key), value)
     host[at] = value
 
 
 def is_advanced(key: Any) -> bool:
     """Whether an array, list or bool is among the indices."""
     items = key if isinstance(key, tuple) else (key,)
-    return any(isinstance(item, (list, bool, np.ndarray)) or hasattr(item, "_host") for item in items)
+    return any(isinstance(item, (list, bool, np.bool_, np.ndarray)) or hasattr(item, "_host") for item in items)
 
 
 def host_key(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
@@ -48,7 +55,7 @@ def host_key(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
 def host_item(item: Any) -> Any:
     if isinstance(item, slice):
         return slice(*(bound(b) for b in (item.start, item.stop, item.step)))
-    if isinstance(item, bool):
+    if isinstance(item, (bool, np.bool_)):
         record.sync("mask index")
         return np.asarray(item)
     if isinstance(item, (list, np.ndarray)) or hasattr(item, "_host"):
@@ -64,7 +71,8 @@ def host_index(index: Any) -> HostArray:
     if hasattr(index, "_host"):
         array = np.asarray(index._host)
     else:
-        array = np.asarray(index if np.size(index) else np.zeros(np.shape(index), np.int32))
+        is_empty_list = isinstance(index, (list, tuple)) and not np.size(index)  # and no mask
+        array = np.asarray(index, np.int32 if is_empty_list else None)
         record.upload(f"index {array.dtype}{list(array.shape)}")
     if array.dtype.kind not in "biu":
         raise IndexError(f"arrays used as indices must be of integer or boolean type. (actual: {array.dtype.type})")

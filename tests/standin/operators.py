@@ -56,8 +56,12 @@ def conversion(name: str, convert: Method) -> Method:
 
 
 def other_decides(self: Any, other: Any) -> bool:
-    """Whether CuPy leaves an operator to the other operand; `__array_ufunc__ = None` there is not enough."""
-    return not isinstance(other, type(self)) and getattr(other, "__array_priority__", 0) > self.__array_priority__
+    """Whether CuPy leaves an operator to the other operand: its `__array_ufunc__` decides, else its priority."""
+    if isinstance(other, type(self)):
+        return False
+    if hasattr(other, "__array_ufunc__"):
+        return other.__array_ufunc__ is None
+    return getattr(other, "__array_priority__", 0) > self.__array_priority__
 
 
 def ufunc(name: str) -> Any:

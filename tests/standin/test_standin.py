@@ -165,7 +165,7 @@ def test_lists_and_objects_are_refused_in_arithmetic(cp: ModuleType, x: Any, val
 
 def test_lists_and_numbers_are_no_arrays_to_a_reduction(cp: ModuleType) -> None:
     for value in ([1.0, 2.0], 3.0):
-        with pytest.raises(AttributeError, match="has no attribute 'sum'"):
+        with pytest.raises(AttributeError, match="has not the attributes of"):
             cp.sum(value)
 
 
@@ -193,13 +193,15 @@ class Reflecting:
         return "reflected"
 
 
-def test_the_other_operand_answers_only_if_its_array_priority_is_above_100(x: Any) -> None:
-    deferred = type("Deferred", (Reflecting,), {"__array_priority__": 101})
-    assert x + deferred() == "reflected"
-    no_ufuncs = type("NoUfuncs", (Reflecting,), {"__array_ufunc__": None})
-    assert np.ones(3) + no_ufuncs() == "reflected"  # enough for NumPy's arrays
-    with pytest.raises(TypeError):
-        x + no_ufuncs()
+def test_the_other_operand_answers_if_it_wants_no_ufuncs_or_has_a_priority_above_100(x: Any) -> None:
+    """CuPy's _should_use_rop(): `__array_ufunc__` decides where there is one, and the priority where there is none."""
+    assert x + type("NoUfuncs", (Reflecting,), {"__array_ufunc__": None})() == "reflected"
+    assert x + type("Deferred", (Reflecting,), {"__array_priority__": 101})() == "reflected"
+    has_both = {"__array_priority__": 101, "__array_ufunc__": lambda *args, **kwargs: "its ufunc"}
+    assert x + type("HasBoth", (Reflecting,), has_both)() == "its ufunc"
+    for attributes in ({}, {"__array_priority__": 100}):
+        with pytest.raises(TypeError):
+            x + type("Undecided", (Reflecting,), attributes)()
 
 
 # Results stay on the device.

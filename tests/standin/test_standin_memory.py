@@ -46,15 +46,54 @@ def test_results_written_in_place_are_the_same_array(cp: ModuleType, x: Any) -> 
     y += x
     y *= 2
     assert y is before
+    assert cp.clip(x, 0, 1, out=y) is y
     assert cp.asarray(x) is x
     assert x.astype(cp.float32, copy=False) is x
     assert cp.ascontiguousarray(x) is x
+    assert x.squeeze() is cp.squeeze(x) is x
+    assert cp.squeeze(x[None]) is not x
 
 
-def test_a_product_may_not_be_written_over_its_operands(cp: ModuleType) -> None:
-    square = cp.ones((3, 3))
-    with pytest.raises(RuntimeError, match="overlaps an operand"):
-        cp.matmul(square, square.copy(), out=square.T)
+def test_an_out_that_overlaps_an_input_is_filled_at_last_by_ufuncs_products_and_sums_that_accumulate(
+    cp: ModuleType,
+) -> None:
+    """CuPy copies the input (_copy_in_args_if_needed) or the result (tensordot_core, matmul, scan_core)."""
+    for write in (
+        lambda xp, a: xp.matmul(a, a.copy(), out=a.T),
+        lambda xp, a: xp.exp(a[:, 1:], out=a[:, :-1]),
+        lambda xp, a: xp.cumsum(a[1:], axis=1, out=a[:-1]),
+        lambda xp, a: xp.clip(a[:, 1:], 2, 5, out=a[:, :-1]),
+        lambda xp, a: a.__setitem__((slice(None), slice(1, None)), a[:, :-1]),  # by a ufunc, not being contiguous
+    ):
+        host = np.arange(9.0).reshape(3, 3)
+        there = cp.asarray(host)
+        write(cp, there)
+        write(np, host)
+        np.testing.assert_array_equal(there.get(), host)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda cp, a: a.sum(axis=0, out=a[0]),
+        lambda cp, a: cp.max(a, axis=1, out=a[:, 0]),
+        lambda cp, a: cp.take(a, cp.asarray([0, 1, 2]), out=a[1]),
+        lambda cp, a: a.take([0, 1, 2], axis=1, out=a[:, ::-1]),
+        lambda cp, a: a.__setitem__(slice(1, None), a[:-1]),  # cudaMemcpy
+        lambda cp, a: a[0].__setitem__(slice(1, None), a[0, :-1]),
+        lambda cp, a: a.__setitem__(cp.asarray([0, 1, 2]), a[::-1]),
+        lambda cp, a: a.__setitem__(a > 3, a[0, 0]),
+        lambda cp, a: cp.add.at(a, cp.asarray([0, 0]), a[1]),
+    ],
+)
+def test_what_cupy_writes_while_it_reads_may_not_overlap(cp: ModuleType, write: Any) -> None:
+    a = cp.arange(9.0).reshape(3, 3)
+    with pytest.raises(RuntimeError, match="overlap"):
+        write(cp, a)
+    np.testing.assert_array_equal(a.get(), np.arange(9.0).reshape(3, 3))
+    a[...] = a  # one place twice is nothing to do
+    a.take([0, 1], axis=0, out=cp.empty((2, 3)))
+    a[:, 1] = a[:, 0]
 
 
 def test_a_ufuncs_result_is_in_c_order_whatever_the_order_of_its_inputs(cp: ModuleType, x: Any) -> None:
@@ -119,6 +158,14 @@ def test_indexing_with_an_array_copies_also_with_a_0d_one(cp: ModuleType, x: Any
     y += 100
     assert x.get().max() == 11
     assert deeds(standin.syncs) == ["get"]
+
+
+def test_one_element_is_a_view_as_a_slice_is(cp: ModuleType) -> None:
+    y = cp.zeros((3, 4))
+    for view in (y[0, 1], y[0][1], y[np.int64(0), 1], y[..., 0, 1]):
+        assert view.base is y
+        view += 1
+    assert y.get()[0, 1] == 4
 
 
 def test_masks_make_the_host_wait(cp: ModuleType, x: Any, standin: Record) -> None:

@@ -11,10 +11,9 @@ import numpy as np
 from . import indexing
 from .api import Entry, api
 from .device_array import DeviceArray, unwrap, wrap
-from .memory import DTYPES
 from .record import record
+from .refusals import SCALARS, refuse_overlap_of_values, refuse_unsupported
 
-SCALARS = {bool, int, float, complex, *(np.dtype(char).type for char in DTYPES)}  # and not their subclasses
 WIDTH = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}  # of the kinds of dtypes
 COMPARISONS = {"equal", "greater", "greater_equal", "less", "less_equal", "not_equal"}
 WORDS = ("int32", "int64", "uint32", "uint64")
@@ -41,7 +40,9 @@ class DeviceUfunc:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.entry.check_call(args, kwargs)
         for value in args[: self.nin]:
-            self._check_input(value)
+            refuse_unsupported(value)
+            if WIDTH[np.result_type(unwrap(value)).kind] > WIDTH[self.entry.widest]:
+                raise TypeError(f"{self.name} does not take {np.result_type(unwrap(value))}")
         out = kwargs.get("out")
         outputs = [*args[self.nin :], *(out if isinstance(out, tuple) else [out])]
         for value in outputs:
@@ -51,12 +52,6 @@ class DeviceUfunc:
             keywords = {key: unwrap(value) for key, value in kwargs.items()}
             result = self.host(*unwrap(args), order="C", **keywords)  # CuPy's results are all in C order
         return wrap(result, *outputs)
-
-    def _check_input(self, value: Any) -> None:
-        if not isinstance(value, DeviceArray) and type(value) not in SCALARS:
-            raise TypeError(f"Unsupported type {type(value)}")
-        if WIDTH[np.result_type(unwrap(value)).kind] > WIDTH[self.entry.widest]:
-            raise TypeError(f"{self.name} does not take {np.result_type(unwrap(value))}")
 
     # CuPy gives every ufunc these methods, and most raise when called.
 
@@ -73,7 +68,8 @@ class DeviceUfunc:
             raise TypeError(f"cupy.{self.host.__name__}.at only supports {', '.join(dtypes)} as data type")
         if isinstance(b, (np.ndarray, list)):
             record.upload("summed values")
-        values = b._host if isinstance(b, DeviceArray) else np.asarray(b)
+        values = b._host if isinstance(b, DeviceArray) else np.asarray(b, dtype=a.dtype)
+        refuse_overlap_of_values(a._host, values)
         self.host.at(a._host, key, values.astype(a.dtype))  # CuPy casts in silence
 
     def reduce(
@@ -105,15 +101,13 @@ DeviceUfunc.__module__, DeviceUfunc.__name__, DeviceUfunc.__qualname__ = "cupy",
 
 
 def matmul(*args: Any, **kwargs: Any) -> Any:
-    """The product of matrices: device arrays only, no scalars."""
+    """The product of matrices: device arrays only, no scalars.  An `out` that overlaps an operand is filled at last."""
     entry = named_entry("matmul")
     entry.check_call(args, kwargs)
     for value in (*args, kwargs.get("out")):
         if value is not None and not isinstance(value, DeviceArray):
             raise TypeError(f"Argument has incorrect type (expected cupy.ndarray, got {type(value).__name__})")
     out = kwargs.get("out")
-    if out is not None and any(np.may_share_memory(out._host, operand._host) for operand in args[:2]):
-        raise RuntimeError("the product's out overlaps an operand, which CuPy reads while it writes")
     with np.errstate(all="ignore"):
         result = np.matmul(*unwrap(args), **{"order": "C", **{key: unwrap(value) for key, value in kwargs.items()}})
     return wrap(result, out)

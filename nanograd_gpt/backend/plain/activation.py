@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import pi, sqrt
 
-from ..contract import Array
+from ..contract import Array, Axis
 from ..namespace import namespace
 from .matmul import linear
 
@@ -35,7 +35,7 @@ def slope_times(dy: Array, slope: Array) -> Array:
     return dy * slope
 
 
-def softmax(x: Array, axis: int) -> Array:
+def softmax(x: Array, axis: Axis) -> Array:
     if not x.size:
         return x.copy()  # there is nothing to take the largest of
     y: Array = namespace(x).exp(x - x.real.max(axis=axis, keepdims=True))
@@ -43,7 +43,7 @@ def softmax(x: Array, axis: int) -> Array:
     return y
 
 
-def log_softmax(x: Array, axis: int) -> Array:
+def log_softmax(x: Array, axis: Axis) -> Array:
     if not x.size:
         return x.copy()
     xp = namespace(x)
@@ -52,13 +52,13 @@ def log_softmax(x: Array, axis: int) -> Array:
     return y
 
 
-def softmax_backward(dy: Array, y: Array, axis: int) -> Array:
+def softmax_backward(dy: Array, y: Array, axis: Axis) -> Array:
     dx: Array = dy * y
     dx -= y * dx.sum(axis=axis, keepdims=True)
     return dx
 
 
-def log_sum_exp(x: Array, axis: int | tuple[int, ...] | None) -> Array:
+def log_sum_exp(x: Array, axis: Axis) -> Array:
     """nan where the largest is infinite: so a loss of infinite logits is."""
     xp = namespace(x)
     if not x.size:
