@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from nanograd_gpt.backend import cpu
+from nanograd_gpt.backend.plain import optimizer as plain_optimizer
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.nn.module import Parameter
 from nanograd_gpt.optim import AdamW, clip_grad_norm
@@ -93,6 +95,20 @@ def test_adamw_follows_the_papers_formula(settings: dict[str, Any], dtype: Any, 
         assert ours.dtype == dtype
         difference = ours - np.concatenate([a.ravel() for a in expected])
         assert np.linalg.norm(difference) <= tolerance * np.linalg.norm(ours)
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("kernels", [cpu, plain_optimizer], ids=["cpu", "plain"])
+def test_a_small_gradient_after_a_large_one_is_not_lost_in_float32(kernels: Any, beta1: float) -> None:
+    param, grad, exp_avg, exp_avg_sq = (np.zeros(1, dtype=np.float32) for _ in range(4))
+    expected = 0.0
+    for step, g in enumerate([1e4, 1e-4, -2e-4, 3e-4, -1e4, 1e-4], start=1):
+        grad[0] = g
+        kernels.adamw(
+            param, grad, exp_avg, exp_avg_sq, step=step, lr=1e-3, betas=(beta1, 0.999), eps=1e-8, weight_decay=0.0
+        )
+        expected = beta1 * expected + (1 - beta1) * float(grad[0])
+        assert abs(float(exp_avg[0]) - expected) <= 1e-6 * abs(expected)
 
 
 def test_the_first_step_is_the_learning_rate_against_the_gradients_sign() -> None:

@@ -117,6 +117,31 @@ def test_a_parameter_without_a_gradient_is_passed_over_and_its_steps_do_not_coun
     assert len(set(optimizer.steps)) > 3
 
 
+# Not 0.1 in float32: PyTorch takes the rounded 0.9 from 1, and is 2.4e-7 off in every step
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "beta1"),
+    [(np.float64, 1e-14, b) for b in (0.0, 0.1, 0.5, 0.9)] + [(np.float32, 1e-6, b) for b in (0.0, 0.125, 0.5, 0.9)],
+)
+def test_small_gradients_after_large_ones_move_a_parameter_as_pytorchs(
+    dtype: Any, tolerance: float, beta1: float
+) -> None:
+    ours, theirs = parameters(dtype)
+    settings: dict[str, Any] = {"lr": 1e-2, "betas": (beta1, 0.5), "weight_decay": 0.0}
+    optimizer, their_optimizer = AdamW(ours, **settings), torch.optim.AdamW(theirs, **settings)
+    rng = np.random.default_rng(11)
+    for size in [1e4, 1e-4, 1e-4, 1e4, *[1e-4] * 20]:
+        optimizer.zero_grad()
+        their_optimizer.zero_grad()
+        give_gradients(ours, theirs, [np.asarray(size * rng.standard_normal(s), dtype) for s in PARAMETERS])
+        optimizer.step()
+        their_optimizer.step()
+        for i, q in enumerate(theirs):
+            mean = their_optimizer.state[q]["exp_avg"].numpy()
+            assert_close(optimizer.state_dict()["exp_avg"][i], mean, tolerance, f"mean {i}")
+    for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
+        assert_close(p.data, q.detach().numpy(), tolerance, f"parameter {i}")
+
+
 def test_a_step_without_any_gradient_changes_nothing_here_and_there() -> None:
     ours, theirs = parameters()
     before = [p.data.copy() for p in ours]
