@@ -2,7 +2,8 @@
 
     step_N/model.safetensors      the parameters by name
            optimizer.safetensors  exp_avg.NAME and exp_avg_sq.NAME
-           state.json             progress, streams of random numbers, configuration, versions
+           state.json             progress, streams of random numbers, configuration, versions; the optimizer's
+                                  settings and steps, and of several parameter groups each one's
            MANIFEST.json          the SHA-256 of each of these, written last
 
 safetensors alone does not notice a flipped bit; hence the manifest.
@@ -47,7 +48,11 @@ def save_checkpoint(
     facts = {
         "schema": SCHEMA,
         "config": model.config.to_dict(),
-        "optimizer": {"settings": saved["settings"], "steps": dict(zip(names, saved["steps"], strict=True))},
+        "optimizer": {
+            "settings": saved["settings"],
+            "steps": dict(zip(names, saved["steps"], strict=True)),
+            **({"groups": _named(saved["groups"], names)} if "groups" in saved else {}),
+        },
         "model_stream": model.rng.state(),
         **(state or {}),
     }
@@ -95,15 +100,25 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
 def _moments(path: Path, facts: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     """An optimizer's state_dict from its file and from state.json."""
     arrays = _load_arrays(path)
-    missing = [n for n in names if f"exp_avg.{n}" not in arrays or f"exp_avg_sq.{n}" not in arrays]
-    if missing:
-        raise InputError(f"checkpoint: {path} has nothing for {missing[0]}")
-    return {
-        "settings": facts["settings"],
-        "steps": [facts["steps"][n] for n in names],
+    steps = facts.get("steps", {})
+    for n in names:
+        if f"exp_avg.{n}" not in arrays or f"exp_avg_sq.{n}" not in arrays or n not in steps:
+            raise InputError(f"checkpoint: {path} has nothing for {n}")
+    state = {
+        **facts,
+        "steps": [steps[n] for n in names],
         "exp_avg": [arrays[f"exp_avg.{n}"] for n in names],
         "exp_avg_sq": [arrays[f"exp_avg_sq.{n}"] for n in names],
     }
+    if "groups" in facts:
+        numbers = {n: i for i, n in enumerate(names)}
+        state["groups"] = [{**g, "params": [numbers.get(n) for n in g["params"]]} for g in facts["groups"]]
+    return state
+
+
+def _named(groups: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+    """An optimizer's groups with their parameters by name."""
+    return [{**group, "params": [names[i] for i in group["params"]]} for group in groups]
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class TrainingConfig:
     schedule: str = setting("flat", "'flat', or 'cosine' after a linear warm-up")
     warmup_steps: int = setting(0, "updates of linear warm-up, with 'cosine'")
     min_lr: float = setting(0.0, "learning rate at the end, with 'cosine'")
-    weight_decay: float = setting(0.1, "AdamW's decay, on every parameter")
+    weight_decay: float = setting(0.1, "AdamW's decay")
+    decay: str = setting("all", "what decays: 'all' parameters, or 'matrices' (embeddings too), not biases and norms")
     max_norm: float = setting(0.0, "clip gradients to this global norm; 0: no clipping")
     accumulate: int = setting(1, "batches an update")
     eval_freq: int = setting(5, "updates from one evaluation to the next")
@@ -73,7 +74,11 @@ class TrainingConfig:
             value = getattr(self, name)
             _require(name, value, value >= 0 and isfinite(value), "finite and >= 0")
         _require("lr", self.lr, self.lr > 0 and isfinite(self.lr), "finite and > 0")
-        for name, known in (("schedule", ["flat", "cosine"]), ("random", ["own", "torch", "torch-mcg31"])):
+        for name, known in (
+            ("decay", ["all", "matrices"]),
+            ("schedule", ["flat", "cosine"]),
+            ("random", ["own", "torch", "torch-mcg31"]),
+        ):
             if (value := getattr(self, name)) not in known:
                 raise InputError(f"{name}: {value!r} is unknown{did_you_mean(value, known)}")
 
