@@ -88,7 +88,7 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     weights = _load_arrays(path / "model.safetensors")
     model.check_state_dict(weights)
     if optimizer is not None:
-        moments = _moments(path / "optimizer.safetensors", state["optimizer"], _names_of(optimizer, model))
+        moments = _moments(path / "optimizer.safetensors", state.get("optimizer"), _names_of(optimizer, model))
         optimizer.check_state_dict(moments)
         model.rng.set_state(state["model_stream"])
         optimizer.load_state_dict(moments)
@@ -97,10 +97,12 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     return state
 
 
-def _moments(path: Path, facts: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+def _moments(path: Path, facts: Any, names: list[str]) -> dict[str, Any]:
     """An optimizer's state_dict from its file and from state.json."""
     arrays = _load_arrays(path)
-    steps = facts.get("steps", {})
+    if not isinstance(facts, dict):
+        raise InputError(f"checkpoint: {path.with_name('state.json')} has nothing about the optimizer; use another one")
+    steps = facts.get("steps") or {}
     for n in names:
         if f"exp_avg.{n}" not in arrays or f"exp_avg_sq.{n}" not in arrays or n not in steps:
             raise InputError(f"checkpoint: {path} has nothing for {n}")
