@@ -93,6 +93,10 @@ class Leaf(Node):
             kept = gradient.astype(self.dtype, copy=not fresh)
             self.grad = np.asarray(kept) if isinstance(kept, np.generic) else kept  # NumPy makes () arrays scalars
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or a pickle has the gradient, but not the buffer, which is part of an array of the optimizer's."""
+        return Leaf, (self.dtype,), (None, {"grad": self.grad})
+
 
 class Function(Node):
     """One operation.  An instance is one use of it, and its node in the graph.
@@ -114,6 +118,12 @@ class Function(Node):
 
     def backward(self, dy: Array) -> Sequence[Gradient]:
         raise TypeError(f"{type(self).__name__} has no backward rule")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise RuntimeError(
+            f"{type(self).__name__}: a Tensor that an operation made can be neither deep-copied nor pickled, for its "
+            "graph cannot; use .detach()"
+        )
 
     def wants(self, i: int) -> bool:
         """Whether a gradient of input i will be asked for; in forward too, so that nothing is kept in vain."""

@@ -40,6 +40,8 @@ class AdamW:
     biases and norms too.  One without a gradient is left alone, and its steps do not count.
     lr and weight_decay >= 0, betas in [0, 1), eps > 0 (PyTorch's may be 0).  `param_groups` shows the settings, and
     lets them be changed; the groups stay.
+    copy.deepcopy and pickle of a model and its optimizer together give twins that train on; of an optimizer alone, the
+    copy has copies of the parameters.
     Raises InputError for values out of range, and for parameters that cannot be trained.
     """
 

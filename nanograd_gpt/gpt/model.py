@@ -44,9 +44,18 @@ class MultiHeadAttention(Module):
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
         self.W_key = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
         self.W_value = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
-        lay_in_one_piece([p.weight for p in (self.W_query, self.W_key, self.W_value)])  # they become one product
+        self._join_projections()
         self.out_proj = Linear(d_out, d_out, rng=rng)
         self.dropout = Dropout(dropout, rng=rng)
+
+    def _join_projections(self) -> None:
+        """Make queries, keys and values one product."""
+        lay_in_one_piece([p.weight for p in (self.W_query, self.W_key, self.W_value)])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy or a pickle, whose arrays have been copied one by one."""
+        vars(self).update(state)
+        self._join_projections()
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
         B, T, _ = x.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ..autograd import Leaf
 from ..backend.contract import Array
@@ -14,7 +15,13 @@ from .module import Parameter
 
 
 def lay_in_one_piece(parameters: Sequence[Parameter]) -> None:
-    """Move parameters one behind the other in memory, so that a kernel can take them for one matrix."""
+    """Move parameters one behind the other in memory, so that a kernel can take them for one matrix.
+
+    Where they are in one array already, be it an optimizer's, they stay.
+    """
+    whole = parameters[0].data.base
+    if whole is not None and all(p.data.base is whole for p in parameters):
+        return
     flat = kernels_of(parameters[0].data).xp.concatenate([p.data.reshape(-1) for p in parameters])
     for p, end in zip(parameters, _running_sum([p.size for p in parameters]), strict=True):
         p.data = flat[end - p.size : end].reshape(p.shape)
@@ -46,6 +53,11 @@ class FlatParameters:
         self.grad: Array = xp.empty(self.ends[-1], dtype=dtype)
         self.views = [self._adopted(p, end) for p, end in zip(self.parameters, self.ends, strict=True)]
         give_freed_memory_back()  # which held the parameters until now
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lay the copied parameters side by side anew: copies of views would be arrays of their own."""
+        self.check_in_place()
+        return FlatParameters, (self.parameters,)
 
     def _adopted(self, p: Parameter, end: int) -> Array:
         part = slice(end - p.size, end)

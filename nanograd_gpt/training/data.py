@@ -27,8 +27,16 @@ class GPTDatasetV1:
             if value < 1:
                 raise InputError(f"{name}: {value} is not allowed; choose a whole number >= 1")
         ids = np.array(tokenizer.encode(txt, allowed_special={"<|endoftext|>"}), dtype=np.int64)
+        self.__setstate__((ids, max_length, stride))
+
+    def __getstate__(self) -> tuple[Ints, int, int]:
+        """For copies and pickles: the tokens once, not in every window that shows them."""
+        return self.ids, self.max_length, self.stride
+
+    def __setstate__(self, state: tuple[Ints, int, int]) -> None:
+        self.ids, self.max_length, self.stride = ids, max_length, stride = state
         if len(ids) <= max_length:
-            windows = np.empty((0, max_length + 1), dtype=np.int64)
+            windows: Ints = np.empty((0, max_length + 1), dtype=np.int64)
         else:
             windows = np.lib.stride_tricks.sliding_window_view(ids, max_length + 1)[::stride]
         self.input_ids: Ints = windows[:, :-1]
