@@ -30,29 +30,51 @@ def whole_number(name: str, value: Any, least: float = -inf, most: float = inf, 
     return number
 
 
-def real_number(name: str, value: Any, allowed: str = "a number") -> float:
-    """A number, NumPy's too, as a float; nan and infinity are left to the caller.  Raises InputError for others."""
+def pythons_own(value: Any) -> Any:
+    """A NumPy scalar, or an array of no dimensions, as Python's number; anything else as it is."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    if isinstance(value, bool) or not isinstance(value, Real):
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def real_number(name: str, value: Any, allowed: str = "a number") -> float:
+    """A number, NumPy's too, as a float; nan and infinity are left to the caller.  Raises InputError for others."""
+    number = pythons_own(value)
+    if isinstance(number, bool) or not isinstance(number, Real):
         raise not_allowed(name, value, allowed)
     try:
-        return float(value)
+        return float(number)
     except OverflowError:
         raise not_allowed(name, value, allowed) from None
 
 
+def dropout_rate(name: str, value: Any) -> float:
+    """A number in [0, 1), NumPy's too, as a float.  Raises InputError for others."""
+    number = real_number(name, value, "a number in [0, 1)")
+    if not 0 <= number < 1:  # nan is not either
+        raise not_allowed(name, value, "a number in [0, 1)")
+    return number
+
+
 def flag(name: str, value: Any) -> bool:
     """A bool, NumPy's too, as Python's.  Raises InputError for others."""
-    if not isinstance(value, bool | np.bool_):
+    answer = pythons_own(value)
+    if not isinstance(answer, bool):
         raise not_allowed(name, value, "True or False")
-    return bool(value)
+    return answer
+
+
+def for_json(value: Any) -> Any:
+    """For json.dumps, as its `default`: NumPy's numbers as Python's.  Raises TypeError for what JSON cannot hold."""
+    number = pythons_own(value)
+    if not isinstance(number, bool | int | float):
+        raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
+    return number
 
 
 def not_allowed(name: str, value: Any, allowed: str) -> InputError:
     """The error about a value that cannot be; a number of NumPy's reads as Python's."""
-    shown = value.item() if isinstance(value, np.generic) else value
-    text = " ".join(repr(shown).split())
+    text = " ".join(repr(pythons_own(value)).split())
     return InputError(f"{name}: {text if len(text) < 80 else text[:77] + '...'} is not allowed; choose {allowed}")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from math import isfinite
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from ..arguments import not_allowed, real_number
 from ..errors import InputError
 from ..tensor import Tensor
@@ -87,6 +89,7 @@ def decay_groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
 def checked_setting(name: str, value: Any, where: str = "") -> Any:
     """A setting as Python's own numbers.  Raises InputError for one out of range, or of an unknown name."""
     if name == "betas":
+        value = value.tolist() if isinstance(value, np.ndarray) else value
         if not isinstance(value, list | tuple) or len(value) != 2:
             raise not_allowed(where + name, value, "two numbers in [0, 1)")
         return tuple(_number(f"{where}beta{i}", beta, 0, "in [0, 1)", below=1) for i, beta in enumerate(value, 1))

@@ -21,6 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from ..arguments import for_json
 from ..backend.contract import Array, HostArray
 from ..backend.select import to_host
 from ..errors import InputError, RunError
@@ -36,7 +37,10 @@ SCHEMA = 1
 def save_checkpoint(
     path: Path | str, model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a checkpoint directory, whole or not at all; `state` is what else JSON can hold.  Returns its path."""
+    """Write a checkpoint directory, whole or not at all; `state` is what else JSON can hold.  Returns its path.
+
+    Raises InputError, and writes nothing, for a state that JSON cannot hold; NumPy's numbers are saved as Python's.
+    """
     path = Path(path)
     names = _names_of(optimizer, model)
     saved = optimizer.state_dict()
@@ -56,12 +60,18 @@ def save_checkpoint(
         "model_stream": model.rng.state(),
         **(state or {}),
     }
+    try:
+        text = json.dumps(facts, indent=1, default=for_json)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"checkpoint: the state cannot be saved ({error}); give what JSON can hold"
+        ) from None
     work = path.with_name(f".{path.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     _save_arrays(work / "model.safetensors", model.state_dict())
     _save_arrays(work / "optimizer.safetensors", moments)
-    (work / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (work / "state.json").write_text(text, encoding="utf-8")
     hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
     (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
     for file in work.iterdir():

@@ -12,6 +12,7 @@ from typing import Any
 
 import tiktoken
 
+from ..arguments import whole_number
 from ..backend.contract import Array, Ints
 from ..backend.select import Device
 from ..errors import InputError
@@ -73,9 +74,9 @@ def training_steps(
     """
     if len(train_loader) == 0:
         raise InputError("training data: too short for one batch; use more text, a shorter context or a smaller batch")
-    for name, value in (("eval_freq", eval_freq), ("eval_iter", eval_iter), ("accumulate", accumulate)):
-        if value < 1:
-            raise InputError(f"{name}: {value} is not allowed; choose a whole number >= 1")
+    num_epochs, eval_freq = whole_number("num_epochs", num_epochs, 0), whole_number("eval_freq", eval_freq, 1)
+    eval_iter, accumulate = whole_number("eval_iter", eval_iter, 1), whole_number("accumulate", accumulate, 1)
+    max_steps = None if max_steps is None else whole_number("max_steps", max_steps, 0)
     progress = progress or Progress()
     for epoch in range(progress.epoch, num_epochs):
         model.train()
