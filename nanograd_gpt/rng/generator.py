@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import whole_number
+from ..arguments import real_number, whole_number
 from ..errors import InputError
 
 Shape: TypeAlias = tuple[int, ...]
@@ -85,7 +85,7 @@ class Generator:
         return (self._bits(n) >> np.uint64(11)) * 2.0**-53
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> Floats:
-        low, high = float(low), float(high)
+        low, high = real_number("low", low), real_number("high", high)
         numbers = (self._bits(size_of(shape)) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
         numbers *= np.float32(high - low)
         numbers += np.float32(low)
@@ -105,7 +105,7 @@ class Generator:
         """From 16 bits an element: the rate is met to within 2^-17."""
         n = size_of(shape)
         sixteen = self._bits(-(-n // 4)).view(np.uint16)[:n].reshape(shape)
-        return sixteen >= round(float(rate) * 2**16)
+        return sixteen >= round(real_number("rate", rate) * 2**16)
 
     def multinomial(self, probabilities: Floats) -> Ints:
         """By inverting the cumulative distribution, in float64."""

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import whole_number
+from ..arguments import real_number, whole_number
 from ..errors import InputError
 from .generator import Bools, Floats, Ints, Shape, State, size_of
 from .vector_math import f32, log, sin_cos
@@ -84,7 +84,7 @@ class TorchStream:
 
         What is rounded up to `high` becomes `low`.
         """
-        bottom, top = f32(float(low)), f32(float(high))
+        bottom, top = f32(real_number("low", low)), f32(real_number("high", high))
         width = float(top - bottom)
 
         def write(units: Floats, out: Floats) -> None:
@@ -116,7 +116,7 @@ class TorchStream:
 
     def keep_mask(self, shape: Shape, rate: float) -> Bools:
         """Tensor.bernoulli_(1 - rate), as dropout calls it."""
-        n, keep = size_of(shape), 1 - float(rate)
+        n, keep = size_of(shape), 1 - real_number("rate", rate)
         if self.dropout == "mcg31":
             return (self._mcg31(n) < keep).reshape(shape)
         parts = [self._unit53(min(BLOCK, n - i)) < keep for i in range(0, n, BLOCK)]

@@ -63,9 +63,7 @@ def save_checkpoint(
     try:
         text = json.dumps(facts, indent=1, default=for_json)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"checkpoint: the state cannot be saved ({error}); give what JSON can hold"
-        ) from None
+        raise InputError(f"checkpoint: the state cannot be saved ({error}); give what JSON can hold") from None
     work = path.with_name(f".{path.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
