@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 
@@ -124,6 +124,14 @@ class Function(Node):
             f"{type(self).__name__}: a Tensor that an operation made can be neither deep-copied nor pickled, for its "
             "graph cannot; use .detach()"
         )
+
+    def __copy__(self) -> Self:
+        """The same operation with the same inputs and arrays, for a walk over a copy of the graph."""
+        twin = type(self).__new__(type(self))
+        attributes, slots = cast("tuple[dict[str, Any] | None, dict[str, Any]]", object.__getstate__(self))
+        for name, value in {**(attributes or {}), **slots}.items():
+            setattr(twin, name, value)
+        return twin
 
     def wants(self, i: int) -> bool:
         """Whether a gradient of input i will be asked for; in forward too, so that nothing is kept in vain."""

@@ -221,7 +221,6 @@ FLAGS: dict[str, Call] = {
 
 
 ELSEWHERE = {
-    "Beam score",  # a result
     "create_dataloader_v1 num_workers",  # 0, or refused
     "load_pretrained n_heads",  # below: it needs a file
 }
