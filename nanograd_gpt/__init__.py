@@ -19,6 +19,7 @@ from .gpt.sampling import Sampling
 from .gpt.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
 from .nn import functional
 from .nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
+from .nn.param_groups import decay_groups
 from .optim import AdamW, clip_grad_norm
 from .rng import Generator
 from .tensor import Tensor
@@ -59,6 +60,7 @@ __all__ = [
     "complete",
     "complete_texts",
     "create_dataloader_v1",
+    "decay_groups",
     "download_gpt2",
     "evaluate_model",
     "evaluate_text",

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 
@@ -100,6 +100,10 @@ class Leaf(Node):
             kept = gradient if fresh else gradient.copy()
             self.grad = np.asarray(kept) if isinstance(kept, np.generic) else kept  # NumPy makes () arrays scalars
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or a pickle has the gradient, but not the buffer, which is part of an array of the optimizer's."""
+        return Leaf, (self.dtype,), (None, {"grad": self.grad})
+
 
 class Function(Node):
     """One operation.  An instance is one use of it, and its node in the graph.
@@ -121,6 +125,20 @@ class Function(Node):
 
     def backward(self, dy: Array) -> Sequence[Gradient]:
         raise TypeError(f"{type(self).__name__} has no backward rule")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise RuntimeError(
+            f"{type(self).__name__}: a Tensor that an operation made can be neither deep-copied nor pickled, for its "
+            "graph cannot; use .detach()"
+        )
+
+    def __copy__(self) -> Self:
+        """The same operation with the same inputs and arrays, for a walk over a copy of the graph."""
+        twin = type(self).__new__(type(self))
+        attributes, slots = cast("tuple[dict[str, Any] | None, dict[str, Any]]", object.__getstate__(self))
+        for name, value in {**(attributes or {}), **slots}.items():
+            setattr(twin, name, value)
+        return twin
 
     def wants(self, i: int) -> bool:
         """Whether a gradient of input i will be asked for; in forward too, so that nothing is kept in vain."""

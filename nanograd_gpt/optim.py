@@ -2,54 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import isfinite
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
+from .arguments import not_allowed, real_number, whole_number
 from .autograd import mark_changed
 from .backend.contract import Array
 from .backend.select import Device, kernels_of, to_device
 from .errors import InputError
 from .nn.flat import FlatParameters
 from .nn.module import Parameter
+from .nn.param_groups import SETTINGS, Parameters, ParamGroup, checked_setting, groups_of
+from .tensor import Tensor
+
+
+def _of_all_groups(name: str) -> Any:
+    """A setting as an attribute: of the one group, or of several alike; setting it sets it in all of them."""
+
+    def read(optimizer: AdamW) -> Any:
+        values = [group[name] for group in optimizer.param_groups]
+        if any(value != values[0] for value in values):
+            raise InputError(f"optimizer: {name} differs between the groups ({values}); see optimizer.param_groups")
+        return values[0]
+
+    def write(optimizer: AdamW, value: Any) -> None:
+        for group in optimizer.param_groups:
+            group[name] = value
+
+    return property(read, write)
 
 
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019), with PyTorch's semantics and defaults.
 
-    Every parameter decays, biases and norms too.  One without a gradient is left alone, and its steps do not count.
-    Raises InputError for a learning rate that is not positive and finite, and for other values out of range.
+    parameters: Tensors that want a gradient, or groups of them with settings of their own, as PyTorch has them:
+    [{"params": [...], "weight_decay": 0.0}, ...].  decay_groups makes the usual two; otherwise every parameter decays,
+    biases and norms too.  One without a gradient is left alone, and its steps do not count.
+    lr and weight_decay >= 0, betas in [0, 1), eps > 0 (PyTorch's may be 0).  `param_groups` shows the settings, and
+    lets them be changed; the groups stay.
+    copy.deepcopy and pickle of a model and its optimizer together give twins that train on; of an optimizer alone, the
+    copy has copies of the parameters.
+    Raises InputError for values out of range, and for parameters that cannot be trained.
     """
 
     def __init__(
         self,
-        parameters: Sequence[Parameter],
+        parameters: Parameters,
         lr: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
     ) -> None:
-        _check("lr", lr, lr > 0, "> 0")
-        for name, beta in zip(("beta1", "beta2"), betas, strict=True):
-            _check(name, beta, 0 <= beta < 1, "in [0, 1)")
-        _check("eps", eps, eps > 0, "> 0")
-        _check("weight_decay", weight_decay, weight_decay >= 0, ">= 0")
-        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
-        self.flat = FlatParameters(parameters)
+        given = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        defaults = {name: checked_setting(name, value) for name, value in given.items()}
+        self.param_groups = groups_of(parameters, defaults)
+        self._lr: float = defaults["lr"]
+        self._initial_lr: float = defaults["lr"]
+        ends = list(accumulate(len(group["params"]) for group in self.param_groups))
+        self.members = [range(a, b) for a, b in pairwise([0, *ends])]  # each group's parameters, by number
+        self.flat = FlatParameters([p for group in self.param_groups for p in group["params"]])
         zeros_like = self.flat.kernels.xp.zeros_like
         self.exp_avg: Array = zeros_like(self.flat.data)  # running mean of the gradient
         self.exp_avg_sq: Array = zeros_like(self.flat.data)  # running mean of its square
-        self.steps = [0] * len(parameters)
+        self.steps = [0] * len(self.parameters)
 
     @property
     def parameters(self) -> list[Parameter]:
+        """All of them, group after group."""
         return self.flat.parameters
+
+    @property
+    def lr(self) -> float:
+        """The learning rate.  With several groups, it is the rate of those that were made without one of their own.
+
+        Setting it moves every group's, in proportion to what the group was made with ("initial_lr").
+        """
+        if len(self.param_groups) > 1:
+            return self._lr
+        return float(self.param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        lr: float = checked_setting("lr", value)
+        rates = [self._rate(group, lr) for group in self.param_groups]
+        for group, rate in zip(self.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self._lr = lr
+
+    def _rate(self, group: ParamGroup, lr: float) -> float:
+        """A group's learning rate where the optimizer's is lr."""
+        made_with: float = group["initial_lr"]
+        if len(self.param_groups) == 1 or made_with == self._initial_lr:
+            return lr
+        if not self._initial_lr:
+            raise InputError("lr: it was 0, to which no group's is in proportion; set each in optimizer.param_groups")
+        return made_with * (lr / self._initial_lr)
+
+    betas = _of_all_groups("betas")
+    eps = _of_all_groups("eps")
+    weight_decay = _of_all_groups("weight_decay")
 
     def step(self) -> None:
         """Update every parameter that has a gradient.  A graph made before cannot be walked back afterwards."""
         flat = self.flat
+        flat.check_in_place()
         mark_changed(flat.data)
-        for members, part in list(flat.runs(self.steps)):
+        grouped = zip(self.param_groups, self.members, strict=True)
+        for group, run in [(group, run) for group, part in grouped for run in flat.runs(self.steps, part)]:
+            members, part = run
             self.steps[members] = [n + 1 for n in self.steps[members]]
             flat.kernels.adamw(
                 flat.data[part],
@@ -57,41 +118,55 @@ class AdamW:
                 self.exp_avg[part],
                 self.exp_avg_sq[part],
                 step=self.steps[members.start],
-                lr=self.lr,
-                betas=self.betas,
-                eps=self.eps,
-                weight_decay=self.weight_decay,
+                lr=group["lr"],
+                betas=group["betas"],
+                eps=group["eps"],
+                weight_decay=group["weight_decay"],
             )
 
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients; or with set_to_none=False make those that are there 0, so that they count as steps."""
         for p in self.parameters:
-            p.zero_grad()
+            if set_to_none:
+                p.zero_grad()
+            elif p.grad is not None:
+                p.grad[...] = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The settings, and for each parameter, in order, its steps and its two running means."""
+        """The settings, and for each parameter, in order, its steps and its two running means.
+
+        Several groups are listed under "groups", each with its settings and the numbers of its parameters.
+        """
         indices = range(len(self.parameters))
-        return {
-            "settings": {
-                "lr": self.lr,
-                "betas": list(self.betas),
-                "eps": self.eps,
-                "weight_decay": self.weight_decay,
-            },
+        state = {
+            "settings": self._settings(self.param_groups[0], SETTINGS[:-1]),
             "steps": list(self.steps),
             "exp_avg": [self.flat.view_of(self.exp_avg, i) for i in indices],
             "exp_avg_sq": [self.flat.view_of(self.exp_avg_sq, i) for i in indices],
         }
+        if len(self.param_groups) > 1:
+            state["settings"] = {"lr": self._lr, "initial_lr": self._initial_lr}
+            state["groups"] = [
+                {**self._settings(group, SETTINGS), "params": list(members)}
+                for group, members in zip(self.param_groups, self.members, strict=True)
+            ]
+        return state
+
+    def _settings(self, group: ParamGroup, names: Sequence[str]) -> dict[str, Any]:
+        """As JSON gives them back."""
+        return {name: list(group[name]) if name == "betas" else group[name] for name in names}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state, its settings included: the learning rate is the saved one.
 
-        Raises InputError, and changes nothing, if the state is of other parameters.
+        Raises InputError, and changes nothing, if the state is of other parameters or groups, or is no state of ours.
         """
         self.check_state_dict(state)
-        settings = state["settings"]
-        self.lr, self.eps = float(settings["lr"]), float(settings["eps"])
-        self.betas, self.weight_decay = tuple(settings["betas"]), float(settings["weight_decay"])
+        settings, groups = state["settings"], state.get("groups", [state["settings"]])
+        self._lr = checked_setting("lr", settings["lr"])
+        self._initial_lr = checked_setting("initial_lr", settings.get("initial_lr", self._lr))
+        for group, saved in zip(self.param_groups, groups, strict=True):
+            group.update({"initial_lr": saved["lr"], **{name: saved[name] for name in SETTINGS if name in saved}})
         self.steps = [int(n) for n in state["steps"]]
         device: Device = self.parameters[0].device
         for i in range(len(self.parameters)):
@@ -99,36 +174,80 @@ class AdamW:
             self.flat.view_of(self.exp_avg_sq, i)[...] = to_device(state["exp_avg_sq"][i], device)
 
     def check_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Raise InputError if a state is of other parameters."""
-        for name in ("exp_avg", "exp_avg_sq"):
-            shapes = [tuple(a.shape) for a in state[name]]
-            expected = [p.shape for p in self.parameters]
-            if shapes != expected:
-                raise InputError(f"optimizer: {name} has shapes {shapes[:3]}..., expected {expected[:3]}...")
-        if len(state["steps"]) != len(self.parameters):
-            raise InputError(f"optimizer: {len(state['steps'])} step counts for {len(self.parameters)} parameters")
+        """Raise InputError for what load_state_dict would refuse."""
+        if not isinstance(state, Mapping):
+            raise InputError(f"optimizer: the state is a {type(state).__name__}; give what state_dict() returned")
+        for name in ("settings", "steps", "exp_avg", "exp_avg_sq"):
+            if name not in state:
+                theirs = " (it looks like PyTorch's)" if "param_groups" in state else ""
+                raise InputError(f"optimizer: the state has no {name!r}{theirs}; give what state_dict() returned")
+        self._check_groups(state)
+        for name in ("steps", "exp_avg", "exp_avg_sq"):
+            entries = state[name]
+            if not isinstance(entries, list | tuple) or len(entries) != len(self.parameters):
+                n = len(entries) if isinstance(entries, list | tuple) else type(entries).__name__
+                raise InputError(f"optimizer: {name}: {n} in the state, {len(self.parameters)} parameters here")
+        for i, p in enumerate(self.parameters):
+            whole_number(f"optimizer: steps[{i}]", state["steps"][i], 0)
+            for name in ("exp_avg", "exp_avg_sq"):
+                _check_mean(f"optimizer: {name}[{i}]", state[name][i], p.shape, name == "exp_avg_sq")
+
+    def _check_groups(self, state: Mapping[str, Any]) -> None:
+        several = len(self.param_groups) > 1
+        groups = state.get("groups", [state["settings"]])
+        if not isinstance(groups, list | tuple) or len(groups) != len(self.param_groups):
+            n = len(groups) if isinstance(groups, list | tuple) else type(groups).__name__
+            raise InputError(f"optimizer: {n} parameter groups in the state, {len(self.param_groups)} here")
+        if several:
+            _check_settings("", state["settings"], ("lr", "initial_lr"))
+        for i, (group, members) in enumerate(zip(groups, self.members, strict=True)):
+            where = f"parameter group {i}: " if several else ""
+            _check_settings(where, group, SETTINGS if several else SETTINGS[:-1])
+            if several and group.get("params") != [*members]:
+                raise InputError(f"optimizer: {where}it has other parameters in the state than here")
 
 
-def _check(name: str, value: float, allowed: bool, what: str) -> None:
-    if not (allowed and isfinite(value)):
-        raise InputError(f"{name}: {value} is not allowed; choose a finite number {what}")
+def _check_settings(where: str, settings: Any, names: Sequence[str]) -> None:
+    if not isinstance(settings, Mapping):
+        raise InputError(f"optimizer: {where}the settings are a {type(settings).__name__}, not a mapping")
+    for name in names:
+        if name not in settings:
+            raise InputError(f"optimizer: {where}the state has no {name}; give what state_dict() returned")
+        checked_setting(name, settings[name], f"optimizer: {where}")
 
 
-def clip_grad_norm(parameters: Sequence[Parameter], max_norm: float) -> Array:
+def _check_mean(name: str, array: Any, shape: tuple[int, ...], of_squares: bool) -> None:
+    if not hasattr(array, "dtype") or not hasattr(array, "shape") or array.dtype.kind != "f":
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise InputError(f"{name} is of {kind}; an array of floating-point numbers is expected")
+    if tuple(array.shape) != shape:
+        raise InputError(f"{name} has shape {tuple(array.shape)}, the parameter {shape}")
+    smallest = float(array.min()) if array.size else 0.0  # nan if there is one
+    if smallest != smallest or (of_squares and smallest < 0):
+        raise InputError(f"{name} holds {smallest}, which no running mean can be; use an earlier state")
+
+
+def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Array:
     """Scale all gradients down so that their norm, taken together, is at most max_norm; returns the norm before, ().
 
-    As PyTorch's clip_grad_norm_ does, with 1e-6 added to the norm.  The result stays on the device: no waiting for it.
-    Raises InputError for a max_norm that is not positive.
+    parameters: any iterable of Tensors, or one.  As PyTorch's clip_grad_norm_ does, with 1e-6 added to the norm.  The
+    result stays on the device: no waiting for it.
+    Raises InputError for a max_norm that is not positive, and where there is no gradient.
     """
-    if not max_norm > 0:
-        raise InputError(f"max_norm: {max_norm} is not allowed; choose a number > 0")
-    gradients = [p.grad for p in parameters if p.grad is not None]
+    limit = real_number("max_norm", max_norm, "a number > 0")
+    if not limit > 0:
+        raise not_allowed("max_norm", max_norm, "a number > 0")
+    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    for p in given:
+        if not isinstance(p, Tensor):
+            raise InputError(f"clip_grad_norm: a {type(p).__name__} is no Tensor; give model.parameters()")
+    gradients = [p.grad for p in given if p.grad is not None]
     if not gradients:
         raise InputError("clip_grad_norm: no parameter has a gradient; call loss.backward() first")
     kernels = kernels_of(gradients[0])
     squares = kernels.xp.stack([kernels.squared_norm(g.reshape(-1)) for g in gradients])
     norm: Array = kernels.xp.sqrt(squares.sum())
-    scale = kernels.xp.minimum(max_norm / (norm + 1e-6), 1.0)
+    scale = kernels.xp.minimum(limit / (norm + 1e-6), 1.0)
     for g in gradients:
         g *= scale
     return norm

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "nanograd_gpt"
 
 FLOORS = [  # bottom up; rooms of one floor do not know each other
     ["errors"],
+    ["arguments"],
     ["files", "backend", "rng"],
     ["autograd"],
     ["ops"],

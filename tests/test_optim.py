@@ -1,51 +1,19 @@
-"""AdamW against the paper's formula, through its state and its settings; and clipping by the global norm."""
+"""AdamW against the paper's formula, and through its settings; and clipping by the global norm."""
 
 from __future__ import annotations
 
-import copy
 from math import hypot, inf, nan, sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from small_parameters import SETTINGS, SHAPES, Gradients, give, gradients, parameters, train
 
+from nanograd_gpt.backend import cpu
+from nanograd_gpt.backend.plain import optimizer as plain_optimizer
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.nn.module import Parameter
 from nanograd_gpt.optim import AdamW, clip_grad_norm
-
-SHAPES = [(2, 3), (4,), ()]
-SETTINGS: list[dict[str, Any]] = [
-    {},
-    {"lr": 4e-4, "weight_decay": 0.1},
-    {"lr": 0.05, "betas": (0.5, 0.8), "eps": 1e-3, "weight_decay": 0.3},
-    {"lr": 0.1, "betas": (0.0, 0.0), "weight_decay": 0.0},
-]
-
-Gradients = list[npt.NDArray[Any] | None]
-
-
-def parameters(dtype: Any = np.float64, seed: int = 0) -> list[Parameter]:
-    rng = np.random.default_rng(seed)
-    return [Parameter(np.asarray(rng.standard_normal(shape), dtype=dtype)) for shape in SHAPES]
-
-
-def gradients(seed: int, dtype: Any = np.float64) -> list[npt.NDArray[Any]]:
-    rng = np.random.default_rng(seed)
-    return [np.asarray(rng.standard_normal(shape), dtype=dtype) for shape in SHAPES]
-
-
-def give(ps: list[Parameter], gs: Gradients) -> None:
-    for p, g in zip(ps, gs, strict=True):
-        p.zero_grad()
-        if g is not None:
-            (p * g).sum().backward()
-
-
-def train(optimizer: AdamW, seeds: range, dtype: Any = np.float64) -> None:
-    for seed in seeds:
-        give(optimizer.parameters, list(gradients(seed, dtype)))
-        optimizer.step()
 
 
 class Formula:
@@ -93,6 +61,20 @@ def test_adamw_follows_the_papers_formula(settings: dict[str, Any], dtype: Any, 
         assert ours.dtype == dtype
         difference = ours - np.concatenate([a.ravel() for a in expected])
         assert np.linalg.norm(difference) <= tolerance * np.linalg.norm(ours)
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("kernels", [cpu, plain_optimizer], ids=["cpu", "plain"])
+def test_a_small_gradient_after_a_large_one_is_not_lost_in_float32(kernels: Any, beta1: float) -> None:
+    param, grad, exp_avg, exp_avg_sq = (np.zeros(1, dtype=np.float32) for _ in range(4))
+    expected = 0.0
+    for step, g in enumerate([1e4, 1e-4, -2e-4, 3e-4, -1e4, 1e-4], start=1):
+        grad[0] = g
+        kernels.adamw(
+            param, grad, exp_avg, exp_avg_sq, step=step, lr=1e-3, betas=(beta1, 0.999), eps=1e-8, weight_decay=0.0
+        )
+        expected = beta1 * expected + (1 - beta1) * float(grad[0])
+        assert abs(float(exp_avg[0]) - expected) <= 1e-6 * abs(expected)
 
 
 def test_the_first_step_is_the_learning_rate_against_the_gradients_sign() -> None:
@@ -183,10 +165,9 @@ def test_steps_are_the_same_to_the_bit_when_repeated() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lr": 0.0}, "lr: 0.0 is not allowed; choose a finite number > 0"),
-        ({"lr": -1e-3}, "lr: -0.001 is not allowed; choose a finite number > 0"),
-        ({"lr": nan}, "lr: nan is not allowed; choose a finite number > 0"),
-        ({"lr": inf}, "lr: inf is not allowed; choose a finite number > 0"),
+        ({"lr": -1e-3}, "lr: -0.001 is not allowed; choose a finite number >= 0"),
+        ({"lr": nan}, "lr: nan is not allowed; choose a finite number >= 0"),
+        ({"lr": inf}, "lr: inf is not allowed; choose a finite number >= 0"),
         ({"betas": (1.0, 0.9)}, "beta1: 1.0 is not allowed; choose a finite number in [0, 1)"),
         ({"betas": (0.9, -0.1)}, "beta2: -0.1 is not allowed; choose a finite number in [0, 1)"),
         ({"betas": (0.9, nan)}, "beta2: nan is not allowed; choose a finite number in [0, 1)"),
@@ -210,103 +191,6 @@ def test_a_setting_out_of_range_is_refused_and_the_parameters_left_alone(
 def test_no_parameters_are_refused() -> None:
     with pytest.raises(InputError, match="there are no parameters to train"):
         AdamW([])
-
-
-# --- its state
-
-
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_a_restored_optimizer_continues_to_the_bit(settings: dict[str, Any], dtype: Any) -> None:
-    whole = parameters(dtype)
-    train(AdamW(whole, **settings), range(10), dtype)
-
-    first = parameters(dtype)
-    optimizer = AdamW(first, **settings)
-    train(optimizer, range(6), dtype)
-    second = [Parameter(p.data.copy()) for p in first]
-    restored = AdamW(second)
-    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(restored, range(6, 10), dtype)
-
-    for p, q in zip(whole, second, strict=True):
-        np.testing.assert_array_equal(p.data, q.data)
-
-
-def test_a_restored_optimizer_knows_the_steps_of_each_parameter() -> None:
-    ps = parameters()
-    optimizer = AdamW(ps)
-    for seed in range(3):
-        g = gradients(seed)
-        give(ps, [g[0], g[1] if seed else None, None])
-        optimizer.step()
-    restored = AdamW([Parameter(p.data.copy()) for p in ps])
-    restored.load_state_dict(optimizer.state_dict())
-    assert restored.steps == [3, 2, 0]
-    for o in (optimizer, restored):
-        train(o, range(3, 5))
-    for p, q in zip(ps, restored.parameters, strict=True):
-        np.testing.assert_array_equal(p.data, q.data)
-
-
-def test_restoring_puts_the_saved_learning_rate_and_settings_back() -> None:
-    saved = AdamW(parameters(), lr=4e-4, betas=(0.8, 0.9), eps=1e-6, weight_decay=0.1).state_dict()
-    restored = AdamW(parameters(), lr=5e-4)
-    restored.load_state_dict(saved)
-    assert (restored.lr, restored.betas, restored.eps, restored.weight_decay) == (4e-4, (0.8, 0.9), 1e-6, 0.1)
-
-
-def test_a_restored_state_is_a_copy() -> None:
-    optimizer = AdamW(parameters())
-    train(optimizer, range(2))
-    restored = AdamW(parameters())
-    restored.load_state_dict(optimizer.state_dict())
-    before = copy.deepcopy(restored.state_dict())
-    train(optimizer, range(2, 4))
-    np.testing.assert_equal(restored.state_dict(), before)
-
-
-def test_the_state_has_an_entry_for_each_parameter_in_its_shape() -> None:
-    optimizer = AdamW(parameters())
-    train(optimizer, range(2))
-    state = optimizer.state_dict()
-    assert state["steps"] == [2, 2, 2]
-    for name in ("exp_avg", "exp_avg_sq"):
-        assert [a.shape for a in state[name]] == SHAPES
-        assert all(a.any() for a in state[name])
-
-
-def changed(state: dict[str, Any], case: str) -> dict[str, Any]:
-    match case:
-        case "another shape":
-            state["exp_avg"][1] = np.zeros(5)
-        case "another shape of squares":
-            state["exp_avg_sq"][0] = np.zeros((3, 2))
-        case "too few parameters":
-            state["exp_avg"].pop()
-            state["exp_avg_sq"].pop()
-            state["steps"].pop()
-        case "too few steps":
-            state["steps"].pop()
-        case "too many steps":
-            state["steps"].append(1)
-    return state
-
-
-@pytest.mark.parametrize(
-    "case",
-    ["another shape", "another shape of squares", "too few parameters", "too few steps", "too many steps"],
-)
-def test_a_state_of_other_parameters_is_refused_and_changes_nothing(case: str) -> None:
-    source = AdamW(parameters(), lr=4e-4)
-    train(source, range(3))
-    optimizer = AdamW(parameters(), lr=5e-4)
-    train(optimizer, range(1))
-    before = copy.deepcopy(optimizer.state_dict())
-    with pytest.raises(InputError, match=r"^optimizer: ") as error:
-        optimizer.load_state_dict(changed(copy.deepcopy(source.state_dict()), case))
-    assert "\n" not in str(error.value)
-    np.testing.assert_equal(optimizer.state_dict(), before)
 
 
 # --- clipping

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import not_allowed, real_number, whole_number
 from ..backend.contract import HostArray, Ints
-from ..errors import InputError, RunError
-from .generate import check_lengths, checked_prompts
+from ..errors import RunError
+from .generate import checked_lengths, checked_prompts
 from .model import GPTModel
 from .reader import Reader
 
@@ -40,8 +41,11 @@ def beam_search(
     Raises InputError for settings out of range; RunError for logits of nan.
     """
     (text,) = checked_prompts([prompt])
-    check_lengths(model, max_new_tokens, context_size)
-    _check(n_beams, length_penalty, n_best)
+    max_new_tokens, context_size = checked_lengths(model, max_new_tokens, context_size)
+    n_beams = whole_number("beams", n_beams, 1, allowed="a number >= 1")
+    n_best = whole_number("n_best", n_best, 1, n_beams, f"1 .. {n_beams} (the number of beams)")
+    length_penalty = _checked_penalty(length_penalty)
+    eos_id = None if eos_id is None else whole_number("eos_id", eos_id)
     reader = Reader(model, context_size, longest=len(text) + max_new_tokens)
     going, ended = [Beam(text, 0.0)], list[Beam]()  # going: by their log probability, not divided yet
     for n in range(1, max_new_tokens + 1):
@@ -96,10 +100,8 @@ def _is_over(going: list[Beam], ended: list[Beam], n_beams: int, length: int, le
     return len(ended) == n_beams and going[0].score / length**length_penalty <= ended[-1].score
 
 
-def _check(n_beams: int, length_penalty: float, n_best: int) -> None:
-    if n_beams < 1:
-        raise InputError(f"beams: {n_beams} is not allowed; choose a number >= 1")
-    if not 1 <= n_best <= n_beams:
-        raise InputError(f"n_best: {n_best} is not allowed; choose 1 .. {n_beams} (the number of beams)")
-    if not -10 <= length_penalty <= 10:  # beyond, all scores would be 0, or none a number
-        raise InputError(f"length_penalty: {length_penalty} is not allowed; choose a number in [-10, 10]")
+def _checked_penalty(length_penalty: float) -> float:
+    number = real_number("length_penalty", length_penalty, "a number in [-10, 10]")
+    if not -10 <= number <= 10:  # beyond, all scores would be 0, or none a number
+        raise not_allowed("length_penalty", length_penalty, "a number in [-10, 10]")
+    return number

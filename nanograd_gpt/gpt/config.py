@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from numbers import Integral, Real
 from typing import Any
 
+from ..arguments import dropout_rate, flag, whole_number
 from ..errors import InputError
 
 LARGEST = 10**12  # parameters; a slip of the keyboard is told from a plan
@@ -28,17 +28,12 @@ class GPTConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-                raise InputError(f"{name}: {value!r} is not allowed; choose a whole number >= 1")
-            object.__setattr__(self, name, int(value))  # from NumPy's, say: JSON knows Python's alone
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
         if self.emb_dim % self.n_heads:
             raise InputError(f"emb_dim: {self.emb_dim} cannot be shared among n_heads = {self.n_heads}; use a multiple")
         for name in ("qkv_bias", "tied_head"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name}: {getattr(self, name)!r} is not allowed; choose True or False")
-        if not isinstance(self.drop_rate, Real) or not 0 <= self.drop_rate < 1:  # nan is not either
-            raise InputError(f"drop_rate: {self.drop_rate} is not allowed; choose a number in [0, 1)")
+            object.__setattr__(self, name, flag(name, getattr(self, name)))
+        object.__setattr__(self, "drop_rate", dropout_rate("drop_rate", self.drop_rate))
         if self.n_parameters > LARGEST:
             raise InputError(f"model: {self.n_parameters:,} parameters are too many; choose smaller sizes")
 

@@ -95,7 +95,7 @@ def from_shapes(
         if len(stored[name].shape) != 2:
             raise InputError(f"model: {path}: {name} has shape {stored[name].shape}; two sizes are expected")
     vocab_size, emb_dim = stored[layout.tokens].shape
-    heads = n_heads or HEADS.get(emb_dim)
+    heads = HEADS.get(emb_dim) if n_heads is None else n_heads
     if heads is None:
         raise InputError(f"model: {path} does not say its n_heads, and emb_dim {emb_dim} is not GPT-2's; give n_heads")
     return _config(

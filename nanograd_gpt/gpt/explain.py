@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import whole_number
 from ..backend.contract import HostArray, Ints
 from ..backend.select import to_host
 from ..errors import InputError, RunError
@@ -48,8 +49,7 @@ def explain_next(model: GPTModel, ids: Ints, top: int = 5) -> list[Position]:
     ids, V = to_host(ids), model.config.vocab_size
     if ids.ndim != 1:
         raise InputError(f"prompt: expected token ids of shape (T,), got shape {ids.shape}")
-    if not 1 <= top <= V:
-        raise InputError(f"top: {top} is not allowed; choose 1 .. {V} (the vocabulary)")
+    top = whole_number("top", top, 1, V, f"1 .. {V} (the vocabulary)")
     came = [*ids[1:].tolist(), None]
     with evaluating(model):
         rows = zip(ids.tolist(), _logits(model, ids), came, strict=True)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
+from ..arguments import whole_number
 from ..backend.contract import Ints
 from ..backend.select import to_host
 from ..errors import InputError
@@ -60,6 +61,7 @@ def generate_texts(
     A greedy text is what its prompt gives alone.  Raises InputError for no prompts, or one that is no row of tokens.
     """
     texts, ended = checked_prompts(prompts), set[int]()
+    eos_id = None if eos_id is None else whole_number("eos_id", eos_id)
     new: list[list[int]] = [[] for _ in texts]
     for b, token in new_tokens(model, texts, max_new_tokens, context_size, sampling or Sampling(), rng, ended):
         if token == eos_id:
@@ -82,7 +84,7 @@ def new_tokens(
 
     Raises InputError for settings out of range, at once.
     """
-    check_lengths(model, max_new_tokens, context_size)
+    max_new_tokens, context_size = checked_lengths(model, max_new_tokens, context_size)
     sampling.check(model.config.vocab_size)
     reader = Reader(model, context_size, longest=max(map(len, prompts)) + max_new_tokens)
     return _chosen(reader, list(prompts), max_new_tokens, sampling, rng or Generator(), ended)
@@ -119,9 +121,10 @@ def checked_prompts(prompts: Sequence[Ints | Sequence[int]]) -> list[Ints]:
     return texts
 
 
-def check_lengths(model: GPTModel, max_new_tokens: int, context_size: int) -> None:
-    """Raise InputError for a number of new tokens, or a context, that cannot be."""
-    if max_new_tokens < 0:
-        raise InputError(f"max_new_tokens: {max_new_tokens} is not allowed; choose a number >= 0")
-    if not 1 <= context_size <= model.config.context_length:
-        raise InputError(f"context_size: {context_size} is not allowed; choose 1 .. {model.config.context_length}")
+def checked_lengths(model: GPTModel, max_new_tokens: int, context_size: int) -> tuple[int, int]:
+    """A number of new tokens, and a context.  Raises InputError for those that cannot be."""
+    longest = model.config.context_length
+    return (
+        whole_number("max_new_tokens", max_new_tokens, 0, allowed="a number >= 0"),
+        whole_number("context_size", context_size, 1, longest, f"1 .. {longest}"),
+    )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import whole_number
 from ..autograd import is_recording, no_grad
 from ..backend.contract import Array, Ints
 from ..backend.select import kernels_of, to_device, to_host
@@ -40,13 +41,23 @@ class MultiHeadAttention(Module):
         *,
         rng: RandomStream,
     ) -> None:
-        self.context_length, self.num_heads = context_length, num_heads
+        self.context_length = whole_number("context_length", context_length, 1)
+        self.num_heads = whole_number("num_heads", num_heads, 1)
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
         self.W_key = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
         self.W_value = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
-        lay_in_one_piece([p.weight for p in (self.W_query, self.W_key, self.W_value)])  # they become one product
+        self._join_projections()
         self.out_proj = Linear(d_out, d_out, rng=rng)
         self.dropout = Dropout(dropout, rng=rng)
+
+    def _join_projections(self) -> None:
+        """Make queries, keys and values one product."""
+        lay_in_one_piece([p.weight for p in (self.W_query, self.W_key, self.W_value)])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy or a pickle, whose arrays have been copied one by one."""
+        vars(self).update(state)
+        self._join_projections()
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
         B, T, _ = x.shape
@@ -146,7 +157,8 @@ class GPTModel(Module):
     def new_cache(self, batch_size: int, room: int | None = None) -> KVCache:
         """An empty cache of this many rows, with room for a whole context in each, or for fewer tokens."""
         cfg, weight = self.config, self.tok_emb.weight.data
-        room = cfg.context_length if room is None else room
+        batch_size = whole_number("batch_size", batch_size)
+        room = cfg.context_length if room is None else whole_number("room", room)
         if batch_size < 1 or not 1 <= room <= cfg.context_length:
             raise InputError(f"cache: {batch_size} rows of {room}; choose 1 or more rows of 1 .. {cfg.context_length}")
         shape = 2, cfg.n_layers, batch_size, cfg.n_heads, room, cfg.emb_dim // cfg.n_heads

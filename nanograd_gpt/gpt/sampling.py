@@ -8,6 +8,7 @@ from math import inf
 
 import numpy as np
 
+from ..arguments import real_number, whole_number
 from ..backend.contract import HostArray, Ints
 from ..errors import InputError, RunError
 from ..rng import RandomStream
@@ -34,6 +35,10 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p", "min_p", "repetition_penalty"):
+            object.__setattr__(self, name, real_number(name, getattr(self, name)))
+        if self.top_k is not None:
+            object.__setattr__(self, "top_k", whole_number("top_k", self.top_k))
         for name, allowed, what in (
             ("temperature", 0 <= self.temperature < inf, "a finite number >= 0"),
             ("top_p", 0 < self.top_p <= 1, "a number in (0, 1]"),

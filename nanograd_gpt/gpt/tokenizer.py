@@ -19,6 +19,7 @@ import numpy as np
 import tiktoken
 from numpy.typing import ArrayLike, NDArray
 
+from ..arguments import whole_number
 from ..errors import InputError
 from .bpe import END_OF_TEXT, GPT2_PATTERN, learn_ranks
 
@@ -71,6 +72,7 @@ def train_tokenizer(text: str, n_merges: int = 512, *, name: str = "bpe") -> tik
     The same text gives the same tokenizer: `bpe.learn_merges` says how ties fall.  A text in which nothing more repeats
     gives fewer merges, so read the size from `n_vocab`.  Raises InputError for a negative n_merges.
     """
+    n_merges = whole_number("n_merges", n_merges)
     if n_merges < 0:
         raise InputError(f"n_merges: {n_merges} is negative; give 0 (bytes alone) or more, such as 512")
     return _ending_in_end_of_text(name, learn_ranks(text, n_merges))

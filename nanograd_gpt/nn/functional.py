@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..backend.contract import Bools, Ints
+from ..backend.contract import Axis, Bools, Ints
 from ..ops import activation, attention, elementwise, loss, matmul, norm, reduce, shape
 from ..ops import dropout as dropout_op
 from ..ops import embedding as embedding_op
-from ..tensor import Axis, Operand, Tensor, apply
+from ..tensor import Operand, Tensor, apply
 
 Ids: TypeAlias = Ints | Tensor | Sequence[Any] | int  # an array, a Tensor of integers, or a nested list
 

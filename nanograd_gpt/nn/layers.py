@@ -6,6 +6,7 @@ from math import sqrt
 
 import numpy as np
 
+from ..arguments import dropout_rate, whole_number
 from ..backend.contract import Bools, Ints
 from ..backend.select import Device, to_device
 from ..rng import RandomStream
@@ -21,6 +22,7 @@ class Linear(Module):
     """
 
     def __init__(self, d_in: int, d_out: int, bias: bool = True, *, rng: RandomStream) -> None:
+        d_in, d_out = whole_number("d_in", d_in, 1), whole_number("d_out", d_out, 0)
         bound = 1 / sqrt(d_in)
         self.weight = Parameter(rng.uniform((d_out, d_in), -bound, bound))
         self.bias = Parameter(rng.uniform((d_out,), -bound, bound)) if bias else None
@@ -36,7 +38,8 @@ class Embedding(Module):
     """
 
     def __init__(self, n_vectors: int, emb_dim: int, *, rng: RandomStream) -> None:
-        self.weight = Parameter(rng.normal((n_vectors, emb_dim)))
+        shape = whole_number("n_vectors", n_vectors, 0), whole_number("emb_dim", emb_dim, 0)
+        self.weight = Parameter(rng.normal(shape))
 
     def forward(self, ids: Ints) -> Tensor:
         return F.embedding(ids, self.weight)
@@ -49,6 +52,7 @@ class LayerNorm(Module):
     """
 
     def __init__(self, emb_dim: int) -> None:
+        emb_dim = whole_number("emb_dim", emb_dim, 0)
         self.eps = 1e-5
         self.scale = Parameter(np.ones(emb_dim, dtype=np.float32))
         self.shift = Parameter(np.zeros(emb_dim, dtype=np.float32))
@@ -71,7 +75,7 @@ class Dropout(Module):
     """
 
     def __init__(self, rate: float, *, rng: RandomStream) -> None:
-        self.rate, self.rng = rate, rng
+        self.rate, self.rng = dropout_rate("dropout", rate), rng
 
     @property
     def drops(self) -> bool:

@@ -7,11 +7,13 @@ the call in the counter's third word.  What is made of the bits is written here,
 from __future__ import annotations
 
 from math import pi, prod
+from operator import index
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import real_number, whole_number
 from ..errors import InputError
 
 Shape: TypeAlias = tuple[int, ...]
@@ -19,6 +21,11 @@ Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.int64]
 State: TypeAlias = dict[str, Any]
+
+
+def size_of(shape: Shape) -> int:
+    """How many numbers an array of this shape has, whatever the integers in it are."""
+    return prod(map(index, shape))
 
 
 class RandomStream(Protocol):
@@ -60,10 +67,9 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0, stream: int = 0) -> None:
-        for name, value in (("seed", seed), ("stream", stream)):
-            if not isinstance(value, int) or not 0 <= value < 2**64:
-                raise InputError(f"{name}: {value} is not allowed; choose a whole number 0 .. 2^64 - 1")
-        self.seed, self.stream, self.calls = seed, stream, 0
+        allowed = 0, 2**64 - 1, "a whole number 0 .. 2^64 - 1"
+        self.seed, self.stream = whole_number("seed", seed, *allowed), whole_number("stream", stream, *allowed)
+        self.calls = 0
 
     def _bits(self, n: int) -> npt.NDArray[np.uint64]:
         """n words of 64 random bits; each call has 2^130 of its own."""
@@ -79,7 +85,8 @@ class Generator:
         return (self._bits(n) >> np.uint64(11)) * 2.0**-53
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> Floats:
-        numbers = (self._bits(prod(shape)) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+        low, high = real_number("low", low), real_number("high", high)
+        numbers = (self._bits(size_of(shape)) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
         numbers *= np.float32(high - low)
         numbers += np.float32(low)
         last = np.nextafter(np.float32(high), np.float32(low))  # the sum may have been rounded up to the end
@@ -88,7 +95,7 @@ class Generator:
 
     def normal(self, shape: Shape) -> Floats:
         """By Box and Muller 1958: two uniform numbers give two normal ones."""
-        n = prod(shape)
+        n = size_of(shape)
         u, v = self._unit(2 * ((n + 1) // 2)).reshape(2, -1)
         radius, angle = np.sqrt(-2 * np.log1p(-u)), 2 * pi * v
         pairs = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
@@ -96,9 +103,9 @@ class Generator:
 
     def keep_mask(self, shape: Shape, rate: float) -> Bools:
         """From 16 bits an element: the rate is met to within 2^-17."""
-        n = prod(shape)
+        n = size_of(shape)
         sixteen = self._bits(-(-n // 4)).view(np.uint16)[:n].reshape(shape)
-        return sixteen >= round(rate * 2**16)
+        return sixteen >= round(real_number("rate", rate) * 2**16)
 
     def multinomial(self, probabilities: Floats) -> Ints:
         """By inverting the cumulative distribution, in float64."""

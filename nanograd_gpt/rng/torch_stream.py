@@ -8,14 +8,16 @@ DistributionTemplates.h, native/Distributions.cpp; torch/utils/data): each metho
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import cos, log1p, pi, prod, sin, sqrt
+from math import cos, log1p, pi, sin, sqrt
+from operator import index
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import real_number, whole_number
 from ..errors import InputError
-from .generator import Bools, Floats, Ints, Shape, State
+from .generator import Bools, Floats, Ints, Shape, State, size_of
 from .vector_math import f32, log, sin_cos
 
 DropoutStream: TypeAlias = Literal["mt19937", "mcg31"]
@@ -42,8 +44,7 @@ class TorchStream:
 
     def manual_seed(self, seed: int) -> None:
         """Start over, as torch.manual_seed does; only the seed's lower 32 bits count."""
-        if not 0 <= seed < 2**64:
-            raise InputError(f"seed: {seed} is out of range; choose 0 .. 2^64 - 1")
+        seed = whole_number("seed", seed, 0, 2**64 - 1, "a whole number 0 .. 2^64 - 1")
         self.bits = np.random.MT19937()
         self.bits._legacy_seeding(seed & 0xFFFFFFFF)
         self.next_normal: float | None = None
@@ -83,7 +84,7 @@ class TorchStream:
 
         What is rounded up to `high` becomes `low`.
         """
-        bottom, top = f32(low), f32(high)
+        bottom, top = f32(real_number("low", low)), f32(real_number("high", high))
         width = float(top - bottom)
 
         def write(units: Floats, out: Floats) -> None:
@@ -91,11 +92,11 @@ class TorchStream:
             if (outside := out == top).any():
                 out[outside] = bottom
 
-        return self._filled(prod(shape), write).reshape(shape)
+        return self._filled(size_of(shape), write).reshape(shape)
 
     def normal(self, shape: Shape) -> Floats:
         """Tensor.normal_ in float32: from 16 elements on, Box and Muller's transform of 8 + 8 uniform numbers."""
-        n = prod(shape)
+        n = size_of(shape)
         if n < 16:
             return np.array([self._one_normal() for _ in range(n)], dtype=f32).reshape(shape)
         numbers = self._filled(n, box_muller)
@@ -115,7 +116,7 @@ class TorchStream:
 
     def keep_mask(self, shape: Shape, rate: float) -> Bools:
         """Tensor.bernoulli_(1 - rate), as dropout calls it."""
-        n, keep = prod(shape), 1 - rate
+        n, keep = size_of(shape), 1 - real_number("rate", rate)
         if self.dropout == "mcg31":
             return (self._mcg31(n) < keep).reshape(shape)
         parts = [self._unit53(min(BLOCK, n - i)) < keep for i in range(0, n, BLOCK)]
@@ -139,6 +140,7 @@ class TorchStream:
 
         Raises InputError for an n so large that PyTorch does it in another way.
         """
+        n = index(n)
         if n >= LONG_PERMUTATION:
             raise InputError(f"randperm: {n} items are too many for PyTorch's order; use less than {LONG_PERMUTATION}")
         order = list(range(n))

@@ -2,7 +2,8 @@
 
     step_N/model.safetensors      the parameters by name
            optimizer.safetensors  exp_avg.NAME and exp_avg_sq.NAME
-           state.json             progress, streams of random numbers, configuration, versions
+           state.json             progress, streams of random numbers, configuration, versions; the optimizer's
+                                  settings and steps, and of several parameter groups each one's
            MANIFEST.json          the SHA-256 of each of these, written last
 
 safetensors alone does not notice a flipped bit; hence the manifest.
@@ -20,6 +21,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from ..arguments import for_json
 from ..backend.contract import Array, HostArray
 from ..backend.select import to_host
 from ..errors import InputError, RunError
@@ -35,7 +37,10 @@ SCHEMA = 1
 def save_checkpoint(
     path: Path | str, model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a checkpoint directory, whole or not at all; `state` is what else JSON can hold.  Returns its path."""
+    """Write a checkpoint directory, whole or not at all; `state` is what else JSON can hold.  Returns its path.
+
+    Raises InputError, and writes nothing, for a state that JSON cannot hold; NumPy's numbers are saved as Python's.
+    """
     path = Path(path)
     names = _names_of(optimizer, model)
     saved = optimizer.state_dict()
@@ -47,16 +52,24 @@ def save_checkpoint(
     facts = {
         "schema": SCHEMA,
         "config": model.config.to_dict(),
-        "optimizer": {"settings": saved["settings"], "steps": dict(zip(names, saved["steps"], strict=True))},
+        "optimizer": {
+            "settings": saved["settings"],
+            "steps": dict(zip(names, saved["steps"], strict=True)),
+            **({"groups": _named(saved["groups"], names)} if "groups" in saved else {}),
+        },
         "model_stream": model.rng.state(),
         **(state or {}),
     }
+    try:
+        text = json.dumps(facts, indent=1, default=for_json)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"checkpoint: the state cannot be saved ({error}); give what JSON can hold") from None
     work = path.with_name(f".{path.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     _save_arrays(work / "model.safetensors", model.state_dict())
     _save_arrays(work / "optimizer.safetensors", moments)
-    (work / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (work / "state.json").write_text(text, encoding="utf-8")
     hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
     (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
     for file in work.iterdir():
@@ -83,7 +96,7 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     weights = _load_arrays(path / "model.safetensors")
     model.check_state_dict(weights)
     if optimizer is not None:
-        moments = _moments(path / "optimizer.safetensors", state["optimizer"], _names_of(optimizer, model))
+        moments = _moments(path / "optimizer.safetensors", state.get("optimizer"), _names_of(optimizer, model))
         optimizer.check_state_dict(moments)
         model.rng.set_state(state["model_stream"])
         optimizer.load_state_dict(moments)
@@ -92,18 +105,30 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     return state
 
 
-def _moments(path: Path, facts: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+def _moments(path: Path, facts: Any, names: list[str]) -> dict[str, Any]:
     """An optimizer's state_dict from its file and from state.json."""
     arrays = _load_arrays(path)
-    missing = [n for n in names if f"exp_avg.{n}" not in arrays or f"exp_avg_sq.{n}" not in arrays]
-    if missing:
-        raise InputError(f"checkpoint: {path} has nothing for {missing[0]}")
-    return {
-        "settings": facts["settings"],
-        "steps": [facts["steps"][n] for n in names],
+    if not isinstance(facts, dict):
+        raise InputError(f"checkpoint: {path.with_name('state.json')} has nothing about the optimizer; use another one")
+    steps = facts.get("steps") or {}
+    for n in names:
+        if f"exp_avg.{n}" not in arrays or f"exp_avg_sq.{n}" not in arrays or n not in steps:
+            raise InputError(f"checkpoint: {path} has nothing for {n}")
+    state = {
+        **facts,
+        "steps": [steps[n] for n in names],
         "exp_avg": [arrays[f"exp_avg.{n}"] for n in names],
         "exp_avg_sq": [arrays[f"exp_avg_sq.{n}"] for n in names],
     }
+    if "groups" in facts:
+        numbers = {n: i for i, n in enumerate(names)}
+        state["groups"] = [{**g, "params": [numbers.get(n) for n in g["params"]]} for g in facts["groups"]]
+    return state
+
+
+def _named(groups: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+    """An optimizer's groups with their parameters by name."""
+    return [{**group, "params": [names[i] for i in group["params"]]} for group in groups]
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from ..arguments import pythons_own
 from ..errors import InputError
 from ..gpt.config import PRESETS as MODELS
 from ..gpt.config import GPTConfig, did_you_mean
@@ -33,6 +34,7 @@ class DataConfig:
     stride: int = setting(0, "tokens between the starts of windows; 0: the context length, so none overlap")
 
     def __post_init__(self) -> None:
+        _own_types(self)
         _require("n_merges", self.n_merges, self.n_merges >= 0, ">= 0")
         _require("batch_size", self.batch_size, self.batch_size >= 1, ">= 1")
         _require("stride", self.stride, self.stride >= 0, ">= 0")
@@ -50,7 +52,8 @@ class TrainingConfig:
     schedule: str = setting("flat", "'flat', or 'cosine' after a linear warm-up")
     warmup_steps: int = setting(0, "updates of linear warm-up, with 'cosine'")
     min_lr: float = setting(0.0, "learning rate at the end, with 'cosine'")
-    weight_decay: float = setting(0.1, "AdamW's decay, on every parameter")
+    weight_decay: float = setting(0.1, "AdamW's decay")
+    decay: str = setting("all", "what decays: 'all' parameters, or 'matrices' (embeddings too), not biases and norms")
     max_norm: float = setting(0.0, "clip gradients to this global norm; 0: no clipping")
     accumulate: int = setting(1, "batches an update")
     eval_freq: int = setting(5, "updates from one evaluation to the next")
@@ -65,6 +68,7 @@ class TrainingConfig:
     )
 
     def __post_init__(self) -> None:
+        _own_types(self)
         for name in ("epochs", "accumulate", "eval_freq", "eval_iter", "sample_every"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
         for name in ("max_steps", "warmup_steps", "checkpoint_every", "seed"):
@@ -73,7 +77,11 @@ class TrainingConfig:
             value = getattr(self, name)
             _require(name, value, value >= 0 and isfinite(value), "finite and >= 0")
         _require("lr", self.lr, self.lr > 0 and isfinite(self.lr), "finite and > 0")
-        for name, known in (("schedule", ["flat", "cosine"]), ("random", ["own", "torch", "torch-mcg31"])):
+        for name, known in (
+            ("decay", ["all", "matrices"]),
+            ("schedule", ["flat", "cosine"]),
+            ("random", ["own", "torch", "torch-mcg31"]),
+        ):
             if (value := getattr(self, name)) not in known:
                 raise InputError(f"{name}: {value!r} is unknown{did_you_mean(value, known)}")
 
@@ -163,8 +171,14 @@ def _require(name: str, value: float, allowed: bool, what: str) -> None:
         raise InputError(f"{name}: {value} is not allowed; choose a number {what}")
 
 
+def _own_types(group: DataConfig | TrainingConfig) -> None:
+    for f in fields(group):
+        object.__setattr__(group, f.name, _typed(f.name, getattr(group, f.name), f.default))
+
+
 def _typed(name: str, value: Any, like: Any) -> Any:
-    """The value in the setting's type: whole numbers do for fractions, nothing else is converted."""
+    """The value in the setting's type: NumPy's numbers do, and whole ones for fractions; nothing else is converted."""
+    value = pythons_own(value)
     if isinstance(like, float) and type(value) is int and abs(value) < 2**53:
         return float(value)
     if type(value) is not type(like):

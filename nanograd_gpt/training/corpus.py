@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+from ..arguments import real_number
 from ..errors import InputError, RunError
 
 VERDICT = "the-verdict"
@@ -61,6 +62,7 @@ def split_text(text: str, train_ratio: float = 0.9, test_ratio: float = 0.0) -> 
 
     Raises InputError unless 0 < train_ratio, 0 <= test_ratio, and together they leave something for validation.
     """
+    train_ratio, test_ratio = real_number("train_ratio", train_ratio), real_number("test_ratio", test_ratio)
     if not (0 < train_ratio < 1 and 0 <= test_ratio < 1 and train_ratio + test_ratio < 1):
         raise InputError(
             f"split: train_ratio {train_ratio} and test_ratio {test_ratio} must be > 0 and >= 0, with a sum below 1"

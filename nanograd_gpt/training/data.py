@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import tiktoken
 
+from ..arguments import whole_number
 from ..backend.contract import Ints
 from ..errors import InputError
 from ..gpt.tokenizer import get_tokenizer
@@ -23,12 +24,18 @@ class GPTDatasetV1:
     """
 
     def __init__(self, txt: str, tokenizer: tiktoken.Encoding, max_length: int, stride: int) -> None:
-        for name, value in (("max_length", max_length), ("stride", stride)):
-            if value < 1:
-                raise InputError(f"{name}: {value} is not allowed; choose a whole number >= 1")
+        max_length, stride = whole_number("max_length", max_length, 1), whole_number("stride", stride, 1)
         ids = np.array(tokenizer.encode(txt, allowed_special={"<|endoftext|>"}), dtype=np.int64)
+        self.__setstate__((ids, max_length, stride))
+
+    def __getstate__(self) -> tuple[Ints, int, int]:
+        """For copies and pickles: the tokens once, not in every window that shows them."""
+        return self.ids, self.max_length, self.stride
+
+    def __setstate__(self, state: tuple[Ints, int, int]) -> None:
+        self.ids, self.max_length, self.stride = ids, max_length, stride = state
         if len(ids) <= max_length:
-            windows = np.empty((0, max_length + 1), dtype=np.int64)
+            windows: Ints = np.empty((0, max_length + 1), dtype=np.int64)
         else:
             windows = np.lib.stride_tricks.sliding_window_view(ids, max_length + 1)[::stride]
         self.input_ids: Ints = windows[:, :-1]
@@ -47,10 +54,8 @@ class DataLoader:
     def __init__(
         self, dataset: GPTDatasetV1, batch_size: int, shuffle: bool, drop_last: bool, *, rng: RandomStream
     ) -> None:
-        if batch_size < 1:
-            raise InputError(f"batch_size: {batch_size} is not allowed; choose a whole number >= 1")
-        self.dataset, self.batch_size, self.shuffle, self.drop_last = dataset, batch_size, shuffle, drop_last
-        self.rng = rng
+        self.dataset, self.batch_size = dataset, whole_number("batch_size", batch_size, 1)
+        self.shuffle, self.drop_last, self.rng = bool(shuffle), bool(drop_last), rng
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.dataset), self.batch_size)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tiktoken
 
+from ..arguments import whole_number
 from ..backend.contract import Ints
 from ..backend.select import to_device, to_host
 from ..errors import InputError
@@ -67,8 +68,11 @@ def evaluate_text(model: GPTModel, ids: Ints, stride: int | None = None, batch_s
     a batch_size below 1.
     """
     ids, length = to_host(ids), model.config.context_length
-    stride = length if stride is None else stride
-    _check(model, ids, stride, batch_size)
+    _check(model, ids)
+    stride = (
+        length if stride is None else whole_number("stride", stride, 1, length, f"1 .. {length}, the context length")
+    )
+    batch_size = whole_number("batch_size", batch_size, 1)
     windows = windows_of(len(ids), length, stride)
     with evaluating(model):
         nats = fsum(_nats(model, ids, batch) for batch in _batches(windows, batch_size))
@@ -111,15 +115,11 @@ def _nats(model: GPTModel, ids: Ints, batch: list[Window]) -> float:
     return float(mean) * len(targets)
 
 
-def _check(model: GPTModel, ids: Ints, stride: int, batch_size: int) -> None:
-    length, V = model.config.context_length, model.config.vocab_size
+def _check(model: GPTModel, ids: Ints) -> None:
+    V = model.config.vocab_size
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise InputError(f"text: expected token ids of shape (n,), got {ids.dtype} of shape {ids.shape}")
     if len(ids) < 2:
         raise InputError(f"text: {len(ids)} tokens are too few; give 2 or more, one to predict another from")
     if not 0 <= ids.min() <= ids.max() < V:
         raise InputError(f"text: {ids.min()} .. {ids.max()} reach outside the vocabulary, 0 .. {V - 1}")
-    if not 1 <= stride <= length:
-        raise InputError(f"stride: {stride} is not allowed; choose 1 .. {length}, the context length")
-    if batch_size < 1:
-        raise InputError(f"batch_size: {batch_size} is not allowed; choose a whole number >= 1")

@@ -12,6 +12,7 @@ from typing import Any
 
 import tiktoken
 
+from ..arguments import whole_number
 from ..backend.contract import Array, Ints
 from ..backend.select import Device
 from ..errors import InputError
@@ -21,7 +22,7 @@ from ..gpt.tokenizer import text_to_token_ids, token_ids_to_text
 from ..optim import AdamW, clip_grad_norm
 from .data import Batch, DataLoader
 from .loss import Evaluation, calc_loss_batch, evaluate_model
-from .schedule import Flat, Schedule
+from .schedule import Schedule
 
 
 @dataclass
@@ -68,14 +69,14 @@ def training_steps(
     """Train for num_epochs passes over train_loader, or until update max_steps; yield a Report after every update.
 
     Every eval_freq-th update, the first among them, is followed by an evaluation over eval_iter batches.  Gradients of
-    `accumulate` batches make one update.  `progress` is kept up to date, and says where to start.
+    `accumulate` batches make one update.  `schedule` sets optimizer.lr before each; without one it stays as it is.
+    `progress` is kept up to date, and says where to start.
     """
     if len(train_loader) == 0:
         raise InputError("training data: too short for one batch; use more text, a shorter context or a smaller batch")
-    for name, value in (("eval_freq", eval_freq), ("eval_iter", eval_iter), ("accumulate", accumulate)):
-        if value < 1:
-            raise InputError(f"{name}: {value} is not allowed; choose a whole number >= 1")
-    schedule = schedule or Flat(optimizer.lr)
+    num_epochs, eval_freq = whole_number("num_epochs", num_epochs, 0), whole_number("eval_freq", eval_freq, 1)
+    eval_iter, accumulate = whole_number("eval_iter", eval_iter, 1), whole_number("accumulate", accumulate, 1)
+    max_steps = None if max_steps is None else whole_number("max_steps", max_steps, 0)
     progress = progress or Progress()
     for epoch in range(progress.epoch, num_epochs):
         model.train()
@@ -84,7 +85,8 @@ def training_steps(
         while group := [*islice(batches, accumulate)]:
             if max_steps is not None and progress.global_step + 1 >= max_steps:
                 return
-            optimizer.lr = schedule(progress.global_step + 1)
+            if schedule is not None:
+                optimizer.lr = schedule(progress.global_step + 1)
             loss, grad_norm = _update(model, optimizer, group, device, max_norm)
             progress.tokens_seen += sum(inputs.size for inputs, _ in group)
             progress.global_step += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..arguments import whole_number
 from ..autograd import no_grad
 from ..backend.contract import Ints
 from ..backend.select import Device, to_device
@@ -27,11 +28,13 @@ def calc_loss_batch(input_batch: Ints, target_batch: Ints, model: GPTModel, devi
 def calc_loss_loader(data_loader: DataLoader, model: GPTModel, device: Device, num_batches: int | None = None) -> float:
     """The mean of the batches' mean losses: over the first num_batches of a pass, or all; nan if there are none.
 
-    A short last batch weighs as much as a full one, as in the book.
+    A short last batch weighs as much as a full one, as in the book.  Raises InputError for num_batches below 1.
     """
     if len(data_loader) == 0:
         return float("nan")
-    n = len(data_loader) if num_batches is None else min(num_batches, len(data_loader))
+    n = len(data_loader)
+    if num_batches is not None:
+        n = min(n, whole_number("num_batches", num_batches, 1))
     total_loss = 0.0
     for i, (input_batch, target_batch) in enumerate(data_loader):
         if i == n:

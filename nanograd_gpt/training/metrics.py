@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
+from ..arguments import for_json
 from ..errors import InputError
 
 Event: TypeAlias = dict[str, Any]
@@ -25,7 +26,7 @@ class MetricsLog:
         self.file = path.open("a", encoding="utf-8")
 
     def write(self, event: str, **facts: Any) -> None:
-        self.file.write(json.dumps({"event": event, **facts}) + "\n")
+        self.file.write(json.dumps({"event": event, **facts}, default=for_json) + "\n")
         self.file.flush()
 
     def __enter__(self) -> Self:

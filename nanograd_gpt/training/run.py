@@ -28,6 +28,7 @@ from ..backend.select import Device
 from ..errors import InputError
 from ..gpt.model import GPTModel
 from ..gpt.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
+from ..nn.param_groups import decay_groups
 from ..optim import AdamW
 from ..rng import Generator, RandomStream, TorchStream
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -79,6 +80,8 @@ class Run:
     @cached_property
     def optimizer(self) -> AdamW:
         t = self.config.training
+        if t.decay == "matrices":
+            return AdamW(decay_groups(self.model, t.weight_decay), lr=t.lr)
         return AdamW(self.model.parameters(), lr=t.lr, weight_decay=t.weight_decay)
 
     def _loader(self, text: str, train: bool) -> DataLoader:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import cos, pi
 from typing import TypeAlias
 
+from ..arguments import real_number, whole_number
 from ..errors import InputError
 
 Schedule: TypeAlias = Callable[[int], float]  # an update's number, from 0  ->  its learning rate
@@ -17,6 +18,9 @@ class Flat:
     """The same learning rate at every step: the book's training."""
 
     lr: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lr", real_number("lr", self.lr))
 
     def __call__(self, step: int) -> float:
         return self.lr
@@ -37,6 +41,10 @@ class WarmupCosine:
     minimum: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("peak", "initial", "minimum"):
+            object.__setattr__(self, name, real_number(name, getattr(self, name)))
+        for name in ("total_steps", "warmup_steps"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         if not 0 <= self.warmup_steps <= self.total_steps:
             raise InputError(
                 f"warmup: {self.warmup_steps} steps do not fit into a training of {self.total_steps} steps"

@@ -109,13 +109,14 @@ def test_rows_are_never_cut(n_rows: int, width: int) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_adamw_gives_the_bits_of_the_plain_formula(size: int, dtype: Any) -> None:
     start = [RNG.random(size).astype(dtype) for _ in range(4)]
-    ours, plain = [a.copy() for a in start], [a.copy() for a in start]
-    for step in (1, 2):
-        settings: Any = {"step": step, "lr": 3e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.1}
-        cpu.adamw(*ours, **settings)
-        plain_optimizer.adamw(*plain, **settings)
-    for a, b in zip(ours, plain, strict=True):
-        assert np.array_equal(a, b)
+    for beta1 in (0.0, 0.1, 0.5, 0.9):
+        ours, plain = [a.copy() for a in start], [a.copy() for a in start]
+        for step in (1, 2):
+            settings: Any = {"step": step, "lr": 3e-3, "betas": (beta1, 0.999), "eps": 1e-8, "weight_decay": 0.1}
+            cpu.adamw(*ours, **settings)
+            plain_optimizer.adamw(*plain, **settings)
+        for a, b in zip(ours, plain, strict=True):
+            assert np.array_equal(a, b)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

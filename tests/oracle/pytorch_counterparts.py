@@ -38,6 +38,7 @@ NOT_OFFERED = {
     "unequal sections": "split cuts into equal sections",
     "argmax too": "max along an axis gives no indices",
     "axes of 0-d": "swapaxes is NumPy's: an array of no axes has none to swap",
+    "default dtype": "two plain numbers make a float64, as in NumPy, and not a float32",
     "plain self": "of a plain number PyTorch has no method either",
     "plain numbers": "of two plain numbers, Python's own operators",
 }
@@ -187,6 +188,7 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> Any:
 
 
 def where(x: Any, condition: Any, y: Any) -> Any:  # OpInfo calls the operation with its first two arguments exchanged
+    only(**{"default dtype": not isinstance(x, Tensor) and not isinstance(y, Tensor)})
     return F.where(condition, x, y)
 
 

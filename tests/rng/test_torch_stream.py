@@ -242,7 +242,7 @@ def test_a_state_is_a_copy() -> None:
 @pytest.mark.parametrize("seed", [-1, 2**64, -(2**70)])
 def test_a_seed_out_of_range_is_refused_when_made_and_when_seeded_anew(seed: int) -> None:
     for call in (TorchStream, TorchStream(1).manual_seed):
-        with pytest.raises(InputError, match=rf"^seed: {seed} is out of range; choose 0 \.\. 2\^64 - 1$"):
+        with pytest.raises(InputError, match=rf"^seed: {seed} is not allowed; choose a whole number 0 \.\. 2\^64 - 1$"):
             call(seed)
     TorchStream(2**64 - 1).manual_seed(0)
 

@@ -67,6 +67,28 @@ class Training:
         return self.optimizer.flat.data
 
 
+def two_rates(training: Training) -> Watched:
+    ps = training.optimizer.parameters
+    return Watched([{"params": ps[:5], "lr": 1e-3}, {"params": ps[5:]}], lr=1e-2)
+
+
+def test_without_a_schedule_the_groups_rates_stay_as_they_are() -> None:
+    training = Training()
+    training.optimizer = two_rates(training)
+    training.optimizer.param_groups[1]["lr"] = 0.003
+    reports = training.reports(num_epochs=1)
+    assert [g["lr"] for g in training.optimizer.param_groups] == [1e-3, 0.003]
+    assert {report.lr for report in reports} == {1e-2}
+
+
+def test_a_schedule_moves_every_groups_rate_in_proportion() -> None:
+    training = Training()
+    training.optimizer = two_rates(training)
+    reports = training.reports(num_epochs=1, schedule=lambda step: 1e-2 / (1 + step))
+    last = len(reports)
+    np.testing.assert_allclose([g["lr"] for g in training.optimizer.param_groups], [1e-3 / last, 1e-2 / last])
+
+
 def losses_of(reports: Sequence[Report]) -> list[float]:
     return [float(report.loss) for report in reports]
 

@@ -131,6 +131,44 @@ def test_progress_and_streams_are_all_that_a_loop_of_ones_own_has_to_keep(tmp_pa
     np.testing.assert_array_equal(second[3].flat.data, whole[3].flat.data)
 
 
+@pytest.mark.parametrize("stop", [1, 5, 7])
+def test_a_run_with_decay_on_matrices_alone_goes_on_to_the_last_bit(
+    config: RunConfig, tmp_path: Path, stop: int
+) -> None:
+    config = config.changed({"decay": "matrices"})
+    whole, first, second = (Run(config, "cpu") for _ in range(3))
+    expected = [facts(report) for report in whole.steps()]
+    got = [facts(report) for report in islice(first.steps(), stop)]
+    second.load(first.save(tmp_path))
+    assert state(second) == state(first)
+    got += [facts(report) for report in second.steps()]
+    assert got == expected
+    assert state(second) == state(whole)
+    assert [g["weight_decay"] for g in second.optimizer.param_groups] == [config.training.weight_decay, 0.0]
+
+
+@pytest.mark.parametrize(("began", "goes_on"), [("all", "matrices"), ("matrices", "all")])
+def test_a_run_does_not_go_on_with_other_parameters_decaying(
+    config: RunConfig, tmp_path: Path, began: str, goes_on: str
+) -> None:
+    path = Run(config.changed({"decay": began}), "cpu").save(tmp_path)
+    with pytest.raises(InputError, match=r"optimizer: [12] parameter groups in the state, [12] here") as error:
+        Run(config.changed({"decay": goes_on}), "cpu").load(path)
+    one_line(error)
+
+
+def test_biases_and_norms_decay_in_a_run_unless_matrices_alone_are_asked_for(config: RunConfig) -> None:
+    ends = []
+    for decay, weight_decay in (("all", 0.0), ("all", 0.5), ("matrices", 0.5)):
+        run = Run(config.changed({"decay": decay, "weight_decay": weight_decay, "max_steps": 2}), "cpu")
+        next(run.steps())
+        ends.append({name: a.tobytes() for name, a in run.model.state_dict().items()})
+    none, everything, matrices = ends
+    vectors = {name for name, p in run.model.named_parameters() if p.ndim < 2}
+    assert {name for name in none if none[name] == matrices[name]} == vectors
+    assert not any(none[name] == everything[name] for name in vectors if name.endswith("scale"))
+
+
 def test_a_run_does_not_go_on_with_another_text(config: RunConfig, tmp_path: Path) -> None:
     run = Run(config, "cpu")
     path = run.save(tmp_path)

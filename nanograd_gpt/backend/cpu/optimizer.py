@@ -29,8 +29,12 @@ def adamw(
         p, g, m, v = param[part], grad[part], exp_avg[part], exp_avg_sq[part]
         p *= decay
         t = g - m
-        t *= 1 - beta1
-        m += t
+        if beta1 > 0.5:
+            t *= 1 - beta1
+            m += t
+        else:
+            t *= beta1
+            np.subtract(g, t, out=m)
         v *= beta2
         np.multiply(g, g, out=t)
         t *= 1 - beta2

@@ -21,7 +21,10 @@ def adamw(
     xp = namespace(param)
     beta1, beta2 = betas
     param *= 1 - lr * weight_decay  # decoupled: not part of the gradient
-    exp_avg += (1 - beta1) * (grad - exp_avg)
+    if beta1 > 0.5:
+        exp_avg += (1 - beta1) * (grad - exp_avg)
+    else:  # from the nearer end, as in PyTorch: else a large mean swallows a small gradient
+        exp_avg[...] = grad - beta1 * (grad - exp_avg)
     exp_avg_sq *= beta2
     exp_avg_sq += (1 - beta2) * (grad * grad)
     denominator = xp.sqrt(exp_avg_sq) / (1 - beta2**step) ** 0.5
