@@ -62,13 +62,15 @@ def training_steps(
     max_steps: int | None = None,
     schedule: Schedule | None = None,
     max_norm: float | None = None,
+    clip_from: int = 0,
     accumulate: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[Report]:
     """Train for num_epochs passes over train_loader, or until update max_steps; yield a Report after every update.
 
     Every eval_freq-th update, the first among them, is followed by an evaluation over eval_iter batches.  Gradients of
-    `accumulate` batches make one update.  `progress` is kept up to date, and says where to start.
+    `accumulate` batches make one update; they are clipped to max_norm from update clip_from on, the first one being 0.
+    `progress` is kept up to date, and says where to start.
     """
     if len(train_loader) == 0:
         raise InputError("training data: too short for one batch; use more text, a shorter context or a smaller batch")
@@ -85,7 +87,8 @@ def training_steps(
             if max_steps is not None and progress.global_step + 1 >= max_steps:
                 return
             optimizer.lr = schedule(progress.global_step + 1)
-            loss, grad_norm = _update(model, optimizer, group, device, max_norm)
+            clipped = progress.global_step + 1 >= clip_from
+            loss, grad_norm = _update(model, optimizer, group, device, max_norm if clipped else None)
             progress.tokens_seen += sum(inputs.size for inputs, _ in group)
             progress.global_step += 1
             progress.batch += len(group)
