@@ -288,6 +288,23 @@ def test_a_new_directory_is_one_that_is_not_taken(tmp_path: Path, taken: list[st
     assert new_directory(tmp_path, "tiny") == tmp_path / free
 
 
+def test_a_config_that_cannot_be_written_leaves_the_old_one(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(config, "cpu")
+    run.save_settings(tmp_path)
+    before = (tmp_path / "config.toml").read_bytes()
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nanograd_gpt.training.run.to_disk", full)
+    run.change_length({"epochs": 4, "decay_steps": 0})
+    with pytest.raises(OSError, match="No space left"):
+        run.save_config(tmp_path)
+    assert (tmp_path / "config.toml").read_bytes() == before
+
+
 # --- what a run is made of
 
 
