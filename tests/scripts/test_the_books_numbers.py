@@ -91,8 +91,9 @@ def test_a_training_is_held_against_every_log_there_is(capsys):
     loader = ng.create_dataloader_v1(TEXT[:400], 2, 16, 16, tokenizer=tokenizer, rng=rng)
     reports = [r for r in script["appendix_d"](model, [loader, loader], 1) if r.evaluation is not None]
     right = [[round(loss, 3) for loss in r.evaluation] for r in reports]
-    wrong = [[right[0][0], right[0][1] + 0.001], *right[1:]]
-    facts = script["followed"](iter(reports), model, tokenizer, {"published": wrong, "PyTorch": right})
+    wrong = [[right[0][0], right[0][1] + 0.002], *right[1:]]
+    logs = [script["Log"]("published", wrong, 0.0011), script["Log"]("PyTorch", right)]
+    facts = script["followed"](iter(reports), model, tokenizer, logs)
     assert [e["step"] for e in facts["evaluations"]] == [r.global_step for r in reports]
     assert script["departures"] == [f"step 0, losses: {right[0]}, published {wrong[0]}"]
     shown = capsys.readouterr().out
