@@ -23,7 +23,8 @@ from ..training.estimate import memory_bytes, step_seconds
 from ..training.loop import Report, evaluation_line, sample_line
 from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog
-from ..training.run import Run, latest_checkpoint, new_directory
+from ..training.run import Run, latest_checkpoint, new_directory, step_of
+from ..training.schedule import Flat
 from .figures import write_figures
 from .info import gigabytes
 from .options import add_device, add_settings, add_weights, device_from, given_settings
@@ -41,12 +42,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     training, directory, start = _resumed(options) if options.resume else _new(options)
-    _print_header(training, directory)
+    rate = _lengthened(training, start, options) if isinstance(start, Path) else None
+    _print_header(training, directory, rate)
     if options.dry_run:
         return 0
     if isinstance(start, Path):
         training.load(start)
         print(f"going on after step {training.progress.global_step}, from {start}")
+        if given_settings(options) and training.total_steps > training.progress.global_step + 1:
+            training.save_config(directory)  # its length belongs to the run from now on
     else:
         if start is not None:
             training.begin_from(start)
@@ -73,19 +77,35 @@ def _new(options: Namespace) -> tuple[Run, Path, GPTModel | None]:
 def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
     """A run, its directory, and the checkpoint to go on from."""
     directory: Path = options.resume
-    given = given_settings(options)
-    for name in given:
-        if name not in ("epochs", "max_steps"):
-            raise InputError(f"resume: {name} is the run's own; only --epochs and --max-steps can be changed")
+    for name in given_settings(options):
+        if name not in ("epochs", "max_steps", "decay_steps"):
+            raise InputError(
+                f"resume: {name} is the run's own; only --epochs, --max-steps and --decay-steps can be changed"
+            )
     if options.out or options.config or options.preset or options.book:
         raise InputError("resume: a run goes on as it began; leave out --out, --config, --preset and --book")
     checkpoint = latest_checkpoint(directory)
-    config = preset("tiny").changed(settings_in(directory / "config.toml")).changed(given)
+    config = preset("tiny").changed(settings_in(directory / "config.toml"))
     training = Run(config, device_from(options), get_tokenizer(directory / "tokenizer.json"))
     return training, directory, checkpoint
 
 
-def _print_header(training: Run, directory: Path) -> None:
+def _lengthened(training: Run, checkpoint: Path, options: Namespace) -> str | None:
+    """Give a run the length that was asked for; returns what the learning rate will do where that was not its plan."""
+    plan, planned_steps = training.schedule, training.total_steps
+    training.change_length(given_settings(options))
+    schedule, first, last = training.schedule, step_of(checkpoint) + 1, training.total_steps - 1
+    unchanged = schedule == plan and training.total_steps == planned_steps
+    if isinstance(schedule, Flat) or unchanged or first > last:
+        return None
+    course = f"from {schedule(first):.3g} at update {first} to {schedule(last):.3g} at update {last}"
+    if schedule == plan:
+        decay_steps = training.config.training.decay_steps
+        return f"{course}, as planned for {decay_steps} updates; --decay-steps 0 stretches the plan over all {last + 1}"
+    return f"{course}; it was {plan(first - 1):.3g}, and {plan(first):.3g} was to follow"
+
+
+def _print_header(training: Run, directory: Path, rate: str | None) -> None:
     model, data, t = training.config.model, training.config.data, training.config.training
     batches = len(training.train_loader), len(training.val_loader)
     tokens = data.batch_size * model.context_length * t.accumulate
@@ -101,6 +121,8 @@ def _print_header(training: Run, directory: Path) -> None:
     if t.weights:
         print(f"weights     {t.weights}")
     print(f"training    {training.total_steps} updates in {t.epochs} epochs on {training.device}, seed {t.seed}")
+    if rate is not None:
+        print(f"rate        {rate}")
     print(f"expected    {gigabytes(memory_bytes(model, data.batch_size))} of memory, about {_duration(seconds)}")
     print(f"directory   {directory}", flush=True)
 

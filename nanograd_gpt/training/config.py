@@ -15,6 +15,8 @@ from ..errors import InputError
 from ..gpt.config import PRESETS as MODELS
 from ..gpt.config import GPTConfig, did_you_mean
 
+SCHEDULES = ["flat", "cosine", "appendix-d"]
+
 
 def setting(default: Any, what: str) -> Any:
     """A dataclass field with the line that the command line's help shows."""
@@ -49,9 +51,13 @@ class TrainingConfig:
     epochs: int = setting(10, "passes over the training text")
     max_steps: int = setting(0, "stop after so many updates; 0: no limit")
     lr: float = setting(4e-4, "learning rate (its peak, with a schedule)")
-    schedule: str = setting("flat", "'flat', or 'cosine' after a linear warm-up")
-    warmup_steps: int = setting(0, "updates of linear warm-up, with 'cosine'")
-    min_lr: float = setting(0.0, "learning rate at the end, with 'cosine'")
+    schedule: str = setting(
+        "flat", "'flat'; 'cosine' after a linear warm-up; 'appendix-d': the book's, which clips only after the warm-up"
+    )
+    warmup_steps: int = setting(0, "updates of linear warm-up, if the schedule is not flat")
+    decay_steps: int = setting(0, "updates until the rate is down at min_lr, where it stays; 0: the whole run")
+    initial_lr: float = setting(0.0, "learning rate that the warm-up starts from")
+    min_lr: float = setting(0.0, "learning rate at the end, if the schedule is not flat")
     weight_decay: float = setting(0.1, "AdamW's decay")
     decay: str = setting("all", "what decays: 'all' parameters, or 'matrices' (embeddings too), not biases and norms")
     max_norm: float = setting(0.0, "clip gradients to this global norm; 0: no clipping")
@@ -71,19 +77,29 @@ class TrainingConfig:
         _own_types(self)
         for name in ("epochs", "accumulate", "eval_freq", "eval_iter", "sample_every"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
-        for name in ("max_steps", "warmup_steps", "checkpoint_every", "seed"):
+        for name in ("max_steps", "warmup_steps", "decay_steps", "checkpoint_every", "seed"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
-        for name in ("weight_decay", "max_norm", "min_lr"):
+        for name in ("weight_decay", "max_norm", "initial_lr", "min_lr"):
             value = getattr(self, name)
             _require(name, value, value >= 0 and isfinite(value), "finite and >= 0")
         _require("lr", self.lr, self.lr > 0 and isfinite(self.lr), "finite and > 0")
         for name, known in (
             ("decay", ["all", "matrices"]),
-            ("schedule", ["flat", "cosine"]),
+            ("schedule", SCHEDULES),
             ("random", ["own", "torch", "torch-mcg31"]),
         ):
             if (value := getattr(self, name)) not in known:
                 raise InputError(f"{name}: {value!r} is unknown{did_you_mean(value, known)}")
+        if self.schedule != "flat" and 0 < self.decay_steps < self.warmup_steps:
+            raise InputError(
+                f"decay_steps: {self.decay_steps} are fewer than warmup_steps = {self.warmup_steps}, "
+                "which are among them; choose more, or 0 for the whole run"
+            )
+        for name in ("decay_steps", "initial_lr"):
+            if self.schedule == "flat" and (value := getattr(self, name)):
+                raise InputError(
+                    f"{name}: {value} does nothing with the schedule 'flat'; leave it out, or choose 'cosine'"
+                )
 
 
 @dataclass(frozen=True)

@@ -63,13 +63,15 @@ def training_steps(
     max_steps: int | None = None,
     schedule: Schedule | None = None,
     max_norm: float | None = None,
+    clip_from: int = 0,
     accumulate: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[Report]:
     """Train for num_epochs passes over train_loader, or until update max_steps; yield a Report after every update.
 
     Every eval_freq-th update, the first among them, is followed by an evaluation over eval_iter batches.  Gradients of
-    `accumulate` batches make one update.  `schedule` sets optimizer.lr before each; without one it stays as it is.
+    `accumulate` batches make one update; they are clipped to max_norm from update clip_from on, the first one being 0.
+    `schedule` sets optimizer.lr before each; without one it stays as it is.
     `progress` is kept up to date, and says where to start.
     """
     if len(train_loader) == 0:
@@ -87,7 +89,8 @@ def training_steps(
                 return
             if schedule is not None:
                 optimizer.lr = schedule(progress.global_step + 1)
-            loss, grad_norm = _update(model, optimizer, group, device, max_norm)
+            clipped = progress.global_step + 1 >= clip_from
+            loss, grad_norm = _update(model, optimizer, group, device, max_norm if clipped else None)
             progress.tokens_seen += sum(inputs.size for inputs, _ in group)
             progress.global_step += 1
             progress.batch += len(group)

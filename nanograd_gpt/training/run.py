@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_info
 from ..backend.cpu.threads import n_threads
 from ..backend.select import Device
 from ..errors import InputError
+from ..files import to_disk
 from ..gpt.model import GPTModel
 from ..gpt.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
 from ..nn.param_groups import decay_groups
@@ -36,7 +37,7 @@ from .config import DataConfig, RunConfig, TrainingConfig
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
 from .loop import Progress, Report, training_steps
-from .schedule import Flat, Schedule, WarmupCosine
+from .schedule import AppendixD, Flat, Schedule, WarmupCosine
 from .weights import copy_weights, weights_hash
 
 MODEL_STREAM, DATA_STREAM = 0, 1  # of random numbers, so that one does not shift the other
@@ -109,14 +110,35 @@ class Run:
 
     @property
     def schedule(self) -> Schedule:
+        """The learning rate at each update.  A cosine ends after decay_steps, or with the run."""
         t = self.config.training
         if t.schedule == "flat":
             return Flat(t.lr)
-        return WarmupCosine(t.lr, self.total_steps, min(t.warmup_steps, self.total_steps), minimum=t.min_lr)
+        rule = AppendixD if t.schedule == "appendix-d" else WarmupCosine
+        steps = t.decay_steps or self.total_steps
+        return rule(t.lr, steps, min(t.warmup_steps, steps), initial=t.initial_lr, minimum=t.min_lr)
+
+    def change_length(self, settings: Mapping[str, int]) -> None:
+        """Change epochs, max_steps or decay_steps; the learning rate keeps to its plan unless decay_steps are given.
+
+        So the rate never jumps unasked: a run made longer stays at min_lr once its cosine has ended, as nanoGPT's does
+        after lr_decay_iters; Hugging Face's Trainer computes the rate anew for the new length.
+        Raises InputError where it would stay at 0.
+        """
+        plan, planned_steps = self.schedule, self.total_steps
+        self.config = self.config.changed(settings)
+        if not isinstance(plan, WarmupCosine) or self.total_steps == planned_steps or "decay_steps" in settings:
+            return
+        if plan.minimum == 0 and self.total_steps > plan.total_steps:
+            raise InputError(
+                f"resume: the learning rate falls to min_lr = 0 at update {plan.total_steps}, and nothing is learned "
+                f"from there to update {self.total_steps}; add --decay-steps 0 to stretch its fall over the whole run"
+            )
+        self.config = self.config.changed({"warmup_steps": plan.warmup_steps, "decay_steps": plan.total_steps})
 
     def steps(self) -> Iterator[Report]:
         """Train to the end, from wherever `progress` is; see training_steps."""
-        t = self.config.training
+        t, schedule = self.config.training, self.schedule
         return training_steps(
             self.model,
             self.train_loader,
@@ -127,8 +149,9 @@ class Run:
             eval_freq=t.eval_freq,
             eval_iter=t.eval_iter,
             max_steps=t.max_steps or None,
-            schedule=self.schedule,
+            schedule=schedule,
             max_norm=t.max_norm or None,
+            clip_from=schedule.first_clipped if isinstance(schedule, AppendixD) else 0,
             accumulate=t.accumulate,
             progress=self.progress,
         )
@@ -141,12 +164,19 @@ class Run:
     # Its directory
 
     def save_settings(self, directory: Path) -> None:
-        """Write what stays the same through the run."""
+        """Write what stays the same through the run, but for its length: see save_config."""
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "config.toml").write_text(self.config.to_toml(), encoding="utf-8")
+        self.save_config(directory)
         facts = environment() | ({"weights_sha256": self.weights_sha256} if self.weights_sha256 else {})
         (directory / "environment.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
         save_tokenizer(self.tokenizer, directory / "tokenizer.json")
+
+    def save_config(self, directory: Path) -> None:
+        """Write config.toml, whole or not at all."""
+        work = directory / ".config.toml.partial"
+        work.write_text(self.config.to_toml(), encoding="utf-8")
+        to_disk(work)
+        work.replace(directory / "config.toml")
 
     def save(self, directory: Path) -> Path:
         """Write a checkpoint of this moment, and drop all but the last few."""
@@ -202,7 +232,12 @@ def tokenizer_hash(tokenizer: tiktoken.Encoding) -> str:
 def checkpoints(directory: Path) -> list[Path]:
     """A run's checkpoints, oldest first."""
     found = (directory / "checkpoints").glob("step_*")
-    return sorted((p for p in found if p.name[5:].isdigit()), key=lambda p: int(p.name[5:]))
+    return sorted((p for p in found if p.name[5:].isdigit()), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of the last update before a run's checkpoint."""
+    return int(checkpoint.name.removeprefix("step_"))
 
 
 def latest_checkpoint(directory: Path) -> Path:

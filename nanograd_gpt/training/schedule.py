@@ -28,9 +28,13 @@ class Flat:
 
 @dataclass(frozen=True)
 class WarmupCosine:
-    """From `initial` to `peak` in a line over the warm-up, then to `minimum` in half a cosine wave: book, appendix D.
+    """From `initial` to `peak` in a line over the warm-up, then to `minimum` in half a cosine wave.
 
-    Counted in updates; after total_steps the rate stays at its minimum.
+    Update k of the warm-up, from 0, has initial + (peak - initial) * (k + 1) / warmup_steps: one update ahead of the
+    book's appendix D and of Hugging Face's get_cosine_schedule_with_warmup, which begin at the initial rate itself, so
+    that an initial rate of 0 wastes no update, and the peak comes twice.  AppendixD is their rule.
+
+    Counted in updates; after total_steps the rate stays at its minimum, as after nanoGPT's lr_decay_iters.
     Raises InputError unless 0 <= warmup_steps <= total_steps.
     """
 
@@ -52,7 +56,32 @@ class WarmupCosine:
 
     def __call__(self, step: int) -> float:
         if step < self.warmup_steps:
-            return self.initial + (self.peak - self.initial) * (step + 1) / self.warmup_steps
-        decay_steps = max(1, self.total_steps - self.warmup_steps)
-        progress = min(1.0, (step - self.warmup_steps) / decay_steps)
+            return self._warming_up(step)
+        if step >= self.total_steps:
+            return self.minimum
+        progress = (step - self.warmup_steps) / (self.total_steps - self.warmup_steps)
         return self.minimum + (self.peak - self.minimum) * 0.5 * (1 + cos(pi * progress))
+
+    def _warming_up(self, step: int) -> float:
+        return self.initial + (self.peak - self.initial) * (step + 1) / self.warmup_steps
+
+
+@dataclass(frozen=True)
+class AppendixD(WarmupCosine):
+    """The schedule of the book's appendix D: the warm-up begins at `initial` itself, and clipping begins after it.
+
+    Update k of the warm-up has initial + k * (peak - initial) / warmup_steps.  With initial and minimum 0 it is Hugging
+    Face's get_cosine_schedule_with_warmup.
+    """
+
+    @property
+    def first_clipped(self) -> int:
+        """The first update whose gradients are clipped.
+
+        The book's condition is `global_step > warmup_steps`, so the update at the peak is not among them; later
+        editions of its notebook have >=.
+        """
+        return self.warmup_steps + 1
+
+    def _warming_up(self, step: int) -> float:
+        return self.initial + step * ((self.peak - self.initial) / self.warmup_steps)

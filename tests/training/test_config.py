@@ -149,8 +149,8 @@ def test_a_value_of_another_type_is_refused(name: str, value: Any) -> None:
 
 AT_LEAST_1 = ["epochs", "accumulate", "eval_freq", "eval_iter", "sample_every", "batch_size"]
 AT_LEAST_1 += ["vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"]
-AT_LEAST_0 = ["max_steps", "warmup_steps", "checkpoint_every", "seed", "n_merges", "stride"]
-FINITE = ["weight_decay", "max_norm", "min_lr", "lr"]
+AT_LEAST_0 = ["max_steps", "warmup_steps", "decay_steps", "checkpoint_every", "seed", "n_merges", "stride"]
+FINITE = ["weight_decay", "max_norm", "initial_lr", "min_lr", "lr"]
 
 
 @pytest.mark.parametrize(
@@ -180,6 +180,21 @@ def test_a_value_out_of_bounds_is_refused_with_its_name(name: str, value: Any) -
 def test_a_value_on_its_bound_is_allowed(name: str, value: Any) -> None:
     config = TINY.changed({name: value})
     assert value in [getattr(group, name, None) for group in config.groups().values()]
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "appendix-d"])
+def test_a_decay_shorter_than_its_warm_up_is_refused(schedule: str) -> None:
+    with pytest.raises(InputError, match="decay_steps: 39 are fewer than warmup_steps = 40") as error:
+        TINY.changed({"schedule": schedule, "warmup_steps": 40, "decay_steps": 39})
+    one_line(error)
+    TINY.changed({"schedule": schedule, "warmup_steps": 40, "decay_steps": 40})
+
+
+@pytest.mark.parametrize(("name", "value"), [("decay_steps", 100), ("initial_lr", 1e-5)])
+def test_a_setting_that_a_flat_schedule_does_not_use_is_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{name}: {value} does nothing with the schedule 'flat'") as error:
+        TINY.changed({"schedule": "flat", name: value})
+    one_line(error)
 
 
 def test_an_emb_dim_that_the_heads_cannot_share_is_refused() -> None:

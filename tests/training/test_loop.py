@@ -289,6 +289,16 @@ def test_max_norm_limits_the_global_norm_of_every_update(accumulate: int) -> Non
     assert min(norms) > 0.05
 
 
+@pytest.mark.parametrize("clip_from", [0, 1, 4, 10])
+def test_updates_are_clipped_from_the_one_that_clip_from_names(clip_from: int) -> None:
+    late, free = Training(), Training()
+    reports, unclipped = late.reports(max_norm=0.05, clip_from=clip_from), free.reports()
+    assert [r.global_step for r in reports if r.grad_norm is not None] == [*range(clip_from, 10)]
+    assert late.optimizer.norms[:clip_from] == free.optimizer.norms[:clip_from]
+    np.testing.assert_allclose(late.optimizer.norms[clip_from:], 0.05, rtol=1e-4)
+    assert losses_of(reports)[: clip_from + 1] == losses_of(unclipped)[: clip_from + 1]
+
+
 def test_a_max_norm_above_every_gradients_changes_nothing() -> None:
     clipped, free = Training(), Training()
     assert losses_of(clipped.reports(max_norm=1e6)) == losses_of(free.reports())

@@ -169,6 +169,118 @@ def test_biases_and_norms_decay_in_a_run_unless_matrices_alone_are_asked_for(con
     assert not any(none[name] == everything[name] for name in vectors if name.endswith("scale"))
 
 
+# --- a run made longer or shorter
+
+MIN_LR = 1e-4
+SCHEDULES = ["cosine", "appendix-d"]
+
+
+def lengthened(config: RunConfig, settings: dict[str, int]) -> tuple[list[float], list[float]]:
+    """The rates of the updates as they were planned, and with another length."""
+    planned, run = Run(config, "cpu"), Run(config, "cpu")
+    run.change_length(settings)
+    rates = [run.schedule(step) for step in range(run.total_steps)]
+    return [planned.schedule(step) for step in range(planned.total_steps)], rates
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(("settings", "total"), [({"epochs": 4}, 20), ({"epochs": 3, "max_steps": 13}, 13)], ids=str)
+def test_a_run_made_longer_keeps_its_rates_and_then_stays_at_the_minimum(
+    config: RunConfig, schedule: str, settings: dict[str, int], total: int
+) -> None:
+    planned, rates = lengthened(config.changed({"schedule": schedule, "min_lr": MIN_LR}), settings)
+    assert len(planned) == 10
+    assert rates == [*planned, *[MIN_LR] * (total - 10)]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("settings", [{"epochs": 1}, {"max_steps": 5}], ids=str)
+def test_a_run_made_shorter_keeps_its_rates_too(config: RunConfig, schedule: str, settings: dict[str, int]) -> None:
+    planned, rates = lengthened(config.changed({"schedule": schedule}), settings)
+    assert rates == planned[:5]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("decay_steps", [0, 20, 15])
+def test_a_run_made_longer_with_decay_steps_stretches_its_cosine(
+    config: RunConfig, schedule: str, decay_steps: int
+) -> None:
+    config = config.changed({"schedule": schedule, "min_lr": MIN_LR})
+    _, rates = lengthened(config, {"epochs": 4, "decay_steps": decay_steps})
+    _, whole = lengthened(config.changed({"epochs": 4, "decay_steps": decay_steps}), {})
+    assert rates == whole
+    ended = decay_steps or 20
+    assert min(rates[2:ended]) > MIN_LR
+    assert {*rates[ended:]} <= {MIN_LR}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_run_that_ended_within_its_warm_up_keeps_its_rates(config: RunConfig, schedule: str) -> None:
+    config = config.changed({"schedule": schedule, "warmup_steps": 8, "max_steps": 4, "min_lr": MIN_LR})
+    planned, rates = lengthened(config, {"max_steps": 0})
+    assert rates == [*planned, *[MIN_LR] * 6]
+    _, anew = lengthened(config, {"max_steps": 0, "decay_steps": 0})
+    _, whole = lengthened(config.changed({"max_steps": 0}), {})
+    assert anew == whole
+
+
+def test_a_length_is_changed_twice_as_if_at_once(config: RunConfig) -> None:
+    config = config.changed({"min_lr": MIN_LR})
+    once, twice = Run(config, "cpu"), Run(config, "cpu")
+    once.change_length({"epochs": 4})
+    twice.change_length({"epochs": 3})
+    twice.change_length({"epochs": 4})
+    assert once.config == twice.config
+
+
+def test_a_flat_rate_has_no_plan_to_keep(config: RunConfig) -> None:
+    run = Run(config.changed({"schedule": "flat"}), "cpu")
+    run.change_length({"epochs": 4})
+    assert run.config == config.changed({"schedule": "flat", "epochs": 4, "vocab_size": run.tokenizer.n_vocab})
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_run_made_longer_never_trains_at_a_rate_of_0_without_being_told_to(config: RunConfig, schedule: str) -> None:
+    run = Run(config.changed({"schedule": schedule, "min_lr": 0.0}), "cpu")
+    with pytest.raises(InputError, match=r"resume: .* falls to min_lr = 0 at update 10, .* to update 20") as error:
+        run.change_length({"epochs": 4})
+    assert "--decay-steps 0" in one_line(error)
+    run.change_length({"epochs": 4, "decay_steps": 0})
+    assert min(run.schedule(step) for step in range(2, 20)) > 0
+
+
+@pytest.mark.parametrize("stop", [3, 10])
+def test_a_run_made_longer_makes_the_updates_of_one_with_these_decay_steps_from_the_start(
+    config: RunConfig, tmp_path: Path, stop: int
+) -> None:
+    config = config.changed({"min_lr": MIN_LR})
+    whole = Run(config.changed({"epochs": 4, "decay_steps": 10}), "cpu")
+    expected = [facts(report) for report in whole.steps()]
+    first, second = Run(config, "cpu"), Run(config, "cpu")
+    got = [facts(report) for report in islice(first.steps(), stop)]
+    second.change_length({"epochs": 4})
+    second.load(first.save(tmp_path))
+    got += [facts(report) for report in second.steps()]
+    assert got == expected
+    assert state(second) == state(whole)
+
+
+def test_only_the_updates_after_the_warm_up_are_clipped_by_the_rule_of_appendix_d(config: RunConfig) -> None:
+    clipped = {"max_norm": 1e-3, "warmup_steps": 4, "initial_lr": 1e-5}
+    for schedule, first_clipped in (("cosine", 0), ("appendix-d", 5)):
+        reports = list(Run(config.changed({**clipped, "schedule": schedule}), "cpu").steps())
+        assert [r.grad_norm is None for r in reports] == [step < first_clipped for step in range(10)]
+
+
+def test_a_run_has_the_initial_rate_of_its_settings(config: RunConfig) -> None:
+    settings = {"schedule": "appendix-d", "lr": 1e-3, "initial_lr": 1e-5, "warmup_steps": 4}
+    rates = [report.lr for report in Run(config.changed(settings), "cpu").steps()]
+    assert rates[:5] == pytest.approx([1e-5, 2.575e-4, 5.05e-4, 7.525e-4, 1e-3], rel=1e-12)
+
+
+# --- a run's text
+
+
 def test_a_run_does_not_go_on_with_another_text(config: RunConfig, tmp_path: Path) -> None:
     run = Run(config, "cpu")
     path = run.save(tmp_path)
@@ -212,6 +324,23 @@ def test_a_new_directory_is_one_that_is_not_taken(tmp_path: Path, taken: list[st
     for name in taken:
         (tmp_path / name).mkdir()
     assert new_directory(tmp_path, "tiny") == tmp_path / free
+
+
+def test_a_config_that_cannot_be_written_leaves_the_old_one(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(config, "cpu")
+    run.save_settings(tmp_path)
+    before = (tmp_path / "config.toml").read_bytes()
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nanograd_gpt.training.run.to_disk", full)
+    run.change_length({"epochs": 4, "decay_steps": 0})
+    with pytest.raises(OSError, match="No space left"):
+        run.save_config(tmp_path)
+    assert (tmp_path / "config.toml").read_bytes() == before
 
 
 # --- what a run is made of
