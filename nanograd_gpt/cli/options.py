@@ -23,7 +23,7 @@ MODEL_SOURCES = (
     "directory with model.safetensors and config.json, or one with OpenAI's model.ckpt and hparams.json"
 )
 MODEL_HELP = {
-    "vocab_size": "tokens the tokenizer knows (set by the tokenizer)",
+    "vocab_size": "the tokenizer's, unless a larger one is given: padded, to a multiple of 64 say, for faster products",
     "context_length": "tokens the model looks back on",
     "emb_dim": "channels",
     "n_heads": "attention heads; they share emb_dim",
@@ -124,7 +124,7 @@ def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
     model, run = any_model(options.model)
     source = options.tokenizer or (run / "tokenizer.json" if run else "gpt2")
     tokenizer = get_tokenizer(source)
-    if tokenizer.n_vocab != model.config.vocab_size:
+    if tokenizer.n_vocab > model.config.vocab_size:
         raise InputError(
             f"tokenizer: {str(source)!r} has {tokenizer.n_vocab} tokens, the model {model.config.vocab_size}; "
             "give the right one with --tokenizer"

@@ -23,6 +23,7 @@ class Plan(NamedTuple):
     config: RunConfig
     tokenizer: tiktoken.Encoding | None  # None: the configuration tells
     weights: GPTModel | None  # None: it starts from random numbers
+    vocab_size: int | None  # None: the tokenizer's
 
 
 def plan_from(options: Namespace) -> Plan:
@@ -34,14 +35,15 @@ def plan_from(options: Namespace) -> Plan:
     name = "book" if options.book else options.preset or ("fine-tuning" if source else "tiny")
     base = preset_from(options, weights=bool(source))
     if not source:
-        return Plan(name, base.changed(settings), None, None)
+        config = base.changed(settings)
+        return Plan(name, config, None, None, config.model.vocab_size if "vocab_size" in settings else None)
     if options.book:
         raise InputError("book: its training starts from random numbers; leave out --book or --weights")
     weights, run = any_model(Path(source))
     check_sizes(weights.config, settings)
     settings.setdefault("tokenizer", _tokenizer_of(run))
     config = base.changed({**weights.config.to_dict(), **settings})
-    return Plan(name, config, _tokenizer(config, weights, source), weights)
+    return Plan(name, config, _tokenizer(config, weights, source), weights, weights.config.vocab_size)
 
 
 def _source(settings: dict[str, Any]) -> str:
@@ -62,7 +64,7 @@ def _tokenizer(config: RunConfig, weights: GPTModel, source: str) -> tiktoken.En
             "leave it out, or give 'gpt2' or a saved tokenizer's file"
         )
     tokenizer = get_tokenizer(setting)
-    if tokenizer.n_vocab != V:
+    if tokenizer.n_vocab > V:
         raise InputError(
             f"tokenizer: {setting!r} has {tokenizer.n_vocab} tokens, the weights {source} {V}; "
             "give the right one with --tokenizer"

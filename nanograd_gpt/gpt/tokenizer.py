@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from .bpe import END_OF_TEXT, GPT2_PATTERN, learn_ranks
+from .encoding import encode, token_bytes
 
 _GPT2_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
 _FORMAT = "nanograd_gpt tokenizer, version 1"
@@ -28,15 +29,17 @@ _CHOICES = "give 'gpt2', or the path of a file that save_tokenizer wrote"
 
 
 def text_to_token_ids(text: str, tokenizer: tiktoken.Encoding) -> NDArray[np.int64]:
-    """The text's token ids as a batch of one, (1, T).  `<|endoftext|>` in the text becomes its one special token."""
-    ids = tokenizer.encode(text, allowed_special={END_OF_TEXT})
-    return np.array([ids], dtype=np.int64)
+    """The text's token ids as a batch of one, (1, T).
+
+    The name of a special token, such as `<|endoftext|>`, becomes that one token wherever the text holds it.
+    """
+    return np.array([encode(text, tokenizer)], dtype=np.int64)
 
 
 def token_ids_to_text(token_ids: ArrayLike, tokenizer: tiktoken.Encoding) -> str:
     """The text of ids (T,) or (1, T); bytes that are not UTF-8, such as half a character, read as U+FFFD.
 
-    Raises InputError for a batch of several, for ids that are not integers, and for ids outside the vocabulary.
+    Raises InputError for a batch of several, for ids that are not integers, and for ids that stand for no token.
     """
     # tolist: NumPy is not allowed to look into CuPy's arrays
     ids = np.array(token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids)
@@ -51,9 +54,13 @@ def token_ids_to_text(token_ids: ArrayLike, tokenizer: tiktoken.Encoding) -> str
     try:
         return tokenizer.decode(ids.ravel().tolist())
     except (KeyError, OverflowError):  # what tiktoken says of an id beyond the vocabulary, and of a negative one
+        known = token_bytes(tokenizer)
+        missing = next(i for i in ids.ravel().tolist() if i not in known)
+        gaps = tokenizer.n_vocab - len(known)
         raise InputError(
-            f"token ids: {ids.min()} to {ids.max()} do not all lie in the vocabulary of tokenizer {tokenizer.name!r}, "
-            f"0 to {tokenizer.n_vocab - 1}; use the tokenizer that the model was trained with"
+            f"token ids: {missing}, of {ids.min()} to {ids.max()}, stands for no token of tokenizer "
+            f"{tokenizer.name!r}, which has 0 to {tokenizer.n_vocab - 1}{f' but for {gaps} gaps' if gaps else ''}; "
+            "use the tokenizer that the model was trained with"
         ) from None
 
 

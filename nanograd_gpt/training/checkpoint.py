@@ -37,6 +37,7 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint directory, whole or not at all; `state` is what else JSON can hold.  Returns its path."""
     path = Path(path)
+    facts = checkpoint_facts(model, optimizer, state)
     names = _names_of(optimizer, model)
     saved = optimizer.state_dict()
     moments = {
@@ -44,19 +45,12 @@ def save_checkpoint(
         for kind in ("exp_avg", "exp_avg_sq")
         for name, array in zip(names, saved[kind], strict=True)
     }
-    facts = {
-        "schema": SCHEMA,
-        "config": model.config.to_dict(),
-        "optimizer": {"settings": saved["settings"], "steps": dict(zip(names, saved["steps"], strict=True))},
-        "model_stream": model.rng.state(),
-        **(state or {}),
-    }
     work = path.with_name(f".{path.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     _save_arrays(work / "model.safetensors", model.state_dict())
     _save_arrays(work / "optimizer.safetensors", moments)
-    (work / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (work / "state.json").write_text(facts, encoding="utf-8")
     hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
     (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
     for file in work.iterdir():
@@ -66,6 +60,19 @@ def save_checkpoint(
     work.rename(path)
     to_disk(path.parent)
     return path
+
+
+def checkpoint_facts(model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None) -> str:
+    """A checkpoint's state.json: all that it holds besides arrays.  Raises InputError for a foreign optimizer."""
+    names, saved = _names_of(optimizer, model), optimizer.state_dict()
+    facts = {
+        "schema": SCHEMA,
+        "config": model.config.to_dict(),
+        "optimizer": {"settings": saved["settings"], "steps": dict(zip(names, saved["steps"], strict=True))},
+        "model_stream": model.rng.state(),
+        **(state or {}),
+    }
+    return json.dumps(facts, indent=1)
 
 
 def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None = None) -> dict[str, Any]:

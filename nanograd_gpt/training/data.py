@@ -10,7 +10,7 @@ import tiktoken
 
 from ..backend.contract import Ints
 from ..errors import InputError
-from ..gpt.tokenizer import get_tokenizer
+from ..gpt.tokenizer import get_tokenizer, text_to_token_ids
 from ..rng import Generator, RandomStream
 
 Batch: TypeAlias = tuple[Ints, Ints]  # inputs (B, T) and targets (B, T), which are the inputs one token later
@@ -26,7 +26,7 @@ class GPTDatasetV1:
         for name, value in (("max_length", max_length), ("stride", stride)):
             if value < 1:
                 raise InputError(f"{name}: {value} is not allowed; choose a whole number >= 1")
-        ids = np.array(tokenizer.encode(txt, allowed_special={"<|endoftext|>"}), dtype=np.int64)
+        ids = text_to_token_ids(txt, tokenizer)[0]
         if len(ids) <= max_length:
             windows = np.empty((0, max_length + 1), dtype=np.int64)
         else:
