@@ -111,7 +111,8 @@ def _print_header(training: Run, directory: Path) -> None:
 
 
 def _vocabulary(training: Run) -> str:
-    V, padding = training.config.model.vocab_size, len(padding_ids(training.tokenizer, training.config.model.vocab_size))
+    V = training.config.model.vocab_size
+    padding = len(padding_ids(training.tokenizer, V))
     return f"{V - padding:,} padded to {V:,}" if padding else f"{V:,}"
 
 

@@ -62,9 +62,10 @@ def complete(
 ) -> str | Iterator[str]:
     """What the model writes after a prompt, without it: one string, or with stream its pieces as they come.
 
-    The prompt is a text, or its tokens (T,).  It ends after max_new_tokens, at the tokenizer's end of text if it has one, or before
-    the first of the `stop` strings.  Ids that stand for no token of the tokenizer's are never chosen.  A piece holds whole characters, and never a part of a stop string.  context_size:
-    the model's, unless given.  Raises InputError for an empty prompt, and for settings out of range.
+    The prompt is a text, or its tokens (T,).  It ends after max_new_tokens, at the tokenizer's end of text if there is
+    one, or before the first of the `stop` strings.  Ids that stand for no token are never chosen.  A piece holds whole
+    characters, and never a part of a stop string.  context_size: the model's, unless given.
+    Raises InputError for an empty prompt, for settings out of range, and for a tokenizer larger than the model's.
     """
     pieces = _pieces(model, [prompt], tokenizer, max_new_tokens, sampling, stop, context_size, rng)
     return (piece for _, piece in pieces) if stream else "".join(piece for _, piece in pieces)

@@ -15,7 +15,6 @@ import pytest
 from nanograd_gpt.gpt.bpe import END_OF_TEXT, GPT2_PATTERN, Pair, count_words, learn_merges, learn_ranks
 from nanograd_gpt.gpt.tokenizer import train_tokenizer
 
-
 Word: TypeAlias = list[int]
 
 

@@ -33,7 +33,14 @@ CL100K_PATTERN = (
 @pytest.mark.parametrize("length", [LONG_RUN - 1, LONG_RUN, LONG_RUN + 1])
 def test_a_long_run_is_cut_as_tiktoken_cuts_it(blank: str, length: int) -> None:
     run = (blank * length)[:length]
-    for text in (f"{run}x", f"a{run}x", f"a. {run}'s", f"{run}", f"x\n{run}\U0001f600{run}1 {run}", f"a{run}\x1c{run}b"):
+    for text in (
+        f"{run}x",
+        f"a{run}x",
+        f"a. {run}'s",
+        f"{run}",
+        f"x\n{run}\U0001f600{run}1 {run}",
+        f"a{run}\x1c{run}b",
+    ):
         assert encode(text, GPT2) == GPT2.encode(text)
 
 
@@ -101,7 +108,9 @@ def test_a_tokenizer_without_special_tokens_reads_their_names_as_text() -> None:
 def test_the_end_of_text_is_the_tokenizers_own() -> None:
     assert end_of_text(GPT2) == 50256
     assert end_of_text(plain_encoding({"</s>": 300})) is None
-    own = Tokenizer("own", eot_token=300, pat_str=GPT2_PATTERN, mergeable_ranks=bytes_only(), special_tokens={"</s>": 300})
+    own = Tokenizer(
+        "own", eot_token=300, pat_str=GPT2_PATTERN, mergeable_ranks=bytes_only(), special_tokens={"</s>": 300}
+    )
     for tokenizer in (own, copy.deepcopy(own), pickle.loads(pickle.dumps(own))):
         assert end_of_text(tokenizer) == tokenizer.eot_token == 300
         assert encode("a</s>", tokenizer) == [97, 300]
@@ -131,7 +140,9 @@ def test_a_vocabulary_smaller_than_the_tokenizers_is_refused() -> None:
 def test_an_id_that_stands_for_nothing_is_named(token: int) -> None:
     with pytest.raises(InputError) as error:
         token_ids_to_text([97, token], gappy())
-    assert re.match(rf"token ids: {token}, of 97 to {token}, stands for no token.* 0 to 280 but for 21 gaps", one_line(error))
+    assert re.match(
+        rf"token ids: {token}, of 97 to {token}, stands for no token.* 0 to 280 but for 21 gaps", one_line(error)
+    )
 
 
 def bytes_only() -> dict[bytes, int]:
