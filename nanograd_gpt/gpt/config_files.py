@@ -54,7 +54,7 @@ def differing_rates(path: Path) -> dict[str, float]:
     """The three dropout rates in Hugging Face's config.json; none where all are the same, as our one drop_rate is."""
     given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))
     rates = {name: given.get(name, DROP_RATE) for name in RATES}
-    return rates if len(set(rates.values())) > 1 else {}
+    return rates if any(rate != rates[RATES[0]] for rate in rates.values()) else {}
 
 
 def to_config_json(config: GPTConfig, eot_token: int | None) -> dict[str, Any]:

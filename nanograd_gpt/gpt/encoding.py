@@ -63,7 +63,7 @@ def token_bytes(tokenizer: tiktoken.Encoding) -> dict[int, bytes]:
 def padding_ids(tokenizer: tiktoken.Encoding, vocab_size: int) -> Ints:
     """Those of a model's ids 0 .. vocab_size - 1 that stand for no token (n,): gaps in the tokenizer's, and all beyond.
 
-    A vocabulary is padded for speed: sides that are a multiple of 64 or 128 fit a processor's blocks.
+    A vocabulary is padded for speed: matrices whose sides are multiples of 64 or 128 fit a GPU's blocks.
     Raises InputError for a vocabulary smaller than the tokenizer's.
     """
     if vocab_size < tokenizer.n_vocab:
