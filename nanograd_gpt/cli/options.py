@@ -29,7 +29,7 @@ MODEL_SOURCES = (
 )
 TOKENIZERS = "'gpt2', a saved tokenizer's file, Hugging Face's tokenizer.json or vocab.json, or a directory with one"
 MODEL_HELP = {
-    "vocab_size": "the tokenizer's, unless a larger one is given: padded, to a multiple of 64 or 128, which suits a GPU",
+    "vocab_size": "the tokenizer's, unless a larger one is given: padded, to a multiple of 64 say, which suits a GPU",
     "context_length": "tokens the model looks back on",
     "emb_dim": "channels",
     "n_heads": "attention heads; they share emb_dim",

@@ -9,7 +9,8 @@ other tokens, by induction: what two parts lie side by side is decided within th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,28 +42,37 @@ BYTES = {letter: value for value, letter in enumerate(LETTERS)}
 
 def from_tokenizer_json(path: Path, document: Mapping[str, Any]) -> tiktoken.Encoding:
     """Hugging Face's.  Raises InputError for what would make other tokens than GPT-2's way does."""
-    try:
+    with _told_if_damaged(path):
         model = document["model"]
         _check_document(path, document, model)
         merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
         added = {token["content"]: token for token in document.get("added_tokens") or []}
         return _encoding(path, model["vocab"], merges, added, bool(model.get("ignore_merges")))
-    except (LookupError, TypeError, AttributeError) as error:
-        raise InputError(f"tokenizer: {path} is damaged: {type(error).__name__} {error}; get it anew") from None
 
 
 def from_vocab_and_merges(vocab: Path, merges: Path) -> tiktoken.Encoding:
     """Two files, as GPT-2's own are stored.  Raises InputError where they are damaged, or do not fit together."""
     ids = _json(vocab)
     try:
-        lines = merges.read_text(encoding="utf-8").split("\n")
+        lines = merges.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"tokenizer: {merges} cannot be read ({error}); it belongs beside {vocab}") from None
     pairs = [tuple(line.split(" ")) for line in lines if line.strip() and not line.startswith("#version")]
-    try:
+    with _told_if_damaged(vocab):
         return _encoding(vocab, ids, pairs, {}, ignore_merges=False)
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"tokenizer: {vocab} is damaged: {type(error).__name__} {error}; get it anew") from None
+
+
+@contextmanager
+def _told_if_damaged(path: Path) -> Iterator[None]:
+    """Files of others may hold anything at any place: what is not of the form that the reader expects is no use."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"tokenizer: {path}, or a file beside it, is damaged: {type(error).__name__} {error}; get it anew"
+        ) from None
 
 
 def _check_document(path: Path, document: Mapping[str, Any], model: Mapping[str, Any]) -> None:
@@ -111,10 +121,10 @@ def _encoding(
     """Special tokens are those added, and those that files beside it name.  Entries that neither a merge makes nor is
     special are left out: no text has them, and no model that learned from texts writes them."""
     settings = _settings_beside(path)
-    for name, token_id in vocab.items():
+    special = _special_tokens(path, vocab, added, settings)
+    for name, token_id in (*vocab.items(), *special.items()):
         if type(token_id) is not int or not 0 <= token_id < LARGEST:
             raise InputError(f"tokenizer: {path}: the id of {name!r} is {token_id!r}; a whole number >= 0 is expected")
-    special = _special_tokens(path, vocab, added, settings)
     ranks: dict[bytes, int] = {}
     for value, letter in enumerate(LETTERS):
         if letter not in vocab:

@@ -72,8 +72,23 @@ def padding_ids(tokenizer: tiktoken.Encoding, vocab_size: int) -> Ints:
             "use a tokenizer that belongs to the model"
         )
     there = np.zeros(vocab_size, dtype=np.bool_)
-    there[list(token_bytes(tokenizer))] = True
+    there[list(tokenizer._mergeable_ranks.values())] = True
+    there[list(tokenizer._special_tokens.values())] = True
     return np.flatnonzero(~there)
+
+
+def checked_padding(padding: Ints | None, vocab_size: int) -> Ints:
+    """The ids (n,) that a model's vocabulary is padded with; none are no ids.  Raises InputError for other ids."""
+    ids: Ints = np.asarray([] if padding is None else padding)
+    if not ids.size:
+        return np.empty(0, dtype=np.int64)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu" or not 0 <= ids.min() <= ids.max() < vocab_size:
+        raise InputError(
+            f"padding: {ids.dtype} of shape {ids.shape} are not ids 0 .. {vocab_size - 1}; give those of padding_ids"
+        )
+    if len(np.unique(ids)) == vocab_size:
+        raise InputError(f"padding: it is all of the {vocab_size} ids, so that none could be chosen; leave some")
+    return ids
 
 
 def encode(text: str, tokenizer: tiktoken.Encoding) -> list[int]:

@@ -11,6 +11,7 @@ from ..backend.contract import HostArray, Ints
 from ..backend.select import to_host
 from ..errors import InputError, RunError
 from ..nn.evaluating import evaluating
+from .encoding import checked_padding
 from .model import GPTModel
 
 LOGITS = 1 << 22  # held at a time: 16 MiB in float32
@@ -47,8 +48,7 @@ def explain_next(model: GPTModel, ids: Ints, top: int = 5, padding: Ints | None 
     Raises InputError for ids that are no row of 1 .. context_length tokens and for top outside 1 .. V, padding not
     counted; RunError for logits that are not finite.
     """
-    ids = to_host(ids)
-    padding = np.empty(0, dtype=np.int64) if padding is None else padding
+    ids, padding = to_host(ids), checked_padding(padding, model.config.vocab_size)
     V = model.config.vocab_size - len(padding)
     if ids.ndim != 1:
         raise InputError(f"prompt: expected token ids of shape (T,), got shape {ids.shape}")

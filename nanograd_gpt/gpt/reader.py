@@ -9,6 +9,7 @@ import numpy as np
 from ..backend.contract import HostArray, Ints
 from ..backend.select import to_host
 from .cache import KVCache
+from .encoding import checked_padding
 from .model import GPTModel
 
 
@@ -22,7 +23,8 @@ class Reader:
     """
 
     def __init__(self, model: GPTModel, context_size: int, longest: int, padding: Ints | None = None) -> None:
-        self.model, self.context_size, self.padding = model, context_size, padding
+        self.model, self.context_size = model, context_size
+        self.padding = checked_padding(padding, model.config.vocab_size)
         self.room = min(longest, context_size)
         self.cache: KVCache | None = None
         self.held: list[int] = []  # the text in each row of the cache
@@ -62,8 +64,7 @@ class Reader:
         if self.logits is None:
             self.logits = np.zeros((len(texts), logits.shape[1]), logits.dtype)
         self.logits[rows] = logits
-        if self.padding is not None:
-            self.logits[:, self.padding] = -np.inf
+        self.logits[:, self.padding] = -np.inf
 
 
 def side_by_side(rows: Sequence[Ints], fill: int) -> Ints:

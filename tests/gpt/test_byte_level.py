@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ def test_a_file_may_be_named_in_place_of_its_directory(name: str) -> None:
     folder = WHOLE if name == "tokenizer.json" else PARTS
     assert token_bytes(get_tokenizer(folder / name)) == token_bytes(get_tokenizer(folder))
     assert token_bytes(get_tokenizer(str(folder / name))) == token_bytes(get_tokenizer(WHOLE))
+
+
+def test_line_ends_of_another_system_do_no_harm(tmp_path: Path) -> None:
+    shutil.copy(PARTS / "vocab.json", tmp_path)
+    (tmp_path / "merges.txt").write_bytes((PARTS / "merges.txt").read_bytes().replace(b"\n", b"\r\n"))
+    assert get_tokenizer(tmp_path)._mergeable_ranks == get_tokenizer(PARTS)._mergeable_ranks
 
 
 def test_openais_names_of_the_same_files_are_known(tmp_path: Path) -> None:
@@ -206,6 +213,47 @@ def test_what_would_make_other_tokens_is_refused(change: str, tmp_path: Path) ->
     with pytest.raises(InputError, match=message):
         get_tokenizer(path)
     assert str(path) in refusal(path)
+
+
+ANYTHING: list[Any] = [None, True, 3, -1, 1.5, 2**40, "x", "", [], [3], ["a", "b"], {}, {"a": 1}, {"type": "x"}]
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where the values of a document are; of long lists and tables, at the first few."""
+    entries = list(node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ())
+    for key, value in entries[:12]:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def test_anything_anywhere_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
+    beside = {
+        "tokenizer_config.json": {"eos_token": {"content": "</s>"}, "added_tokens_decoder": {"0": {"content": "<s>"}}},
+        "special_tokens_map.json": {"eos_token": "</s>", "additional_special_tokens": ["<pad>"]},
+        "added_tokens.json": {"<|user|>": 349},
+        "config.json": {"eos_token_id": [2]},
+    }
+    whole = {"tokenizer.json": json.loads((WHOLE / "tokenizer.json").read_text(encoding="utf-8")), **beside}
+    for name, content in whole.items():
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    assert end_of_text(get_tokenizer(tmp_path)) == 2
+    refused: list[str] = []
+    for name, content in whole.items():
+        for place in places(content):
+            for value in ANYTHING:
+                document = copy.deepcopy(content)
+                node = document
+                for key in place[:-1]:
+                    node = node[key]
+                node[place[-1]] = value
+                (tmp_path / name).write_text(json.dumps(document), encoding="utf-8")
+                try:
+                    encode("the cat</s>", get_tokenizer(tmp_path))
+                except InputError as error:
+                    refused.append(str(error))
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    assert len(refused) > 300
+    assert not any("\n" in message for message in refused)
 
 
 def test_what_changes_nothing_is_taken(tmp_path: Path) -> None:

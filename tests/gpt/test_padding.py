@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -118,6 +120,18 @@ def test_a_padding_id_is_neither_listed_nor_ranked_but_has_its_share(model: GPTM
     with pytest.raises(InputError, match=rf"top: {n + 1} is not allowed; choose 1 \.\. {n}") as error:
         explain_next(model, PROMPT[0], n + 1, PADDING)
     one_line(error)
+
+
+@pytest.mark.parametrize("padding", [[300], [-1], [0.5], [[1]], range(300)], ids=str)
+def test_padding_that_is_no_ids_is_refused(padding: Any, model: GPTModel) -> None:
+    for use in (
+        lambda: generate_text(model, PROMPT, 3, 12, padding=padding),
+        lambda: beam_search(model, PROMPT[0], 3, 12, 2, padding=padding),
+        lambda: explain_next(model, PROMPT[0], 3, padding=padding),
+    ):
+        with pytest.raises(InputError, match="padding: ") as error:
+            use()
+        one_line(error)
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(model: GPTModel) -> None:
