@@ -167,18 +167,18 @@ class Run:
         """
         checkpoint_facts(self.model, self.optimizer, self._state())
         parent = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.is_dir())
-        needed, free = self._bytes_on_disk(), shutil.disk_usage(parent).free
-        if free < needed:
+        needed, disk = self._bytes_needed(directory), shutil.disk_usage(parent)
+        if disk.total and disk.free < needed:  # a disk that is no disk says 0 of both
             raise RunError(
-                f"training: checkpoints in {directory} will take {needed:,} bytes, and its disk has {free:,} left; "
+                f"training: checkpoints in {directory} will take {needed:,} bytes, its disk has {disk.free:,} left; "
                 "make room there, or give another directory with --out"
             )
 
-    def _bytes_on_disk(self) -> int:
-        """Weights and AdamW's two moments, in the checkpoints that are there at one time: the kept and a new one."""
-        t = self.config.training
-        several = 0 < t.checkpoint_every < self.total_steps
-        return 3 * BYTES * self.config.model.n_parameters * (KEPT_CHECKPOINTS + 1 if several else 1)
+    def _bytes_needed(self, directory: Path) -> int:
+        """Weights and AdamW's two moments, in the checkpoints that come before an older one goes, at least one."""
+        several = 0 < self.config.training.checkpoint_every < self.total_steps
+        n = max(1, (KEPT_CHECKPOINTS + 1 if several else 1) - len(checkpoints(directory)))
+        return 3 * BYTES * self.config.model.n_parameters * n
 
     def _state(self) -> dict[str, Any]:
         """What a checkpoint holds besides model and optimizer."""
