@@ -9,6 +9,7 @@ from .gpt.beam import Beam, beam_search
 from .gpt.cache import KVCache
 from .gpt.complete import complete, complete_texts
 from .gpt.config import GPT_CONFIG_124M, GPTConfig
+from .gpt.encoding import padding_ids
 from .gpt.explain import explain_next
 from .gpt.export import save_pretrained
 from .gpt.generate import generate, generate_text, generate_texts
@@ -16,7 +17,7 @@ from .gpt.hub import download_gpt2
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 from .gpt.pretrained import load_pretrained
 from .gpt.sampling import Sampling
-from .gpt.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
+from .gpt.tokenizer import get_tokenizer, pretrained_tokenizer, text_to_token_ids, token_ids_to_text
 from .nn import functional
 from .nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
 from .nn.param_groups import decay_groups
@@ -75,8 +76,10 @@ __all__ = [
     "load_model",
     "load_pretrained",
     "no_grad",
+    "padding_ids",
     "plot_losses",
     "plot_perplexity",
+    "pretrained_tokenizer",
     "save_checkpoint",
     "save_model",
     "save_pretrained",

@@ -1,4 +1,7 @@
-"""Write a model's weights in another layout: one file with our names, or a directory as Hugging Face has it."""
+"""Write a model's weights in another layout: one file with our names, or a directory as Hugging Face has it.
+
+A tokenizer of the model's own goes with it: beside the file as NAME.tokenizer.json, or in the directory.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..gpt.export import save_pretrained
+from ..gpt.tokenizer import save_tokenizer
 from ..training.checkpoint import save_model
-from .options import MODEL_SOURCES, any_model
+from .options import MODEL_SOURCES, TOKENIZERS, any_model, tokenizer_for_model
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help=MODEL_SOURCES)
+    parser.add_argument("--tokenizer", help=f"in place of the model's own: {TOKENIZERS}")
     parser.add_argument("target", type=Path, help="NAME.safetensors for our names; else a new directory for theirs")
 
 
@@ -20,11 +25,19 @@ def run(options: Namespace) -> int:
     target: Path = options.target
     if target.exists():
         raise InputError(f"convert: {target} exists already; give a new name")
-    model, _ = any_model(options.source)
+    beside = target.with_suffix(".tokenizer.json")
+    source = any_model(options.source)
+    setting = options.tokenizer or source.own_tokenizer()
+    tokenizer = tokenizer_for_model(setting, source.model.config, "the model") if setting else None
     if target.suffix == ".safetensors":
+        if tokenizer is not None and beside.exists():
+            raise InputError(f"convert: {beside} exists already; give a new name")
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_model(target, model)
+        save_model(target, source.model)
+        if tokenizer is not None:
+            save_tokenizer(tokenizer, beside)
+            print(f"{beside}: its tokenizer, {tokenizer.n_vocab:,} tokens")
     else:
-        save_pretrained(target, model)
-    print(f"{target}: {model.n_parameters:,} parameters")
+        save_pretrained(target, source.model, tokenizer)
+    print(f"{target}: {source.model.n_parameters:,} parameters")
     return 0

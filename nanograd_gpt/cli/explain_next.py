@@ -11,6 +11,7 @@ import numpy as np
 import tiktoken
 
 from ..errors import InputError
+from ..gpt.encoding import padding_ids
 from ..gpt.explain import Guess, Position, explain_next
 from ..gpt.tokenizer import text_to_token_ids
 from .options import add_model, model_from
@@ -34,7 +35,7 @@ def run(options: Namespace) -> int:
     if len(ids) > context:
         raise InputError(f"prompt: {len(ids)} tokens are more than the model's context of {context}; shorten it")
     with np.errstate(all="ignore"):  # weights that are no numbers are told of in one line
-        positions = explain_next(model, ids, options.top)
+        positions = explain_next(model, ids, options.top, padding_ids(tokenizer, model.config.vocab_size))
     print("after each token: how likely the one was that came next, its rank, and what was expected")
     for line in _table(positions, tokenizer, max(NARROWEST, get_terminal_size().columns)):
         print(line)

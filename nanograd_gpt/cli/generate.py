@@ -12,6 +12,7 @@ from ..backend.contract import Ints
 from ..errors import InputError
 from ..gpt.beam import beam_search
 from ..gpt.complete import complete, prompt_ids
+from ..gpt.encoding import end_of_text, padding_ids
 from ..gpt.model import GPTModel
 from ..gpt.sampling import Sampling
 from ..gpt.tokenizer import token_ids_to_text
@@ -115,7 +116,8 @@ def _print_beams(options: Namespace, model: GPTModel, tokenizer: Any, ids: Ints)
         options.beams,
         options.length_penalty,
         options.n_best,
-        tokenizer.eot_token,
+        end_of_text(tokenizer),
+        padding_ids(tokenizer, model.config.vocab_size),
     )
     for beam in beams:
         score = f"{beam.score:.4f}  " if options.n_best > 1 else ""

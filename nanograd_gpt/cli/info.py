@@ -8,11 +8,13 @@ from pathlib import Path
 
 from ..backend.select import resolve_device
 from ..gpt.config import GPTConfig
-from ..gpt.pretrained import is_pretrained, open_pretrained
+from ..gpt.encoding import padding_ids
+from ..gpt.pretrained import is_pretrained, open_pretrained, several_rates
+from ..gpt.tokenizer import tokenizer_beside
 from ..training.checkpoint import read_state
 from ..training.estimate import memory_bytes
 from ..training.run import environment, latest_checkpoint
-from .options import MODEL_SOURCES, add_settings, config_from, local_path
+from .options import MODEL_SOURCES, add_settings, config_from, local_path, tokenizer_for_model
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -45,15 +47,33 @@ def _print_model(config: GPTConfig) -> None:
 def _print_saved(path: Path) -> None:
     path = local_path(path)
     if is_pretrained(path):
-        _print_model(open_pretrained(path).model.config)
+        opened = open_pretrained(path)
+        _print_model(opened.model.config)
+        if opened.rates:
+            print(f"{'dropout':<16} {several_rates(opened.rates)}")
+        _print_tokenizer(tokenizer_beside(path), opened.model.config)
         return
     checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
     state = read_state(checkpoint)
-    _print_model(GPTConfig.of(state["config"]))
+    config = GPTConfig.of(state["config"])
+    _print_model(config)
+    own = checkpoint.absolute().parent.parent / "tokenizer.json"
+    _print_tokenizer(own if own.is_file() else None, config)
     print(f"{'checkpoint':<16} {checkpoint}")
     for name, value in state.get("progress", {}).items():
         if name != "epoch_stream":
             print(f"{name:<16} {value}")
+
+
+def _print_tokenizer(path: Path | None, config: GPTConfig) -> None:
+    """The one that belongs to a model, and how many of the model's ids it leaves as padding."""
+    if path is None:
+        return
+    tokenizer = tokenizer_for_model(str(path), config, "the model")
+    padding = len(padding_ids(tokenizer, config.vocab_size))
+    print(f"{'tokenizer':<16} {path}, {config.vocab_size - padding:,} tokens")
+    if padding:
+        print(f"{'padding':<16} {padding:,} ids of the vocabulary stand for no token")
 
 
 def gigabytes(n: float) -> str:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import tiktoken
 
 from ..backend.cpu.threads import set_threads
 from ..backend.select import Device, resolve_device
 from ..errors import InputError
+from ..gpt.config import GPTConfig
 from ..gpt.hub import GPT2, download_gpt2
 from ..gpt.model import GPTModel
-from ..gpt.pretrained import is_pretrained, load_pretrained
-from ..gpt.tokenizer import get_tokenizer
+from ..gpt.pretrained import is_pretrained, open_pretrained
+from ..gpt.tokenizer import get_tokenizer, tokenizer_beside
 from ..training.checkpoint import load_checkpoint, read_state
 from ..training.config import RunConfig, book, fine_tuning, preset, settings_in
 from ..training.run import latest_checkpoint
@@ -22,8 +27,9 @@ MODEL_SOURCES = (
     f"a run's directory, a checkpoint, a model file, or GPT-2's weights: {', '.join(GPT2)} (downloaded once), a "
     "directory with model.safetensors and config.json, or one with OpenAI's model.ckpt and hparams.json"
 )
+TOKENIZERS = "'gpt2', a saved tokenizer's file, Hugging Face's tokenizer.json or vocab.json, or a directory with one"
 MODEL_HELP = {
-    "vocab_size": "tokens the tokenizer knows (set by the tokenizer)",
+    "vocab_size": "the tokenizer's, unless a larger one is given: padded, to a multiple of 64 say, which suits a GPU",
     "context_length": "tokens the model looks back on",
     "emb_dim": "channels",
     "n_heads": "attention heads; they share emb_dim",
@@ -111,7 +117,7 @@ def device_from(options: Namespace) -> Device:
 def add_model(parser: ArgumentParser) -> None:
     """--model or --weights, which are one option, --tokenizer and --device"""
     parser.add_argument("--model", "--weights", type=Path, required=True, help=MODEL_SOURCES)
-    parser.add_argument("--tokenizer", help="'gpt2' or a saved tokenizer's file, where the model's run is not at hand")
+    parser.add_argument("--tokenizer", help=f"in place of the model's own: {TOKENIZERS}")
     add_device(parser)
 
 
@@ -121,29 +127,62 @@ def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
     Raises InputError if there is no such model, or if the tokenizer does not fit it.
     """
     device = device_from(options)
-    model, run = any_model(options.model)
-    source = options.tokenizer or (run / "tokenizer.json" if run else "gpt2")
-    tokenizer = get_tokenizer(source)
-    if tokenizer.n_vocab != model.config.vocab_size:
-        raise InputError(
-            f"tokenizer: {str(source)!r} has {tokenizer.n_vocab} tokens, the model {model.config.vocab_size}; "
-            "give the right one with --tokenizer"
+    source = any_model(options.model)
+    setting = options.tokenizer or source.own_tokenizer() or "gpt2"
+    tokenizer = tokenizer_for_model(setting, source.model.config, "the model")
+    V = source.model.config.vocab_size
+    if source.run is None and tokenizer.n_vocab < V:  # a run says so itself, as it begins
+        print(
+            f"note: tokenizer {setting!r} has {tokenizer.n_vocab:,} tokens, the model {V:,}: the other ids are taken "
+            "for padding, and never chosen",
+            file=sys.stderr,
         )
-    return model.to(device), tokenizer, run
+    return source.model.to(device), tokenizer, source.run
 
 
-def any_model(path: Path) -> tuple[GPTModel, Path | None]:
-    """The model in a run, a checkpoint or any layout of weights, in evaluation mode; and its run's directory, if any.
+class Source(NamedTuple):
+    """A model in evaluation mode, and where it is from."""
+
+    model: GPTModel
+    path: Path
+    run: Path | None  # its run's directory, if it has one
+    rates: Mapping[str, float]  # of dropout, where a file has several
+
+    def own_tokenizer(self) -> str | None:
+        """The setting that means its own: its run's, or what is beside the weights; None where nothing is.
+
+        Raises InputError where that is of a kind that cannot be read.
+        """
+        beside = tokenizer_beside(self.path) if self.run is None else self.run / "tokenizer.json"
+        return None if beside is None else str(beside)
+
+
+def tokenizer_for_model(setting: str, config: GPTConfig, whose: str) -> tiktoken.Encoding:
+    """The tokenizer that a setting means; a model may have more ids than it, which are padding.
+
+    Raises InputError if it has more than the model.
+    """
+    tokenizer, V = get_tokenizer(setting), config.vocab_size
+    if tokenizer.n_vocab > V:
+        raise InputError(
+            f"tokenizer: {setting!r} has {tokenizer.n_vocab} tokens, {whose} {V}; give the right one with --tokenizer"
+        )
+    return tokenizer
+
+
+def any_model(path: Path) -> Source:
+    """The model in a run, a checkpoint or any layout of weights.
 
     Raises InputError if there is no such model, and RunError if it cannot be downloaded.
     """
     path = local_path(path)
     if is_pretrained(path):
-        return load_pretrained(path), None
+        opened = open_pretrained(path)
+        return Source(opened.filled(), path, None, opened.rates)
     checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
     model = GPTModel(read_state(checkpoint)["config"])
     load_checkpoint(checkpoint, model)
-    return model, checkpoint.absolute().parent.parent
+    return Source(model, path, checkpoint.absolute().parent.parent, {})
 
 
 def local_path(path: Path) -> Path:

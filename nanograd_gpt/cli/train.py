@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import InputError, RunError
+from ..gpt.encoding import padding_ids
 from ..gpt.model import GPTModel
 from ..gpt.tokenizer import get_tokenizer
 from ..training.config import preset, settings_in
@@ -25,7 +26,7 @@ from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog
 from ..training.run import Run, latest_checkpoint, new_directory, step_of
 from ..training.schedule import Flat
-from .figures import write_figures
+from .figures import rehearse_figures, write_figures
 from .info import gigabytes
 from .options import add_device, add_settings, add_weights, device_from, given_settings
 from .weights import plan_from
@@ -48,14 +49,17 @@ def run(options: Namespace) -> int:
         return 0
     if isinstance(start, Path):
         training.load(start)
+        training.rehearse(directory)
         print(f"going on after step {training.progress.global_step}, from {start}")
         if given_settings(options) and training.total_steps > training.progress.global_step + 1:
             training.save_config(directory)  # its length belongs to the run from now on
     else:
         if start is not None:
             training.begin_from(start)
+        training.rehearse(directory)
         training.save_settings(directory)
     del start  # one copy of the weights is enough
+    rehearse_figures(directory)
     stopped_by = _train(training, directory)
     for path in write_figures(directory):
         print(f"wrote {path}")
@@ -71,7 +75,7 @@ def _new(options: Namespace) -> tuple[Run, Path, GPTModel | None]:
     directory: Path = options.out or new_directory(Path("runs"), plan.name)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InputError(f"out: {directory} is taken; give a new directory, or go on with --resume {directory}")
-    return Run(plan.config, device, plan.tokenizer), directory, plan.weights
+    return Run(plan.config, device, plan.tokenizer, plan.vocab_size), directory, plan.weights
 
 
 def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
@@ -86,7 +90,8 @@ def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
         raise InputError("resume: a run goes on as it began; leave out --out, --config, --preset and --book")
     checkpoint = latest_checkpoint(directory)
     config = preset("tiny").changed(settings_in(directory / "config.toml"))
-    training = Run(config, device_from(options), get_tokenizer(directory / "tokenizer.json"))
+    tokenizer = get_tokenizer(directory / "tokenizer.json")
+    training = Run(config, device_from(options), tokenizer, config.model.vocab_size)
     return training, directory, checkpoint
 
 
@@ -115,7 +120,7 @@ def _print_header(training: Run, directory: Path, rate: str | None) -> None:
         f"context {model.context_length}: {model.n_parameters:,} parameters"
     )
     print(
-        f"data        {data.data}: {len(training.text):,} characters, vocabulary {model.vocab_size:,}; "
+        f"data        {data.data}: {len(training.text):,} characters, vocabulary {_vocabulary(training)}; "
         f"{batches[0]} batches of {data.batch_size} to train on, {batches[1]} to validate"
     )
     if t.weights:
@@ -125,6 +130,12 @@ def _print_header(training: Run, directory: Path, rate: str | None) -> None:
         print(f"rate        {rate}")
     print(f"expected    {gigabytes(memory_bytes(model, data.batch_size))} of memory, about {_duration(seconds)}")
     print(f"directory   {directory}", flush=True)
+
+
+def _vocabulary(training: Run) -> str:
+    V = training.config.model.vocab_size
+    padding = len(padding_ids(training.tokenizer, V))
+    return f"{V - padding:,} padded to {V:,}" if padding else f"{V:,}"
 
 
 def _train(training: Run, directory: Path) -> str | None:

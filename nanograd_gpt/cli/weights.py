@@ -10,10 +10,10 @@ import tiktoken
 
 from ..errors import InputError
 from ..gpt.model import GPTModel
-from ..gpt.tokenizer import get_tokenizer
+from ..gpt.pretrained import several_rates
 from ..training.config import RunConfig, preset
 from ..training.weights import check_sizes
-from .options import any_model, preset_from, settings_from
+from .options import TOKENIZERS, any_model, preset_from, settings_from, tokenizer_for_model
 
 
 class Plan(NamedTuple):
@@ -23,6 +23,7 @@ class Plan(NamedTuple):
     config: RunConfig
     tokenizer: tiktoken.Encoding | None  # None: the configuration tells
     weights: GPTModel | None  # None: it starts from random numbers
+    vocab_size: int | None  # None: the tokenizer's
 
 
 def plan_from(options: Namespace) -> Plan:
@@ -34,14 +35,19 @@ def plan_from(options: Namespace) -> Plan:
     name = "book" if options.book else options.preset or ("fine-tuning" if source else "tiny")
     base = preset_from(options, weights=bool(source))
     if not source:
-        return Plan(name, base.changed(settings), None, None)
+        config = base.changed(settings)
+        return Plan(name, config, None, None, config.model.vocab_size if "vocab_size" in settings else None)
     if options.book:
         raise InputError("book: its training starts from random numbers; leave out --book or --weights")
-    weights, run = any_model(Path(source))
+    found = any_model(Path(source))
+    weights = found.model
     check_sizes(weights.config, settings)
-    settings.setdefault("tokenizer", _tokenizer_of(run))
+    if found.rates and "drop_rate" not in settings:
+        raise InputError(f"drop_rate: {several_rates(found.rates)}; choose it with --drop-rate")
+    if "tokenizer" not in settings:
+        settings["tokenizer"] = found.own_tokenizer() or "gpt2"
     config = base.changed({**weights.config.to_dict(), **settings})
-    return Plan(name, config, _tokenizer(config, weights, source), weights)
+    return Plan(name, config, _tokenizer(config, weights, source), weights, weights.config.vocab_size)
 
 
 def _source(settings: dict[str, Any]) -> str:
@@ -49,22 +55,11 @@ def _source(settings: dict[str, Any]) -> str:
     return preset("tiny").changed({"weights": settings.get("weights", "")}).training.weights
 
 
-def _tokenizer_of(run: Path | None) -> str:
-    """The setting that means the weights' own tokenizer: GPT-2's, where they come without a run."""
-    return "gpt2" if run is None else str(run / "tokenizer.json")
-
-
 def _tokenizer(config: RunConfig, weights: GPTModel, source: str) -> tiktoken.Encoding:
-    setting, V = config.data.tokenizer, weights.config.vocab_size
+    setting = config.data.tokenizer
     if setting == "own":
         raise InputError(
             f"tokenizer: 'own' would be a new one, which the weights {source} do not know; "
-            "leave it out, or give 'gpt2' or a saved tokenizer's file"
+            f"leave it out, or give {TOKENIZERS}"
         )
-    tokenizer = get_tokenizer(setting)
-    if tokenizer.n_vocab != V:
-        raise InputError(
-            f"tokenizer: {setting!r} has {tokenizer.n_vocab} tokens, the weights {source} {V}; "
-            "give the right one with --tokenizer"
-        )
-    return tokenizer
+    return tokenizer_for_model(setting, weights.config, f"the weights {source}")

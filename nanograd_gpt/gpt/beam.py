@@ -31,13 +31,14 @@ def beam_search(
     length_penalty: float = 1.0,
     n_best: int = 1,
     eos_id: int | None = None,
+    padding: Ints | None = None,
 ) -> list[Beam]:
     """The n_best continuations of a prompt (T,), best first, out of n_beams kept at every length.
 
     Of the 2 * n_beams likeliest extensions, the likeliest n_beams that do not end are kept.  One that ends in eos_id
     counts if it is among the first n_beams; its score includes the eos_id, its text does not.  The search is over when
     no text under way can become better than n_beams that have ended.  length_penalty 0 compares log probabilities,
-    which favours short texts; 1 their mean a token.
+    which favours short texts; 1 their mean a token.  Ids in `padding` (see padding_ids) are never chosen.
     Raises InputError for settings out of range; RunError for logits of nan.
     """
     (text,) = checked_prompts([prompt])
@@ -46,7 +47,7 @@ def beam_search(
     n_best = whole_number("n_best", n_best, 1, n_beams, f"1 .. {n_beams} (the number of beams)")
     length_penalty = _checked_penalty(length_penalty)
     eos_id = None if eos_id is None else whole_number("eos_id", eos_id)
-    reader = Reader(model, context_size, longest=len(text) + max_new_tokens)
+    reader = Reader(model, context_size, len(text) + max_new_tokens, padding)
     going, ended = [Beam(text, 0.0)], list[Beam]()  # going: by their log probability, not divided yet
     for n in range(1, max_new_tokens + 1):
         logits = reader.next_logits([beam.text for beam in going], range(len(going)))  # (K, V)
@@ -79,11 +80,12 @@ def log_softmax(logits: HostArray) -> HostArray:
 
 
 def _largest(total: HostArray, n: int) -> list[tuple[int, int]]:
-    """Where the n largest of (K, V) are, largest first; of equal ones, the first."""
+    """Where the n largest of (K, V) are, largest first; of equal ones, the first.  What is -inf is none of them."""
     flat = total.reshape(-1)
     n = min(n, flat.size)
     candidates = np.flatnonzero(flat >= np.partition(flat, -n)[-n])
     order = candidates[np.argsort(-flat[candidates], kind="stable")][:n]
+    order = order[flat[order] > -np.inf]
     return [(int(k), int(token)) for k, token in zip(*np.divmod(order, total.shape[1]), strict=True)]
 
 

@@ -6,9 +6,9 @@ text is first cut into words, and no token reaches across a cut.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from heapq import heapify, heappop, heappush
-from itertools import pairwise
 from typing import TypeAlias
 
 import regex
@@ -17,8 +17,8 @@ import regex
 # or other signs, the last three with one space before them; then what is left of the spaces.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 END_OF_TEXT = "<|endoftext|>"
+DELAY = 1.0  # seconds before a bar is shown
 
-Word: TypeAlias = list[int]
 Pair: TypeAlias = tuple[int, int]
 
 
@@ -38,45 +38,86 @@ def learn_merges(text: str, n_merges: int) -> list[Pair]:
 
     Each is the pair that occurs most often once those before it are joined; of equals, the one with the smaller ids,
     the left id first.  Occurrences may overlap in the counting ("aaa" holds a-a twice) but are joined from the left.
-    Ends early when no pair occurs twice.
+    Ends early when no pair occurs twice.  Takes time in proportion to the words' length, however long a word is; on a
+    terminal, a bar shows how far it is after a second.
     """
-    counted = count_words(text)
-    words: list[Word] = [list(word) for word in counted]
-    times = list(counted.values())
+    from tqdm import tqdm  # slow to import
 
-    pair_counts: Counter[Pair] = Counter()
-    words_with: defaultdict[Pair, set[int]] = defaultdict(set)
-    for i, word in enumerate(words):
-        for pair in pairwise(word):
-            pair_counts[pair] += times[i]
-            words_with[pair].add(i)
-
-    # The heap's first entry is the next merge, ties and all.  A count that changes is pushed anew, and its old entry
-    # is passed over when it surfaces: cheaper than finding it.
-    heap = [(-count, pair) for pair, count in pair_counts.items()]
-    heapify(heap)
-    merges: list[Pair] = []
-    while heap and len(merges) < n_merges:
-        negative_count, best = heappop(heap)
-        if -negative_count != pair_counts[best]:
-            continue
-        if pair_counts[best] < 2:
-            break
-        changes: Counter[Pair] = Counter()
-        for i in words_with.pop(best):  # a word may have lost the pair since it was noted: then nothing changes
-            before, after = words[i], join(words[i], best, 256 + len(merges))
-            words[i] = after
-            for pair in pairwise(before):
-                changes[pair] -= times[i]
-            for pair in pairwise(after):
-                changes[pair] += times[i]
-                words_with[pair].add(i)
-        for pair, change in changes.items():
-            if change:
-                pair_counts[pair] += change
-                heappush(heap, (-pair_counts[pair], pair))
-        merges.append(best)
+    on_terminal = sys.stderr.isatty()
+    with tqdm(
+        desc="tokenizer", total=n_merges, unit="merge", delay=DELAY, file=sys.stderr, disable=not on_terminal
+    ) as bar:
+        words = Words(count_words(text))
+        # The heap's first entry is the next merge, ties and all.  A count that changes is pushed anew, and its old
+        # entry is passed over when it surfaces: cheaper than finding it.
+        heap = [(-count, pair) for pair, count in words.counts.items()]
+        heapify(heap)
+        merges: list[Pair] = []
+        while heap and len(merges) < n_merges:
+            negative_count, best = heappop(heap)
+            if -negative_count != words.counts[best]:
+                continue
+            if words.counts[best] < 2:
+                break
+            for pair in words.join(best, 256 + len(merges)):
+                heappush(heap, (-words.counts[pair], pair))
+            merges.append(best)
+            bar.update()
     return merges
+
+
+class Words:
+    """Different words, one after the other in one row of tokens, and the places where each pair stands.
+
+    A pair's place is that of its left token.  A joined token stands in the place of its first part, and the places of
+    the others are linked out, so that joining one pair costs the same in a word of any length.
+    """
+
+    def __init__(self, words: Counter[bytes]) -> None:
+        n = sum(map(len, words))
+        self.tokens = list(b"".join(words))  # -1 where a token has become part of the one before it
+        self.before, self.after = list(range(-1, n - 1)), list(range(1, n + 1))  # -1: none in the same word
+        self.times: list[int] = []
+        for word, times in words.items():
+            if word:
+                self.before[len(self.times)] = -1
+                self.times += [times] * len(word)
+                self.after[len(self.times) - 1] = -1
+        self.counts: Counter[Pair] = Counter()
+        # No pair comes to one place twice, since new tokens have larger ids; and a pair's places are all found at one
+        # merge, from left to right: so they are in order, and each stands here once.
+        self.places: defaultdict[Pair, list[int]] = defaultdict(list)
+        for place, following in enumerate(self.after):
+            if following >= 0:
+                pair = self.tokens[place], self.tokens[following]
+                self.counts[pair] += self.times[place]
+                self.places[pair].append(place)
+
+    def join(self, pair: Pair, token: int) -> list[Pair]:
+        """Replace every occurrence of the pair by the token; returns the pairs whose counts have changed."""
+        tokens, before, after = self.tokens, self.before, self.after
+        left, right = pair
+        changes: defaultdict[Pair, int] = defaultdict(int)
+        for place in self.places.pop(pair):
+            second = after[place]
+            if tokens[place] != left or second < 0 or tokens[second] != right:
+                continue  # joined to a neighbour since
+            times, previous, following = self.times[place], before[place], after[second]
+            changes[pair] -= times
+            if previous >= 0:
+                changes[tokens[previous], left] -= times
+                changes[tokens[previous], token] += times
+                self.places[tokens[previous], token].append(previous)
+            if following >= 0:
+                changes[right, tokens[following]] -= times
+                changes[token, tokens[following]] += times
+                self.places[token, tokens[following]].append(place)
+                before[following] = place
+            tokens[place], tokens[second], after[place] = token, -1, following
+        changed = [other for other, change in changes.items() if change]
+        for other in changed:
+            self.counts[other] += changes[other]
+        return changed
 
 
 def count_words(text: str) -> Counter[bytes]:
@@ -87,17 +128,3 @@ def count_words(text: str) -> Counter[bytes]:
         for passage in text.split(END_OF_TEXT)
         for word in words.findall(passage)
     )
-
-
-def join(word: Word, pair: Pair, token: int) -> Word:
-    """The word with every occurrence of the pair, from the left, replaced by the token."""
-    joined: Word = []
-    i = 0
-    while i < len(word):
-        if tuple(word[i : i + 2]) == pair:
-            joined.append(token)
-            i += 2
-        else:
-            joined.append(word[i])
-            i += 1
-    return joined

@@ -12,6 +12,7 @@ import tiktoken
 from ..backend.contract import Ints
 from ..errors import InputError
 from ..rng import RandomStream
+from .encoding import encode, end_of_text, padding_ids
 from .generate import checked_prompts, new_tokens
 from .model import GPTModel
 from .sampling import Sampling
@@ -61,9 +62,10 @@ def complete(
 ) -> str | Iterator[str]:
     """What the model writes after a prompt, without it: one string, or with stream its pieces as they come.
 
-    The prompt is a text, or its tokens (T,).  It ends after max_new_tokens, at the tokenizer's end of text, or before
-    the first of the `stop` strings.  A piece holds whole characters, and never a part of a stop string.  context_size:
-    the model's, unless given.  Raises InputError for an empty prompt, and for settings out of range.
+    The prompt is a text, or its tokens (T,).  It ends after max_new_tokens, at the tokenizer's end of text if there is
+    one, or before the first of the `stop` strings.  Ids that stand for no token are never chosen.  A piece holds whole
+    characters, and never a part of a stop string.  context_size: the model's, unless given.
+    Raises InputError for an empty prompt, for settings out of range, and for a tokenizer larger than the model's.
     """
     pieces = _pieces(model, [prompt], tokenizer, max_new_tokens, sampling, stop, context_size, rng)
     return (piece for _, piece in pieces) if stream else "".join(piece for _, piece in pieces)
@@ -100,15 +102,16 @@ def _pieces(
     """Pieces of text, each after the number of its prompt."""
     ids, ended = checked_prompts([prompt_ids(prompt, tokenizer) for prompt in prompts]), set[int]()
     size = model.config.context_length if context_size is None else context_size
-    tokens = new_tokens(model, ids, max_new_tokens, size, sampling or Sampling(), rng, ended)
-    return _as_text(tokens, [Unfinished(tokenizer, stop) for _ in ids], tokenizer.eot_token, ended)
+    padding = padding_ids(tokenizer, model.config.vocab_size)
+    tokens = new_tokens(model, ids, max_new_tokens, size, sampling or Sampling(), rng, ended, padding)
+    return _as_text(tokens, [Unfinished(tokenizer, stop) for _ in ids], end_of_text(tokenizer), ended)
 
 
 def _as_text(
-    tokens: Iterator[tuple[int, int]], writing: list[Unfinished], end_of_text: int, ended: set[int]
+    tokens: Iterator[tuple[int, int]], writing: list[Unfinished], last: int | None, ended: set[int]
 ) -> Iterator[tuple[int, str]]:
     for b, token in tokens:
-        if token == end_of_text:
+        if token == last:
             ended.add(b)
             continue
         if piece := writing[b].add(token):
@@ -124,7 +127,7 @@ def prompt_ids(prompt: str | Ints, tokenizer: tiktoken.Encoding) -> Ints:
     """A prompt's tokens (T,), which it may be already.  Raises InputError if a text has none."""
     if not isinstance(prompt, str):
         return prompt
-    ids = tokenizer.encode(prompt, allowed_special="all")
+    ids = encode(prompt, tokenizer)
     if not ids:
         raise InputError("prompt: it is empty; give a text to continue")
     return np.array(ids, dtype=np.int64)

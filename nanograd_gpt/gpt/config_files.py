@@ -13,6 +13,7 @@ from .names import Layout
 from .stored import Stored
 
 HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # GPT-2's, by emb_dim: the one size that no shape tells
+DROP_RATE = 0.1  # where config.json does not say it
 TANH_GELU = "gelu_new", "gelu_pytorch_tanh"  # two names of one formula
 AS_OURS = {  # config.json: what must be as our model has it, and what Hugging Face takes where it is not said
     "model_type": ("gpt2", "gpt2"),
@@ -23,8 +24,11 @@ AS_OURS = {  # config.json: what must be as our model has it, and what Hugging F
 }
 
 
+RATES = "resid_pdrop", "embd_pdrop", "attn_pdrop"
+
+
 def from_config_json(path: Path) -> GPTConfig:
-    """Hugging Face's.  Raises InputError for what our model computes otherwise."""
+    """Hugging Face's; of their three dropout rates resid_pdrop.  Raises InputError for what we compute otherwise."""
     given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))
     for name, (ours, default) in AS_OURS.items():
         if given.get(name, default) != ours:
@@ -36,7 +40,7 @@ def from_config_json(path: Path) -> GPTConfig:
     ours = {"vocab_size": "vocab_size", "context_length": length}
     config = _config(
         path,
-        drop_rate=given.get("resid_pdrop", 0.1),
+        drop_rate=given.get("resid_pdrop", DROP_RATE),
         qkv_bias=True,
         tied_head=given.get("tie_word_embeddings", True),
         **_taken(path, given, {**ours, "emb_dim": "n_embd", "n_heads": "n_head", "n_layers": "n_layer"}),
@@ -46,9 +50,15 @@ def from_config_json(path: Path) -> GPTConfig:
     return config
 
 
-def to_config_json(config: GPTConfig) -> dict[str, Any]:
-    """What Hugging Face's transformers need to know."""
-    last = config.vocab_size - 1  # <|endoftext|>, in GPT-2's tokenizer and in ours
+def differing_rates(path: Path) -> dict[str, float]:
+    """The three dropout rates in Hugging Face's config.json; none where all are the same, as our one drop_rate is."""
+    given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))
+    rates = {name: given.get(name, DROP_RATE) for name in RATES}
+    return rates if any(rate != rates[RATES[0]] for rate in rates.values()) else {}
+
+
+def to_config_json(config: GPTConfig, eot_token: int | None) -> dict[str, Any]:
+    """What Hugging Face's transformers need to know; eot_token ends a text there too."""
     return {
         "architectures": ["GPT2LMHeadModel"],
         **{name: ours for name, (ours, _) in AS_OURS.items()},
@@ -58,12 +68,10 @@ def to_config_json(config: GPTConfig) -> dict[str, Any]:
         "n_embd": config.emb_dim,
         "n_head": config.n_heads,
         "n_layer": config.n_layers,
-        "resid_pdrop": config.drop_rate,
-        "embd_pdrop": config.drop_rate,
-        "attn_pdrop": config.drop_rate,
+        **dict.fromkeys(RATES, config.drop_rate),
         "tie_word_embeddings": config.tied_head,
-        "bos_token_id": last,
-        "eos_token_id": last,
+        "bos_token_id": eot_token,
+        "eos_token_id": eot_token,
     }
 
 

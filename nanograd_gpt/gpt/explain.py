@@ -12,6 +12,7 @@ from ..backend.contract import HostArray, Ints
 from ..backend.select import to_host
 from ..errors import InputError, RunError
 from ..nn.evaluating import evaluating
+from .encoding import checked_padding
 from .model import GPTModel
 
 LOGITS = 1 << 22  # held at a time: 16 MiB in float32
@@ -40,20 +41,23 @@ class Position(NamedTuple):
     came: Outcome | None  # None at the end of the text
 
 
-def explain_next(model: GPTModel, ids: Ints, top: int = 5) -> list[Position]:
+def explain_next(model: GPTModel, ids: Ints, top: int = 5, padding: Ints | None = None) -> list[Position]:
     """The `top` likeliest tokens after each of ids (T,), without dropout; the model's mode is as before afterwards.
 
-    Raises InputError for ids that are no row of 1 .. context_length tokens and for top outside 1 .. V; RunError for
-    logits that are not finite.
+    Ids in `padding` (see padding_ids) are neither listed nor ranked, for they never come; probabilities are the
+    model's own, over all V, so that they are those of which a text's loss is made.
+    Raises InputError for ids that are no row of 1 .. context_length tokens and for top outside 1 .. V, padding not
+    counted; RunError for logits that are not finite.
     """
-    ids, V = to_host(ids), model.config.vocab_size
+    ids, padding = to_host(ids), checked_padding(padding, model.config.vocab_size)
+    V = model.config.vocab_size - len(padding)
     if ids.ndim != 1:
         raise InputError(f"prompt: expected token ids of shape (T,), got shape {ids.shape}")
     top = whole_number("top", top, 1, V, f"1 .. {V} (the vocabulary)")
     came = [*ids[1:].tolist(), None]
     with evaluating(model):
         rows = zip(ids.tolist(), _logits(model, ids), came, strict=True)
-        return [_position(token, logits, following, top) for token, logits, following in rows]
+        return [_position(token, logits, following, top, padding) for token, logits, following in rows]
 
 
 def _logits(model: GPTModel, ids: Ints) -> Iterator[HostArray]:
@@ -67,9 +71,10 @@ def _logits(model: GPTModel, ids: Ints) -> Iterator[HostArray]:
         yield from logits
 
 
-def _position(token: int, logits: HostArray, came: int | None, top: int) -> Position:
+def _position(token: int, logits: HostArray, came: int | None, top: int, padding: Ints) -> Position:
     probabilities = np.exp(logits - logits.max())
     probabilities /= probabilities.sum()
+    logits[padding] = -np.inf
     likeliest = np.argsort(-logits, kind="stable")[:top]
     outcome = None
     if came is not None:

@@ -9,35 +9,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tiktoken
 
 from ..backend.contract import Array, HostArray
 from ..backend.select import to_host
 from ..errors import InputError, RunError
 from ..files import to_disk
+from .byte_level import to_tokenizer_config, to_tokenizer_json
 from .config_files import to_config_json
+from .encoding import end_of_text, padding_ids
 from .model import GPTModel
 from .names import PREFIX, THEIRS, gpt2_parts
+from .tokenizer import save_tokenizer
 
 KINDS = {"float16": "F16", "float32": "F32", "float64": "F64"}
 
 
-def save_pretrained(directory: Path | str, model: GPTModel) -> Path:
-    """Write a directory with model.safetensors and config.json, whole or not at all.  Returns its path.
+def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.Encoding | None = None) -> Path:
+    """Write a directory with model.safetensors, config.json and the tokenizer, whole or not at all.  Returns its path.
 
-    Where the model has no qkv_bias, GPT-2's are zeros: the same function.  Raises InputError if the directory exists
-    or the numbers are of no kind for a file, and RunError if they cannot be written.
+    Where the model has no qkv_bias, GPT-2's are zeros: the same function.  A tokenizer is written as tokenizer.json and
+    tokenizer_config.json; one whose cut into words is not GPT-2's as save_tokenizer does, for us alone.  Without one,
+    the last id is taken for the end of text.  Raises InputError if the directory exists, the numbers are of no kind for
+    a file or the tokenizer has more ids than the model, and RunError if they cannot be written.
     """
     directory = Path(directory)
     if directory.exists():
         raise InputError(f"convert: {directory} exists already; give a new directory")
-    tensors = _in_their_layout(model)
+    tensors, config = _in_their_layout(model), model.config
+    if tokenizer is not None:
+        padding_ids(tokenizer, config.vocab_size)
+    last = config.vocab_size - 1 if tokenizer is None else end_of_text(tokenizer)
     work = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
         _write_safetensors(work / "model.safetensors", tensors)
-        text = json.dumps(to_config_json(model.config), indent=2)
-        (work / "config.json").write_text(text, encoding="utf-8")
+        _write_json(work / "config.json", to_config_json(config, last))
+        if tokenizer is not None:
+            _write_tokenizer(work, tokenizer, config.context_length)
         for file in work.iterdir():
             to_disk(file)
     except OSError as error:
@@ -46,6 +56,19 @@ def save_pretrained(directory: Path | str, model: GPTModel) -> Path:
     work.rename(directory)
     to_disk(directory.parent)
     return directory
+
+
+def _write_tokenizer(directory: Path, tokenizer: tiktoken.Encoding, context_length: int) -> None:
+    document = to_tokenizer_json(tokenizer)
+    if document is None:
+        save_tokenizer(tokenizer, directory / "tokenizer.json")
+        return
+    _write_json(directory / "tokenizer.json", document)
+    _write_json(directory / "tokenizer_config.json", to_tokenizer_config(tokenizer, context_length))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def _in_their_layout(model: GPTModel) -> dict[str, list[Array]]:

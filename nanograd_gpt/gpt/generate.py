@@ -29,18 +29,19 @@ def generate_text(
     top_p: float = 1.0,
     min_p: float = 0.0,
     repetition_penalty: float = 1.0,
+    padding: Ints | None = None,
 ) -> Ints:
     """Continue every row of idx (B, T) by up to max_new_tokens tokens; returns (B, T + new), on the host.
 
     Sampling says what the settings mean.  A row ends before its first eos_id: it is filled with eos_id while others go
-    on, and the text ends when all have ended.  Book section 5.3.
+    on, and the text ends when all have ended.  Ids in `padding` (see padding_ids) are never chosen.  Book section 5.3.
     Raises InputError for an empty or wrongly shaped idx, and for settings out of range; RunError for logits of nan.
     """
     idx = to_host(idx)
     if idx.ndim != 2 or not idx.size:
         raise InputError(f"prompt: expected token ids of shape (B, T) with T >= 1, got shape {idx.shape}")
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
-    texts = generate_texts(model, list(idx), max_new_tokens, context_size, sampling, eos_id, rng)
+    texts = generate_texts(model, list(idx), max_new_tokens, context_size, sampling, eos_id, rng, padding)
     return side_by_side(texts, fill=0 if eos_id is None else eos_id)  # without eos_id all have one length
 
 
@@ -55,6 +56,7 @@ def generate_texts(
     sampling: Sampling | None = None,
     eos_id: int | None = None,
     rng: RandomStream | None = None,
+    padding: Ints | None = None,
 ) -> list[Ints]:
     """generate_text for B prompts of any lengths, each (T,): returns each continued (T + new,), up to its own end.
 
@@ -63,7 +65,8 @@ def generate_texts(
     texts, ended = checked_prompts(prompts), set[int]()
     eos_id = None if eos_id is None else whole_number("eos_id", eos_id)
     new: list[list[int]] = [[] for _ in texts]
-    for b, token in new_tokens(model, texts, max_new_tokens, context_size, sampling or Sampling(), rng, ended):
+    sampling = sampling or Sampling()
+    for b, token in new_tokens(model, texts, max_new_tokens, context_size, sampling, rng, ended, padding):
         if token == eos_id:
             ended.add(b)
         else:
@@ -79,6 +82,7 @@ def new_tokens(
     sampling: Sampling,
     rng: RandomStream | None,
     ended: Collection[int],
+    padding: Ints | None = None,
 ) -> Iterator[tuple[int, int]]:
     """Each new token as it is chosen, after the number of its text; texts that the caller adds to `ended` stop.
 
@@ -86,7 +90,7 @@ def new_tokens(
     """
     max_new_tokens, context_size = checked_lengths(model, max_new_tokens, context_size)
     sampling.check(model.config.vocab_size)
-    reader = Reader(model, context_size, longest=max(map(len, prompts)) + max_new_tokens)
+    reader = Reader(model, context_size, max(map(len, prompts)) + max_new_tokens, padding)
     return _chosen(reader, list(prompts), max_new_tokens, sampling, rng or Generator(), ended)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,13 +14,21 @@ from ..backend.contract import Array
 from ..errors import InputError
 from ..rng import Generator
 from .config import GPTConfig
-from .config_files import from_config_json, from_hparams, from_metadata, from_shapes
+from .config_files import differing_rates, from_config_json, from_hparams, from_metadata, from_shapes
 from .model import GPTModel
 from .names import BUFFERS, OURS, PREFIX, THEIRS, Layout, Part, from_openai, gpt2_parts
 from .stored import DTYPES, Stored, open_safetensors, open_shards, pieces
 from .tf_checkpoint import open_tf_checkpoint
 
-CONFIG, HPARAMS, INDEX = "config.json", "hparams.json", "model.safetensors.index.json"
+CONFIG, HPARAMS = "config.json", "hparams.json"
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+class Given(NamedTuple):
+    """What a caller knows better than the files, or they do not say."""
+
+    n_heads: int | None
+    drop_rate: float | None
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,7 @@ class Pretrained:
     stored: Mapping[str, Stored]
     parts: list[Part]
     model: GPTModel  # all zeros
+    rates: Mapping[str, float]  # of dropout, by Hugging Face's names, where they differ
 
     def filled(self) -> GPTModel:
         """The model with its weights, in evaluation mode; they go straight to their place, a few rows at a time."""
@@ -60,26 +70,37 @@ class _NoNumbers(Generator):
         return np.zeros(shape, dtype=np.float32)
 
 
-def load_pretrained(path: Path | str, n_heads: int | None = None) -> GPTModel:
+def load_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> GPTModel:
     """The model that a file or a directory holds, in evaluation mode, whichever of the layouts it is in.
 
-    n_heads is needed where there is no configuration and emb_dim is none of GPT-2's.  Raises InputError, naming the
-    file and the tensor, for what cannot be read, is missing, left over, or of another shape or kind.
+    n_heads is needed where there is no configuration and emb_dim is none of GPT-2's; drop_rate is used in place of the
+    file's.  Raises InputError, naming the file and the tensor, for what cannot be read, is missing, left over, or of
+    another shape or kind.  Warns where Hugging Face's config.json has several dropout rates, for we have one: without
+    drop_rate it is resid_pdrop, which matters in training alone.
     """
-    return open_pretrained(path, n_heads).filled()
+    opened = open_pretrained(path, n_heads, drop_rate)
+    if opened.rates:
+        warnings.warn(f"{several_rates(opened.rates)}; give drop_rate", stacklevel=2)
+    return opened.filled()
 
 
-def open_pretrained(path: Path | str, n_heads: int | None = None) -> Pretrained:
-    """As load_pretrained, but all is only looked at: `model.config` tells its sizes."""
+def several_rates(rates: Mapping[str, float]) -> str:
+    """What to say of them."""
+    return f"config.json has {', '.join(f'{n} {r}' for n, r in rates.items())}, and a model here one drop_rate for all"
+
+
+def open_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> Pretrained:
+    """As load_pretrained, but all is only looked at: `model.config` tells its sizes, and nothing is warned of."""
     path = Path(path)
+    given = Given(n_heads, drop_rate)
     if not path.is_dir():
-        return _from_safetensors(path, *open_safetensors(path), n_heads)
+        return _from_safetensors(path, *open_safetensors(path), given)
     if (path / HPARAMS).is_file():
-        return _from_tensorflow(path)
-    if (path / INDEX).is_file():
-        return _from_safetensors(path / INDEX, open_shards(path / INDEX), {}, n_heads)
-    path = path / "model.safetensors"
-    return _from_safetensors(path, *open_safetensors(path), n_heads)
+        return _from_tensorflow(path, given)
+    if (path / INDEX).is_file() and not (path / SINGLE).is_file():  # of both, Hugging Face takes the single file
+        return _from_safetensors(path / INDEX, open_shards(path / INDEX), {}, given)
+    path = path / SINGLE
+    return _from_safetensors(path, *open_safetensors(path), given)
 
 
 def is_pretrained(path: Path) -> bool:
@@ -91,14 +112,17 @@ def is_pretrained(path: Path) -> bool:
 
 
 def _from_safetensors(
-    path: Path, stored: Mapping[str, Stored], metadata: Mapping[str, str], n_heads: int | None
+    path: Path, stored: Mapping[str, Stored], metadata: Mapping[str, str], given: Given
 ) -> Pretrained:
     """Hugging Face's names; or ours, which are the book's: from save_model, or a PyTorch state_dict as safetensors."""
     stored = _without_prefix(path, {name: array for name, array in stored.items() if not BUFFERS.fullmatch(name)})
     if OURS.tokens in stored:
-        return _checked(path, stored, _own_config(path, stored, metadata, n_heads), OURS)
+        return _checked(path, stored, _own_config(path, stored, metadata, given.n_heads), OURS, given)
     if THEIRS.tokens in stored:
-        return _checked(path, stored, _their_config(path, stored, n_heads), THEIRS)
+        opened = _checked(path, stored, _their_config(path, stored, given.n_heads), THEIRS, given)
+        beside = path.with_name(CONFIG)
+        several = given.drop_rate is None and beside.is_file()
+        return replace(opened, rates=differing_rates(beside)) if several else opened
     raise InputError(f"model: {path} has neither {OURS.tokens} nor {THEIRS.tokens}, so it is no GPT-2; give another")
 
 
@@ -128,20 +152,22 @@ def _without_prefix(path: Path, stored: Mapping[str, Stored]) -> dict[str, Store
     return bare
 
 
-def _from_tensorflow(directory: Path) -> Pretrained:
+def _from_tensorflow(directory: Path, given: Given) -> Pretrained:
     config, prefix = from_hparams(directory / HPARAMS), directory / "model.ckpt"
     arrays = {from_openai(name): array for name, array in open_tf_checkpoint(prefix).items()}
     for name, array in arrays.items():
         if len(array.shape) == 3 and array.shape[0] == 1:  # its layers are convolutions of width 1
             arrays[name] = replace(array, shape=array.shape[1:])
-    return _checked(prefix, arrays, config, THEIRS)
+    return _checked(prefix, arrays, config, THEIRS, given)
 
 
 # --- what a file must hold
 
 
-def _checked(path: Path, stored: Mapping[str, Stored], config: GPTConfig, layout: Layout) -> Pretrained:
+def _checked(path: Path, stored: Mapping[str, Stored], config: GPTConfig, layout: Layout, given: Given) -> Pretrained:
     """Raises InputError for an array that is missing, of another shape or kind, or left over."""
+    if given.drop_rate is not None:
+        config = replace(config, drop_rate=given.drop_rate)
     # these first, so that a slip in a configuration makes no model much larger than the file
     _check(path, stored, layout.tokens, (config.vocab_size, config.emb_dim))
     _check(path, stored, layout.positions, (config.context_length, config.emb_dim))
@@ -162,7 +188,7 @@ def _checked(path: Path, stored: Mapping[str, Stored], config: GPTConfig, layout
     if left:
         name = min(left)
         raise InputError(f"model: {path}: {name} {stored[name].shape} is not a part of this model")
-    return Pretrained(stored, parts, model)
+    return Pretrained(stored, parts, model, rates={})
 
 
 def _check(path: Path, stored: Mapping[str, Stored], name: str, shape: tuple[int, ...]) -> None:

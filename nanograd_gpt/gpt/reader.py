@@ -9,6 +9,7 @@ import numpy as np
 from ..backend.contract import HostArray, Ints
 from ..backend.select import to_host
 from .cache import KVCache
+from .encoding import checked_padding
 from .model import GPTModel
 
 
@@ -18,10 +19,12 @@ class Reader:
     A text goes on in a cache as long as it fits the context.  Of a longer one the model sees the last context_size
     tokens, as the book has it, and they begin at position 0 again: each step moves every token, so that nothing can be
     kept and the whole window is read.  So it is in training mode, where dropout's masks are new each time.
+    The logits of `padding`, ids (n,) that stand for no token, are -inf: no way of choosing takes one of them.
     """
 
-    def __init__(self, model: GPTModel, context_size: int, longest: int) -> None:
+    def __init__(self, model: GPTModel, context_size: int, longest: int, padding: Ints | None = None) -> None:
         self.model, self.context_size = model, context_size
+        self.padding = checked_padding(padding, model.config.vocab_size)
         self.room = min(longest, context_size)
         self.cache: KVCache | None = None
         self.held: list[int] = []  # the text in each row of the cache
@@ -61,6 +64,7 @@ class Reader:
         if self.logits is None:
             self.logits = np.zeros((len(texts), logits.shape[1]), logits.dtype)
         self.logits[rows] = logits
+        self.logits[:, self.padding] = -np.inf
 
 
 def side_by_side(rows: Sequence[Ints], fill: int) -> Ints:

@@ -42,6 +42,7 @@ def save_checkpoint(
     Raises InputError, and writes nothing, for a state that JSON cannot hold; NumPy's numbers are saved as Python's.
     """
     path = Path(path)
+    facts = checkpoint_facts(model, optimizer, state)
     names = _names_of(optimizer, model)
     saved = optimizer.state_dict()
     moments = {
@@ -49,6 +50,29 @@ def save_checkpoint(
         for kind in ("exp_avg", "exp_avg_sq")
         for name, array in zip(names, saved[kind], strict=True)
     }
+    work = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    _save_arrays(work / "model.safetensors", model.state_dict())
+    _save_arrays(work / "optimizer.safetensors", moments)
+    (work / "state.json").write_text(facts, encoding="utf-8")
+    hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
+    (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+    for file in work.iterdir():
+        to_disk(file)
+    if path.exists():
+        shutil.rmtree(path)
+    work.rename(path)
+    to_disk(path.parent)
+    return path
+
+
+def checkpoint_facts(model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None) -> str:
+    """A checkpoint's state.json: all that it holds besides arrays.
+
+    Raises InputError for a foreign optimizer, and for a state that JSON cannot hold.
+    """
+    names, saved = _names_of(optimizer, model), optimizer.state_dict()
     facts = {
         "schema": SCHEMA,
         "config": model.config.to_dict(),
@@ -61,24 +85,9 @@ def save_checkpoint(
         **(state or {}),
     }
     try:
-        text = json.dumps(facts, indent=1, default=for_json)
+        return json.dumps(facts, indent=1, default=for_json)
     except (TypeError, ValueError) as error:
         raise InputError(f"checkpoint: the state cannot be saved ({error}); give what JSON can hold") from None
-    work = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    _save_arrays(work / "model.safetensors", model.state_dict())
-    _save_arrays(work / "optimizer.safetensors", moments)
-    (work / "state.json").write_text(text, encoding="utf-8")
-    hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
-    (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
-    for file in work.iterdir():
-        to_disk(file)
-    if path.exists():
-        shutil.rmtree(path)
-    work.rename(path)
-    to_disk(path.parent)
-    return path
 
 
 def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None = None) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class DataConfig:
     """The text, and how it is cut into tokens, windows and batches."""
 
     data: str = setting("story", "'story' (ships with us), 'the-verdict' (downloaded), or a UTF-8 file")
-    tokenizer: str = setting("own", "'own' (learned from the text), 'gpt2', or a saved tokenizer's file")
+    tokenizer: str = setting("own", "'own' (learned from the text), 'gpt2', or a tokenizer's file or directory")
     n_merges: int = setting(512, "merges that an own tokenizer learns")
     train_ratio: float = setting(0.9, "share of the characters to train on")
     test_ratio: float = setting(0.0, "share held out at the end, for `evaluate --split test`")

@@ -11,7 +11,7 @@ import tiktoken
 from ..arguments import whole_number
 from ..backend.contract import Ints
 from ..errors import InputError
-from ..gpt.tokenizer import get_tokenizer
+from ..gpt.tokenizer import get_tokenizer, text_to_token_ids
 from ..rng import Generator, RandomStream
 
 Batch: TypeAlias = tuple[Ints, Ints]  # inputs (B, T) and targets (B, T), which are the inputs one token later
@@ -25,7 +25,7 @@ class GPTDatasetV1:
 
     def __init__(self, txt: str, tokenizer: tiktoken.Encoding, max_length: int, stride: int) -> None:
         max_length, stride = whole_number("max_length", max_length, 1), whole_number("stride", stride, 1)
-        ids = np.array(tokenizer.encode(txt, allowed_special={"<|endoftext|>"}), dtype=np.int64)
+        ids = text_to_token_ids(txt, tokenizer)[0]
         self.__setstate__((ids, max_length, stride))
 
     def __getstate__(self) -> tuple[Ints, int, int]:

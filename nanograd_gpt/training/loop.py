@@ -16,6 +16,7 @@ from ..arguments import whole_number
 from ..backend.contract import Array, Ints
 from ..backend.select import Device
 from ..errors import InputError
+from ..gpt.encoding import padding_ids
 from ..gpt.generate import generate_text
 from ..gpt.model import GPTModel
 from ..gpt.tokenizer import text_to_token_ids, token_ids_to_text
@@ -157,8 +158,9 @@ def train_model_simple(
     """The book's training, with its prints; returns training losses, validation losses, and tokens seen at each.
 
     The model may be new, or come from load_pretrained or load_model: its training goes on from those weights.  A sample
-    is printed after every epoch.  Book section 5.2.
+    is printed after every epoch, and tried before the first.  Book section 5.2.
     """
+    check_samples(tokenizer, model.config.vocab_size, start_context)
     train_losses, val_losses, track_tokens_seen = [], [], []
     for report in training_steps(
         model,
@@ -195,10 +197,20 @@ def generate_and_print_sample(
     print(sample_line(model, tokenizer, start_context))
 
 
+def check_samples(tokenizer: tiktoken.Encoding, vocab_size: int, start_context: str) -> None:
+    """Raise InputError where a training could not show samples that continue this context."""
+    padding_ids(tokenizer, vocab_size)
+    ids = text_to_token_ids(start_context, tokenizer)
+    if not ids.size:
+        raise InputError("prompt: it is empty; give a text that samples are to continue")
+    token_ids_to_text(ids, tokenizer)
+
+
 def sample_line(model: GPTModel, tokenizer: tiktoken.Encoding, start_context: str) -> str:
     """The context and 50 greedy tokens, newlines shown as spaces; the model is in training mode afterwards."""
     model.eval()
     prompt = text_to_token_ids(start_context, tokenizer)
-    text = generate_text(model, prompt, max_new_tokens=50, context_size=model.pos_emb.weight.shape[0])
+    padding = padding_ids(tokenizer, model.config.vocab_size)
+    text = generate_text(model, prompt, 50, context_size=model.pos_emb.weight.shape[0], padding=padding)
     model.train()
     return token_ids_to_text(text, tokenizer).replace("\n", " ")

@@ -25,18 +25,20 @@ from threadpoolctl import threadpool_info
 
 from ..backend.cpu.threads import n_threads
 from ..backend.select import Device
-from ..errors import InputError
+from ..errors import InputError, RunError
 from ..files import to_disk
+from ..gpt.encoding import encode, token_bytes
 from ..gpt.model import GPTModel
 from ..gpt.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
 from ..nn.param_groups import decay_groups
 from ..optim import AdamW
 from ..rng import Generator, RandomStream, TorchStream
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import checkpoint_facts, load_checkpoint, save_checkpoint
 from .config import DataConfig, RunConfig, TrainingConfig
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
-from .loop import Progress, Report, training_steps
+from .estimate import BYTES
+from .loop import Progress, Report, check_samples, training_steps
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
 from .weights import copy_weights, weights_hash
 
@@ -47,13 +49,27 @@ KEPT_CHECKPOINTS = 2
 class Run:
     """A training from its configuration, ready to start.
 
-    Raises InputError where the text is too short for one window of training and one of validation.
+    The vocabulary is the tokenizer's, or vocab_size: then padded to it, with ids that are never chosen.
+    Raises InputError where the text is too short for one window of training and one of validation, or vocab_size
+    smaller than the tokenizer's.
     """
 
-    def __init__(self, config: RunConfig, device: Device, tokenizer: tiktoken.Encoding | None = None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        device: Device,
+        tokenizer: tiktoken.Encoding | None = None,
+        vocab_size: int | None = None,
+    ) -> None:
         self.text = load_text(config.data.data)
         self.tokenizer = tokenizer or tokenizer_for(config.data, self.text)
-        self.config = config = config.changed({"vocab_size": self.tokenizer.n_vocab})
+        n_vocab = self.tokenizer.n_vocab
+        if vocab_size is not None and vocab_size < n_vocab:
+            raise InputError(
+                f"vocab_size: {vocab_size} is less than the tokenizer's {n_vocab}; leave it out, or give that or more, "
+                f"such as {-(-n_vocab // 64) * 64}, a multiple of 64"
+            )
+        self.config = config = config.changed({"vocab_size": vocab_size or n_vocab})
         self.device = device
         self.train_text, self.val_text, self.test_text = split_text(
             self.text, config.data.train_ratio, config.data.test_ratio
@@ -68,8 +84,7 @@ class Run:
                     f"a batch of windows of {config.model.context_length}; use more text, or a smaller "
                     "--context-length or --batch-size"
                 )
-        if not self.tokenizer.encode(config.training.prompt, disallowed_special=()):
-            raise InputError("prompt: it is empty; give a text that samples are to continue")
+        check_samples(self.tokenizer, config.model.vocab_size, config.training.prompt)
         self.progress = Progress()
         self.weights_sha256: str | None = None  # of what it began from, if not from random numbers
 
@@ -99,7 +114,7 @@ class Run:
 
     def _n_tokens(self, what: str) -> int:
         text = self.train_text if what == "training" else self.val_text
-        return len(self.tokenizer.encode(text, disallowed_special=()))
+        return len(encode(text, self.tokenizer))
 
     @property
     def total_steps(self) -> int:
@@ -178,16 +193,39 @@ class Run:
         to_disk(work)
         work.replace(directory / "config.toml")
 
-    def save(self, directory: Path) -> Path:
-        """Write a checkpoint of this moment, and drop all but the last few."""
-        state = {
+    def rehearse(self, directory: Path) -> None:
+        """Try what comes after the last update, so that nothing fails there: all that a checkpoint says besides arrays.
+
+        Raises RunError where the disk has no room for the checkpoints.
+        """
+        checkpoint_facts(self.model, self.optimizer, self._state())
+        parent = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.is_dir())
+        needed, disk = self._bytes_needed(directory), shutil.disk_usage(parent)
+        if disk.total and disk.free < needed:  # a disk that is no disk says 0 of both
+            raise RunError(
+                f"training: checkpoints in {directory} will take {needed:,} bytes, its disk has {disk.free:,} left; "
+                "make room there, or give another directory with --out"
+            )
+
+    def _bytes_needed(self, directory: Path) -> int:
+        """Weights and AdamW's two moments, in the checkpoints that come before an older one goes, at least one."""
+        several = 0 < self.config.training.checkpoint_every < self.total_steps
+        n = max(1, (KEPT_CHECKPOINTS + 1 if several else 1) - len(checkpoints(directory)))
+        return 3 * BYTES * self.config.model.n_parameters * n
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides model and optimizer."""
+        return {
             "progress": asdict(self.progress),
             "data_stream": self.data_rng.state(),
             "data_sha256": text_hash(self.text),
             "tokenizer_sha256": tokenizer_hash(self.tokenizer),
             "environment": environment(),
         }
-        step = self.progress.global_step
+
+    def save(self, directory: Path) -> Path:
+        """Write a checkpoint of this moment, and drop all but the last few."""
+        step, state = self.progress.global_step, self._state()
         path = save_checkpoint(directory / "checkpoints" / f"step_{step}", self.model, self.optimizer, state)
         for older in checkpoints(directory)[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(older)
@@ -225,8 +263,9 @@ def text_hash(text: str) -> str:
 
 
 def tokenizer_hash(tokenizer: tiktoken.Encoding) -> str:
-    """A SHA-256 of what every token stands for."""
-    return sha256(b"\0".join(tokenizer.decode_single_token_bytes(i) for i in range(tokenizer.n_vocab))).hexdigest()
+    """A SHA-256 of what every token stands for; a gap in the ids for nothing."""
+    tokens = token_bytes(tokenizer)
+    return sha256(b"\0".join(tokens.get(i, b"") for i in range(tokenizer.n_vocab))).hexdigest()
 
 
 def checkpoints(directory: Path) -> list[Path]:

@@ -6,12 +6,30 @@ import random
 import time
 from collections import Counter
 from importlib import resources
+from io import StringIO
 from itertools import pairwise
+from typing import TypeAlias
 
 import pytest
 
-from nanograd_gpt.gpt.bpe import END_OF_TEXT, GPT2_PATTERN, Pair, Word, count_words, join, learn_merges, learn_ranks
+from nanograd_gpt.gpt.bpe import END_OF_TEXT, GPT2_PATTERN, Pair, count_words, learn_merges, learn_ranks
 from nanograd_gpt.gpt.tokenizer import train_tokenizer
+
+Word: TypeAlias = list[int]
+
+
+def join(word: Word, pair: Pair, token: int) -> Word:
+    """The word with every occurrence of the pair, from the left, replaced by the token."""
+    joined: Word = []
+    i = 0
+    while i < len(word):
+        if tuple(word[i : i + 2]) == pair:
+            joined.append(token)
+            i += 2
+        else:
+            joined.append(word[i])
+            i += 1
+    return joined
 
 
 def merges_by_recounting(text: str, n_merges: int) -> list[Pair]:
@@ -118,6 +136,42 @@ def test_the_words_are_cut_as_tiktoken_cuts_them_for_gpt2() -> None:
     if not hasattr(openai_public, "r50k_pat_str"):
         pytest.skip("this tiktoken does not name its pattern")
     assert openai_public.r50k_pat_str == GPT2_PATTERN
+
+
+@pytest.mark.parametrize("letters", ["a", "aab", "abcdefgh"])
+@pytest.mark.parametrize("length", [999, 1000])
+def test_one_uncut_word_gives_the_merges_of_recounting_everything(letters: str, length: int) -> None:
+    text = random_text(length, letters, length)
+    assert learn_merges(text, 100) == merges_by_recounting(text, 100)
+
+
+def test_a_word_four_times_as_long_takes_no_more_than_about_four_times_as_long() -> None:
+    seconds = []
+    for length in (25_000, 100_000):
+        text = random_text(0, "abcdefghij", length)
+        start = time.perf_counter()
+        assert len(learn_merges(text, 512)) == 512
+        seconds.append(time.perf_counter() - start)
+    assert seconds[1] < max(10 * seconds[0], 1.0)  # with a time that grows with the square, 16 and minutes
+
+
+def test_a_million_of_one_letter_are_learned_from() -> None:
+    a = ord("a")
+    assert learn_merges("a" * 1_000_000, 3) == [(a, a), (256, 256), (257, 257)]
+
+
+def test_a_slow_training_shows_a_bar_on_a_terminal_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = {}
+    for terminal in (True, False):
+        stderr = StringIO()
+        monkeypatch.setattr(stderr, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setattr("sys.stderr", stderr)
+        monkeypatch.setattr("nanograd_gpt.gpt.bpe.DELAY", 0.0)
+        learn_merges(story(), 20)
+        shown[terminal] = stderr.getvalue()
+    assert "tokenizer" in shown[True]
+    assert "20/20" in shown[True]
+    assert shown[False] == ""
 
 
 def test_512_merges_of_the_story_take_far_less_than_two_seconds() -> None:
