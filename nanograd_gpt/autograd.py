@@ -32,7 +32,10 @@ _creation_numbers = count(1)
 
 @contextlib.contextmanager
 def no_grad() -> Iterator[None]:
-    """Operations within leave no graph behind.  Also a decorator."""
+    """Operations within leave no graph behind.  Also a decorator.
+
+    It holds for the thread that enters it, and the asyncio task; a thread started within records, as in PyTorch.
+    """
     token = _recording.set(False)
     try:
         yield

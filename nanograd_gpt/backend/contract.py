@@ -42,6 +42,10 @@ class Kernels(Protocol):
     xp: ModuleType  # numpy or cupy
 
     # matmul
+    def matrix_product(self, x: Array, y: Array) -> Array:
+        """x (..., I, J), y (..., J, K)  ->  (..., I, K), as NumPy's @: vectors on either side, batches broadcast."""
+        ...
+
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """x (..., I), weight (O, I), bias (O,)  ->  y (..., O)"""
         ...

@@ -83,6 +83,7 @@ def _product(size: int, inner: int) -> int:
 
 
 FLOPS: dict[str, Callable[[Sequence[Any], Any], int]] = {
+    "matrix_product": _linear,
     "linear": _linear,
     "linear_backward": _linear_backward,
     "side_by_side": _linear,

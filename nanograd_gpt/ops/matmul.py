@@ -18,8 +18,7 @@ class MatMul(Function):
 
     def forward(self, x: Array, y: Array) -> Array:
         self.saved = x, y
-        z: Array = x @ y
-        return z
+        return self.kernels.matrix_product(x, y)
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
@@ -29,9 +28,9 @@ class MatMul(Function):
             x, dz = x[None, :], dz[..., None, :]
         dx = dy = None
         if self.wants(0):
-            dx = unbroadcast(dz @ y.swapaxes(-1, -2), shape_of(x))
+            dx = unbroadcast(self.kernels.matrix_product(dz, y.swapaxes(-1, -2)), shape_of(x))
         if self.wants(1):
-            dy = unbroadcast(x.swapaxes(-1, -2) @ dz, shape_of(y))
+            dy = unbroadcast(self.kernels.matrix_product(x.swapaxes(-1, -2), dz), shape_of(y))
         x, y = self.saved
         return dx if dx is None or x.ndim > 1 else dx[0], dy if dy is None or y.ndim > 1 else dy[:, 0]
 

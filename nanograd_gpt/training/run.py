@@ -23,7 +23,7 @@ import numpy as np
 import tiktoken
 from threadpoolctl import threadpool_info
 
-from ..backend.cpu.threads import n_threads
+from ..backend.cpu.threads import n_threads, with_blas_threads
 from ..backend.select import Device
 from ..errors import InputError, RunError
 from ..files import to_disk
@@ -313,7 +313,8 @@ def environment() -> dict[str, Any]:
 
 
 def _blas() -> list[dict[str, Any]]:
-    return [info for info in threadpool_info() if info["user_api"] == "blas"]
+    infos: list[dict[str, Any]] = with_blas_threads(threadpool_info)  # not while they are kept to one
+    return [info for info in infos if info["user_api"] == "blas"]
 
 
 def _version(package: str) -> str | None:

@@ -17,7 +17,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from nanograd_gpt.backend.cpu import threads
-from nanograd_gpt.backend.cpu.threads import one_blas_thread, share
+from nanograd_gpt.backend.cpu.threads import share, with_one_blas_thread
 from nanograd_gpt.errors import InputError
 
 
@@ -54,8 +54,7 @@ def test_the_first_question_is_not_answered_while_the_library_is_kept_to_one_thr
 ) -> None:
     threads.set_threads(3)
     monkeypatch.setattr(threads, "_number", None)
-    with threads.one_blas_thread:
-        assert threads.n_threads() == 3
+    assert threads.with_one_blas_thread(threads.n_threads) == 3
 
 
 def test_an_interrupt_on_the_way_in_leaves_the_library_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,10 +71,11 @@ def test_an_interrupt_on_the_way_in_leaves_the_library_as_it_was(monkeypatch: py
     before = blas_threads()
     libraries = [*threads._blas(), Interrupted()]
     monkeypatch.setattr(threads, "_blas", lambda: libraries)
-    with pytest.raises(KeyboardInterrupt), threads.one_blas_thread:
-        pass
+    with pytest.raises(KeyboardInterrupt):
+        with_one_blas_thread(lambda: None)
     monkeypatch.undo()
-    assert (threads.one_blas_thread.depth, blas_threads()) == (0, before)
+    assert blas_threads() == before
+    assert with_one_blas_thread(blas_threads) == [1] * len(before)
 
 
 def test_one_thread_is_this_one() -> None:
@@ -126,10 +126,14 @@ def test_the_matrix_library_has_one_thread_within_and_its_own_number_again_after
         pytest.skip("this NumPy's matrix library cannot be told a number of threads")
     threads.set_threads(2)
     assert set(blas_threads()) == {2}
-    with one_blas_thread:
-        with one_blas_thread:
-            assert set(blas_threads()) == {1}
+
+    def nested() -> None:
+        assert set(with_one_blas_thread(blas_threads)) == {1}
+        assert set(threads.with_blas_threads(blas_threads)) == {1}
         assert set(blas_threads()) == {1}
+
+    with_one_blas_thread(nested)
+    assert set(threads.with_blas_threads(blas_threads)) == {2}
     assert set(blas_threads()) == {2}
     seen: list[int] = []
     share(range(4), lambda _: seen.extend(blas_threads()))

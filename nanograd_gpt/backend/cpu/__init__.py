@@ -12,7 +12,7 @@ from .attention import cached_attention, causal_attention, causal_attention_back
 from .dropout import dropout, dropout_add
 from .embedding import embedding, embedding_backward
 from .loss import linear_cross_entropy, linear_cross_entropy_backward
-from .matmul import linear, linear_backward, side_by_side, side_by_side_backward
+from .matmul import linear, linear_backward, matrix_product, side_by_side, side_by_side_backward
 from .norm import layer_norm, layer_norm_backward
 from .optimizer import adamw, squared_norm
 
@@ -37,6 +37,7 @@ __all__ = [
     "linear_gelu",
     "log_softmax",
     "log_sum_exp",
+    "matrix_product",
     "side_by_side",
     "side_by_side_backward",
     "slope_times",

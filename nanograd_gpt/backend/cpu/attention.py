@@ -17,7 +17,8 @@ from ..plain import attention as plain
 from ..plain.activation import softmax
 from ..plain.attention import heads, split
 from .blocks import blocks
-from .threads import one_blas_thread, share
+from .matmul import matrix_product
+from .threads import share, with_blas_threads, with_one_blas_thread
 
 Part: TypeAlias = tuple[slice, slice]  # some rows of the batch, some heads of theirs
 
@@ -99,12 +100,12 @@ def causal_attention_backward(
 def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: int) -> Array:
     B, T, C3 = qkv.shape
     if B * T > 1:
-        return plain.cached_attention(qkv, keys, values, slots, stop)
+        return with_blas_threads(lambda: plain.cached_attention(qkv, keys, values, slots, stop))
     q, k, v = heads(qkv, keys.shape[1])  # one token, which sees all that is kept: nothing to mask
     keys[:, :, stop - 1 : stop], values[:, :, stop - 1 : stop] = k, v
-    scores = q @ keys[:, :, :stop].swapaxes(-1, -2)  # (1, H, 1, S)
+    scores = matrix_product(q, keys[:, :, :stop].swapaxes(-1, -2))  # (1, H, 1, S)
     scores *= 1 / sqrt(q.shape[-1])
-    context: Array = softmax(scores, axis=-1) @ values[:, :, :stop]
+    context = matrix_product(softmax(scores, axis=-1), values[:, :, :stop])
     return context.reshape(1, 1, C3 // 3)
 
 
@@ -133,8 +134,6 @@ def _share_heads(B: int, H: int, T: int, body: Callable[[Part], object]) -> None
     n_rows, n_heads = max(1, min(B, at_a_time // H)), min(H, at_a_time)
     parts = [(rows, some) for rows in blocks(B, n_rows) for some in blocks(H, n_heads)]
     if B * H * T * T < 2 * WORTH_A_THREAD:
-        with one_blas_thread:
-            for part in parts:
-                body(part)
+        with_one_blas_thread(lambda: [body(part) for part in parts])
     else:
         share(parts, body)

@@ -13,7 +13,7 @@ import numpy as np
 from ..contract import Array, Sink
 from ..plain.matmul import rows
 from .blocks import blocks
-from .threads import blas_obeys, n_threads, one_blas_thread, share
+from .threads import blas_obeys, n_threads, share, with_blas_threads, with_one_blas_thread
 
 Piece: TypeAlias = tuple[slice, slice]  # of a matrix: some of its rows, some of its columns
 
@@ -41,7 +41,9 @@ def product(a: Array, b: Array, out: Array, then: Callable[[Piece], object] | No
             then(piece)
 
     if min(M, N, K) < WORTH_CUTTING or not blas_obeys():
-        multiply((ALL, ALL))
+        with_blas_threads(lambda: np.matmul(a, b, out=out))
+        if then is not None:
+            then((ALL, ALL))
     elif N >= M:
         share([(ALL, part) for part in _cut(N)], multiply)
     else:
@@ -57,15 +59,19 @@ def _read(a: Array, b: Array, out: Array) -> None:
     if M == 1 and N * K >= LONG_TO_READ and b.strides[0] == b.itemsize and b.dtype.kind == "f":
         share(_cut(N), lambda part: np.vecdot(b[:, part].T, a[0], out=out[0, part]))
     elif M == 1:
-        np.matmul(a, b, out=out)
+        with_blas_threads(lambda: np.matmul(a, b, out=out))
     else:  # the library reads its matrix faster the other way round
-        out[...] = np.matmul(b.T, a.T).T
+        out[...] = with_blas_threads(lambda: np.matmul(b.T, a.T)).T
 
 
 def _cut(n: int) -> list[slice]:
     """0 .. n in one slice for each thread."""
     grains = -(-n // GRAIN)
     return blocks(n, -(-grains // n_threads()) * GRAIN)
+
+
+def matrix_product(x: Array, y: Array) -> Array:
+    return with_blas_threads(lambda: x @ y)
 
 
 def times(x: Array, matrix: Array, then: Callable[[Piece], object] | None = None) -> Array:
@@ -116,15 +122,15 @@ def linear_backward(
 
 def column_sums(matrix: Array) -> Array:
     """(N, O)  ->  (O,)"""
-    with one_blas_thread:  # with more, the bits would depend on their number
-        sums: Array = np.ones(len(matrix), dtype=matrix.dtype) @ matrix
+    ones = np.ones(len(matrix), dtype=matrix.dtype)
+    sums: Array = with_one_blas_thread(lambda: ones @ matrix)  # with more, the bits would depend on their number
     return sums
 
 
 def row_sums(matrix: Array) -> Array:
     """(N, O)  ->  (N, 1)"""
-    with one_blas_thread:
-        sums: Array = matrix @ np.ones((matrix.shape[1], 1), dtype=matrix.dtype)
+    ones = np.ones((matrix.shape[1], 1), dtype=matrix.dtype)
+    sums: Array = with_one_blas_thread(lambda: matrix @ ones)
     return sums
 
 

@@ -9,7 +9,7 @@ from ..plain.attention import cached_attention, causal_attention, causal_attenti
 from ..plain.dropout import dropout, dropout_add
 from ..plain.embedding import embedding, embedding_backward
 from ..plain.loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward
-from ..plain.matmul import linear, linear_backward, side_by_side, side_by_side_backward
+from ..plain.matmul import linear, linear_backward, matrix_product, side_by_side, side_by_side_backward
 from ..plain.norm import layer_norm, layer_norm_backward
 from ..plain.optimizer import adamw, squared_norm
 
@@ -34,6 +34,7 @@ __all__ = [
     "linear_gelu",
     "log_softmax",
     "log_sum_exp",
+    "matrix_product",
     "side_by_side",
     "side_by_side_backward",
     "slope_times",
