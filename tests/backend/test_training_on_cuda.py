@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import pickle
 
 import numpy as np
 import pytest
 from standin.cupy_standin import installed
 
 from nanograd_gpt.backend.select import to_device, to_host
+from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.explain import explain_next
 from nanograd_gpt.gpt.generate import generate_text, generate_texts
 from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.nn.param_groups import decay_groups
 from nanograd_gpt.optim import AdamW, clip_grad_norm
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.training.checkpoint import load_checkpoint, save_checkpoint
@@ -145,3 +149,28 @@ def test_weights_cross_to_the_device_a_training_is_on(standin):
         expected = source.state_dict()[name]
         assert np.array_equal(to_host(array), expected[:5] if name == "pos_emb.weight" else expected), name
     assert weights_hash(source) == weights_hash(GPTModel(CONFIG, rng=Generator(8)).to("cuda"))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"])
+def test_a_twin_of_model_and_optimizer_trains_on_to_the_same_bits(standin, copied):
+    model = GPTModel(CONFIG, rng=Generator(7)).to("cuda").train()
+    optimizer = AdamW(decay_groups(model, 0.1), lr=1e-2)
+    train(model, optimizer, 2)
+    twin, second = copied((model, optimizer))
+    assert {p.device for p in twin.parameters()} == {"cuda"}
+    assert all(p.data.base is second.flat.data for p in twin.parameters())
+    for pair in ((model, optimizer), (twin, second)):
+        train(*pair, 1)
+    assert weights_hash(twin) == weights_hash(model)
+
+
+def test_a_state_from_the_host_is_checked_and_taken_on_the_device(standin):
+    source = trainer("cpu")[1]
+    model, optimizer = trainer("cuda")
+    optimizer.load_state_dict(source.state_dict())
+    train(model, optimizer, 1)
+    state = optimizer.state_dict()
+    optimizer.load_state_dict(state)
+    state["exp_avg_sq"][0][0, 0] = -1
+    with pytest.raises(InputError, match=r"optimizer: exp_avg_sq\[0\] holds -1\.0"):
+        optimizer.load_state_dict(state)

@@ -162,7 +162,7 @@ FINITE = ["weight_decay", "max_norm", "initial_lr", "min_lr", "lr"]
     + [("drop_rate", value) for value in (-0.1, 1.0, 1.5, NAN, INF)]
     + [("train_ratio", value) for value in (0.0, 1.0, -1.0, 2.0, NAN)]
     + [("test_ratio", value) for value in (-0.1, 0.1, 0.5, NAN)]
-    + [("schedule", "linear"), ("schedule", ""), ("random", "numpy")],
+    + [("schedule", "linear"), ("schedule", ""), ("decay", "none"), ("decay", "vectors"), ("random", "numpy")],
 )
 def test_a_value_out_of_bounds_is_refused_with_its_name(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"^{name}: ") as error:
