@@ -27,7 +27,7 @@ NOT_OFFERED = {
     "padding_idx": "no row of an embedding is kept from learning",
     "sparse": "an embedding's gradient is dense",
     "scale_grad_by_freq": "an embedding's gradient is the sum",
-    "cross attention": "queries, keys and values come from one text and have one size",
+    "cross attention": "a query of every token, keys and values of one size",
     "not causal": "attention is causal",
     "scale": "scores are divided by sqrt(D)",
     "attn_mask": "attention has no other mask",
@@ -154,10 +154,11 @@ def attention(
     scale: Any = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
     only(attn_mask=attn_mask is not None, dropout_p=dropout_p != 0, enable_gqa=enable_gqa, scale=scale is not None)
-    only(**{"not causal": not is_causal, "cross attention": not q.shape == k.shape == v.shape or q.ndim != 4})
-    B, H, T, D = q.shape
-    qkv = F.concatenate([t.transpose(0, 2, 1, 3).reshape(B, T, H * D) for t in (q, k, v)], axis=-1)
-    return F.causal_attention(qkv, H).reshape(B, T, H, D).transpose(0, 2, 1, 3)
+    T, D = q.shape[-2:]
+    fewer_keys = k.shape[-2] < T or k.shape[:-2] != q.shape[:-2]
+    only(**{"not causal": not is_causal, "cross attention": fewer_keys or v.shape[-1] != D})
+    heads = [t[..., :T, :].reshape(-1, T, D) for t in (q, k, v)]  # no query sees the keys from T on
+    return F.causal_attention(F.concatenate(heads, axis=-1), 1).reshape(q.shape)
 
 
 def transpose(x: Tensor, a: int, b: int) -> Any:

@@ -8,7 +8,7 @@ NOT_OFFERED; there is no other way past.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,19 +19,18 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("expecttest", reason="PyTorch's own samples need the package expecttest")
 
 # ruff: noqa: E402  # what is imported below needs torch: only once importorskip has found it
+from oracle.opinfo_samples import INFO, each_part, samples_of
 from oracle.pytorch_counterparts import ACCEPTED, NOT_OFFERED, OURS, NotOfferedError, only
-from torch.testing._internal.common_methods_invocations import op_db
 
 from nanograd_gpt.tensor import Tensor
 
 torch.set_num_threads(1)
 
 TOLERANCE = 1e-12
-# A gradient this much smaller than the largest is measured against it: of one channel alone, PyTorch's layer_norm
-# leaves the rounding of x * rstd - mean * rstd in the gradient of the scale, which is 0.
-VANISHING = 1e-2
+# A gradient this much smaller than the largest is what larger numbers leave when they cancel, and is measured against
+# the largest: of a saturated softmax, or of PyTorch's layer_norm of one channel, whose scale has a gradient of 0.
+VANISHING = 0.1
 
-INFO = {name: [info for info in op_db if info.name == name] for name in OURS}  # its variants
 
 # Running a sample on both
 
@@ -57,14 +56,6 @@ class Leaves:
                 return array
             return self.ours.setdefault(id(value), Tensor(array, requires_grad=True))
         return each_part(value, self.for_us)
-
-
-def each_part(value: Any, function: Callable[[Any], Any]) -> Any:
-    if isinstance(value, dict):
-        return {name: function(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [function(part) for part in value]
-    return tuple(map(function, value)) if isinstance(value, tuple) else value
 
 
 def outputs(result: Any) -> list[Any]:
@@ -114,18 +105,13 @@ def compare(info: Any, function: Callable[..., Any], sample: Any) -> None:
         weights = [rng.standard_normal(tuple(b.shape)) for b in theirs]
         sum(((a * w).sum() for a, w in zip(ours, weights, strict=True)), Tensor(0.0)).backward()
         sources = list(leaves.theirs.values())
-        expected = torch.autograd.grad(theirs, sources, [torch.from_numpy(w) for w in weights], allow_unused=True)
+        their_weights = [torch.from_numpy(w).to(b.dtype) for w, b in zip(weights, theirs, strict=True)]
+        expected = torch.autograd.grad(theirs, sources, their_weights, allow_unused=True)
     # a gradient that is nowhere used is None to one and 0 to the other
     gradients = [np.zeros(tuple(t.shape)) if g is None else g.numpy() for t, g in zip(sources, expected, strict=True)]
     least = VANISHING * max((length(g[np.isfinite(g)]) for g in gradients), default=0.0)
     for i, (t, g) in enumerate(zip(leaves.ours.values(), gradients, strict=True)):
         assert_same(np.zeros(t.shape) if t.grad is None else t.grad, g, f"gradient {i}", least)
-
-
-def samples_of(name: str) -> Iterator[tuple[Any, Any]]:
-    for info in INFO[name]:
-        for samples in (info.sample_inputs, info.reference_inputs):
-            yield from ((info, sample) for sample in samples("cpu", torch.float64, requires_grad=False))
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -136,6 +122,7 @@ def test_pytorchs_own_samples_give_pytorchs_values_and_gradients(name: str) -> N
             compare(info, OURS[name], sample)
         except NotOfferedError as reason:
             passed_over[NOT_OFFERED[str(reason)]] += 1
+            continue
         except Exception as error:
             error.add_note(f"sample {compared}: {sample.summary()}")
             raise

@@ -61,7 +61,7 @@ def on_device(array: HostArray, device: Device) -> Any:
     """The array on the device: one whose elements lie apart, or backwards, or are one element, in such a view again."""
     if array.flags.forc:
         return to_device(array, device)
-    if 0 in array.strides:
+    if any(stride == 0 and n > 1 for stride, n in zip(array.strides, array.shape, strict=True)):
         one = on_device(array[tuple(slice(None, 1) if n == 0 else slice(None) for n in array.strides)], device)
         return kernels_of(one).xp.broadcast_to(one, array.shape)
     room = to_device(np.zeros(tuple(2 * n for n in array.shape), array.dtype), device)
