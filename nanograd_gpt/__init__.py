@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .autograd import no_grad
 from .backend.cpu.threads import set_threads
 from .errors import InputError, RunError
 from .gpt.beam import Beam, beam_search
@@ -18,6 +17,7 @@ from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlo
 from .gpt.pretrained import load_pretrained
 from .gpt.sampling import Sampling
 from .gpt.tokenizer import get_tokenizer, pretrained_tokenizer, text_to_token_ids, token_ids_to_text
+from .grad_mode import no_grad
 from .nn import functional
 from .nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
 from .nn.param_groups import decay_groups

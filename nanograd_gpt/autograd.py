@@ -1,74 +1,41 @@
-"""Reverse-mode differentiation: a graph of nodes, and the walk back through it.  Knows arrays, but no operation.
+"""Reverse-mode differentiation: a graph of operations, and the walk back through it.  Knows arrays, but no operation.
 
-Who owns a gradient: parameters add, activations assign.  A gradient is either fresh (made by the operation that hands
-it on, so that the receiver may add into it) or borrowed (it may be in use elsewhere, and is never written to).
+    a = np.array([3.0])
+    x = Leaf(a.dtype)                          # the place where the gradient of a will be
+    y, node = record(Mul, [a, a], [x, x])      # y is a * a; the node remembers how it came about
+    backward(node, np.ones(1))                 # dy/dy = 1, so that x.grad is 2 a = [6.]
 
-A gradient has the dtype of the array it belongs to, whatever the other operands were.  Of a complex gradient for a real
-array the real part counts.  Complex arrays are differentiated as analytic functions are: d(z*z) = 2z dz, no conjugate.
-
-Backward needs the arrays that forward kept as they were.  An optimizer's step and load_state_dict write to parameters,
-and say so (`mark_changed`): a graph that needs the values from before raises an error.  Writing to an array behind a
-Tensor (`t.data[...] = 0`) is not noticed, as PyTorch does not notice what is done to `.data`.
+A gradient has the dtype of the array it belongs to; of a complex gradient for a real array the real part counts.
+Complex arrays are differentiated as analytic functions are: d(z * z) = 2z dz, without a conjugate.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
-from itertools import count
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from .backend.contract import Array, Kernels, Sink
+from .backend.contract import Array, GradOut, Kernels
+from .backend.select import kernels_of
+from .grad_mode import is_grad_enabled
+from .versions import changed_since, tick
 
-Gradient: TypeAlias = Array | Sink | None
+Gradient: TypeAlias = Array | GradOut | None
 
-_recording: ContextVar[bool] = ContextVar("recording", default=True)
-_creation_numbers = count(1)
-
-
-@contextlib.contextmanager
-def no_grad() -> Iterator[None]:
-    """Operations within leave no graph behind.  Also a decorator.
-
-    It holds for the thread that enters it, and the asyncio task; a thread started within records, as in PyTorch.
-    """
-    token = _recording.set(False)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
-
-
-def is_recording() -> bool:
-    """Whether operations leave a graph behind: not so inside no_grad()."""
-    return _recording.get()
+# The graph
 
 
 class Node:
     """A place in the graph where gradients arrive, and are added up."""
 
-    __slots__ = ("dtype", "grad", "inputs", "order", "owned")
-    dtype: np.dtype[Any]  # of what the node stands for, and so of its gradient
-    order: int  # of creation: a node depends on smaller ones only
-    inputs: Sequence[Node | None]  # None where no gradient is wanted
+    __slots__ = ("dtype", "grad", "order", "owned", "parents")
+    dtype: np.dtype[Any]  # of the array it stands for, and so of its gradient
     grad: Array | None
-    owned: bool  # is `grad` ours to write to?
-
-    def receive(self, gradient: Array, fresh: bool) -> None:
-        """Add a gradient to what has come so far, in place wherever one of the two arrays is ours."""
-        if self.grad is None:
-            self.grad, self.owned = gradient, fresh
-        elif self.owned:
-            self.grad += gradient
-        elif fresh:
-            gradient += self.grad
-            self.grad, self.owned = gradient, True
-        else:
-            self.grad, self.owned = self.grad + gradient, True
+    order: int  # of creation: a node's parents are older
+    owned: bool  # whether `grad` may be written to
+    parents: Sequence[Node | None]  # None where no gradient is needed
 
 
 class Leaf(Node):
@@ -82,29 +49,11 @@ class Leaf(Node):
     buffer: Array | None
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.order, self.inputs, self.grad, self.owned = 0, (), None, True
-        self.dtype, self.buffer = dtype, None
-
-    def sink(self, like: Array, kernels: Kernels) -> Sink:
-        """Where an operation may leave the gradient by itself."""
-        if self.grad is not None:
-            return Sink(self.grad, add=True)
-        if self.buffer is not None:
-            return Sink(self.buffer, add=False)
-        return Sink(kernels.xp.empty_like(like, dtype=self.dtype), add=False)
-
-    def receive(self, gradient: Array, fresh: bool) -> None:
-        if self.grad is not None:
-            self.grad += gradient
-        elif self.buffer is not None:
-            self.buffer[...] = gradient
-            self.grad = self.buffer
-        else:
-            kept = gradient if fresh else gradient.copy()
-            self.grad = np.asarray(kept) if isinstance(kept, np.generic) else kept  # NumPy makes () arrays scalars
+        self.dtype, self.grad, self.order, self.owned, self.parents = dtype, None, 0, True, ()
+        self.buffer = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy or a pickle has the gradient, but not the buffer, which is part of an array of the optimizer's."""
+        """Copy and pickle the gradient, but not the buffer, which is part of an optimizer's array."""
         return Leaf, (self.dtype,), (None, {"grad": self.grad})
 
 
@@ -112,7 +61,7 @@ class Function(Node):
     """One operation.  An instance is one use of it, and its node in the graph.
 
     A subclass gives `forward(*arrays, **params)`, which leaves in `self.saved` what `backward` needs, and
-    `backward(dy)`, which returns for each input its gradient, the sink it filled, or None where none is wanted.
+    `backward(dy)`, which returns for each input its gradient, the GradOut it filled, or None where none is needed.
     A gradient is a new array, a view, or dy itself; it is never another array that is still in use.
     """
 
@@ -121,7 +70,7 @@ class Function(Node):
     saved: Any
 
     def __init__(self) -> None:
-        self.inputs, self.saved, self.grad = (), None, None
+        self.grad, self.parents, self.saved = None, (), None
 
     def forward(self, *arrays: Any, **params: Any) -> Array:
         raise TypeError(f"{type(self).__name__} has no forward rule")
@@ -129,131 +78,137 @@ class Function(Node):
     def backward(self, dy: Array) -> Sequence[Gradient]:
         raise TypeError(f"{type(self).__name__} has no backward rule")
 
+    def needs_input_grad(self, i: int) -> bool:
+        """Whether a gradient of input i will be asked for; in forward too, so that nothing is kept in vain."""
+        return i < len(self.parents) and self.parents[i] is not None
+
+    def grad_out(self, i: int, like: Array) -> GradOut | None:
+        """Where backward is to leave the gradient of input i, shaped as `like`; None if it is not needed."""
+        parent = self.parents[i]
+        if parent is None:
+            return None
+        if isinstance(parent, Leaf):
+            if parent.grad is None and sum(other is parent for other in self.parents) > 1:
+                accumulate_grad(parent, self.kernels.xp.zeros_like(like), fresh=True)  # both will add to it
+            if parent.grad is not None:
+                return GradOut(parent.grad, accumulate=True)
+            if parent.buffer is not None:
+                return GradOut(parent.buffer, accumulate=False)
+        return GradOut(self.kernels.xp.empty_like(like, dtype=parent.dtype), accumulate=False)
+
     def __reduce__(self) -> tuple[Any, ...]:
         raise RuntimeError(
             f"{type(self).__name__}: a Tensor that an operation made can be neither deep-copied nor pickled, for its "
             "graph cannot; use .detach()"
         )
 
-    def __copy__(self) -> Self:
-        """The same operation with the same inputs and arrays, for a walk over a copy of the graph."""
-        twin = type(self).__new__(type(self))
-        attributes, slots = cast("tuple[dict[str, Any] | None, dict[str, Any]]", object.__getstate__(self))
-        for name, value in {**(attributes or {}), **slots}.items():
-            setattr(twin, name, value)
-        return twin
 
-    def wants(self, i: int) -> bool:
-        """Whether a gradient of input i will be asked for; in forward too, so that nothing is kept in vain."""
-        return i < len(self.inputs) and self.inputs[i] is not None
+def record(
+    op: type[Function], arrays: Sequence[Any], parents: Sequence[Node | None], params: Mapping[str, Any] | None = None
+) -> tuple[Array, Function | None]:
+    """Run an operation; returns its result, and its node if a gradient may be asked for, else None.
 
-    def sink(self, i: int, like: Array) -> Sink | None:
-        """Where backward is to leave the gradient of input i, shaped as `like`; None if nobody wants it."""
-        node = self.inputs[i]
-        if node is None:
-            return None
-        if isinstance(node, Leaf):
-            if node.grad is None and sum(other is node for other in self.inputs) > 1:
-                node.receive(self.kernels.xp.zeros_like(like), fresh=True)  # two sinks of one array: both must add
-            return node.sink(like, self.kernels)
-        return Sink(self.kernels.xp.empty_like(like, dtype=node.dtype), add=False)
+    The parents belong to the arrays, None where an array needs no gradient.
+    """
+    params, node = params or {}, op()
+    recorded = is_grad_enabled() and any(parents)
+    if recorded:
+        node.parents = parents
+    node.kernels = kernels_of(*arrays, *params.values())  # a parameter's array decides if all inputs are numbers
+    out = node.forward(*arrays, **params)
+    if not recorded:
+        return out, None
+    node.order, node.dtype = tick(), out.dtype
+    return out, node
+
+
+# The walk back, newest node first: when a node's turn comes, all that used its result have been there
 
 
 def backward(root: Node, gradient: Array) -> None:
-    """Walk back from root, newest node first, and free the graph on the way.
+    """Add d(root)/d(leaf) times a gradient (of root's shape) to every leaf's, and free the graph on the way.
 
-    The gradient has the shape of root's output.  Raises RuntimeError where the graph has been freed already, or where
-    an array that it needs has been written to since: see mark_changed.
+    Raises RuntimeError where the graph has been freed already, or an array that it needs has been written to since.
     """
-    root.receive(_in_dtype(gradient, root.dtype), fresh=False)
+    accumulate_grad(root, _in_dtype(gradient, root.dtype), fresh=False)
     pending = [(-root.order, root)] if isinstance(root, Function) else []
     while pending:
         node = heappop(pending)[1]
         dy, node.grad = node.grad, None
-        if dy is None or not node.inputs:
-            raise RuntimeError(f"{type(node).__name__}: backward has been here before, and has freed the graph")
-        if _last_change > node.order:
-            _check_unchanged(node)
-        for target, result in zip(node.inputs, _gradients(node, dy), strict=True):
-            if target is None or result is None:
+        for parent, result in zip(node.parents, _input_grads(node, dy), strict=True):
+            if parent is None or result is None:
                 continue
-            if target.grad is None and isinstance(target, Function):
-                heappush(pending, (-target.order, target))
-            if isinstance(result, Sink):
-                _delivered(target, result)
-            elif result.dtype == target.dtype:
-                target.receive(result, fresh=result is not dy and result.base is None)
-            else:
-                target.receive(_in_dtype(result, target.dtype), fresh=True)
-        node.inputs, node.saved = (), None
+            if parent.grad is None and isinstance(parent, Function):
+                heappush(pending, (-parent.order, parent))
+            _deliver(parent, result, dy)
+        node.parents, node.saved = (), None
 
 
-def _gradients(node: Function, dy: Array) -> Sequence[Gradient]:
-    """What an operation returns for each input; its errors get a note that names it."""
+def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
+    """What an operation returns for each input; errors get a note that names it."""
+    name = type(node).__name__
+    if dy is None or not node.parents:
+        raise RuntimeError(f"{name}: backward has been here before, and has freed the graph")
+    if (array := changed_since(node.saved, node.order)) is not None:
+        raise RuntimeError(
+            f"{name}: a parameter {array.dtype}{list(array.shape)} was written to after forward (by an optimizer's "
+            "step or load_state_dict); call backward() before that, or run forward again"
+        )
     try:
         gradients = node.backward(dy)
-        if len(gradients) != len(node.inputs):
-            raise TypeError(f"{len(gradients)} gradients were returned for {len(node.inputs)} inputs")
-    except Exception as error:  # whatever it is, it goes on its way: only with a note
-        error.add_note(f"in {type(node).__name__}.backward")
+        if len(gradients) != len(node.parents):
+            raise TypeError(f"{len(gradients)} gradients were returned for {len(node.parents)} inputs")
+    except Exception as error:  # any error is raised again, with a note
+        error.add_note(f"in {name}.backward")
         raise
     return gradients
 
 
-def _delivered(target: Node, sink: Sink) -> None:
-    """An operation has filled a sink that it got from Function.sink."""
-    if sink.add:
-        return  # it was the target's own gradient, which has grown
-    if isinstance(target, Leaf) and target.grad is None:
-        target.grad = sink.array
+# Without copies: parameters add, activations assign.  A gradient is fresh (ours to add to) or borrowed (left alone)
+
+
+def _deliver(parent: Node, result: Array | GradOut, dy: Array | None) -> None:
+    if isinstance(result, GradOut):
+        if result.accumulate:
+            return  # it was the parent's own gradient, which has grown in place
+        if isinstance(parent, Leaf) and parent.grad is None:
+            parent.grad = result.array
+        else:
+            accumulate_grad(parent, result.array, fresh=True)
+    elif result.dtype == parent.dtype:
+        # dy may go to another input too, and a view shares its memory with whatever it is a view of
+        accumulate_grad(parent, result, fresh=result is not dy and result.base is None)
     else:
-        target.receive(sink.array, fresh=True)
+        accumulate_grad(parent, _in_dtype(result, parent.dtype), fresh=True)
+
+
+def accumulate_grad(node: Node, gradient: Array, fresh: bool) -> None:
+    """Add a gradient to what has come so far, in place wherever one of the two arrays is ours."""
+    if node.grad is None:
+        if isinstance(node, Leaf):
+            node.grad = _kept(node, gradient, fresh)
+        else:
+            node.grad, node.owned = gradient, fresh
+    elif node.owned:
+        node.grad += gradient
+    elif fresh:
+        gradient += node.grad
+        node.grad, node.owned = gradient, True
+    else:
+        node.grad, node.owned = node.grad + gradient, True
+
+
+def _kept(leaf: Leaf, gradient: Array, fresh: bool) -> Array:
+    """The first gradient of a leaf, in memory that is the leaf's own."""
+    if leaf.buffer is not None:
+        leaf.buffer[...] = gradient
+        return leaf.buffer
+    kept = gradient if fresh else gradient.copy()
+    return np.asarray(kept) if isinstance(kept, np.generic) else kept  # NumPy makes 0-d results scalars
 
 
 def _in_dtype(gradient: Array, dtype: np.dtype[Any]) -> Array:
-    """A gradient in the dtype of what it belongs to: the same array, or a new one."""
     if gradient.dtype == dtype:
         return gradient
     real: Array = gradient.real if gradient.dtype.kind == "c" and dtype.kind != "c" else gradient
     return real.astype(dtype)
-
-
-def next_order() -> int:
-    """The number of a new node."""
-    return next(_creation_numbers)
-
-
-# Arrays that are written to between forward and backward
-
-_changes: dict[int, int] = {}  # id of an array that owns its memory -> the creation number of the last change
-_last_change = 0
-
-
-def mark_changed(array: Array) -> None:
-    """Note that an array, or one that it is a view of, has been written to: graphs made before cannot use it.
-
-    An id that a later array inherits does no harm: its own graphs are younger than the change.
-    """
-    global _last_change
-    _last_change = _changes[_owner(array)] = next_order()
-
-
-def _check_unchanged(node: Function) -> None:
-    for array in _arrays_in(node.saved):
-        if _changes.get(_owner(array), 0) > node.order:
-            raise RuntimeError(
-                f"{type(node).__name__}: a parameter {array.dtype}{list(array.shape)} was written to after forward "
-                "(by an optimizer's step or load_state_dict); call backward() before that, or run forward again"
-            )
-
-
-def _owner(array: Array) -> int:
-    return id(array if array.base is None else array.base)
-
-
-def _arrays_in(saved: Any) -> Iterator[Array]:
-    if isinstance(saved, tuple | list):
-        for part in saved:
-            yield from _arrays_in(part)
-    elif hasattr(saved, "base"):
-        yield saved

@@ -6,12 +6,11 @@ that the graph itself, and what its leaves have gathered so far, stay as they ar
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
@@ -77,24 +76,33 @@ def gradients(root: Tensor, gradient: Array | None = None) -> dict[Node, Array]:
     for node in _leading_to(root.node):
         if isinstance(node, Leaf):
             twins[node] = Leaf(node.dtype)
-        else:
-            if not node.inputs:
+        elif isinstance(node, Function):
+            if not node.parents:
                 raise RuntimeError(f"{type(node).__name__}: backward has freed this graph; look at it before")
-            operation, probe = copy.copy(node), Probe()
-            operation.inputs = [None if i is None else twins[i] for i in node.inputs]
+            operation, probe = _twin(node), Probe()
+            operation.parents = [None if i is None else twins[i] for i in node.parents]
             operation.order, probe.dtype = 2 * node.order, node.dtype
-            probe.inputs, probe.order = [operation], operation.order + 1  # before what uses it, which is 2 above
+            probe.parents, probe.order = [operation], operation.order + 1  # before what uses it, which is 2 above
             twins[node] = probe
     backward(twins[root.node], kernels_of(root.data).xp.ones_like(root.data) if gradient is None else gradient)
     seen = {node: twin.seen if isinstance(twin, Probe) else twin.grad for node, twin in twins.items()}
     return {node: g for node, g in seen.items() if g is not None}
 
 
+def _twin(node: Function) -> Function:
+    """The same operation with the same arrays: a node refuses copy.copy, for its graph cannot be copied with it."""
+    twin = type(node).__new__(type(node))
+    attributes, slots = cast("tuple[dict[str, Any] | None, dict[str, Any]]", object.__getstate__(node))
+    for name, value in {**(attributes or {}), **slots}.items():
+        setattr(twin, name, value)
+    return twin
+
+
 def _leading_to(root: Node) -> list[Node]:
     """root and all before it, oldest first."""
     found, pending = {root: None}, [root]
     while pending:
-        for node in pending.pop().inputs:
+        for node in pending.pop().parents:
             if node is not None and node not in found:
                 found[node] = None
                 pending.append(node)
@@ -132,7 +140,7 @@ def draw_graph(tensor: Tensor, names: Mapping[str, Tensor]) -> str:
     named = {t.node: (name, t) for name, t in names.items() if t.node is not None}
     items: dict[Node, Item] = {}
     for node in slopes:
-        sources = [items[i] for i in node.inputs if i is not None]
+        sources = [items[i] for i in node.parents if i is not None]
         column = 1 + max((source.column for source in sources), default=-1)
         lines = [("slope", _number(slopes[node]))]
         if node in named:
@@ -140,7 +148,7 @@ def draw_graph(tensor: Tensor, names: Mapping[str, Tensor]) -> str:
         else:
             lines = [("", _text(node, named)), *lines]
         items[node] = Item("named" if node in named else "operation", column, lines)
-    uses = [(items[i], items[node]) for node in slopes for i in node.inputs if i is not None]
+    uses = [(items[i], items[node]) for node in slopes for i in node.parents if i is not None]
     for item in items.values():
         if item.column == 0:  # a leaf stands just before where it is used first
             item.column = min((target.column for source, target in uses if source is item), default=1) - 1
@@ -158,7 +166,7 @@ def _text(node: Node, named: Mapping[Node, tuple[str, Tensor]]) -> str:
     if not isinstance(node, Function):
         return name or "leaf"
     formula = FORMULAS.get(type(node).__name__, type(node).__name__)
-    operands = ["k" if i is None else named[i][0] if i in named else "·" for i in node.inputs]
+    operands = ["k" if i is None else named[i][0] if i in named else "·" for i in node.parents]
     start = f"{name} = " if name else ""
     text = start + formula.format(*operands)
     return text if len(text) <= LONGEST else start + formula.format(*["·"] * len(operands))

@@ -7,7 +7,6 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from .arguments import not_allowed, real_number, whole_number
-from .autograd import mark_changed
 from .backend.contract import Array
 from .backend.select import Device, kernels_of, to_device
 from .errors import InputError
@@ -15,6 +14,7 @@ from .nn.flat import FlatParameters
 from .nn.module import Parameter
 from .nn.param_groups import SETTINGS, Parameters, ParamGroup, checked_setting, groups_of
 from .tensor import Tensor
+from .versions import mark_changed
 
 
 def _of_all_groups(name: str) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.array_utils import normalize_axis_index
 
-from .autograd import Function, Leaf, Node, backward, is_recording, next_order
+from .autograd import Function, Leaf, Node, backward, record
 from .backend.contract import Array, Axis, Bools, HostArray
 from .backend.select import Device, device_of, kernels_of, to_device, to_host
 from .ops import elementwise, matmul, reduce, shape
@@ -282,24 +282,16 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
 
     Errors get a note that names the operation, its inputs' dtypes and shapes, and its parameters.
     """
-    node = op()
     arrays = [t.data if isinstance(t, Tensor) else t for t in inputs]
-    nodes = [t.node if isinstance(t, Tensor) else None for t in inputs] if is_recording() else []
-    recorded = any(nodes)
-    if recorded:
-        node.inputs = nodes
+    parents = [t.node if isinstance(t, Tensor) else None for t in inputs]
     try:
-        node.kernels = kernels_of(*arrays, *params.values())  # a parameter's array decides if all inputs are numbers
-        out = node.forward(*arrays, **params)
-    except Exception as error:  # whatever it is, it goes on its way: only with a note
+        out, node = record(op, arrays, parents, params)
+    except Exception as error:  # any error is raised again, with a note
         error.add_note(f"in {op.__name__}({', '.join([*map(_described, arrays), *_pairs(params)])})")
         raise
     result = Tensor.__new__(Tensor)
-    result.data = out if isinstance(out, np.ndarray) or not isinstance(out, np.generic) else np.asarray(out)
-    result.node = None
-    if recorded:
-        node.order, node.dtype = next_order(), out.dtype
-        result.node = node
+    result.data = np.asarray(out) if isinstance(out, np.generic) else out
+    result.node = node
     return result
 
 

@@ -18,6 +18,7 @@ FLOORS = [  # bottom up; rooms of one floor do not know each other
     ["errors"],
     ["arguments"],
     ["files", "backend", "rng"],
+    ["grad_mode", "versions"],
     ["autograd"],
     ["ops"],
     ["tensor"],

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from autograd_leaves import Loss, X, leaf
 
-from nanograd_gpt.autograd import Function, is_recording, no_grad
+from nanograd_gpt.autograd import Function
 from nanograd_gpt.backend.contract import Array
+from nanograd_gpt.grad_mode import is_grad_enabled, no_grad
 from nanograd_gpt.gradcheck import check_accumulation, check_gradients, check_ownership
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor, apply
@@ -83,7 +84,7 @@ def test_every_node_is_visited_once_and_newest_first_where_sides_differ_in_depth
 
         def backward(self, dy: Array) -> list[Array]:
             visited.append(self.saved)
-            return [dy] * len(self.inputs)
+            return [dy] * len(self.parents)
 
     def step(*tensors: Tensor, number: int) -> Tensor:
         return apply(Numbered, *tensors, number=number)
@@ -198,14 +199,14 @@ def test_no_grad_nests_and_ends_after_an_exception() -> None:
     def nested() -> None:
         with no_grad():
             with no_grad():
-                assert not is_recording()
-            assert not is_recording()
+                assert not is_grad_enabled()
+            assert not is_grad_enabled()
             assert not (leaf() * 2).requires_grad
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         nested()
-    assert is_recording()
+    assert is_grad_enabled()
     assert (leaf() * 2).requires_grad
 
 
@@ -216,7 +217,7 @@ def test_no_grad_decorates_a_function_that_may_be_called_again() -> None:
 
     assert not double(leaf()).requires_grad
     assert not double(leaf()).requires_grad
-    assert is_recording()
+    assert is_grad_enabled()
 
 
 def test_a_leaf_made_without_recording_is_a_leaf() -> None:
@@ -235,10 +236,10 @@ def test_no_grad_is_of_its_own_thread_and_context() -> None:
     assert seen == [True]
     inside, block = contextvars.copy_context(), no_grad()
     inside.run(block.__enter__)
-    assert not inside.run(is_recording)
-    assert is_recording()
+    assert not inside.run(is_grad_enabled)
+    assert is_grad_enabled()
     inside.run(block.__exit__, None, None, None)
-    assert inside.run(is_recording)
+    assert inside.run(is_grad_enabled)
 
 
 # Re-entrancy

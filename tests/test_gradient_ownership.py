@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from autograd_leaves import Loss, X, leaf
 
-from nanograd_gpt.autograd import Function, Leaf, no_grad
+from nanograd_gpt.autograd import Function, Leaf
 from nanograd_gpt.backend.contract import Array
+from nanograd_gpt.grad_mode import no_grad
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor, apply
 
@@ -178,11 +179,11 @@ def test_a_gradient_nobody_wants_is_not_asked_for() -> None:
 
     class Wants(Function):
         def forward(self, *arrays: Array) -> Array:
-            wanted.extend(self.wants(i) for i in range(4))
+            wanted.extend(self.needs_input_grad(i) for i in range(4))
             return np.add.reduce(arrays)
 
         def backward(self, dy: Array) -> list[Array | None]:
-            wanted.extend(self.wants(i) for i in range(4))
+            wanted.extend(self.needs_input_grad(i) for i in range(4))
             return [dy, dy, None]
 
     x, y, z = leaf(), Tensor(X), leaf()

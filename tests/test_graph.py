@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from nanograd_gpt.autograd import no_grad
 from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.grad_mode import no_grad
 from nanograd_gpt.graph import draw_graph, gradients
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.rng import Generator

@@ -223,6 +223,8 @@ FLAGS: dict[str, Call] = {
 ELSEWHERE = {
     "create_dataloader_v1 num_workers",  # 0, or refused
     "load_pretrained n_heads",  # below: it needs a file
+    "load_pretrained drop_rate",
+    "padding_ids vocab_size",  # below: it must be larger than a uint8 can be
 }
 
 
@@ -334,6 +336,24 @@ def test_n_heads_of_weights_may_be_numpys(tmp_path: Path) -> None:
     save_file(gpt().state_dict(), tmp_path / "bare.safetensors")
     model = load_pretrained(tmp_path / "bare.safetensors", n_heads=np.int64(2))
     assert model.config.to_dict() == {**gpt().config.to_dict(), "drop_rate": model.config.drop_rate}
+
+
+def test_drop_rate_of_weights_may_be_numpys(tmp_path: Path) -> None:
+    ng.save_model(tmp_path / "model.safetensors", gpt())
+    model = load_pretrained(tmp_path / "model.safetensors", drop_rate=np.float32(0.25))
+    assert plain(model.config.drop_rate) == plain(0.25)
+    for wrong in (True, "0.25", 1.5):
+        with pytest.raises(InputError, match=r"drop_rate: .* is not allowed; "):
+            load_pretrained(tmp_path / "model.safetensors", drop_rate=wrong)  # type: ignore[arg-type]
+
+
+def test_a_padded_vocabularys_size_may_be_numpys() -> None:
+    size = BYTES.n_vocab + 3
+    for number in (np.int64(size), np.uint16(size), np.asarray(size)):
+        assert plain(ng.padding_ids(BYTES, number)) == plain(ng.padding_ids(BYTES, size))  # type: ignore[arg-type]
+    for wrong in (True, float(size), str(size)):
+        with pytest.raises(InputError, match=r"vocab_size: .* is not allowed; "):
+            ng.padding_ids(BYTES, wrong)  # type: ignore[arg-type]
 
 
 def test_set_threads_takes_numpys_integer() -> None:

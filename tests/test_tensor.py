@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tensor_leaves import X, leaf
 
-from nanograd_gpt.autograd import no_grad
 from nanograd_gpt.backend.contract import Array
+from nanograd_gpt.grad_mode import no_grad
 from nanograd_gpt.tensor import Tensor
 
 # What it is made of

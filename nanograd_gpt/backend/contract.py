@@ -2,7 +2,7 @@
 
 Shapes: B batch, T tokens, C channels, H heads, D = C / H, V vocabulary, N = B * T, I and O a layer's input and output.
 Every kernel works in float32, float64 and, on the CPU, complex128 (the complex step that proves the gradients).
-A kernel changes no input without saying so; it writes only into arrays it makes and into the sinks it is handed.
+A kernel changes no input without saying so; it writes only into arrays it makes and into the GradOuts it is given.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Ints: TypeAlias = npt.NDArray[np.integer[Any]]
 Axis: TypeAlias = int | tuple[int, ...] | None  # None: all of them
 
 
-class Sink(NamedTuple):
+class GradOut(NamedTuple):
     """Where a kernel leaves the gradient of a parameter: written over what is there, or added to it."""
 
     array: Array
-    add: bool
+    accumulate: bool
 
-    def put(self, gradient: Array) -> None:
-        """Deliver a gradient (or anything that broadcasts to the sink's shape)."""
+    def write(self, gradient: Array) -> None:
+        """Write or add a gradient, or anything that broadcasts to its shape."""
         into = self.array
-        if self.add:
+        if self.accumulate:
             into += gradient
         else:
             into[...] = gradient
@@ -51,9 +51,9 @@ class Kernels(Protocol):
         ...
 
     def linear_backward(
-        self, dy: Array, x: Array, weight: Array, dweight: Sink | None, dbias: Sink | None, want_dx: bool
+        self, dy: Array, x: Array, weight: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
     ) -> Array | None:
-        """dy (..., O)  ->  dx (..., I) if wanted; dweight (O, I) and dbias (O,) into their sinks."""
+        """dy (..., O)  ->  dx (..., I) if wanted; dweight (O, I) and dbias (O,) into their GradOuts."""
         ...
 
     def side_by_side(self, x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
@@ -65,11 +65,11 @@ class Kernels(Protocol):
         dy: Array,
         x: Array,
         weights: Sequence[Array],
-        dweights: Sequence[Sink | None],
-        dbiases: Sequence[Sink | None],
+        dweights: Sequence[GradOut | None],
+        dbiases: Sequence[GradOut | None],
         want_dx: bool,
     ) -> Array | None:
-        """dy (..., K * O)  ->  dx (..., I) if wanted; the gradients of weights and biases into their sinks."""
+        """dy (..., K * O)  ->  dx (..., I) if wanted; the gradients of weights and biases into their GradOuts."""
         ...
 
     # norm
@@ -78,9 +78,16 @@ class Kernels(Protocol):
         ...
 
     def layer_norm_backward(
-        self, dy: Array, x: Array, scale: Array, mean: Array, rstd: Array, dscale: Sink | None, dshift: Sink | None
+        self,
+        dy: Array,
+        x: Array,
+        scale: Array,
+        mean: Array,
+        rstd: Array,
+        dscale: GradOut | None,
+        dshift: GradOut | None,
     ) -> Array:
-        """dy (..., C)  ->  dx (..., C); dscale (C,) and dshift (C,) into their sinks."""
+        """dy (..., C)  ->  dx (..., C); dscale (C,) and dshift (C,) into their GradOuts."""
         ...
 
     # activation
@@ -137,7 +144,7 @@ class Kernels(Protocol):
         """weight (V, C), ids (...)  ->  y (..., C)"""
         ...
 
-    def embedding_backward(self, dy: Array, ids: Ints, dweight: Sink) -> None:
+    def embedding_backward(self, dy: Array, ids: Ints, dweight: GradOut) -> None:
         """dy (..., C), ids (...): the rows of dy are summed by id into dweight (V, C)."""
         ...
 
@@ -175,10 +182,10 @@ class Kernels(Protocol):
         targets: Ints,
         log_sum_exp: Array,
         kept: Array | None,
-        dweight: Sink | None,
+        dweight: GradOut | None,
         want_dx: bool,
     ) -> Array | None:
-        """dloss ()  ->  dx (N, C) if wanted; dweight (V, C) into its sink."""
+        """dloss ()  ->  dx (N, C) if wanted; dweight (V, C) into its GradOut."""
         ...
 
     # optimizer

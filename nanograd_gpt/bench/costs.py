@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from ..backend.contract import Sink
+from ..backend.contract import GradOut
 
 Call: TypeAlias = tuple[Sequence[Any], Mapping[str, Any], Any]  # arguments by place, by name, result
 
@@ -97,9 +97,9 @@ FLOPS: dict[str, Callable[[Sequence[Any], Any], int]] = {
 
 
 def bytes_in(thing: Any) -> int:
-    """Bytes of an array, of what a sink costs, or of all of them in a sequence."""
-    if isinstance(thing, Sink):
-        return int(thing.array.nbytes) * (2 if thing.add else 1)
+    """Bytes of an array, of what a grad_out costs, or of all of them in a sequence."""
+    if isinstance(thing, GradOut):
+        return int(thing.array.nbytes) * (2 if thing.accumulate else 1)
     if isinstance(thing, list | tuple):
         return sum(map(bytes_in, thing))
     return int(getattr(thing, "nbytes", 0))

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Literal, TypeAlias
 
-from ..autograd import Function, Leaf, Node
+from .. import autograd
+from ..autograd import Function, Node
 from ..backend.contract import Kernels
 from ..backend.select import Device, kernels_of, synchronize
 from ..gpt.model import GPTModel
@@ -99,8 +100,7 @@ def _doorways(model: GPTModel, recorder: _Recorder) -> Iterator[tuple[Any, str, 
     for operation in _subclasses(Function):
         for name in {"forward", "backward"} & {*vars(operation)}:
             yield operation, name, recorder.operation(operation.__name__, getattr(operation, name))
-    for node in (Node, Leaf):
-        yield node, "receive", recorder.receive(node.receive)
+    yield autograd, "accumulate_grad", recorder.accumulate_grad(autograd.accumulate_grad)
     yield model.rng, "keep_mask", recorder.random("random masks", model.rng.keep_mask)
 
 
@@ -140,7 +140,7 @@ class _Recorder:
 
         return self._timed(call, work)
 
-    def receive(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def accumulate_grad(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """A node gets a gradient: a sum, unless it is its first."""
         added = self._timed(call, lambda args, *_: ("sum of gradients", "arithmetic", Cost(0, 3 * args[1].nbytes)))
 

@@ -11,6 +11,7 @@ import numpy as np
 import regex
 import tiktoken
 
+from ..arguments import whole_number
 from ..backend.contract import Ints
 from ..errors import InputError
 from .bpe import END_OF_TEXT, GPT2_PATTERN
@@ -66,6 +67,7 @@ def padding_ids(tokenizer: tiktoken.Encoding, vocab_size: int) -> Ints:
     A vocabulary is padded for speed: matrices whose sides are multiples of 64 or 128 fit a GPU's blocks.
     Raises InputError for a vocabulary smaller than the tokenizer's.
     """
+    vocab_size = whole_number("vocab_size", vocab_size, 0)
     if vocab_size < tokenizer.n_vocab:
         raise InputError(
             f"vocab_size: {vocab_size} is less than tokenizer {tokenizer.name!r} has, {tokenizer.n_vocab} ids; "

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..arguments import whole_number
-from ..autograd import is_recording, no_grad
 from ..backend.contract import Array, Ints
 from ..backend.select import kernels_of, to_device, to_host
 from ..errors import InputError
+from ..grad_mode import is_grad_enabled, no_grad
 from ..nn import functional as F
 from ..nn.flat import lay_in_one_piece
 from ..nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
@@ -190,7 +190,7 @@ class GPTModel(Module):
 
     def _next_slots(self, cache: KVCache, ids: Ints) -> Ints:
         """Where the ids go in the cache, which are their positions in the text as well (B, T)."""
-        if is_recording() or self.training:
+        if is_grad_enabled() or self.training:
             raise InputError("cache: it keeps nothing for backward or dropout; use model.eval(), within no_grad()")
         return cache.next_slots(*ids.shape)
 

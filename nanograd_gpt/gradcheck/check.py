@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..autograd import no_grad
 from ..backend.contract import Array
+from ..grad_mode import no_grad
 from ..tensor import Tensor
 from .numeric import COMPLEX_STEP, central_difference, complex_step, replaced
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function, Leaf
-from ..backend.contract import Array, Sink
+from ..backend.contract import Array, GradOut
 from ..backend.select import kernels_of
 from ..tensor import Tensor
 from .check import GradientError
@@ -23,7 +23,7 @@ def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping
     _check_any_float(inputs)
     node = op()
     node.kernels = kernels_of(*inputs)
-    node.inputs = [Leaf(a.dtype) if a.dtype.kind == "f" else None for a in inputs]
+    node.parents = [Leaf(a.dtype) if a.dtype.kind == "f" else None for a in inputs]
     before = [a.copy() for a in inputs]
     y = np.asarray(node.forward(*inputs, **params))
     before.append(y.copy())
@@ -31,7 +31,7 @@ def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping
     dy_before = dy.copy()
     others = [*inputs, *_arrays(node.saved)]
     for k, result in enumerate(node.backward(dy)):
-        gradient = result.array if isinstance(result, Sink) else result
+        gradient = result.array if isinstance(result, GradOut) else result
         if not isinstance(gradient, np.ndarray) or gradient is dy or gradient.base is not None:
             continue
         if any(np.shares_memory(gradient, other) for other in (dy, *others)):

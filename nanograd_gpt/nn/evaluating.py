@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from ..autograd import no_grad
+from ..grad_mode import no_grad
 from .module import Module
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-from ..autograd import Leaf, mark_changed
+from ..autograd import Leaf
 from ..backend.contract import Array
 from ..backend.select import Device, device_of, to_device
 from ..errors import InputError
 from ..tensor import Tensor
+from ..versions import mark_changed
 
 
 class Parameter(Tensor):

@@ -17,7 +17,7 @@ class GELU(Function):
     __slots__ = ()
 
     def forward(self, x: Array) -> Array:
-        y, self.saved = self.kernels.gelu(floating(x), want_slope=self.wants(0))
+        y, self.saved = self.kernels.gelu(floating(x), want_slope=self.needs_input_grad(0))
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient]:

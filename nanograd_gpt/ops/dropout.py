@@ -42,4 +42,4 @@ class DropoutAdd(Function):
 
     def backward(self, dy: Array) -> tuple[Gradient, Gradient]:
         keep, rate = self.saved
-        return self.kernels.dropout(dy, keep, rate) if self.wants(0) else None, dy
+        return self.kernels.dropout(dy, keep, rate) if self.needs_input_grad(0) else None, dy

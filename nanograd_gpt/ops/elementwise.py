@@ -25,8 +25,8 @@ class Add(Function):
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
         return (
-            unbroadcast(dz, x) if self.wants(0) else None,
-            unbroadcast(dz, y) if self.wants(1) else None,
+            unbroadcast(dz, x) if self.needs_input_grad(0) else None,
+            unbroadcast(dz, y) if self.needs_input_grad(1) else None,
         )
 
 
@@ -43,8 +43,8 @@ class Sub(Function):
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
         return (
-            unbroadcast(dz, x) if self.wants(0) else None,
-            unbroadcast(-dz, y) if self.wants(1) else None,
+            unbroadcast(dz, x) if self.needs_input_grad(0) else None,
+            unbroadcast(-dz, y) if self.needs_input_grad(1) else None,
         )
 
 
@@ -61,8 +61,8 @@ class Mul(Function):
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
         return (
-            unbroadcast(dz * y, shape_of(x)) if self.wants(0) else None,
-            unbroadcast(dz * x, shape_of(y)) if self.wants(1) else None,
+            unbroadcast(dz * y, shape_of(x)) if self.needs_input_grad(0) else None,
+            unbroadcast(dz * x, shape_of(y)) if self.needs_input_grad(1) else None,
         )
 
 
@@ -80,8 +80,8 @@ class Div(Function):
         x, y, z = self.saved
         dx = dz / y
         return (
-            unbroadcast(dx, x) if self.wants(0) else None,
-            unbroadcast(-dx * z, shape_of(y)) if self.wants(1) else None,
+            unbroadcast(dx, x) if self.needs_input_grad(0) else None,
+            unbroadcast(-dx * z, shape_of(y)) if self.needs_input_grad(1) else None,
         )
 
 
@@ -111,10 +111,10 @@ class Pow(Function):
         xp = self.kernels.xp
         x, y, z = self.saved
         dx = dy = None
-        if self.wants(0):
+        if self.needs_input_grad(0):
             base = _choose(xp, y == 0, 1, x)  # x ** 0 has no slope, even where x ** -1 is infinite
             dx = unbroadcast(dz * (y * base ** (y - 1)), shape_of(x))
-        if self.wants(1):
+        if self.needs_input_grad(1):
             stays_0 = (x == 0) & (y.real >= 0)
             logarithm = xp.log(_choose(xp, stays_0, 1, x), dtype=z.dtype)  # x may be a number, or a narrower array
             dy = unbroadcast(dz * (z * logarithm), shape_of(y))
@@ -199,9 +199,10 @@ class Maximum(Function):
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
+        dx, dy = dz * _share(x.real < y.real, x, y, dz), dz * _share(x.real > y.real, x, y, dz)
         return (
-            unbroadcast(dz * _share(x.real < y.real, x.real == y.real, dz), shape_of(x)) if self.wants(0) else None,
-            unbroadcast(dz * _share(x.real > y.real, x.real == y.real, dz), shape_of(y)) if self.wants(1) else None,
+            unbroadcast(dx, shape_of(x)) if self.needs_input_grad(0) else None,
+            unbroadcast(dy, shape_of(y)) if self.needs_input_grad(1) else None,
         )
 
 
@@ -219,15 +220,16 @@ class Minimum(Function):
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
+        dx, dy = dz * _share(x.real > y.real, x, y, dz), dz * _share(x.real < y.real, x, y, dz)
         return (
-            unbroadcast(dz * _share(x.real > y.real, x.real == y.real, dz), shape_of(x)) if self.wants(0) else None,
-            unbroadcast(dz * _share(x.real < y.real, x.real == y.real, dz), shape_of(y)) if self.wants(1) else None,
+            unbroadcast(dx, shape_of(x)) if self.needs_input_grad(0) else None,
+            unbroadcast(dy, shape_of(y)) if self.needs_input_grad(1) else None,
         )
 
 
-def _share(loses: Bools, ties: Bools, dz: Array) -> Array:
+def _share(loses: Bools, x: Any, y: Any, dz: Array) -> Array:
     """How much of the gradient goes to one of two operands: 0 where it loses, half where they tie, else 1."""
-    share: Array = (1 - (1.0 * loses + 0.5 * ties)).astype(dz.real.dtype)
+    share: Array = (1 - (1.0 * loses + 0.5 * (x.real == y.real))).astype(dz.real.dtype)
     return share
 
 
@@ -252,8 +254,8 @@ class Where(Function):
         xp = self.kernels.xp
         x, y, condition = self.saved
         return (
-            unbroadcast(xp.where(condition, dz, 0), x) if self.wants(0) else None,
-            unbroadcast(xp.where(condition, 0, dz), y) if self.wants(1) else None,
+            unbroadcast(xp.where(condition, dz, 0), x) if self.needs_input_grad(0) else None,
+            unbroadcast(xp.where(condition, 0, dz), y) if self.needs_input_grad(1) else None,
         )
 
 

@@ -43,15 +43,15 @@ class LinearCrossEntropy(Function):
         check_shape("targets", targets, len(x))
         x, weight = in_one_dtype(x, weight)
         loss, log_sum_exp, kept = self.kernels.linear_cross_entropy(
-            x, weight, within(targets, len(weight)), want_gradient=bool(self.inputs)
+            x, weight, within(targets, len(weight)), want_gradient=bool(self.parents)
         )
         self.saved = x, weight, targets, log_sum_exp, kept
         return loss
 
     def backward(self, dloss: Array) -> tuple[Gradient, Gradient]:
         x, weight, targets, log_sum_exp, kept = self.saved
-        dweight = self.sink(1, weight)
+        dweight = self.grad_out(1, weight)
         dx = self.kernels.linear_cross_entropy_backward(
-            dloss, x, weight, targets, log_sum_exp, kept, dweight, self.wants(0)
+            dloss, x, weight, targets, log_sum_exp, kept, dweight, self.needs_input_grad(0)
         )
         return dx, dweight

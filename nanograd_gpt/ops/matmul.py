@@ -27,9 +27,9 @@ class MatMul(Function):
         if x.ndim == 1:  # a vector on the left is a row
             x, dz = x[None, :], dz[..., None, :]
         dx = dy = None
-        if self.wants(0):
+        if self.needs_input_grad(0):
             dx = unbroadcast(self.kernels.matrix_product(dz, y.swapaxes(-1, -2)), shape_of(x))
-        if self.wants(1):
+        if self.needs_input_grad(1):
             dy = unbroadcast(self.kernels.matrix_product(x.swapaxes(-1, -2), dz), shape_of(y))
         x, y = self.saved
         return dx if dx is None or x.ndim > 1 else dx[0], dy if dy is None or y.ndim > 1 else dy[:, 0]
@@ -57,8 +57,8 @@ class Linear(Function):
 
     def backward(self, dy: Array) -> tuple[Gradient, ...]:
         x, weight, bias = self.saved
-        dweight, dbias = self.sink(1, weight), None if bias is None else self.sink(2, bias)
-        dx = self.kernels.linear_backward(dy, x, weight, dweight, dbias, self.wants(0))
+        dweight, dbias = self.grad_out(1, weight), None if bias is None else self.grad_out(2, bias)
+        dx = self.kernels.linear_backward(dy, x, weight, dweight, dbias, self.needs_input_grad(0))
         return (dx, dweight) if bias is None else (dx, dweight, dbias)
 
 
@@ -72,14 +72,15 @@ class LinearGELU(Function):
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         x, weight, bias = linear_operands(x, weight, bias)
-        y, slope = self.kernels.linear_gelu(x, weight, bias, want_slope=bool(self.inputs))
+        y, slope = self.kernels.linear_gelu(x, weight, bias, want_slope=bool(self.parents))
         self.saved = x, weight, bias, slope
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient, ...]:
         x, weight, bias, slope = self.saved
-        dweight, dbias = self.sink(1, weight), None if bias is None else self.sink(2, bias)
-        dx = self.kernels.linear_backward(self.kernels.slope_times(dy, slope), x, weight, dweight, dbias, self.wants(0))
+        dweight, dbias = self.grad_out(1, weight), None if bias is None else self.grad_out(2, bias)
+        dh = self.kernels.slope_times(dy, slope)
+        dx = self.kernels.linear_backward(dh, x, weight, dweight, dbias, self.needs_input_grad(0))
         return (dx, dweight) if bias is None else (dx, dweight, dbias)
 
 
@@ -105,6 +106,7 @@ class SideBySide(Function):
     def backward(self, dy: Array) -> list[Gradient]:
         x, weights, biases = self.saved
         n = len(weights)
-        sinks = [self.sink(1 + i, a) for i, a in enumerate((*weights, *biases))]
-        dx = self.kernels.side_by_side_backward(dy, x, weights, sinks[:n], sinks[n:] or [None] * n, self.wants(0))
-        return [dx, *sinks]
+        outs = [self.grad_out(1 + i, a) for i, a in enumerate((*weights, *biases))]
+        dweights, dbiases = outs[:n], outs[n:] or [None] * n
+        dx = self.kernels.side_by_side_backward(dy, x, weights, dweights, dbiases, self.needs_input_grad(0))
+        return [dx, *outs]

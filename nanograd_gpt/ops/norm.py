@@ -25,6 +25,6 @@ class LayerNorm(Function):
 
     def backward(self, dy: Array) -> tuple[Gradient, Gradient, Gradient]:
         x, scale, mean, rstd = self.saved
-        dscale, dshift = self.sink(1, scale), self.sink(2, scale)
+        dscale, dshift = self.grad_out(1, scale), self.grad_out(2, scale)
         dx = self.kernels.layer_norm_backward(dy, x, scale, mean, rstd, dscale, dshift)
         return dx, dscale, dshift

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arguments import whole_number
-from ..autograd import no_grad
 from ..backend.contract import Ints
 from ..backend.select import Device, to_device
 from ..gpt.model import GPTModel
+from ..grad_mode import no_grad
 from ..tensor import Tensor
 from .data import DataLoader
 

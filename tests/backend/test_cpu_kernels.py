@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nanograd_gpt.backend import cpu
-from nanograd_gpt.backend.contract import Array, Sink
+from nanograd_gpt.backend.contract import Array, GradOut
 from nanograd_gpt.backend.cpu import attention, blocks, loss, matmul, norm, threads
 from nanograd_gpt.backend.plain import activation as plain_activation
 from nanograd_gpt.backend.plain import attention as plain_attention
@@ -56,15 +56,15 @@ def close(ours: Any, plain: Any) -> None:
     assert np.abs(ours - plain).max(initial=0) <= limit
 
 
-def sinks(*shapes: tuple[int, ...], add: bool, dtype: Any = np.float64) -> list[Sink]:
-    return [Sink(np.full(shape, 0.5, dtype=dtype), add) for shape in shapes]
+def sinks(*shapes: tuple[int, ...], add: bool, dtype: Any = np.float64) -> list[GradOut]:
+    return [GradOut(np.full(shape, 0.5, dtype=dtype), add) for shape in shapes]
 
 
 def compare(
-    ours: Callable[..., Any], plain: Callable[..., Any], *arguments: Any, given: list[Sink] | None = None
+    ours: Callable[..., Any], plain: Callable[..., Any], *arguments: Any, given: list[GradOut] | None = None
 ) -> None:
     """Call both, with sinks of their own at the end, and compare all they return and leave there."""
-    copies = [Sink(s.array.copy(), s.add) for s in given or []]
+    copies = [GradOut(s.array.copy(), s.accumulate) for s in given or []]
     results = [f(*arguments, *s) for f, s in ((ours, given or []), (plain, copies))]
     a, b = (r if isinstance(r, tuple) else (r,) for r in results)
     for x, y in zip(a, b, strict=True):
@@ -177,14 +177,17 @@ def test_layers_side_by_side_are_the_plain_formula(add: bool, in_one_piece: bool
         flat = np.concatenate([w.ravel() for w in [random(2, 5, dtype=dtype), *weights]])
         weights = list(flat[10:].reshape(3, 6, 5))
         gradients = np.full(100, 0.5, dtype=dtype)
-        dweights = [Sink(g, add) for g in gradients[10:].reshape(3, 6, 5)]
+        dweights = [GradOut(g, add) for g in gradients[10:].reshape(3, 6, 5)]
         assert matmul.in_one_piece(weights) is not None
     else:
         assert matmul.in_one_piece(weights) is None
     biases: list[Any] = [random(6, dtype=dtype) if with_bias else None for _ in range(3)]
     dbiases: list[Any] = sinks(*[(6,)] * 3, add=add, dtype=dtype) if with_bias else [None] * 3
     compare(cpu.side_by_side, plain_matmul.side_by_side, x, weights, biases)
-    copies = [Sink(s.array.copy(), s.add) for s in dweights], [s and Sink(s.array.copy(), s.add) for s in dbiases]
+    copies = (
+        [GradOut(s.array.copy(), s.accumulate) for s in dweights],
+        [s and GradOut(s.array.copy(), s.accumulate) for s in dbiases],
+    )
     close(
         cpu.side_by_side_backward(dy, x, weights, dweights, dbiases, True),
         plain_matmul.side_by_side_backward(dy, x, weights, *copies, True),
@@ -253,7 +256,7 @@ def test_embedding_is_the_plain_formula(add: bool, ids: Any, dtype: Any) -> None
     ids = np.array(ids, dtype=np.int64)
     compare(cpu.embedding, plain_embedding.embedding, random(5, 3, dtype=dtype), ids)
     ours = sinks((5, 3), add=add, dtype=dtype)[0]
-    plain = Sink(ours.array.copy(), add)
+    plain = GradOut(ours.array.copy(), add)
     dy = random(*ids.shape, 3, dtype=dtype)
     cpu.embedding_backward(dy, ids, ours)
     plain_embedding.embedding_backward(dy, ids, plain)
@@ -273,7 +276,7 @@ def test_the_heads_cross_entropy_is_the_plain_formula(N: int, V: int, add: bool,
     close(lse, plain_lse)
     assert cpu.linear_cross_entropy(x, weight, targets, False)[2] is None
     ours = sinks((V, 4), add=add, dtype=dtype)[0]
-    plain = Sink(ours.array.copy(), add)
+    plain = GradOut(ours.array.copy(), add)
     dloss, rest = np.asarray(0.7, dtype=dtype), (x, weight, targets)
     close(
         cpu.linear_cross_entropy_backward(dloss, *rest, lse, kept, ours, True),

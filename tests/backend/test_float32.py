@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nanograd_gpt.backend import cpu
-from nanograd_gpt.backend.contract import Array, Sink
+from nanograd_gpt.backend.contract import Array, GradOut
 from nanograd_gpt.backend.plain import activation, attention, loss, norm
 
 RNG = np.random.default_rng(4)
@@ -45,7 +45,7 @@ def test_a_linear_layer_is_within_4_eps_of_the_product_of_absolute_values(n_out:
     x_, weight_, bias_, dy_ = double(x, weight, bias, dy)
     limit = 4 * EPS * (np.abs(x_) @ np.abs(weight_.T) + np.abs(bias_))
     assert (np.abs(cpu.linear(x, weight, bias) - (x_ @ weight_.T + bias_)) <= limit).all()
-    dweight, dbias = Sink(np.empty_like(weight), False), Sink(np.empty_like(bias), False)
+    dweight, dbias = GradOut(np.empty_like(weight), False), GradOut(np.empty_like(bias), False)
     dx = cpu.linear_backward(dy, x, weight, dweight, dbias, True)
     assert (np.abs(dx - dy_ @ weight_) <= 4 * EPS * (np.abs(dy_) @ np.abs(weight_))).all()
     assert (np.abs(dweight.array - dy_.T @ x_) <= 4 * EPS * (np.abs(dy_.T) @ np.abs(x_))).all()
@@ -57,7 +57,7 @@ def test_layer_norm_forward_and_backward_are_within_1e_6() -> None:
     y, mean, rstd = cpu.layer_norm(x, scale, shift, 1e-5)
     exact, exact_mean, exact_rstd = norm.layer_norm(*double(x, scale, shift), 1e-5)
     assert far(y, exact) < 1e-6
-    sinks = [Sink(np.empty(C, dtype=t), False) for t in (np.float32, np.float32, np.float64, np.float64)]
+    sinks = [GradOut(np.empty(C, dtype=t), False) for t in (np.float32, np.float32, np.float64, np.float64)]
     dx = cpu.layer_norm_backward(dy, x, scale, mean, rstd, *sinks[:2])
     exact_dx = norm.layer_norm_backward(*double(dy, x, scale), exact_mean, exact_rstd, *sinks[2:])
     assert far(dx, exact_dx) < 1e-6
@@ -81,7 +81,7 @@ def test_the_heads_cross_entropy_is_within_1e_6() -> None:
     value, lse, kept = cpu.linear_cross_entropy(x, weight, targets, True)
     exact, exact_lse, _ = loss.linear_cross_entropy(*double(x, weight), targets, True)
     assert abs(float(value) - float(exact)) < 1e-6 * float(exact)
-    dweight, exact_dweight = (Sink(np.empty(weight.shape, dtype=t), False) for t in (np.float32, np.float64))
+    dweight, exact_dweight = (GradOut(np.empty(weight.shape, dtype=t), False) for t in (np.float32, np.float64))
     one = np.float64(1)
     dx = cpu.linear_cross_entropy_backward(np.asarray(one, np.float32), x, weight, targets, lse, kept, dweight, True)
     exact_dx = loss.linear_cross_entropy_backward(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nanograd_gpt.backend import cpu
-from nanograd_gpt.backend.contract import Array, Sink
+from nanograd_gpt.backend.contract import Array, GradOut
 from nanograd_gpt.backend.cpu import loss, matmul, threads
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.optim import AdamW
@@ -23,8 +23,8 @@ def random(*shape: int) -> Array:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-def sinks() -> tuple[Sink, Sink]:
-    return Sink(np.empty(C, np.float32), False), Sink(np.empty(C, np.float32), False)
+def sinks() -> tuple[GradOut, GradOut]:
+    return GradOut(np.empty(C, np.float32), False), GradOut(np.empty(C, np.float32), False)
 
 
 def layer_norm_backward() -> Callable[[], Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nanograd_gpt.autograd import no_grad
 from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.grad_mode import no_grad
 
 
 def greedy_text(

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from nanograd_gpt.autograd import no_grad
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.cache import KVCache
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.grad_mode import no_grad
 from nanograd_gpt.rng import Generator
 
 from .tiny import ids_of, one_line

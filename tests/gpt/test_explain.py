@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanograd_gpt.autograd import is_recording
 from nanograd_gpt.errors import InputError, RunError
 from nanograd_gpt.gpt import explain
 from nanograd_gpt.gpt.explain import explain_next
 from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.grad_mode import is_grad_enabled
 from nanograd_gpt.rng import Generator
 
 from .tiny import TINY, ids_of, one_line
@@ -81,7 +81,7 @@ def test_dropout_rests_and_the_mode_is_as_before() -> None:
     before = [module.training for module in model.modules()]
     assert explain_next(model, ids_of((6,))) == explain_next(model_of(), ids_of((6,)))
     assert [module.training for module in model.modules()] == before
-    assert is_recording()
+    assert is_grad_enabled()
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nanograd_gpt.autograd import Function
-from nanograd_gpt.backend.contract import Array, Sink
+from nanograd_gpt.backend.contract import Array, GradOut
 from nanograd_gpt.ops.activation import Softmax
 from nanograd_gpt.ops.elementwise import Exp
 from nanograd_gpt.ops.embedding import Embedding
@@ -21,17 +21,19 @@ from .broken_rules import Operation, RuleFailsError
 SINKING = (Linear, LinearGELU, SideBySide, LayerNorm, Embedding, LinearCrossEntropy)
 
 
-def with_sink(op: Operation, change: Callable[[Sink], Sink]) -> Operation:
+def with_sink(op: Operation, change: Callable[[GradOut], GradOut]) -> Operation:
     """The operation with a kernel that takes its sinks for others, which the engine does not see."""
 
     class Broken(op):  # type: ignore[misc, valid-type]  # mypy knows no base class that is an argument
-        def sink(self, i: int, like: Array) -> Sink | None:
-            sink = super().sink(i, like)
+        def grad_out(self, i: int, like: Array) -> GradOut | None:
+            sink = super().grad_out(i, like)
             return None if sink is None else change(sink)
 
         def backward(self, dy: Array) -> Sequence[Any]:
-            results = zip(super().backward(dy), self.inputs, strict=True)
-            return [Sink(g.array, add=g.array is at.grad) if isinstance(g, Sink) else g for g, at in results]
+            results = zip(super().backward(dy), self.parents, strict=True)
+            return [
+                GradOut(g.array, accumulate=g.array is at.grad) if isinstance(g, GradOut) else g for g, at in results
+            ]
 
     return Broken
 
@@ -48,7 +50,7 @@ def with_backward(op: Operation, rule: Callable[[Function, Array], Sequence[Any]
     return type("Broken", (op,), {"backward": backward})
 
 
-def zeroed(sink: Sink) -> Sink:
+def zeroed(sink: GradOut) -> GradOut:
     sink.array[...] = 0
     return sink
 
@@ -83,13 +85,15 @@ def cross_entropy_in_its_input(op: Function, dloss: Array) -> Sequence[Array]:
 
 def memory_rules() -> Iterator[tuple[Operation, str, Operation]]:
     for op in SINKING:
-        yield op, "adds to what a sink held before", with_sink(op, lambda sink: sink._replace(add=True))
-        yield op, "overwrites an earlier gradient", with_sink(op, lambda sink: sink._replace(add=False))
+        yield op, "adds to what a sink held before", with_sink(op, lambda sink: sink._replace(accumulate=True))
+        yield op, "overwrites an earlier gradient", with_sink(op, lambda sink: sink._replace(accumulate=False))
         yield op, "empties a sink it should add to", with_sink(op, zeroed)
-        own = with_sink(op, lambda sink: sink if sink.add else Sink(np.empty_like(sink.array), add=False))
+        own = with_sink(
+            op, lambda sink: sink if sink.accumulate else GradOut(np.empty_like(sink.array), accumulate=False)
+        )
         yield op, "takes memory of its own for a gradient", own
         twice = with_backward(
-            op, lambda self, dy, op=op: [g.array if isinstance(g, Sink) else g for g in op.backward(self, dy)]
+            op, lambda self, dy, op=op: [g.array if isinstance(g, GradOut) else g for g in op.backward(self, dy)]
         )
         yield op, "adds to a gradient, and hands it on to be added", twice
     yield Exp, "returns its output, written over", with_backward(Exp, returns_what_it_saved)

@@ -13,7 +13,7 @@ import numpy as np
 
 from nanograd_gpt.autograd import Function, Leaf
 from nanograd_gpt.backend import cpu
-from nanograd_gpt.backend.contract import Array, Sink
+from nanograd_gpt.backend.contract import Array, GradOut
 from nanograd_gpt.ops.axes import with_reduced_axes
 from nanograd_gpt.ops.broadcasting import shape_of, unbroadcast
 
@@ -47,9 +47,9 @@ def with_rule(op: Operation, rule: Rule) -> Operation:
 def true(op: Operation, dy: Array, *inputs: Array, **params: Any) -> list[Array]:
     """The right gradients."""
     node = op()
-    node.kernels, node.inputs = cpu, [Leaf(a.dtype) for a in inputs]
+    node.kernels, node.parents = cpu, [Leaf(a.dtype) for a in inputs]
     node.forward(*inputs, **params)
-    return [g.array if isinstance(g, Sink) else g for g in node.backward(dy)]
+    return [g.array if isinstance(g, GradOut) else g for g in node.backward(dy)]
 
 
 def to(x: Array, gradient: Array) -> Array:

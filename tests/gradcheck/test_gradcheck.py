@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nanograd_gpt.autograd import Function
-from nanograd_gpt.backend.contract import Array, Sink
+from nanograd_gpt.backend.contract import Array, GradOut
 from nanograd_gpt.gradcheck import (
     GradientError,
     central_difference,
@@ -253,14 +253,14 @@ def test_an_operation_that_writes_to_its_own_output_is_caught() -> None:
         check_ownership(type("Broken", (Exp,), {"backward": spoil}), [X], {})
 
 
-def into(how: Callable[[Sink], Sink], back: Callable[[Sink], Any] = lambda sink: sink) -> type[Function]:
+def into(how: Callable[[GradOut], GradOut], back: Callable[[GradOut], Any] = lambda sink: sink) -> type[Function]:
     """x * y that leaves dx in its sink, which it takes for another."""
 
     def rule(op: Function, dz: Array) -> tuple[Any, Array]:
         x, y = op.saved
-        sink = op.sink(0, x)
+        sink = op.grad_out(0, x)
         if sink is not None:
-            how(sink).put(dz * y)
+            how(sink).write(dz * y)
         return sink and back(sink), dz * x
 
     return product(rule)
@@ -269,18 +269,18 @@ def into(how: Callable[[Sink], Sink], back: Callable[[Sink], Any] = lambda sink:
 @pytest.mark.parametrize(
     ("op", "message"),
     [
-        (into(lambda sink: sink._replace(add=False)), "of input 0, added to an earlier one, differs"),
-        (into(lambda sink: sink._replace(add=True)), "of input 0, into a buffer, differs"),
+        (into(lambda sink: sink._replace(accumulate=False)), "of input 0, added to an earlier one, differs"),
+        (into(lambda sink: sink._replace(accumulate=True)), "of input 0, into a buffer, differs"),
         (
-            into(lambda sink: sink, lambda sink: sink if sink.add else sink._replace(array=sink.array.copy())),
+            into(lambda sink: sink, lambda sink: sink if sink.accumulate else sink._replace(array=sink.array.copy())),
             "of input 0 is not in its buffer",
         ),
         (
-            product(lambda op, dz: (dz * op.saved[1] if op.wants(1) else None, dz * op.saved[0])),
+            product(lambda op, dz: (dz * op.saved[1] if op.needs_input_grad(1) else None, dz * op.saved[0])),
             "of input 0 alone is missing",
         ),
         (
-            product(lambda op, dz: (dz * op.saved[1] * (1 + op.wants(1)), dz * op.saved[0])),
+            product(lambda op, dz: (dz * op.saved[1] * (1 + op.needs_input_grad(1)), dz * op.saved[0])),
             "of input 0 alone differs",
         ),
     ],

@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from nanograd_gpt import autograd
 from nanograd_gpt.autograd import Leaf
+from nanograd_gpt.backend.contract import Array
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
@@ -93,8 +95,14 @@ def test_gradients_are_views_of_the_flat_array() -> None:
 def test_a_models_gradients_are_written_straight_into_the_flat_array(monkeypatch: pytest.MonkeyPatch) -> None:
     model = GPTModel(TINY)
     flat = FlatParameters(model.parameters())
-    copied = []
-    monkeypatch.setattr(Leaf, "receive", lambda self, gradient, fresh: copied.append(gradient.shape))
+    copied, accumulate_grad = [], autograd.accumulate_grad
+
+    def watched(node: autograd.Node, gradient: Array, fresh: bool) -> None:
+        if isinstance(node, Leaf):
+            copied.append(gradient.shape)
+        accumulate_grad(node, gradient, fresh)
+
+    monkeypatch.setattr(autograd, "accumulate_grad", watched)
     ids, targets = batch()
     model.loss(ids, targets).backward()
     assert copied == []

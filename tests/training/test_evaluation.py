@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 from training.small import BYTES, CONFIG, TEXT, one_line, small_model
 
-from nanograd_gpt.autograd import is_recording
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.gpt.tokenizer import text_to_token_ids, train_tokenizer
+from nanograd_gpt.grad_mode import is_grad_enabled
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.tensor import Tensor
@@ -118,7 +118,7 @@ class Watched(GPTModel):
 
     def features(self, ids: Ints, *more: Any) -> Tensor:
         assert not self.training
-        assert not is_recording()
+        assert not is_grad_enabled()
         self.asked.append(ids.shape)
         return super().features(ids, *more)
 
@@ -149,7 +149,7 @@ def test_dropout_rests_and_every_mode_is_as_before_even_after_an_error() -> None
     with pytest.raises(Exception, match=r"shape|mismatch"):
         evaluate_text(model, ids_of(20))
     assert [module.training for module in model.modules()] == before
-    assert is_recording()
+    assert is_grad_enabled()
 
 
 # --- bytes

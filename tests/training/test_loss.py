@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 from training.small import CONFIG, ascii_text, small_loader, small_model
 
-from nanograd_gpt.autograd import is_recording, no_grad
 from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.grad_mode import is_grad_enabled, no_grad
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.tensor import Tensor
@@ -29,7 +29,7 @@ class Watched(GPTModel):
 
     def loss(self, ids: Ints, targets: Ints) -> Tensor:
         loss = super().loss(ids, targets)
-        self.asked.append((ids[:, 0].tolist(), self.training, is_recording(), loss))
+        self.asked.append((ids[:, 0].tolist(), self.training, is_grad_enabled(), loss))
         return loss
 
 
@@ -109,7 +109,7 @@ def test_an_evaluation_keeps_no_graph_and_touches_no_gradient() -> None:
     evaluate_model(model, small_loader(), small_loader(shuffle=False), "cpu", 2)
     assert [(recording, loss.requires_grad) for _, _, recording, loss in model.asked] == [(False, False)] * 4
     assert all(p.grad is None for p in model.parameters())
-    assert is_recording()
+    assert is_grad_enabled()
 
 
 def test_each_evaluation_draws_a_new_order_of_the_training_windows_and_none_of_validation() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contract import Array, Ints, Sink
+from ..contract import Array, GradOut, Ints
 
 
 def embedding(weight: Array, ids: Ints) -> Array:
@@ -12,8 +12,8 @@ def embedding(weight: Array, ids: Ints) -> Array:
     return y
 
 
-def embedding_backward(dy: Array, ids: Ints, dweight: Sink) -> None:
-    if not dweight.add:
+def embedding_backward(dy: Array, ids: Ints, dweight: GradOut) -> None:
+    if not dweight.accumulate:
         dweight.array[...] = 0
     flat_ids, flat_dy = ids.reshape(-1), dy.reshape(-1, dy.shape[-1])
     if not len(flat_ids):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contract import Array, Ints, Sink
+from ..contract import Array, GradOut, Ints
 from .blocks import blocks, for_each_row_block
 from .matmul import product, product_into, times
 
@@ -36,7 +36,7 @@ def linear_cross_entropy_backward(
     targets: Ints,
     log_sum_exp: Array,
     kept: Array | None,
-    dweight: Sink | None,
+    dweight: GradOut | None,
     want_dx: bool,
 ) -> Array | None:
     dx = np.empty_like(x) if want_dx else None
@@ -50,7 +50,7 @@ def linear_cross_entropy_backward(
             product(dlogits, weight, dx[part])
         if dweight is not None:
             product_into(dweight, dlogits.T, x[part] * dloss)
-            dweight = Sink(dweight.array, add=True)
+            dweight = GradOut(dweight.array, accumulate=True)
         del dlogits
     if dx is not None:
         dx *= dloss

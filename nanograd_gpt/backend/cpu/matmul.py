@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..contract import Array, Sink
+from ..contract import Array, GradOut
 from ..plain.matmul import rows
 from .blocks import blocks
 from .threads import blas_obeys, n_threads, share, with_blas_threads, with_one_blas_thread
@@ -81,14 +81,14 @@ def times(x: Array, matrix: Array, then: Callable[[Piece], object] | None = None
     return y
 
 
-def product_into(sink: Sink, a: Array, b: Array) -> None:
-    """Deliver a @ b, straight into the sink's memory where nothing is there yet."""
-    if sink.add:
-        made = np.empty(sink.array.shape, dtype=np.result_type(a.dtype, b.dtype))
+def product_into(grad_out: GradOut, a: Array, b: Array) -> None:
+    """Deliver a @ b, straight into the grad_out's memory where nothing is there yet."""
+    if grad_out.accumulate:
+        made = np.empty(grad_out.array.shape, dtype=np.result_type(a.dtype, b.dtype))
         product(a, b, made)
-        sink.put(made)
+        grad_out.write(made)
     else:
-        product(a, b, sink.array)
+        product(a, b, grad_out.array)
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -111,12 +111,12 @@ def linear_into(y: Array, x: Array, weight: Array, bias: Array | None) -> None:
 
 
 def linear_backward(
-    dy: Array, x: Array, weight: Array, dweight: Sink | None, dbias: Sink | None, want_dx: bool
+    dy: Array, x: Array, weight: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
 ) -> Array | None:
     if dweight is not None:
         product_into(dweight, rows(dy).T, rows(x))
     if dbias is not None:
-        dbias.put(column_sums(rows(dy)))
+        dbias.write(column_sums(rows(dy)))
     return times(dy, weight) if want_dx else None
 
 
@@ -148,18 +148,19 @@ def side_by_side_backward(
     dy: Array,
     x: Array,
     weights: Sequence[Array],
-    dweights: Sequence[Sink | None],
-    dbiases: Sequence[Sink | None],
+    dweights: Sequence[GradOut | None],
+    dbiases: Sequence[GradOut | None],
     want_dx: bool,
 ) -> Array | None:
     joined, width = in_one_piece(weights), len(weights[0])
-    sink = _one_sink(dweights)
+    dweight = _joined_grad_out(dweights)
     dx = times(dy, joined) if want_dx and joined is not None else None
-    if sink is not None:
-        product_into(sink, rows(dy).T, rows(x))
+    if dweight is not None:
+        product_into(dweight, rows(dy).T, rows(x))
     for k, weight in enumerate(weights):
         part = dy[..., k * width : (k + 1) * width]
-        more = linear_backward(part, x, weight, None if sink else dweights[k], dbiases[k], want_dx and joined is None)
+        own = None if dweight else dweights[k]
+        more = linear_backward(part, x, weight, own, dbiases[k], want_dx and joined is None)
         if more is not None:
             dx = more if dx is None else np.add(dx, more, out=dx)
     return dx
@@ -187,10 +188,10 @@ def _address(array: Array) -> int:
     return address
 
 
-def _one_sink(sinks: Sequence[Sink | None]) -> Sink | None:
-    """Sinks that lie one behind the other, and want the same done, as one."""
-    there = [sink for sink in sinks if sink is not None]
-    if len(there) < len(sinks) or len({sink.add for sink in there}) > 1:
+def _joined_grad_out(grad_outs: Sequence[GradOut | None]) -> GradOut | None:
+    """GradOuts that are contiguous in memory, and all accumulate or all do not, as one."""
+    there = [out for out in grad_outs if out is not None]
+    if len(there) < len(grad_outs) or len({out.accumulate for out in there}) > 1:
         return None
-    joined = in_one_piece([sink.array for sink in there])
-    return None if joined is None else Sink(joined, there[0].add)
+    joined = in_one_piece([out.array for out in there])
+    return None if joined is None else GradOut(joined, there[0].accumulate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contract import Array, Sink
+from ..contract import Array, GradOut
 from ..plain.matmul import rows
 from .blocks import BLOCK, for_each_row_block, rows_a_block
 from .matmul import column_sums, row_sums
@@ -55,7 +55,7 @@ def _little(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Ar
 
 
 def layer_norm_backward(
-    dy: Array, x: Array, scale: Array, mean: Array, rstd: Array, dscale: Sink | None, dshift: Sink | None
+    dy: Array, x: Array, scale: Array, mean: Array, rstd: Array, dscale: GradOut | None, dshift: GradOut | None
 ) -> Array:
     C = x.shape[-1]
     dx = np.empty(dy.shape, dtype=np.result_type(dy.dtype, x.dtype, scale.dtype))
@@ -81,9 +81,9 @@ def layer_norm_backward(
         out *= rstd_[part]
 
     for_each_row_block(len(x_), C, body, step)
-    for sink, of_blocks in zip((dscale, dshift), sums, strict=True):
-        if sink is not None:
-            sink.put(of_blocks.sum(axis=0))
+    for grad_out, of_blocks in zip((dscale, dshift), sums, strict=True):
+        if grad_out is not None:
+            grad_out.write(of_blocks.sum(axis=0))
     return dx
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..contract import Array, Ints, Sink
+from ..contract import Array, GradOut, Ints
 from ..namespace import namespace
 
 
@@ -11,7 +11,7 @@ def embedding(weight: Array, ids: Ints) -> Array:
     return y
 
 
-def embedding_backward(dy: Array, ids: Ints, dweight: Sink) -> None:
-    if not dweight.add:
+def embedding_backward(dy: Array, ids: Ints, dweight: GradOut) -> None:
+    if not dweight.accumulate:
         dweight.array[...] = 0
     namespace(dy).add.at(dweight.array, ids, dy)  # an id may occur many times

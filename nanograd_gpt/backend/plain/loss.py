@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..contract import Array, Ints, Sink
+from ..contract import Array, GradOut, Ints
 from ..namespace import namespace
 
 CHUNK_ELEMENTS = 4 * 1024 * 1024  # logits at a time: 16 MiB in float32
@@ -62,7 +62,7 @@ def linear_cross_entropy_backward(
     targets: Ints,
     log_sum_exp: Array,
     kept: Array | None,
-    dweight: Sink | None,
+    dweight: GradOut | None,
     want_dx: bool,
 ) -> Array | None:
     del kept
@@ -74,6 +74,6 @@ def linear_cross_entropy_backward(
         if dx is not None:
             dx[part] = dlogits @ weight
         if dweight is not None:
-            dweight.put(dlogits.T @ x[part])
-            dweight = Sink(dweight.array, add=True)
+            dweight.write(dlogits.T @ x[part])
+            dweight = GradOut(dweight.array, accumulate=True)
     return dx

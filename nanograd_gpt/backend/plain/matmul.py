@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..contract import Array, Sink
+from ..contract import Array, GradOut
 from ..namespace import namespace
 
 
@@ -18,12 +18,12 @@ def matrix_product(x: Array, y: Array) -> Array:
     return z
 
 
-def matmul_into(sink: Sink, a: Array, b: Array) -> None:
-    """Deliver a @ b, straight into the sink's memory where nothing is there yet."""
-    if sink.add:
-        sink.put(a @ b)
+def matmul_into(grad_out: GradOut, a: Array, b: Array) -> None:
+    """Deliver a @ b, straight into the grad_out's memory where nothing is there yet."""
+    if grad_out.accumulate:
+        grad_out.write(a @ b)
     else:
-        namespace(a).matmul(a, b, out=sink.array)
+        namespace(a).matmul(a, b, out=grad_out.array)
 
 
 def times(x: Array, matrix: Array) -> Array:
@@ -42,12 +42,12 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 
 
 def linear_backward(
-    dy: Array, x: Array, weight: Array, dweight: Sink | None, dbias: Sink | None, want_dx: bool
+    dy: Array, x: Array, weight: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
 ) -> Array | None:
     if dweight is not None:
         matmul_into(dweight, rows(dy).T, rows(x))
     if dbias is not None:
-        dbias.put(rows(dy).sum(axis=0))
+        dbias.write(rows(dy).sum(axis=0))
     return times(dy, weight) if want_dx else None
 
 
@@ -61,8 +61,8 @@ def side_by_side_backward(
     dy: Array,
     x: Array,
     weights: Sequence[Array],
-    dweights: Sequence[Sink | None],
-    dbiases: Sequence[Sink | None],
+    dweights: Sequence[GradOut | None],
+    dbiases: Sequence[GradOut | None],
     want_dx: bool,
 ) -> Array | None:
     dx, width = None, weights[0].shape[0]

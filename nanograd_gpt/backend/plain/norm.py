@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..contract import Array, Sink
+from ..contract import Array, GradOut
 from ..namespace import namespace
 
 
@@ -19,15 +19,15 @@ def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array,
 
 
 def layer_norm_backward(
-    dy: Array, x: Array, scale: Array, mean: Array, rstd: Array, dscale: Sink | None, dshift: Sink | None
+    dy: Array, x: Array, scale: Array, mean: Array, rstd: Array, dscale: GradOut | None, dshift: GradOut | None
 ) -> Array:
     norm = x - mean
     norm *= rstd
     all_but_last = tuple(range(x.ndim - 1))
     if dscale is not None:
-        dscale.put((dy * norm).sum(axis=all_but_last))
+        dscale.write((dy * norm).sum(axis=all_but_last))
     if dshift is not None:
-        dshift.put(dy.sum(axis=all_but_last))
+        dshift.write(dy.sum(axis=all_but_last))
     dx: Array = dy * scale
     norm *= (dx * norm).mean(axis=-1, keepdims=True)
     dx -= dx.mean(axis=-1, keepdims=True)
