@@ -8,12 +8,12 @@ from pathlib import Path
 from ..errors import InputError
 from ..gpt.export import save_pretrained
 from ..training.checkpoint import save_model
-from .options import MODEL_SOURCES, any_model
+from .options import MODEL_SOURCES, any_model, user_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, help=MODEL_SOURCES)
-    parser.add_argument("target", type=Path, help="NAME.safetensors for our names; else a new directory for theirs")
+    parser.add_argument("source", type=user_path, help=MODEL_SOURCES)
+    parser.add_argument("target", type=user_path, help="NAME.safetensors for our names; else a directory for theirs")
 
 
 def run(options: Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from dataclasses import fields
 from pathlib import Path
@@ -34,13 +35,18 @@ MODEL_HELP = {
 }
 
 
+def user_path(text: str) -> Path:
+    """A path as it is typed: a shell leaves --out=~/runs to us."""
+    return Path(os.path.expanduser(text))
+
+
 def add_settings(parser: ArgumentParser) -> None:
     """--preset, --config and one option for every setting but --weights, which training alone has."""
     parser.add_argument("--preset", help="tiny, gpt2-124m, gpt2-355m, gpt2-774m or gpt2-1558m [tiny]")
     parser.add_argument(
         "--book", action="store_true", help="the book's training: gpt2-124m, the-verdict, PyTorch's numbers"
     )
-    parser.add_argument("--config", type=Path, help="a TOML file with settings, such as a run's config.toml")
+    parser.add_argument("--config", type=user_path, help="a TOML file with settings, such as a run's config.toml")
     for name, group in preset("tiny").groups().items():
         section = parser.add_argument_group(f"{name} settings")
         for f in fields(group):
@@ -110,7 +116,7 @@ def device_from(options: Namespace) -> Device:
 
 def add_model(parser: ArgumentParser) -> None:
     """--model or --weights, which are one option, --tokenizer and --device"""
-    parser.add_argument("--model", "--weights", type=Path, required=True, help=MODEL_SOURCES)
+    parser.add_argument("--model", "--weights", type=user_path, required=True, help=MODEL_SOURCES)
     parser.add_argument("--tokenizer", help="'gpt2' or a saved tokenizer's file, where the model's run is not at hand")
     add_device(parser)
 

@@ -18,21 +18,25 @@ from tqdm import tqdm
 from ..errors import InputError, RunError
 from ..gpt.model import GPTModel
 from ..gpt.tokenizer import get_tokenizer
+from ..training.checkpoint import read_state
 from ..training.config import preset, settings_in
 from ..training.estimate import memory_bytes, step_seconds
 from ..training.loop import Report, evaluation_line, sample_line
 from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog
 from ..training.run import Run, latest_checkpoint, new_directory
+from ..training.text_of_run import check_text, find_text
 from .figures import write_figures
 from .info import gigabytes
-from .options import add_device, add_settings, add_weights, device_from, given_settings
+from .options import add_device, add_settings, add_weights, device_from, given_settings, user_path
 from .weights import plan_from
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, help="the run's directory [runs/PRESET, book or fine-tuning, then -2 ...]")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its last checkpoint")
+    parser.add_argument(
+        "--out", type=user_path, help="the run's directory [runs/PRESET, book or fine-tuning, then -2 ...]"
+    )
+    parser.add_argument("--resume", type=user_path, metavar="RUN", help="go on with a run from its last checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="tell parameters, memory and expected time, then stop")
     add_weights(parser)
     add_device(parser)
@@ -46,6 +50,8 @@ def run(options: Namespace) -> int:
         return 0
     if isinstance(start, Path):
         training.load(start)
+        if options.data:
+            training.save_place_of_text(directory)
         print(f"going on after step {training.progress.global_step}, from {start}")
     else:
         if start is not None:
@@ -75,14 +81,27 @@ def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
     directory: Path = options.resume
     given = given_settings(options)
     for name in given:
-        if name not in ("epochs", "max_steps"):
-            raise InputError(f"resume: {name} is the run's own; only --epochs and --max-steps can be changed")
+        if name not in ("epochs", "max_steps", "data"):
+            raise InputError(
+                f"resume: {name} is the run's own; only --epochs and --max-steps can be changed, and --data where the "
+                "text has moved"
+            )
     if options.out or options.config or options.preset or options.book:
         raise InputError("resume: a run goes on as it began; leave out --out, --config, --preset and --book")
     checkpoint = latest_checkpoint(directory)
     config = preset("tiny").changed(settings_in(directory / "config.toml")).changed(given)
+    config = config.changed({"data": _text_of(directory, checkpoint, config.data.data, given.get("data"))})
     training = Run(config, device_from(options), get_tokenizer(directory / "tokenizer.json"))
     return training, directory, checkpoint
+
+
+def _text_of(directory: Path, checkpoint: Path, data: str, given: str | None) -> str:
+    """Where the run's text is now: where --data says, if it is the same text, or where it is found."""
+    expected = read_state(checkpoint).get("data_sha256")
+    if given is None:
+        return find_text(directory, data, expected, f"say where it is: train --resume {directory} --data PATH")
+    check_text(directory, given, expected)
+    return given
 
 
 def _print_header(training: Run, directory: Path) -> None:

@@ -13,7 +13,7 @@ from ..gpt.model import GPTModel
 from ..gpt.tokenizer import get_tokenizer
 from ..training.config import RunConfig, preset
 from ..training.weights import check_sizes
-from .options import any_model, preset_from, settings_from
+from .options import any_model, preset_from, settings_from, user_path
 
 
 class Plan(NamedTuple):
@@ -37,7 +37,7 @@ def plan_from(options: Namespace) -> Plan:
         return Plan(name, base.changed(settings), None, None)
     if options.book:
         raise InputError("book: its training starts from random numbers; leave out --book or --weights")
-    weights, run = any_model(Path(source))
+    weights, run = any_model(user_path(source))
     check_sizes(weights.config, settings)
     settings.setdefault("tokenizer", _tokenizer_of(run))
     config = base.changed({**weights.config.to_dict(), **settings})

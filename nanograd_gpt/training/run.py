@@ -31,11 +31,12 @@ from ..gpt.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
 from ..optim import AdamW
 from ..rng import Generator, RandomStream, TorchStream
 from .checkpoint import load_checkpoint, save_checkpoint
-from .config import DataConfig, RunConfig, TrainingConfig
+from .config import DataConfig, RunConfig, TrainingConfig, settings_in
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
 from .loop import Progress, Report, training_steps
 from .schedule import Flat, Schedule, WarmupCosine
+from .text_of_run import text_hash, way_to_text, with_absolute_paths
 from .weights import copy_weights, weights_hash
 
 MODEL_STREAM, DATA_STREAM = 0, 1  # of random numbers, so that one does not shift the other
@@ -140,10 +141,19 @@ class Run:
     def save_settings(self, directory: Path) -> None:
         """Write what stays the same through the run."""
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "config.toml").write_text(self.config.to_toml(), encoding="utf-8")
+        (directory / "config.toml").write_text(with_absolute_paths(self.config).to_toml(), encoding="utf-8")
         facts = environment() | ({"weights_sha256": self.weights_sha256} if self.weights_sha256 else {})
+        facts |= way_to_text(self.config, directory)
         (directory / "environment.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
         save_tokenizer(self.tokenizer, directory / "tokenizer.json")
+
+    def save_place_of_text(self, directory: Path) -> None:
+        """Write where the text of a run that goes on is now; the settings stay those it began with."""
+        config = self.config.changed(settings_in(directory / "config.toml") | {"data": self.config.data.data})
+        (directory / "config.toml").write_text(with_absolute_paths(config).to_toml(), encoding="utf-8")
+        path = directory / "environment.json"
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        path.write_text(json.dumps(facts | way_to_text(config, directory), indent=1), encoding="utf-8")
 
     def save(self, directory: Path) -> Path:
         """Write a checkpoint of this moment, and drop all but the last few."""
@@ -184,11 +194,6 @@ def tokenizer_for(data: DataConfig, text: str) -> tiktoken.Encoding:
     if data.tokenizer == "own":
         return train_tokenizer(text, data.n_merges)
     return get_tokenizer(data.tokenizer)
-
-
-def text_hash(text: str) -> str:
-    """A text's SHA-256."""
-    return sha256(text.encode()).hexdigest()
 
 
 def tokenizer_hash(tokenizer: tiktoken.Encoding) -> str:
