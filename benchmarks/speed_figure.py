@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from speed_parts import LABELS, PHASES, result
 
 from nanograd_gpt.bench.statistics import summary
 from nanograd_gpt.plots import BLUE, GREEN, INK, ORANGE, NotebookFigure, rendered, style, write_whole
+
+if TYPE_CHECKING:  # plots imports it first, whatever MPLBACKEND says
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLORS = dict(zip(PHASES, (BLUE, ORANGE, GREEN), strict=True))
 

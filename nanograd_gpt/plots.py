@@ -1,10 +1,13 @@
-"""The figures: the document's two, and one of a whole run.  matplotlib is imported here and in report.py alone.
+"""The figures: the document's two, and one of a whole run.  matplotlib is imported here, and asked for no backend.
 
 No figure touches pyplot's global state: each is an object of its own, which a notebook shows when a cell ends with it.
 """
 
 from __future__ import annotations
 
+from . import any_backend  # noqa: F401  # before any import of matplotlib
+
+# isort: split
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence

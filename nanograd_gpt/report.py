@@ -9,9 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from math import exp, isfinite
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 from .plots import (
@@ -27,6 +25,9 @@ from .plots import (
     write_whole,
 )
 from .training.metrics import Event, Metrics, read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # plots.py imports it first: see any_backend.py
 
 # What stands in for the figures' colours: on a dark page they change with it
 THEMED = {INK: "currentColor", BLUE: "var(--blue)", ORANGE: "var(--orange)", GREEN: "var(--green)"}

@@ -5,10 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from nanograd_gpt.plots import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # plots imports it first, whatever MPLBACKEND says
 
 
 class DeepDive:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nanograd_gpt"
 
 FLOORS = [  # bottom up; rooms of one floor do not know each other
-    ["errors"],
+    ["errors", "any_backend"],
     ["arguments"],
     ["files", "backend", "rng"],
     ["grad_mode", "versions"],
@@ -42,7 +42,7 @@ COMMAND = {"add_arguments", "run"}
 
 NEVER = {"torch", "pickle", "tensorflow", "transformers", "jax", "cloudpickle", "dill", "shelve", "marshal"}
 ONLY_IN = {
-    "matplotlib": {"plots", "report"},
+    "matplotlib": {"any_backend", "plots", "report"},
     "cupy": {"backend.select", "backend.cuda"},
     "pooch": {"training.corpus", "gpt.hub"},
     "requests": {"gpt.hub", "gpt.resumable"},

@@ -15,10 +15,12 @@ from ..training.checkpoint import read_state
 from ..training.config import preset, settings_in
 from ..training.corpus import load_text, split_text
 from ..training.evaluation import evaluate_text, n_bytes_of
-from ..training.run import latest_checkpoint, text_hash
+from ..training.run import latest_checkpoint
+from ..training.text_of_run import find_text
 from .options import add_model, model_from
 
 SPLITS = ["train", "val", "test"]
+REMEDY = "give a text with --data, to evaluate it all, whatever parts of it the run has seen"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -63,11 +65,7 @@ def _text(options: Namespace, run_directory: Path | None) -> tuple[str, str]:
     if split not in SPLITS:
         raise InputError(f"split: {split!r} is unknown{did_you_mean(split, SPLITS)}")
     data = preset("tiny").changed(settings_in(run_directory / "config.toml")).data
-    text = load_text(data.data)
-    if read_state(latest_checkpoint(run_directory)).get("data_sha256") not in (None, text_hash(text)):
-        raise InputError(
-            f"evaluate: the text {data.data!r} has changed since the run, which may have been trained on any part of "
-            "it; give it with --data to evaluate it all the same"
-        )
+    expected = read_state(latest_checkpoint(run_directory)).get("data_sha256")
+    text = load_text(find_text(run_directory, data.data, expected, REMEDY))
     parts = split_text(text, data.train_ratio, data.test_ratio)
     return f"{data.data} ({split})", parts[SPLITS.index(split)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Mapping
@@ -40,13 +41,18 @@ MODEL_HELP = {
 }
 
 
+def user_path(text: str) -> Path:
+    """A path as it is typed: a shell leaves --out=~/runs to us."""
+    return Path(os.path.expanduser(text))
+
+
 def add_settings(parser: ArgumentParser) -> None:
     """--preset, --config and one option for every setting but --weights, which training alone has."""
     parser.add_argument("--preset", help="tiny, gpt2-124m, gpt2-355m, gpt2-774m or gpt2-1558m [tiny]")
     parser.add_argument(
         "--book", action="store_true", help="the book's training: gpt2-124m, the-verdict, PyTorch's numbers"
     )
-    parser.add_argument("--config", type=Path, help="a TOML file with settings, such as a run's config.toml")
+    parser.add_argument("--config", type=user_path, help="a TOML file with settings, such as a run's config.toml")
     for name, group in preset("tiny").groups().items():
         section = parser.add_argument_group(f"{name} settings")
         for f in fields(group):
@@ -116,7 +122,7 @@ def device_from(options: Namespace) -> Device:
 
 def add_model(parser: ArgumentParser) -> None:
     """--model or --weights, which are one option, --tokenizer and --device"""
-    parser.add_argument("--model", "--weights", type=Path, required=True, help=MODEL_SOURCES)
+    parser.add_argument("--model", "--weights", type=user_path, required=True, help=MODEL_SOURCES)
     parser.add_argument("--tokenizer", help=f"in place of the model's own: {TOKENIZERS}")
     add_device(parser)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from .figures import write_figures
+from .options import user_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, help="a run's directory")
+    parser.add_argument("run", type=user_path, help="a run's directory")
 
 
 def run(options: Namespace) -> int:

@@ -19,6 +19,7 @@ from ..errors import InputError, RunError
 from ..gpt.encoding import padding_ids
 from ..gpt.model import GPTModel
 from ..gpt.tokenizer import get_tokenizer
+from ..training.checkpoint import read_state
 from ..training.config import preset, settings_in
 from ..training.estimate import memory_bytes, step_seconds
 from ..training.loop import Report, evaluation_line, sample_line
@@ -26,15 +27,18 @@ from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog
 from ..training.run import Run, latest_checkpoint, new_directory, step_of
 from ..training.schedule import Flat
+from ..training.text_of_run import check_text, find_text
 from .figures import rehearse_figures, write_figures
 from .info import gigabytes
-from .options import add_device, add_settings, add_weights, device_from, given_settings
+from .options import add_device, add_settings, add_weights, device_from, given_settings, user_path
 from .weights import plan_from
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, help="the run's directory [runs/PRESET, book or fine-tuning, then -2 ...]")
-    parser.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run from its last checkpoint")
+    parser.add_argument(
+        "--out", type=user_path, help="the run's directory [runs/PRESET, book or fine-tuning, then -2 ...]"
+    )
+    parser.add_argument("--resume", type=user_path, metavar="RUN", help="go on with a run from its last checkpoint")
     parser.add_argument("--dry-run", action="store_true", help="tell parameters, memory and expected time, then stop")
     add_weights(parser)
     add_device(parser)
@@ -50,6 +54,8 @@ def run(options: Namespace) -> int:
     if isinstance(start, Path):
         training.load(start)
         training.rehearse(directory)
+        if options.data:
+            training.save_place_of_text(directory)
         print(f"going on after step {training.progress.global_step}, from {start}")
         if given_settings(options) and training.total_steps > training.progress.global_step + 1:
             training.save_config(directory)  # its length belongs to the run from now on
@@ -81,24 +87,36 @@ def _new(options: Namespace) -> tuple[Run, Path, GPTModel | None]:
 def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
     """A run, its directory, and the checkpoint to go on from."""
     directory: Path = options.resume
-    for name in given_settings(options):
-        if name not in ("epochs", "max_steps", "decay_steps"):
+    given = given_settings(options)
+    for name in given:
+        if name not in ("epochs", "max_steps", "decay_steps", "data"):
             raise InputError(
-                f"resume: {name} is the run's own; only --epochs, --max-steps and --decay-steps can be changed"
+                f"resume: {name} is the run's own; only --epochs, --max-steps and --decay-steps can be changed, and "
+                "--data where the text has moved"
             )
     if options.out or options.config or options.preset or options.book:
         raise InputError("resume: a run goes on as it began; leave out --out, --config, --preset and --book")
     checkpoint = latest_checkpoint(directory)
     config = preset("tiny").changed(settings_in(directory / "config.toml"))
+    config = config.changed({"data": _text_of(directory, checkpoint, config.data.data, given.get("data"))})
     tokenizer = get_tokenizer(directory / "tokenizer.json")
     training = Run(config, device_from(options), tokenizer, config.model.vocab_size)
     return training, directory, checkpoint
 
 
+def _text_of(directory: Path, checkpoint: Path, data: str, given: str | None) -> str:
+    """Where the run's text is now: where --data says, if it is the same text, or where it is found."""
+    expected = read_state(checkpoint).get("data_sha256")
+    if given is None:
+        return find_text(directory, data, expected, f"say where it is: train --resume {directory} --data PATH")
+    check_text(directory, given, expected)
+    return given
+
+
 def _lengthened(training: Run, checkpoint: Path, options: Namespace) -> str | None:
     """Give a run the length that was asked for; returns what the learning rate will do where that was not its plan."""
     plan, planned_steps = training.schedule, training.total_steps
-    training.change_length(given_settings(options))
+    training.change_length({name: n for name, n in given_settings(options).items() if name != "data"})
     schedule, first, last = training.schedule, step_of(checkpoint) + 1, training.total_steps - 1
     unchanged = schedule == plan and training.total_steps == planned_steps
     if isinstance(schedule, Flat) or unchanged or first > last:

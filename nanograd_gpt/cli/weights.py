@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import tiktoken
@@ -13,7 +12,7 @@ from ..gpt.model import GPTModel
 from ..gpt.pretrained import several_rates
 from ..training.config import RunConfig, preset
 from ..training.weights import check_sizes
-from .options import TOKENIZERS, any_model, preset_from, settings_from, tokenizer_for_model
+from .options import TOKENIZERS, any_model, preset_from, settings_from, tokenizer_for_model, user_path
 
 
 class Plan(NamedTuple):
@@ -39,7 +38,7 @@ def plan_from(options: Namespace) -> Plan:
         return Plan(name, config, None, None, config.model.vocab_size if "vocab_size" in settings else None)
     if options.book:
         raise InputError("book: its training starts from random numbers; leave out --book or --weights")
-    found = any_model(Path(source))
+    found = any_model(user_path(source))
     weights = found.model
     check_sizes(weights.config, settings)
     if found.rates and "drop_rate" not in settings:

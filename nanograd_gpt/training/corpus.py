@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
 from ..arguments import real_number
 from ..errors import InputError, RunError
 
-VERDICT = "the-verdict"
+STORY, VERDICT = "story", "the-verdict"
+NAMED = (STORY, VERDICT, "")  # texts that are no file of the user's
 VERDICT_URL = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/ch02/01_main-chapter-code/the-verdict.txt"
 VERDICT_SHA256 = "b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f"
 
 
-def load_text(source: str = "story") -> str:
-    """The text of "story" (ours), "the-verdict" (downloaded once, then cached), or a UTF-8 file's path.
+def load_text(source: str = STORY) -> str:
+    """The text of "story" (ours), "the-verdict" (downloaded once, then cached), or a UTF-8 file (~ is home).
 
     Raises InputError if a file is missing, empty or not UTF-8 text, and RunError if a download fails.
     """
-    if source == "story":
+    if source == STORY:
         return files("nanograd_gpt").joinpath("assets/story.txt").read_text(encoding="utf-8")
-    return read_text(download_verdict() if source == VERDICT else Path(source))
+    return read_text(download_verdict() if source == VERDICT else Path(os.path.expanduser(source)))
 
 
 def read_text(path: Path) -> str:

@@ -34,12 +34,13 @@ from ..nn.param_groups import decay_groups
 from ..optim import AdamW
 from ..rng import Generator, RandomStream, TorchStream
 from .checkpoint import checkpoint_facts, load_checkpoint, save_checkpoint
-from .config import DataConfig, RunConfig, TrainingConfig
+from .config import DataConfig, RunConfig, TrainingConfig, settings_in
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
 from .estimate import BYTES
 from .loop import Progress, Report, check_samples, training_steps
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
+from .text_of_run import text_hash, way_to_text, with_absolute_paths
 from .weights import copy_weights, weights_hash
 
 MODEL_STREAM, DATA_STREAM = 0, 1  # of random numbers, so that one does not shift the other
@@ -183,15 +184,24 @@ class Run:
         directory.mkdir(parents=True, exist_ok=True)
         self.save_config(directory)
         facts = environment() | ({"weights_sha256": self.weights_sha256} if self.weights_sha256 else {})
+        facts |= way_to_text(self.config, directory)
         (directory / "environment.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
         save_tokenizer(self.tokenizer, directory / "tokenizer.json")
 
-    def save_config(self, directory: Path) -> None:
-        """Write config.toml, whole or not at all."""
+    def save_config(self, directory: Path, config: RunConfig | None = None) -> None:
+        """Write config.toml, whole or not at all: the run's configuration, or another."""
         work = directory / ".config.toml.partial"
-        work.write_text(self.config.to_toml(), encoding="utf-8")
+        work.write_text(with_absolute_paths(config or self.config).to_toml(), encoding="utf-8")
         to_disk(work)
         work.replace(directory / "config.toml")
+
+    def save_place_of_text(self, directory: Path) -> None:
+        """Write where the text of a run that goes on is now; the settings stay those it began with."""
+        config = self.config.changed(settings_in(directory / "config.toml") | {"data": self.config.data.data})
+        self.save_config(directory, config)
+        path = directory / "environment.json"
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        path.write_text(json.dumps(facts | way_to_text(config, directory), indent=1), encoding="utf-8")
 
     def rehearse(self, directory: Path) -> None:
         """Try what comes after the last update, so that nothing fails there: all that a checkpoint says besides arrays.
@@ -255,11 +265,6 @@ def tokenizer_for(data: DataConfig, text: str) -> tiktoken.Encoding:
     if data.tokenizer == "own":
         return train_tokenizer(text, data.n_merges)
     return get_tokenizer(data.tokenizer)
-
-
-def text_hash(text: str) -> str:
-    """A text's SHA-256."""
-    return sha256(text.encode()).hexdigest()
 
 
 def tokenizer_hash(tokenizer: tiktoken.Encoding) -> str:
