@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import nanograd_gpt as ng
+from nanograd_gpt.environment import environment
 from nanograd_gpt.training.corpus import load_text, split_text
 from nanograd_gpt.training.data import GPTDatasetV1
-from nanograd_gpt.training.run import environment
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 from oracle.book_model import GPTModel, calc_loss_batch, generate_text, training_step

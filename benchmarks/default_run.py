@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from nanograd_gpt.cli import main as nanograd_gpt
+from nanograd_gpt.environment import environment
 from nanograd_gpt.training.metrics import read_metrics
-from nanograd_gpt.training.run import environment
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -21,8 +21,8 @@ from setups import Setup
 
 from nanograd_gpt import GPTModel
 from nanograd_gpt.bench.statistics import Ratio, interleaved, paired_ratio, summary
+from nanograd_gpt.environment import environment
 from nanograd_gpt.rng import Generator
-from nanograd_gpt.training.run import environment
 
 ROOT = Path(__file__).parent.parent
 CONTENDERS = Path(__file__).parent / "contenders"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from speed_parts import LABELS, PHASES, result
 
 from nanograd_gpt.bench.statistics import summary
-from nanograd_gpt.plots import BLUE, GREEN, INK, ORANGE, NotebookFigure, rendered, style, write_whole
+from nanograd_gpt.files import write_whole
+from nanograd_gpt.viz.plots import BLUE, GREEN, INK, ORANGE, NotebookFigure, rendered, style
 
 if TYPE_CHECKING:  # plots imports it first, whatever MPLBACKEND says
     from matplotlib.axes import Axes

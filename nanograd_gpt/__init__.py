@@ -4,19 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 from .backend.cpu.threads import set_threads
 from .errors import InputError, RunError
-from .gpt.beam import Beam, beam_search
-from .gpt.cache import KVCache
-from .gpt.complete import complete, complete_texts
+from .generation.beam import Beam, beam_search
+from .generation.explain import explain_next
+from .generation.generate import generate, generate_text, generate_texts
+from .generation.sampling import Sampling
+from .generation.streaming import complete, complete_texts
 from .gpt.config import GPT_CONFIG_124M, GPTConfig
-from .gpt.encoding import padding_ids
-from .gpt.explain import explain_next
-from .gpt.export import save_pretrained
-from .gpt.generate import generate, generate_text, generate_texts
-from .gpt.hub import download_gpt2
+from .gpt.kv_cache import KVCache
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
-from .gpt.pretrained import load_pretrained
-from .gpt.sampling import Sampling
-from .gpt.tokenizer import get_tokenizer, pretrained_tokenizer, text_to_token_ids, token_ids_to_text
 from .grad_mode import no_grad
 from .nn import functional
 from .nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
@@ -24,14 +19,19 @@ from .nn.param_groups import decay_groups
 from .optim import AdamW, clip_grad_norm
 from .rng import Generator
 from .tensor import Tensor
+from .tokenizer.encoding import padding_ids
+from .tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer, text_to_token_ids, token_ids_to_text
 from .training.checkpoint import load_checkpoint, load_model, save_checkpoint, save_model
 from .training.data import GPTDatasetV1, create_dataloader_v1
 from .training.evaluation import evaluate_text
 from .training.loop import generate_and_print_sample, train_model_simple
 from .training.loss import calc_loss_batch, calc_loss_loader, evaluate_model
+from .weights.hub import download_gpt2
+from .weights.load import load_pretrained
+from .weights.save import save_pretrained
 
 if TYPE_CHECKING:
-    from .plots import plot_losses, plot_perplexity
+    from .viz.plots import plot_losses, plot_perplexity
 
 __all__ = [
     "GELU",
@@ -93,7 +93,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """The figures' functions, on first use: matplotlib takes longer to import than all the rest."""
     if name in ("plot_losses", "plot_perplexity"):
-        from . import plots
+        from .viz import plots
 
         return getattr(plots, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

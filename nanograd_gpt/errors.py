@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 
 class InputError(ValueError):
     """Something given to us cannot be used; the command line prints it as `error: ...` and exits with code 2."""
@@ -9,3 +11,9 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """Something failed while running that was not the input's fault; the command line exits with code 1."""
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """The end of a message about an unknown word: a likely correction, or all there are."""
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; choose one of {', '.join(known)}"

@@ -13,10 +13,26 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def to_disk(path: Path) -> None:
+def fsync(path: Path) -> None:
     """Wait until a file, or a directory's list of names, is on the disk itself."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and onto the disk: whoever reads it meanwhile sees the old one.
+
+    Makes the directory where it is missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        work.write_bytes(content)
+        fsync(work)
+        work.replace(path)
+        fsync(path.parent)
+    finally:
+        work.unlink(missing_ok=True)

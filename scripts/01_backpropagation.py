@@ -4,10 +4,10 @@ import sys
 
 from _deep_dive import DeepDive
 
-from nanograd_gpt.graph import draw_graph, gradients
+from nanograd_gpt.files import write_whole
 from nanograd_gpt.nn import functional as F
-from nanograd_gpt.plots import write_whole
 from nanograd_gpt.tensor import Tensor
+from nanograd_gpt.viz.graph import draw_graph, gradients
 
 # The example in micrograd's README (Karpathy 2020), with the numbers it prints.
 A, B = -4.0, 2.0

@@ -9,8 +9,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from nanograd_gpt.gradcheck import central_difference, forward_difference, richardson
 from nanograd_gpt.nn import functional as F
-from nanograd_gpt.plots import BLUE, GREEN, INK, ORANGE, PURPLE, new_axes, style
 from nanograd_gpt.tensor import Tensor
+from nanograd_gpt.viz.plots import BLUE, GREEN, INK, ORANGE, PURPLE, new_axes, style
 
 rng = np.random.default_rng(123)
 POINT = rng.standard_normal((4, 8))  # where we look

@@ -6,8 +6,8 @@ import numpy as np
 from _deep_dive import DeepDive
 
 from nanograd_gpt.nn import functional as F
-from nanograd_gpt.plots import BLUE, INK, ORANGE, new_axes, style
 from nanograd_gpt.tensor import Tensor
+from nanograd_gpt.viz.plots import BLUE, INK, ORANGE, new_axes, style
 
 # What the book's untrained model gives the six right tokens of two texts (section 5.1.2), and what follows from it.
 PROBABILITIES = [7.4541e-05, 3.1061e-05, 1.1563e-05, 1.0337e-05, 5.6776e-05, 4.7559e-06]

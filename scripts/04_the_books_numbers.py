@@ -22,12 +22,12 @@ import numpy as np
 from tiktoken import Encoding
 
 import nanograd_gpt as ng
-from nanograd_gpt.gpt.sampling import Sampling, next_tokens
+from nanograd_gpt.environment import environment
+from nanograd_gpt.generation.sampling import Sampling, next_tokens
 from nanograd_gpt.rng import TorchStream
 from nanograd_gpt.training.corpus import load_text, split_text
 from nanograd_gpt.training.data import DataLoader
 from nanograd_gpt.training.loop import Report, sample_line, training_steps
-from nanograd_gpt.training.run import environment
 from nanograd_gpt.training.schedule import AppendixD
 
 PROMPT = "Every effort moves you"

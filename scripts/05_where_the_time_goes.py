@@ -11,8 +11,8 @@ from nanograd_gpt.bench.profile import profiled_step
 from nanograd_gpt.bench.step import TrainStep, random_batch
 from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, aligned, profile_cells, profile_facts
 from nanograd_gpt.gpt.config import PRESETS
-from nanograd_gpt.plots import BLUE, GREEN, ORANGE, new_axes, style
 from nanograd_gpt.training.config import preset
+from nanograd_gpt.viz.plots import BLUE, GREEN, ORANGE, new_axes, style
 
 LARGE, SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.10, 0.01  # parameters; shares of a step
 WARM_UP, ROUNDS = 2, 7

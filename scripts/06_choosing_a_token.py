@@ -5,9 +5,9 @@ import sys
 import numpy as np
 from _deep_dive import DeepDive
 
-from nanograd_gpt.gpt.sampling import Sampling, keep_min_p, keep_top_k, keep_top_p, next_tokens, softmax
-from nanograd_gpt.plots import BLUE, GREEN, ORANGE, PURPLE, new_axes, style
+from nanograd_gpt.generation.sampling import Sampling, keep_min_p, keep_top_k, keep_top_p, next_tokens, softmax
 from nanograd_gpt.rng import Generator
+from nanograd_gpt.viz.plots import BLUE, GREEN, ORANGE, PURPLE, new_axes, style
 
 # The book's example of section 5.3.1: what might come after "every effort moves you".
 WORDS = ["closer", "every", "effort", "forward", "inches", "moves", "pizza", "toward", "you"]

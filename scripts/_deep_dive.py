@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanograd_gpt.plots import save_figure
+from nanograd_gpt.viz.plots import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # plots imports it first, whatever MPLBACKEND says

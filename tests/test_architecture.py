@@ -1,4 +1,4 @@
-"""The house's floors: imports run down only.  Read from the source, so that an import within a function counts too."""
+"""The layers: imports run downwards only.  Read from the source, so that an import within a function counts too."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nanograd_gpt"
 
-FLOORS = [  # bottom up; rooms of one floor do not know each other
-    ["errors", "any_backend"],
+LAYERS = [  # bottom up; modules of one layer do not know each other
+    ["errors"],
     ["arguments"],
     ["files", "backend", "rng"],
-    ["grad_mode", "versions"],
+    ["environment", "grad_mode", "tokenizer", "versions"],
     ["autograd"],
     ["ops"],
     ["tensor"],
-    ["gradcheck", "nn", "graph"],
+    ["gradcheck", "nn"],
     ["optim", "gpt"],
+    ["generation", "weights"],
     ["training"],
-    ["plots", "report", "bench"],
+    ["bench", "viz"],
     ["cli"],
     ["__init__", "__main__"],
 ]
 BACKEND = [["contract"], ["namespace"], ["plain"], ["cpu", "cuda"], ["select"]]
 
-NEIGHBOURS = {  # within a floor, and why
-    ("report", "plots"): "the report shows the figures",
-}
-ABOVE: dict[tuple[str, str], str] = {}  # imports that climb, and why: none
+NEIGHBOURS: dict[tuple[str, str], str] = {}  # imports within a layer, and why: none
+ABOVE: dict[tuple[str, str], str] = {}  # imports upwards, and why: none
 
 # Explained in another place: a kernel, once for all who implement it, in the contract; a command by its module, whose
 # first line is its help
@@ -42,12 +41,12 @@ COMMAND = {"add_arguments", "run"}
 
 NEVER = {"torch", "pickle", "tensorflow", "transformers", "jax", "cloudpickle", "dill", "shelve", "marshal"}
 ONLY_IN = {
-    "matplotlib": {"any_backend", "plots", "report"},
+    "matplotlib": {"viz"},
     "cupy": {"backend.select", "backend.cuda"},
-    "pooch": {"training.corpus", "gpt.hub"},
-    "requests": {"gpt.hub", "gpt.resumable"},
+    "pooch": {"training.corpus", "weights.hub"},
+    "requests": {"weights.hub", "weights.resumable_download"},
 }
-AT_USE_ONLY = {"cupy", "matplotlib", "torch", "pooch", "requests", "nanograd_gpt.cli", "nanograd_gpt.plots", "tqdm"}
+AT_USE_ONLY = {"cupy", "matplotlib", "torch", "pooch", "requests", "nanograd_gpt.cli", "nanograd_gpt.viz.plots", "tqdm"}
 
 
 class Import(NamedTuple):
@@ -109,26 +108,26 @@ def all_imports(package: Path = PACKAGE) -> list[Import]:
 # --- judging them
 
 
-def room(module: str) -> str:
+def top_module(module: str) -> str:
     return module.split(".")[0]
 
 
-def climbing(imports: list[Import], floors: list[list[str]], prefix: str = "") -> list[str]:
-    """Own imports that go up, or to a neighbour that is not allowed; and rooms that stand on no floor."""
-    height = {name: i for i, floor in enumerate(floors) for name in floor}
+def climbing(imports: list[Import], layers: list[list[str]], prefix: str = "") -> list[str]:
+    """Own imports that go up, or to a neighbour that is not allowed; and modules that are in no layer."""
+    height = {name: i for i, layer in enumerate(layers) for name in layer}
     wrong = []
     for found in imports:
         if not (found.own and found.by.startswith(prefix) and found.of.startswith(prefix)):
             continue
-        a, b = room(found.by.removeprefix(prefix)), room(found.of.removeprefix(prefix))
+        a, b = top_module(found.by.removeprefix(prefix)), top_module(found.of.removeprefix(prefix))
         if a == b:
             continue
         if a not in height or b not in height:
-            wrong.append(f"{found}: {a if a not in height else b} is on no floor")
+            wrong.append(f"{found}: {a if a not in height else b} is in no layer")
         elif height[a] < height[b] and (a, b) not in ABOVE:
-            wrong.append(f"{found}: it climbs")
+            wrong.append(f"{found}: it imports upwards")
         elif height[a] == height[b] and (a, b) not in NEIGHBOURS:
-            wrong.append(f"{found}: they are neighbours")
+            wrong.append(f"{found}: they share a layer")
     return wrong
 
 
@@ -137,8 +136,8 @@ def strangers(imports: list[Import]) -> list[str]:
     wrong = []
     for found in imports:
         library = found.of.split(".")[0]
-        rooms = ONLY_IN.get(library)
-        if not found.own and (library in NEVER or (rooms is not None and not any(_in(found.by, r) for r in rooms))):
+        modules = ONLY_IN.get(library)
+        if not found.own and (library in NEVER or (modules is not None and not any(_in(found.by, r) for r in modules))):
             wrong.append(str(found))
     return wrong
 
@@ -193,28 +192,28 @@ def short(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-# --- the house
+# --- the package
 
 
 def test_imports_run_down_only() -> None:
-    assert climbing(all_imports(), FLOORS) == []
+    assert climbing(all_imports(), LAYERS) == []
 
 
 def test_within_the_backend_imports_run_down_only() -> None:
     assert climbing(all_imports(), BACKEND, prefix="backend.") == []
 
 
-def test_every_room_is_on_a_floor_and_every_name_on_a_floor_is_a_room() -> None:
+def test_every_module_is_in_a_layer_and_every_name_in_a_layer_is_a_module() -> None:
     there = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert sorted(name for floor in FLOORS for name in floor) == sorted(there)
+    assert sorted(name for layer in LAYERS for name in layer) == sorted(there)
 
 
 def test_the_exceptions_are_still_needed() -> None:
-    pairs = {(room(found.by), room(found.of)) for found in all_imports() if found.own}
+    pairs = {(top_module(found.by), top_module(found.of)) for found in all_imports() if found.own}
     assert pairs >= {*NEIGHBOURS, *ABOVE}
 
 
-def test_no_deep_learning_framework_and_no_pickle_and_each_heavy_library_in_its_room() -> None:
+def test_no_deep_learning_framework_and_no_pickle_and_each_heavy_library_in_its_module() -> None:
     assert strangers(all_imports()) == []
 
 
@@ -257,22 +256,22 @@ def test_every_public_function_and_class_says_what_it_is(path: Path) -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Path:
-    """A package of two floors and a door for each kind of import."""
-    package = tmp_path / "house"
+def demo(tmp_path: Path) -> Path:
+    """A package of two layers and a file for each kind of import."""
+    package = tmp_path / "demo"
     (package / "below").mkdir(parents=True)
     (package / "above").mkdir()
     for name in ("__init__", "below/__init__", "below/a", "below/b", "above/__init__", "above/c", "beside"):
-        (package / f"{name}.py").write_text('"""A room."""\n', encoding="utf-8")
+        (package / f"{name}.py").write_text('"""A module."""\n', encoding="utf-8")
     return package
 
 
-TWO_FLOORS = [["below", "beside"], ["above"], ["__init__"]]
+TWO_LAYERS = [["below", "beside"], ["above"], ["__init__"]]
 
 
-def judged(house: Path, file: str, source: str) -> list[str]:
-    (house / file).write_text(source, encoding="utf-8")
-    return climbing(all_imports(house), TWO_FLOORS)
+def judged(demo: Path, file: str, source: str) -> list[str]:
+    (demo / file).write_text(source, encoding="utf-8")
+    return climbing(all_imports(demo), TWO_LAYERS)
 
 
 @pytest.mark.parametrize(
@@ -283,19 +282,19 @@ def judged(house: Path, file: str, source: str) -> list[str]:
         ("from .. import above", "above"),
         ("from .. import thing", "__init__"),
         ("from ..beside import thing", "beside"),
-        ("import house.above.c as c", "above.c"),
-        ("from house.above import c", "above.c"),
-        ("from house import above", "above"),
-        ("import house", "__init__"),
+        ("import demo.above.c as c", "above.c"),
+        ("from demo.above import c", "above.c"),
+        ("from demo import above", "above"),
+        ("import demo", "__init__"),
         ("def f():\n    from ..above import c", "above.c"),
-        ("class C:\n    def f(self):\n        import house.above.c", "above.c"),
+        ("class C:\n    def f(self):\n        import demo.above.c", "above.c"),
         ("if TYPE_CHECKING:\n    from ..above import c", "above.c"),
         ("try:\n    pass\nexcept ImportError:\n    from .. import above", "above"),
-        ("import importlib\nimportlib.import_module('house.above')", "above"),
+        ("import importlib\nimportlib.import_module('demo.above')", "above"),
     ],
 )
-def test_an_import_that_climbs_is_found_wherever_it_stands(house: Path, source: str, of: str) -> None:
-    (wrong,) = judged(house, "below/a.py", source)
+def test_an_import_that_climbs_is_found_wherever_it_stands(demo: Path, source: str, of: str) -> None:
+    (wrong,) = judged(demo, "below/a.py", source)
     assert wrong.startswith(f"below/a:{source.count(chr(10)) + 1} imports {of}: ")
 
 
@@ -303,19 +302,19 @@ def test_an_import_that_climbs_is_found_wherever_it_stands(house: Path, source: 
     ("file", "source"),
     [
         ("above/c.py", "from ..below import a\nfrom ..below.b import thing\nfrom .. import below"),
-        ("above/c.py", "import house.below.a, numpy\nfrom house.below import b"),
-        ("below/a.py", "from . import b\nfrom .b import thing\nimport houseboat.above\nimport above"),
+        ("above/c.py", "import demo.below.a, numpy\nfrom demo.below import b"),
+        ("below/a.py", "from . import b\nfrom .b import thing\nimport democracy.above\nimport above"),
         ("__init__.py", "from .above.c import thing\nfrom . import below"),
     ],
 )
-def test_an_import_that_goes_down_is_none_of_our_business(house: Path, file: str, source: str) -> None:
-    assert judged(house, file, source) == []
+def test_an_import_that_goes_down_is_none_of_our_business(demo: Path, file: str, source: str) -> None:
+    assert judged(demo, file, source) == []
 
 
-def test_a_room_on_no_floor_is_found(house: Path) -> None:
-    (house / "attic.py").write_text("from .below import a", encoding="utf-8")
-    (wrong,) = climbing(all_imports(house), TWO_FLOORS)
-    assert wrong == "attic:1 imports below.a: attic is on no floor"
+def test_a_module_in_no_layer_is_found(demo: Path) -> None:
+    (demo / "loose.py").write_text("from .below import a", encoding="utf-8")
+    (wrong,) = climbing(all_imports(demo), TWO_LAYERS)
+    assert wrong == "loose:1 imports below.a: loose is in no layer"
 
 
 @pytest.mark.parametrize(
@@ -326,7 +325,7 @@ def test_a_room_on_no_floor_is_found(house: Path) -> None:
         ("ops", "from pickle import loads", False),
         ("training/run", "__import__('pickle')", False),
         ("training/run", "import matplotlib.pyplot as plt", False),
-        ("plots", "from matplotlib.figure import Figure", True),
+        ("viz/plots", "from matplotlib.figure import Figure", True),
         ("autograd", "import cupy", False),
         ("backend/plain/norm", "import cupy", False),
         ("backend/select", "def f():\n    import cupy", True),
@@ -336,7 +335,7 @@ def test_a_room_on_no_floor_is_found(house: Path) -> None:
         ("ops", "import torchless", True),
     ],
 )
-def test_a_library_in_the_wrong_room_is_found(tmp_path: Path, by: str, source: str, allowed: bool) -> None:
+def test_a_library_in_the_wrong_module_is_found(tmp_path: Path, by: str, source: str, allowed: bool) -> None:
     path = tmp_path / "nanograd_gpt" / f"{by}.py"
     path.parent.mkdir(parents=True)
     path.write_text(source, encoding="utf-8")

@@ -20,18 +20,18 @@ import nanograd_gpt as ng
 from nanograd_gpt.arguments import flag, for_json, pythons_own, real_number, whole_number
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.pretrained import load_pretrained
-from nanograd_gpt.gpt.stored import open_safetensors
-from nanograd_gpt.gpt.tokenizer import train_tokenizer
 from nanograd_gpt.nn.module import Parameter
 from nanograd_gpt.nn.param_groups import decay_groups
 from nanograd_gpt.rng import Generator, TorchStream
+from nanograd_gpt.tokenizer.tokenizer import train_tokenizer
 from nanograd_gpt.training.config import DataConfig, TrainingConfig, preset
 from nanograd_gpt.training.corpus import split_text
 from nanograd_gpt.training.evaluation import evaluate_text
 from nanograd_gpt.training.loop import training_steps
 from nanograd_gpt.training.metrics import MetricsLog
 from nanograd_gpt.training.schedule import Flat, WarmupCosine
+from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.weights.safetensors_file import open_safetensors
 
 SIZES = {"vocab_size": 9, "context_length": 8, "emb_dim": 4, "n_heads": 2, "n_layers": 1}
 IDS = np.arange(8)

@@ -1,1 +1,1 @@
-"""Floor 1: arrays in, arrays out; no graph."""
+"""Kernels: arrays in, arrays out; no graph."""

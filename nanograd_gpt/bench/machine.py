@@ -12,7 +12,7 @@ import numpy as np
 
 from ..backend.contract import Array
 from ..backend.select import Device, kernels_of, synchronize, to_device
-from ..training.estimate import flops_per_second
+from .estimate import flops_per_second
 
 PRODUCT = 1536  # rows of the square matrices: large enough for the best rate, 0.05 s on a slow machine
 COPIED = 1 << 26  # bytes: more than a cache holds

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..backend.contract import Ints
 from ..backend.select import synchronize
+from ..generation.generate import generate_text
 from ..gpt.config import GPTConfig
-from ..gpt.generate import generate_text
 from ..gpt.model import GPTModel
 from ..optim import AdamW
 from ..rng import Generator

@@ -1,4 +1,4 @@
-"""Floor 8: the command line, `nanograd-gpt` or `python -m nanograd_gpt`."""
+"""The command line, `nanograd-gpt` or `python -m nanograd_gpt`."""
 
 from .main import main
 

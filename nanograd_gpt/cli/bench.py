@@ -13,11 +13,11 @@ from ..bench.profile import profiled_step
 from ..bench.statistics import Summary, summary
 from ..bench.step import PHASES, TrainStep, random_batch, repeated, timed_generation
 from ..bench.table import COLUMNS, aligned, profile_cells, profile_facts
+from ..environment import environment
 from ..errors import InputError
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..rng import Generator
-from ..training.run import environment
 from .info import gigabytes
 from .options import add_device, add_settings, config_from, device_from
 

@@ -9,18 +9,16 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..errors import InputError
-from ..gpt.export import save_pretrained
-from ..gpt.tokenizer import save_tokenizer
+from ..tokenizer.tokenizer import save_tokenizer
 from ..training.checkpoint import save_model
+from ..weights.save import save_pretrained
 from .options import MODEL_SOURCES, TOKENIZERS, any_model, tokenizer_for_model, user_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("source", type=user_path, help=MODEL_SOURCES)
     parser.add_argument("--tokenizer", help=f"in place of the model's own: {TOKENIZERS}")
-    parser.add_argument(
-        "target", type=user_path, help="NAME.safetensors for our names; else a directory for theirs"
-    )
+    parser.add_argument("target", type=user_path, help="NAME.safetensors for our names; else a directory for theirs")
 
 
 def run(options: Namespace) -> int:

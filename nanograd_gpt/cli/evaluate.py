@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, RunError
-from ..gpt.config import did_you_mean
-from ..gpt.tokenizer import text_to_token_ids
+from ..errors import InputError, RunError, did_you_mean
+from ..tokenizer.tokenizer import text_to_token_ids
 from ..training.checkpoint import read_state
 from ..training.config import preset, settings_in
 from ..training.corpus import load_text, split_text
 from ..training.evaluation import evaluate_text, n_bytes_of
-from ..training.run import latest_checkpoint
+from ..training.run_directory import latest_checkpoint
 from ..training.text_of_run import find_text
 from .options import add_model, model_from
 

@@ -11,9 +11,9 @@ import numpy as np
 import tiktoken
 
 from ..errors import InputError
-from ..gpt.encoding import padding_ids
-from ..gpt.explain import Guess, Position, explain_next
-from ..gpt.tokenizer import text_to_token_ids
+from ..generation.explain import Guess, Position, explain_next
+from ..tokenizer.encoding import padding_ids
+from ..tokenizer.tokenizer import text_to_token_ids
 from .options import add_model, model_from
 
 LONGEST = 20  # columns that a token may take

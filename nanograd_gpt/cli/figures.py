@@ -9,7 +9,7 @@ from ..training.metrics import read_metrics
 
 def rehearse_figures(run: Path) -> None:
     """Draw a figure that nobody sees, and make the directory of those to come: what fails here would fail then."""
-    from ..plots import plot_losses, rendered
+    from ..viz.plots import plot_losses, rendered
 
     rendered(plot_losses([0.0, 1.0], [0, 1], [2.0, 1.0], [2.0, 1.0]), "png")
     (run / "figures").mkdir(parents=True, exist_ok=True)
@@ -20,8 +20,8 @@ def write_figures(run: Path) -> list[Path]:
 
     Raises InputError if the directory holds no run.
     """
-    from ..plots import plot_losses, plot_perplexity, plot_training, save_figure  # matplotlib is slow to import
-    from ..report import write_report
+    from ..viz.plots import plot_losses, plot_perplexity, plot_training, save_figure  # matplotlib is slow to import
+    from ..viz.report import write_report
 
     metrics = read_metrics(run / "metrics.jsonl")
     evaluations = metrics.evaluations

@@ -10,13 +10,13 @@ import numpy as np
 
 from ..backend.contract import Ints
 from ..errors import InputError
-from ..gpt.beam import beam_search
-from ..gpt.complete import complete, prompt_ids
-from ..gpt.encoding import end_of_text, padding_ids
+from ..generation.beam import beam_search
+from ..generation.sampling import Sampling
+from ..generation.streaming import complete, prompt_ids
 from ..gpt.model import GPTModel
-from ..gpt.sampling import Sampling
-from ..gpt.tokenizer import token_ids_to_text
 from ..rng import Generator
+from ..tokenizer.encoding import end_of_text, padding_ids
+from ..tokenizer.tokenizer import token_ids_to_text
 from .converse import converse
 from .options import add_model, model_from
 

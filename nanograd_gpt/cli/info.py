@@ -7,13 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..backend.select import resolve_device
+from ..bench.estimate import memory_bytes
+from ..environment import environment
 from ..gpt.config import GPTConfig
-from ..gpt.encoding import padding_ids
-from ..gpt.pretrained import is_pretrained, open_pretrained, several_rates
-from ..gpt.tokenizer import tokenizer_beside
+from ..tokenizer.encoding import padding_ids
+from ..tokenizer.tokenizer import tokenizer_beside
 from ..training.checkpoint import read_state
-from ..training.estimate import memory_bytes
-from ..training.run import environment, latest_checkpoint
+from ..training.run_directory import latest_checkpoint
+from ..weights.load import is_pretrained, open_pretrained, several_rates
 from .options import MODEL_SOURCES, add_settings, config_from, local_path, tokenizer_for_model
 
 

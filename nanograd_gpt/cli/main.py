@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import NoReturn
 
-from ..errors import InputError, RunError
-from ..gpt.config import did_you_mean
+from ..errors import InputError, RunError, did_you_mean
 from . import bench, convert, evaluate, explain_next, generate, gradcheck, info, plot, train
 
 COMMANDS = {

@@ -16,13 +16,13 @@ from ..backend.cpu.threads import set_threads
 from ..backend.select import Device, resolve_device
 from ..errors import InputError
 from ..gpt.config import GPTConfig
-from ..gpt.hub import GPT2, download_gpt2
 from ..gpt.model import GPTModel
-from ..gpt.pretrained import is_pretrained, open_pretrained
-from ..gpt.tokenizer import get_tokenizer, tokenizer_beside
+from ..tokenizer.tokenizer import get_tokenizer, tokenizer_beside
 from ..training.checkpoint import load_checkpoint, read_state
 from ..training.config import RunConfig, book, fine_tuning, preset, settings_in
-from ..training.run import latest_checkpoint
+from ..training.run_directory import latest_checkpoint
+from ..weights.hub import GPT2, download_gpt2
+from ..weights.load import is_pretrained, open_pretrained
 
 MODEL_SOURCES = (
     f"a run's directory, a checkpoint, a model file, or GPT-2's weights: {', '.join(GPT2)} (downloaded once), a "

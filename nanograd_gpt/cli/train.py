@@ -15,17 +15,18 @@ from typing import Any, Self
 import numpy as np
 from tqdm import tqdm
 
+from ..bench.estimate import memory_bytes, step_seconds
 from ..errors import InputError, RunError
-from ..gpt.encoding import padding_ids
 from ..gpt.model import GPTModel
-from ..gpt.tokenizer import get_tokenizer
+from ..tokenizer.encoding import padding_ids
+from ..tokenizer.tokenizer import get_tokenizer
 from ..training.checkpoint import read_state
 from ..training.config import preset, settings_in
-from ..training.estimate import memory_bytes, step_seconds
 from ..training.loop import Report, evaluation_line, sample_line
 from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog
-from ..training.run import Run, latest_checkpoint, new_directory, step_of
+from ..training.run import Run
+from ..training.run_directory import latest_checkpoint, new_directory, step_of
 from ..training.schedule import Flat
 from ..training.text_of_run import check_text, find_text
 from .figures import rehearse_figures, write_figures

@@ -9,9 +9,9 @@ import tiktoken
 
 from ..errors import InputError
 from ..gpt.model import GPTModel
-from ..gpt.pretrained import several_rates
 from ..training.config import RunConfig, preset
 from ..training.weights import check_sizes
+from ..weights.load import several_rates
 from .options import TOKENIZERS, any_model, preset_from, settings_from, tokenizer_for_model, user_path
 
 

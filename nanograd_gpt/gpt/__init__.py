@@ -1,1 +1,1 @@
-"""Floor 6: the GPT of the book, its tokenizers, and text from it."""
+"""The GPT of the book's chapter 4: its configuration, the model, its cache of keys and values."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from typing import Any
 
 from ..arguments import dropout_rate, flag, whole_number
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 
 LARGEST = 10**12  # parameters; a slip of the keyboard is told from a plan
 
@@ -61,12 +60,6 @@ class GPTConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def did_you_mean(word: str, known: list[str]) -> str:
-    """The end of a message about an unknown word: a likely correction, or all there are."""
-    close = get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; choose one of {', '.join(known)}"
 
 
 GPT_CONFIG_124M: dict[str, Any] = GPTConfig().to_dict()  # the book's, with its shortened context of 256

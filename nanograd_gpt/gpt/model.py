@@ -18,8 +18,8 @@ from ..nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
 from ..nn.module import Module, Sequential
 from ..rng import Generator, RandomStream
 from ..tensor import Tensor
-from .cache import KVCache, LayerCache
 from .config import GPTConfig
+from .kv_cache import KVCache, LayerCache
 
 
 class MultiHeadAttention(Module):

@@ -1,4 +1,4 @@
-"""Floor 5: proof that gradients are right, for our operations and for anyone's functions.
+"""Proof that gradients are right, for our operations and for anyone's functions.
 
 from nanograd_gpt.gradcheck import check_gradients
 check_gradients(lambda x: (x * x).tanh().sum(), [numpy.random.standard_normal((2, 3))])

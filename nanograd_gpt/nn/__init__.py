@@ -1,1 +1,1 @@
-"""Floor 5: functions and modules that networks are made of."""
+"""Functions and modules that networks are made of."""

@@ -1,1 +1,1 @@
-"""Floor 3: the operations, each once, forward beside backward, on arrays."""
+"""The operations, each once, forward beside backward, on arrays."""

@@ -1,4 +1,4 @@
-"""Floor 1: streams of random numbers that are passed in, seeded and saved; never a hidden global one."""
+"""Streams of random numbers that are passed in, seeded and saved; never a hidden global one."""
 
 from .generator import Generator, RandomStream
 from .torch_stream import TorchStream

@@ -1,1 +1,1 @@
-"""Floor 7: data, loss, the training loop, checkpoints and metrics."""
+"""Data, loss, the training loop, checkpoints, metrics and runs."""

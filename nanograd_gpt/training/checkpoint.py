@@ -25,11 +25,11 @@ from ..arguments import for_json
 from ..backend.contract import Array, HostArray
 from ..backend.select import to_host
 from ..errors import InputError, RunError
-from ..files import sha256_of, to_disk
+from ..files import fsync, sha256_of
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
-from ..gpt.pretrained import load_pretrained
 from ..optim import AdamW
+from ..weights.load import load_pretrained
 
 SCHEMA = 1
 
@@ -59,11 +59,11 @@ def save_checkpoint(
     hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
     (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
     for file in work.iterdir():
-        to_disk(file)
+        fsync(file)
     if path.exists():
         shutil.rmtree(path)
     work.rename(path)
-    to_disk(path.parent)
+    fsync(path.parent)
     return path
 
 
@@ -169,7 +169,7 @@ def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
     path = Path(path)
     work = path.with_name(f".{path.name}.partial")
     _save_arrays(work, model.book_state_dict() if book else model.state_dict(), model.config)
-    to_disk(work)
+    fsync(work)
     work.replace(path)
     return path
 

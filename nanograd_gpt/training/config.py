@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import pythons_own
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from ..gpt.config import PRESETS as MODELS
-from ..gpt.config import GPTConfig, did_you_mean
+from ..gpt.config import GPTConfig
 
 SCHEDULES = ["flat", "cosine", "appendix-d"]
 

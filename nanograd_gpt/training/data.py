@@ -11,8 +11,8 @@ import tiktoken
 from ..arguments import whole_number
 from ..backend.contract import Ints
 from ..errors import InputError
-from ..gpt.tokenizer import get_tokenizer, text_to_token_ids
 from ..rng import Generator, RandomStream
+from ..tokenizer.tokenizer import get_tokenizer, text_to_token_ids
 
 Batch: TypeAlias = tuple[Ints, Ints]  # inputs (B, T) and targets (B, T), which are the inputs one token later
 

@@ -16,11 +16,11 @@ from ..arguments import whole_number
 from ..backend.contract import Array, Ints
 from ..backend.select import Device
 from ..errors import InputError
-from ..gpt.encoding import padding_ids
-from ..gpt.generate import generate_text
+from ..generation.generate import generate_text
 from ..gpt.model import GPTModel
-from ..gpt.tokenizer import text_to_token_ids, token_ids_to_text
 from ..optim import AdamW, clip_grad_norm
+from ..tokenizer.encoding import padding_ids
+from ..tokenizer.tokenizer import text_to_token_ids, token_ids_to_text
 from .data import Batch, DataLoader
 from .loss import Evaluation, calc_loss_batch, evaluate_model
 from .schedule import Schedule

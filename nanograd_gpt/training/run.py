@@ -1,44 +1,34 @@
-"""A run: everything made from its configuration, and its directory.
-
-runs/NAME/config.toml  environment.json  tokenizer.json  metrics.jsonl  samples.txt
-          figures/*.png|svg  report.html  checkpoints/step_N/
-"""
+"""A run: everything made from its configuration, and what it writes into its directory (see run_directory.py)."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tiktoken
-from threadpoolctl import threadpool_info
 
-from ..backend.cpu.threads import n_threads, with_blas_threads
 from ..backend.select import Device
+from ..environment import environment
 from ..errors import InputError, RunError
-from ..files import to_disk
-from ..gpt.encoding import encode, token_bytes
+from ..files import write_whole
 from ..gpt.model import GPTModel
-from ..gpt.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
 from ..nn.param_groups import decay_groups
 from ..optim import AdamW
 from ..rng import Generator, RandomStream, TorchStream
+from ..tokenizer.encoding import encode, token_bytes
+from ..tokenizer.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
 from .checkpoint import checkpoint_facts, load_checkpoint, save_checkpoint
 from .config import DataConfig, RunConfig, TrainingConfig, settings_in
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
-from .estimate import BYTES
 from .loop import Progress, Report, check_samples, training_steps
+from .run_directory import checkpoints
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
 from .text_of_run import text_hash, way_to_text, with_absolute_paths
 from .weights import copy_weights, weights_hash
@@ -185,15 +175,12 @@ class Run:
         self.save_config(directory)
         facts = environment() | ({"weights_sha256": self.weights_sha256} if self.weights_sha256 else {})
         facts |= way_to_text(self.config, directory)
-        (directory / "environment.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        write_whole(directory / "environment.json", json.dumps(facts, indent=1).encode())
         save_tokenizer(self.tokenizer, directory / "tokenizer.json")
 
     def save_config(self, directory: Path, config: RunConfig | None = None) -> None:
         """Write config.toml, whole or not at all: the run's configuration, or another."""
-        work = directory / ".config.toml.partial"
-        work.write_text(with_absolute_paths(config or self.config).to_toml(), encoding="utf-8")
-        to_disk(work)
-        work.replace(directory / "config.toml")
+        write_whole(directory / "config.toml", with_absolute_paths(config or self.config).to_toml().encode())
 
     def save_place_of_text(self, directory: Path) -> None:
         """Write where the text of a run that goes on is now; the settings stay those it began with."""
@@ -201,7 +188,7 @@ class Run:
         self.save_config(directory, config)
         path = directory / "environment.json"
         facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        path.write_text(json.dumps(facts | way_to_text(config, directory), indent=1), encoding="utf-8")
+        write_whole(path, json.dumps(facts | way_to_text(config, directory), indent=1).encode())
 
     def rehearse(self, directory: Path) -> None:
         """Try what comes after the last update, so that nothing fails there: all that a checkpoint says besides arrays.
@@ -221,7 +208,7 @@ class Run:
         """Weights and AdamW's two moments, in the checkpoints that come before an older one goes, at least one."""
         several = 0 < self.config.training.checkpoint_every < self.total_steps
         n = max(1, (KEPT_CHECKPOINTS + 1 if several else 1) - len(checkpoints(directory)))
-        return 3 * BYTES * self.config.model.n_parameters * n
+        return 3 * sum(p.data.nbytes for p in self.model.parameters()) * n
 
     def _state(self) -> dict[str, Any]:
         """What a checkpoint holds besides model and optimizer."""
@@ -271,59 +258,3 @@ def tokenizer_hash(tokenizer: tiktoken.Encoding) -> str:
     """A SHA-256 of what every token stands for; a gap in the ids for nothing."""
     tokens = token_bytes(tokenizer)
     return sha256(b"\0".join(tokens.get(i, b"") for i in range(tokenizer.n_vocab))).hexdigest()
-
-
-def checkpoints(directory: Path) -> list[Path]:
-    """A run's checkpoints, oldest first."""
-    found = (directory / "checkpoints").glob("step_*")
-    return sorted((p for p in found if p.name[5:].isdigit()), key=step_of)
-
-
-def step_of(checkpoint: Path) -> int:
-    """The number of the last update before a run's checkpoint."""
-    return int(checkpoint.name.removeprefix("step_"))
-
-
-def latest_checkpoint(directory: Path) -> Path:
-    """A run's newest checkpoint.  Raises InputError if there is none."""
-    found = checkpoints(directory)
-    if not found:
-        raise InputError(f"run: {directory} has no checkpoint; give a directory that `nanograd-gpt train` wrote")
-    return found[-1]
-
-
-def new_directory(parent: Path, name: str) -> Path:
-    """parent/name, or parent/name-2 and so on if that is taken."""
-    candidate, n = parent / name, 1
-    while candidate.exists():
-        n += 1
-        candidate = parent / f"{name}-{n}"
-    return candidate
-
-
-def environment() -> dict[str, Any]:
-    """What a result may depend on besides the configuration."""
-    blas = [f"{i['internal_api']} {i['version']}, {i['num_threads']} threads" for i in _blas()]
-    return {
-        "nanograd_gpt": _version("nanograd-gpt"),
-        "python": sys.version.split()[0],
-        "numpy": np.__version__,
-        "cupy": getattr(sys.modules.get("cupy"), "__version__", None),
-        "threads": n_threads(),
-        "blas": blas,
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "system": platform.system(),
-    }
-
-
-def _blas() -> list[dict[str, Any]]:
-    infos: list[dict[str, Any]] = with_blas_threads(threadpool_info)  # not while they are kept to one
-    return [info for info in infos if info["user_api"] == "blas"]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return None

@@ -20,7 +20,7 @@ import os, signal, threading, time
 import numpy as np
 from nanograd_gpt import AdamW, GPTModel, Tensor, no_grad
 from nanograd_gpt.backend.cpu import threads
-from nanograd_gpt.gpt.generate import generate_text
+from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.optim import clip_grad_norm
 from nanograd_gpt.rng import Generator
 

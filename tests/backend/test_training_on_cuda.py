@@ -12,8 +12,8 @@ from standin.cupy_standin import installed
 
 from nanograd_gpt.backend.select import to_device, to_host
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.gpt.explain import explain_next
-from nanograd_gpt.gpt.generate import generate_text, generate_texts
+from nanograd_gpt.generation.explain import explain_next
+from nanograd_gpt.generation.generate import generate_text, generate_texts
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.nn.param_groups import decay_groups
 from nanograd_gpt.optim import AdamW, clip_grad_norm

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 import tiktoken
 from cli.commands import fails, train, works
-from gpt.encodings import gappy, plain_encoding
+from tokenizer.encodings import gappy, plain_encoding
 
 from nanograd_gpt.errors import RunError
-from nanograd_gpt.gpt.encoding import encode
-from nanograd_gpt.gpt.tokenizer import get_tokenizer, save_tokenizer
+from nanograd_gpt.tokenizer.encoding import encode
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, save_tokenizer
 from nanograd_gpt.training.checkpoint import read_state
 from nanograd_gpt.training.config import preset, settings_in
 from nanograd_gpt.training.metrics import read_metrics
-from nanograd_gpt.training.run import Run, latest_checkpoint
+from nanograd_gpt.training.run import Run
+from nanograd_gpt.training.run_directory import latest_checkpoint
 
 SHORT = ["--prompt", "the old"]
 HOT = ["--temperature", 30.0, "--max-new-tokens", 300]  # so that nearly every id is as likely as any
@@ -172,7 +173,7 @@ def test_going_on_needs_room_for_one_more_checkpoint_alone(
     [
         "nanograd_gpt.training.run.tokenizer_hash",
         "nanograd_gpt.training.run.environment",
-        "nanograd_gpt.plots.rendered",
+        "nanograd_gpt.viz.plots.rendered",
     ],
 )
 def test_what_fails_at_the_end_fails_before_the_first_update(

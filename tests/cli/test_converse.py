@@ -13,8 +13,8 @@ import pytest
 from cli.commands import Result, fails, finished, nanograd, process
 
 from nanograd_gpt.cli.converse import HOW, converse
-from nanograd_gpt.gpt.complete import complete
-from nanograd_gpt.gpt.tokenizer import get_tokenizer
+from nanograd_gpt.generation.streaming import complete
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer
 from nanograd_gpt.training.checkpoint import load_model
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from cli.commands import TEXT, fails, train, works
 
-from nanograd_gpt.gpt.tokenizer import get_tokenizer
 from nanograd_gpt.nn import functional as F
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer
 from nanograd_gpt.training.checkpoint import load_model, save_model
 from nanograd_gpt.training.corpus import split_text
 

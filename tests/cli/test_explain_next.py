@@ -11,8 +11,8 @@ import tiktoken
 from cli.commands import fails, finished, process, works
 
 from nanograd_gpt.cli.explain_next import LONGEST, columns, visible
-from nanograd_gpt.gpt.explain import explain_next
-from nanograd_gpt.gpt.tokenizer import get_tokenizer, text_to_token_ids
+from nanograd_gpt.generation.explain import explain_next
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, text_to_token_ids
 from nanograd_gpt.training.checkpoint import load_model, save_model
 
 PROMPT = "the sun\n rose"

@@ -13,18 +13,18 @@ import pytest
 from cli.commands import COURSE, fails, works
 
 from nanograd_gpt.gpt.config import GPTConfig
-from nanograd_gpt.gpt.export import save_pretrained
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.pretrained import load_pretrained
-from nanograd_gpt.gpt.tokenizer import get_tokenizer
 from nanograd_gpt.rng import Generator
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer
 from nanograd_gpt.training.checkpoint import load_checkpoint, load_model, read_state, save_model
 from nanograd_gpt.training.config import fine_tuning, preset, settings_in
 from nanograd_gpt.training.corpus import split_text
 from nanograd_gpt.training.data import create_dataloader_v1
 from nanograd_gpt.training.loss import calc_loss_loader
 from nanograd_gpt.training.metrics import Event, read_metrics
-from nanograd_gpt.training.run import latest_checkpoint
+from nanograd_gpt.training.run_directory import latest_checkpoint
+from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.weights.save import save_pretrained
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 ALL_OF_IT = ["--eval-iter", 1000]  # batches an evaluation looks at

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from cli.commands import fails, finished, process, works
 
-from nanograd_gpt.gpt.beam import beam_search
-from nanograd_gpt.gpt.generate import generate_text
-from nanograd_gpt.gpt.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
+from nanograd_gpt.generation.beam import beam_search
+from nanograd_gpt.generation.generate import generate_text
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text
 from nanograd_gpt.training.checkpoint import load_model, save_model
 
 SHORT = ["--max-new-tokens", 20]

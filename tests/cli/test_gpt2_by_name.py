@@ -12,10 +12,10 @@ from cli.commands import complaint, fails, finished, process, works
 from file_server import FileServer
 
 from nanograd_gpt.gpt.config import GPTConfig
-from nanograd_gpt.gpt.hub import GPT2, Source
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.pretrained import load_pretrained
 from nanograd_gpt.training.checkpoint import save_model
+from nanograd_gpt.weights.hub import GPT2, Source
+from nanograd_gpt.weights.load import load_pretrained
 
 CONFIG = GPTConfig(50257, 16, 4, 1, 1, 0.0, True, True)  # GPT-2's tokens, and little else
 

@@ -14,9 +14,9 @@ from training.small import small_loader, small_model
 from nanograd_gpt.autograd import Leaf
 from nanograd_gpt.backend.cpu.matmul import in_one_piece
 from nanograd_gpt.errors import InputError
+from nanograd_gpt.generation.sampling import Sampling
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel, MultiHeadAttention
-from nanograd_gpt.gpt.sampling import Sampling
 from nanograd_gpt.grad_mode import no_grad
 from nanograd_gpt.nn.module import Parameter
 from nanograd_gpt.nn.param_groups import decay_groups

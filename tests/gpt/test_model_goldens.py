@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from oracle.closeness import assert_all_close, assert_close
 
-from nanograd_gpt.gpt.generate import generate_text
+from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.optim import AdamW

@@ -13,8 +13,8 @@ from nanograd_gpt.autograd import Function
 from nanograd_gpt.backend.contract import Array
 from nanograd_gpt.gradcheck import check_accumulation, check_gradients, check_ownership
 from nanograd_gpt.gradcheck.cases import Case, cases
-from nanograd_gpt.graph import Probe
 from nanograd_gpt.ops import attention, loss
+from nanograd_gpt.viz.graph import Probe
 
 CASES = list(cases())
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -43,7 +43,7 @@ def operations(parent: type[Function] = Function) -> Iterator[type[Function]]:
     for module in pkgutil.iter_modules(ops.__path__):
         importlib.import_module(f"{ops.__name__}.{module.name}")
     for op in parent.__subclasses__():
-        if op.__module__.startswith("nanograd_gpt.") and op is not Probe:  # which only looks on: tests/test_graph.py
+        if op.__module__.startswith("nanograd_gpt.") and op is not Probe:  # see tests/viz/test_graph.py
             yield op
         yield from operations(op)
 

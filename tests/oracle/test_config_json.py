@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.gpt.pretrained import open_pretrained
+from nanograd_gpt.weights.load import open_pretrained
 
 from .closeness import assert_close
 

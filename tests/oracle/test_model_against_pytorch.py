@@ -15,7 +15,7 @@ import oracle.book_model as book
 from oracle.closeness import assert_all_close, assert_close
 from oracle.pair import SHAPES, Pair
 
-from nanograd_gpt.gpt.generate import generate_text
+from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanograd_gpt.gpt.encoding import encode, end_of_text
-from nanograd_gpt.gpt.export import save_pretrained
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.tokenizer import get_tokenizer, pretrained_tokenizer, train_tokenizer
+from nanograd_gpt.tokenizer.encoding import encode, end_of_text
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer, train_tokenizer
+from nanograd_gpt.weights.save import save_pretrained
 
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")

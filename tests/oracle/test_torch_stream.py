@@ -19,13 +19,13 @@ import oracle.book_model as book
 import torch.nn.functional as TF
 from goldens import make_torch_stream_goldens as goldens
 
-from nanograd_gpt.gpt.generate import generate_text
+from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.tokenizer import train_tokenizer
 from nanograd_gpt.nn.layers import Dropout, Embedding, Linear
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.rng import TorchStream
 from nanograd_gpt.tensor import Tensor
+from nanograd_gpt.tokenizer.tokenizer import train_tokenizer
 from nanograd_gpt.training.data import DataLoader, GPTDatasetV1
 
 torch.set_num_threads(1)

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from nanograd_gpt.gpt.beam import beam_search
+from nanograd_gpt.generation.beam import beam_search
+from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.gpt.config import GPTConfig
-from nanograd_gpt.gpt.export import save_pretrained
-from nanograd_gpt.gpt.generate import generate_text
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.pretrained import load_pretrained
 from nanograd_gpt.rng import Generator
+from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.weights.save import save_pretrained
 
 from .closeness import assert_close
 

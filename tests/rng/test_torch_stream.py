@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pytest
 
 from nanograd_gpt.errors import InputError
+from nanograd_gpt.generation.sampling import Sampling, next_tokens
 from nanograd_gpt.gpt.config import GPT_CONFIG_124M
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.sampling import Sampling, next_tokens
 from nanograd_gpt.rng import Generator, TorchStream
 from nanograd_gpt.rng.torch_stream import MCG31_MODULUS, MCG31_MULTIPLIER, box_muller, mcg31_states
 

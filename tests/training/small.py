@@ -12,8 +12,8 @@ import pytest
 from nanograd_gpt.errors import InputError, RunError
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.tokenizer import train_tokenizer
 from nanograd_gpt.rng import Generator
+from nanograd_gpt.tokenizer.tokenizer import train_tokenizer
 from nanograd_gpt.training.data import DataLoader, create_dataloader_v1
 
 SENTENCE = "the sun rose over a quiet river and an old miller opened his door to see who had come with the wind"

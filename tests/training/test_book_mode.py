@@ -12,15 +12,16 @@ import pytest
 from training.small import BYTES, TEXT
 
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.tokenizer import text_to_token_ids, token_ids_to_text
 from nanograd_gpt.nn.layers import Dropout
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.rng import TorchStream
+from nanograd_gpt.tokenizer.tokenizer import text_to_token_ids, token_ids_to_text
 from nanograd_gpt.training.config import RunConfig, TrainingConfig, book, preset
 from nanograd_gpt.training.corpus import split_text
 from nanograd_gpt.training.data import create_dataloader_v1
 from nanograd_gpt.training.loop import Report, train_model_simple
-from nanograd_gpt.training.run import Run, latest_checkpoint, streams
+from nanograd_gpt.training.run import Run, streams
+from nanograd_gpt.training.run_directory import latest_checkpoint
 
 SIZES = {"n_merges": 10, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 1, "drop_rate": 0.2}
 COURSE = {"batch_size": 10, "epochs": 2, "schedule": "flat", "max_norm": 0.0, "eval_freq": 3, "eval_iter": 2}

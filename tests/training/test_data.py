@@ -9,8 +9,8 @@ import pytest
 from training.small import BYTES, TEXT, ascii_text, one_line, small_loader, verdict_path
 
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.gpt.tokenizer import get_tokenizer
 from nanograd_gpt.rng import Generator
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer
 from nanograd_gpt.training.corpus import split_text
 from nanograd_gpt.training.data import DataLoader, GPTDatasetV1, create_dataloader_v1
 

@@ -12,11 +12,11 @@ from training.small import BYTES, CONFIG, TEXT, one_line, small_model
 
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.tokenizer import text_to_token_ids, train_tokenizer
 from nanograd_gpt.grad_mode import is_grad_enabled
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.tensor import Tensor
+from nanograd_gpt.tokenizer.tokenizer import text_to_token_ids, train_tokenizer
 from nanograd_gpt.training import evaluation
 from nanograd_gpt.training.evaluation import TextLoss, evaluate_text, n_bytes_of, windows_of
 

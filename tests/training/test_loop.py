@@ -12,13 +12,13 @@ import tiktoken
 from training.small import BYTES, one_line, small_loader, small_model, verdict_path
 
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.gpt.bpe import GPT2_PATTERN
-from nanograd_gpt.gpt.generate import generate_text
+from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.gpt.tokenizer import get_tokenizer
 from nanograd_gpt.grad_mode import no_grad
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.rng import Generator
+from nanograd_gpt.tokenizer.bpe import GPT2_PATTERN
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer
 from nanograd_gpt.training.corpus import split_text
 from nanograd_gpt.training.data import DataLoader, create_dataloader_v1
 from nanograd_gpt.training.loop import (

@@ -17,7 +17,8 @@ from nanograd_gpt.optim import AdamW
 from nanograd_gpt.training.checkpoint import load_checkpoint, save_checkpoint
 from nanograd_gpt.training.config import RunConfig, preset
 from nanograd_gpt.training.loop import Progress, Report, training_steps
-from nanograd_gpt.training.run import KEPT_CHECKPOINTS, Run, checkpoints, latest_checkpoint, new_directory
+from nanograd_gpt.training.run import KEPT_CHECKPOINTS, Run
+from nanograd_gpt.training.run_directory import checkpoints, latest_checkpoint, new_directory
 
 SIZES = {"n_merges": 10, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 1, "drop_rate": 0.2}
 COURSE = {"batch_size": 10, "epochs": 2, "schedule": "cosine", "warmup_steps": 2, "eval_freq": 2, "eval_iter": 2}
@@ -336,7 +337,7 @@ def test_a_config_that_cannot_be_written_leaves_the_old_one(
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nanograd_gpt.training.run.to_disk", full)
+    monkeypatch.setattr("nanograd_gpt.training.run.fsync", full)
     run.change_length({"epochs": 4, "decay_steps": 0})
     with pytest.raises(OSError, match="No space left"):
         run.save_config(tmp_path)

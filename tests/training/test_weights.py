@@ -12,14 +12,14 @@ import pytest
 from training.small import BYTES, CONFIG, TEXT, one_line, small_loader, small_model
 
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.gpt.export import save_pretrained
-from nanograd_gpt.gpt.pretrained import load_pretrained
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.training.config import RunConfig, fine_tuning, preset
 from nanograd_gpt.training.loop import train_model_simple
 from nanograd_gpt.training.loss import calc_loss_loader
 from nanograd_gpt.training.run import Run
 from nanograd_gpt.training.weights import check_sizes, copy_weights, weights_hash
+from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.weights.save import save_pretrained
 
 LENGTH = CONFIG.context_length
 

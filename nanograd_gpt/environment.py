@@ -1,0 +1,42 @@
+"""What a result may depend on besides its settings: versions, libraries, threads, the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+from .backend.cpu.threads import n_threads, with_blas_threads
+
+
+def environment() -> dict[str, Any]:
+    """The facts by name, as JSON can hold them."""
+    blas = [f"{i['internal_api']} {i['version']}, {i['num_threads']} threads" for i in _blas()]
+    return {
+        "nanograd_gpt": _version("nanograd-gpt"),
+        "python": sys.version.split()[0],
+        "numpy": np.__version__,
+        "cupy": getattr(sys.modules.get("cupy"), "__version__", None),
+        "threads": n_threads(),
+        "blas": blas,
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }
+
+
+def _blas() -> list[dict[str, Any]]:
+    infos: list[dict[str, Any]] = with_blas_threads(threadpool_info)  # not while they are kept to one
+    return [info for info in infos if info["user_api"] == "blas"]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return None

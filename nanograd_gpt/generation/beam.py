@@ -1,0 +1,109 @@
+"""Beam search: the likeliest texts that can be found by keeping a few at every length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..arguments import not_allowed, real_number, whole_number
+from ..backend.contract import HostArray, Ints
+from ..errors import RunError
+from ..gpt.model import GPTModel
+from .decoder import Reader
+from .generate import checked_lengths, checked_prompts
+
+
+class Beam(NamedTuple):
+    """A text (T + new,) with its score: log probability of the new tokens, in nats, over their number ^ penalty."""
+
+    text: Ints
+    score: float
+
+
+def beam_search(
+    model: GPTModel,
+    prompt: Ints | Sequence[int],
+    max_new_tokens: int,
+    context_size: int,
+    n_beams: int,
+    length_penalty: float = 1.0,
+    n_best: int = 1,
+    eos_id: int | None = None,
+    padding: Ints | None = None,
+) -> list[Beam]:
+    """The n_best continuations of a prompt (T,), best first, out of n_beams kept at every length.
+
+    Of the 2 * n_beams likeliest extensions, the likeliest n_beams that do not end are kept.  One that ends in eos_id
+    counts if it is among the first n_beams; its score includes the eos_id, its text does not.  The search is over when
+    no text under way can become better than n_beams that have ended.  length_penalty 0 compares log probabilities,
+    which favours short texts; 1 their mean a token.  Ids in `padding` (see padding_ids) are never chosen.
+    Raises InputError for settings out of range; RunError for logits of nan.
+    """
+    (text,) = checked_prompts([prompt])
+    max_new_tokens, context_size = checked_lengths(model, max_new_tokens, context_size)
+    n_beams = whole_number("beams", n_beams, 1, allowed="a number >= 1")
+    n_best = whole_number("n_best", n_best, 1, n_beams, f"1 .. {n_beams} (the number of beams)")
+    length_penalty = _checked_penalty(length_penalty)
+    eos_id = None if eos_id is None else whole_number("eos_id", eos_id)
+    reader = Reader(model, context_size, len(text) + max_new_tokens, padding)
+    going, ended = [Beam(text, 0.0)], list[Beam]()  # going: by their log probability, not divided yet
+    for n in range(1, max_new_tokens + 1):
+        logits = reader.next_logits([beam.text for beam in going], range(len(going)))  # (K, V)
+        total = np.array([[beam.score] for beam in going]) + log_softmax(logits)
+        parents, kept = list[int](), list[Beam]()
+        for rank, (k, token) in enumerate(_largest(total, 2 * n_beams)):
+            score = float(total[k, token])
+            if token == eos_id:
+                if rank < n_beams:
+                    ended.append(Beam(going[k].text, score / n**length_penalty))
+            elif len(kept) < n_beams:
+                parents.append(k)
+                kept.append(Beam(np.append(going[k].text, token), score))
+        going, ended = kept, _best(ended, n_beams)
+        if not going or _is_over(going, ended, n_beams, max_new_tokens if length_penalty > 0 else n, length_penalty):
+            return ended[:n_best]
+        reader.branch(parents)
+    length = max(1, max_new_tokens) ** length_penalty
+    return _best([*ended, *(Beam(beam.text, beam.score / length) for beam in going)], n_best)
+
+
+def log_softmax(logits: HostArray) -> HostArray:
+    """logits (K, V)  ->  log probabilities in float64.  Raises RunError for logits that are not finite."""
+    x = logits.astype(np.float64)
+    x -= x.max(axis=-1, keepdims=True)
+    x -= np.log(np.exp(x).sum(axis=-1, keepdims=True))
+    if np.isnan(x).any():
+        raise RunError("beam search: the model's logits are not finite; its training has diverged")
+    return x
+
+
+def _largest(total: HostArray, n: int) -> list[tuple[int, int]]:
+    """Where the n largest of (K, V) are, largest first; of equal ones, the first.  What is -inf is none of them."""
+    flat = total.reshape(-1)
+    n = min(n, flat.size)
+    candidates = np.flatnonzero(flat >= np.partition(flat, -n)[-n])
+    order = candidates[np.argsort(-flat[candidates], kind="stable")][:n]
+    order = order[flat[order] > -np.inf]
+    return [(int(k), int(token)) for k, token in zip(*np.divmod(order, total.shape[1]), strict=True)]
+
+
+def _best(beams: list[Beam], n: int) -> list[Beam]:
+    return sorted(beams, key=lambda beam: -beam.score)[:n]
+
+
+def _is_over(going: list[Beam], ended: list[Beam], n_beams: int, length: int, length_penalty: float) -> bool:
+    """Whether even the likeliest text under way, were its other tokens certain, would be no better than n_beams ended.
+
+    `length` is the one at which its score would be best: a log probability is negative, so dividing by a power of the
+    length rewards the longest, and multiplying the shortest.
+    """
+    return len(ended) == n_beams and going[0].score / length**length_penalty <= ended[-1].score
+
+
+def _checked_penalty(length_penalty: float) -> float:
+    number = real_number("length_penalty", length_penalty, "a number in [-10, 10]")
+    if not -10 <= number <= 10:  # beyond, all scores would be 0, or none a number
+        raise not_allowed("length_penalty", length_penalty, "a number in [-10, 10]")
+    return number

@@ -1,0 +1,169 @@
+"""Text continued as text: piece by piece while it is written, and up to a stop string."""
+
+from __future__ import annotations
+
+from codecs import getincrementaldecoder
+from collections.abc import Iterator, Sequence
+from typing import Literal, overload
+
+import numpy as np
+import tiktoken
+
+from ..backend.contract import Ints
+from ..errors import InputError
+from ..gpt.model import GPTModel
+from ..rng import RandomStream
+from ..tokenizer.encoding import encode, end_of_text, padding_ids
+from .generate import checked_prompts, new_tokens
+from .sampling import Sampling
+
+
+@overload
+def complete(
+    model: GPTModel,
+    prompt: str | Ints,
+    tokenizer: tiktoken.Encoding,
+    max_new_tokens: int = ...,
+    sampling: Sampling | None = ...,
+    *,
+    stop: Sequence[str] = ...,
+    stream: Literal[False] = ...,
+    context_size: int | None = ...,
+    rng: RandomStream | None = ...,
+) -> str: ...
+
+
+@overload
+def complete(
+    model: GPTModel,
+    prompt: str | Ints,
+    tokenizer: tiktoken.Encoding,
+    max_new_tokens: int = ...,
+    sampling: Sampling | None = ...,
+    *,
+    stop: Sequence[str] = ...,
+    stream: Literal[True],
+    context_size: int | None = ...,
+    rng: RandomStream | None = ...,
+) -> Iterator[str]: ...
+
+
+def complete(
+    model: GPTModel,
+    prompt: str | Ints,
+    tokenizer: tiktoken.Encoding,
+    max_new_tokens: int = 100,
+    sampling: Sampling | None = None,
+    *,
+    stop: Sequence[str] = (),
+    stream: bool = False,
+    context_size: int | None = None,
+    rng: RandomStream | None = None,
+) -> str | Iterator[str]:
+    """What the model writes after a prompt, without it: one string, or with stream its pieces as they come.
+
+    The prompt is a text, or its tokens (T,).  It ends after max_new_tokens, at the tokenizer's end of text if there is
+    one, or before the first of the `stop` strings.  Ids that stand for no token are never chosen.  A piece holds whole
+    characters, and never a part of a stop string.  context_size: the model's, unless given.
+    Raises InputError for an empty prompt, for settings out of range, and for a tokenizer larger than the model's.
+    """
+    pieces = _pieces(model, [prompt], tokenizer, max_new_tokens, sampling, stop, context_size, rng)
+    return (piece for _, piece in pieces) if stream else "".join(piece for _, piece in pieces)
+
+
+def complete_texts(
+    model: GPTModel,
+    prompts: Sequence[str | Ints],
+    tokenizer: tiktoken.Encoding,
+    max_new_tokens: int = 100,
+    sampling: Sampling | None = None,
+    *,
+    stop: Sequence[str] = (),
+    context_size: int | None = None,
+    rng: RandomStream | None = None,
+) -> list[str]:
+    """complete for several prompts at once, each to its own end."""
+    texts = [""] * len(prompts)
+    for b, piece in _pieces(model, prompts, tokenizer, max_new_tokens, sampling, stop, context_size, rng):
+        texts[b] += piece
+    return texts
+
+
+def _pieces(
+    model: GPTModel,
+    prompts: Sequence[str | Ints],
+    tokenizer: tiktoken.Encoding,
+    max_new_tokens: int,
+    sampling: Sampling | None,
+    stop: Sequence[str],
+    context_size: int | None,
+    rng: RandomStream | None,
+) -> Iterator[tuple[int, str]]:
+    """Pieces of text, each after the number of its prompt."""
+    ids, ended = checked_prompts([prompt_ids(prompt, tokenizer) for prompt in prompts]), set[int]()
+    size = model.config.context_length if context_size is None else context_size
+    padding = padding_ids(tokenizer, model.config.vocab_size)
+    tokens = new_tokens(model, ids, max_new_tokens, size, sampling or Sampling(), rng, ended, padding)
+    return _as_text(tokens, [Unfinished(tokenizer, stop) for _ in ids], end_of_text(tokenizer), ended)
+
+
+def _as_text(
+    tokens: Iterator[tuple[int, int]], writing: list[Unfinished], last: int | None, ended: set[int]
+) -> Iterator[tuple[int, str]]:
+    for b, token in tokens:
+        if token == last:
+            ended.add(b)
+            continue
+        if piece := writing[b].add(token):
+            yield b, piece
+        if writing[b].stopped:
+            ended.add(b)
+    for b, text in enumerate(writing):
+        if piece := text.rest():
+            yield b, piece
+
+
+def prompt_ids(prompt: str | Ints, tokenizer: tiktoken.Encoding) -> Ints:
+    """A prompt's tokens (T,), which it may be already.  Raises InputError if a text has none."""
+    if not isinstance(prompt, str):
+        return prompt
+    ids = encode(prompt, tokenizer)
+    if not ids:
+        raise InputError("prompt: it is empty; give a text to continue")
+    return np.array(ids, dtype=np.int64)
+
+
+class Unfinished:
+    """A text that grows token by token, of which a piece is given out once nothing to come can change it.
+
+    What may still become a character, or one of the stop strings, is kept back.  Raises InputError for an empty one.
+    """
+
+    def __init__(self, tokenizer: tiktoken.Encoding, stop: Sequence[str] = ()) -> None:
+        if "" in stop:
+            raise InputError("stop: an empty string would stop at once; give at least one character")
+        self.tokenizer, self.stop, self.stopped = tokenizer, tuple(stop), False
+        self.decoder = getincrementaldecoder("utf-8")(errors="replace")
+        self.kept = ""
+
+    def add(self, token: int) -> str:
+        """The piece that this token makes certain, perhaps none.  Nothing comes after a stop string."""
+        return self._given(self.decoder.decode(self.tokenizer.decode_single_token_bytes(token)))
+
+    def rest(self) -> str:
+        """What was kept back, once the text has ended; half a character reads as U+FFFD."""
+        piece = self._given(self.decoder.decode(b"", final=True)) + self.kept
+        self.kept = ""
+        return piece
+
+    def _given(self, more: str) -> str:
+        if self.stopped:
+            return ""
+        text = self.kept + more
+        found = [(text.index(s) + len(s), text.index(s)) for s in self.stop if s in text]
+        if found:  # the one that is complete first, however the text was cut into tokens
+            self.stopped, self.kept = True, ""
+            return text[: min(found)[1]]
+        n = max((n for s in self.stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
+        self.kept = text[len(text) - n :]
+        return text[: len(text) - n]

@@ -1,0 +1,214 @@
+"""Text to token ids and back.  Every tokenizer is a tiktoken.Encoding: GPT-2's own, or one learned from the corpus.
+
+A small model spends most of its parameters on a large vocabulary, so a corpus of a few pages trains better with a few
+hundred tokens of its own than with GPT-2's 50,257.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64decode, b64encode
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiktoken
+from numpy.typing import ArrayLike, NDArray
+
+from ..arguments import whole_number
+from ..errors import InputError
+from ..files import write_whole
+from .bpe import END_OF_TEXT, GPT2_PATTERN, learn_ranks
+from .byte_level import PAIRS, from_tokenizer_json, from_vocab_and_merges
+from .encoding import Tokenizer, encode, end_of_text, token_bytes
+
+_GPT2_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+_FORMAT = "nanograd_gpt tokenizer, version 1"
+_CHOICES = (
+    "give 'gpt2', the path of a file that save_tokenizer wrote, of Hugging Face's tokenizer.json or vocab.json with "
+    "merges.txt, or of a directory with one of these"
+)
+FOREIGN = "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt"  # of other kinds of tokenizers
+
+
+def text_to_token_ids(text: str, tokenizer: tiktoken.Encoding) -> NDArray[np.int64]:
+    """The text's token ids as a batch of one, (1, T).
+
+    The name of a special token, such as `<|endoftext|>`, becomes that one token wherever the text holds it.
+    """
+    return np.array([encode(text, tokenizer)], dtype=np.int64)
+
+
+def token_ids_to_text(token_ids: ArrayLike, tokenizer: tiktoken.Encoding) -> str:
+    """The text of ids (T,) or (1, T); bytes that are not UTF-8, such as half a character, read as U+FFFD.
+
+    Raises InputError for a batch of several, for ids that are not integers, and for ids that stand for no token.
+    """
+    # tolist: NumPy is not allowed to look into CuPy's arrays
+    ids = np.array(token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids)
+    if ids.ndim != 1 and not (ids.ndim == 2 and len(ids) == 1):
+        raise InputError(
+            f"token ids: shape {ids.shape} is not one text; give (T,) or (1, T), one row of a batch at a time"
+        )
+    if ids.size == 0:
+        return ""
+    if ids.dtype.kind not in "iu":
+        raise InputError(f"token ids: {ids.dtype} values are not ids; give integers (logits go through argmax first)")
+    try:
+        return tokenizer.decode(ids.ravel().tolist())
+    except (KeyError, OverflowError):  # what tiktoken says of an id beyond the vocabulary, and of a negative one
+        known = token_bytes(tokenizer)
+        missing = next(i for i in ids.ravel().tolist() if i not in known)
+        gaps = tokenizer.n_vocab - len(known)
+        raise InputError(
+            f"token ids: {missing}, of {ids.min()} to {ids.max()}, stands for no token of tokenizer "
+            f"{tokenizer.name!r}, which has 0 to {tokenizer.n_vocab - 1}{f' but for {gaps} gaps' if gaps else ''}; "
+            "use the tokenizer that the model was trained with"
+        ) from None
+
+
+def get_tokenizer(name_or_path: str | Path = "gpt2") -> tiktoken.Encoding:
+    """GPT-2's tokenizer by its name, or another by the path of its file or of the directory that it is in.
+
+    That is one that save_tokenizer wrote, or a byte-level BPE that cuts words as GPT-2's does: Hugging Face's
+    tokenizer.json or vocab.json with merges.txt, or OpenAI's encoder.json with vocab.bpe.  Needs no network.
+    Raises InputError where there is no such tokenizer, its file has been damaged, or it would make other tokens than
+    the one it is read as.
+    """
+    if name_or_path == "gpt2":
+        return _gpt2()
+    path = Path(name_or_path)
+    if path.is_dir():
+        file = _file_in(path)
+        if file is None:
+            raise InputError(f"tokenizer: cannot read {str(path)!r} (a directory without a tokenizer); {_CHOICES}")
+        path = file
+    return _load(path)
+
+
+def pretrained_tokenizer(weights: str | Path) -> tiktoken.Encoding:
+    """The tokenizer of weights for load_pretrained: the one beside them, or GPT-2's where there is none.
+
+    Raises InputError for a tokenizer beside them that get_tokenizer does not take.
+    """
+    return get_tokenizer(tokenizer_beside(Path(weights)) or "gpt2")
+
+
+def tokenizer_beside(weights: Path) -> Path | None:
+    """The file of the tokenizer in a directory of weights; or beside a file of them, NAME.tokenizer.json first.
+
+    None where there is none.  Raises InputError where the directory has one of another kind, or half of one.
+    """
+    if weights.is_dir():
+        file = _file_in(weights)
+        foreign = [name for name in FOREIGN if (weights / name).is_file()]
+        if file is None and foreign:
+            raise InputError(
+                f"tokenizer: {weights / foreign[0]} is of another kind than GPT-2's byte-level BPE; give the weights' "
+                "tokenizer as Hugging Face's tokenizer.json, with --tokenizer"
+            )
+        return file
+    own = weights.with_suffix(".tokenizer.json")
+    return own if own.is_file() else _file_in(weights.parent)
+
+
+def _file_in(directory: Path) -> Path | None:
+    """As Hugging Face chooses: tokenizer.json, or else the vocabulary whose merges are in a second file."""
+    for name in ("tokenizer.json", *PAIRS):
+        if (directory / name).is_file():
+            return directory / name
+    for vocab, merges in PAIRS.items():
+        if (directory / merges).is_file():
+            raise InputError(f"tokenizer: {directory} has {merges} without {vocab}; put it there as well")
+    return None
+
+
+def train_tokenizer(text: str, n_merges: int = 512, *, name: str = "bpe") -> tiktoken.Encoding:
+    """A byte-level tokenizer learned from the text: 256 bytes, then up to n_merges tokens, then `<|endoftext|>`.
+
+    The same text gives the same tokenizer: `bpe.learn_merges` says how ties fall.  A text in which nothing more repeats
+    gives fewer merges, so read the size from `n_vocab`.  Raises InputError for a negative n_merges.
+    """
+    n_merges = whole_number("n_merges", n_merges)
+    if n_merges < 0:
+        raise InputError(f"n_merges: {n_merges} is negative; give 0 (bytes alone) or more, such as 512")
+    return _ending_in_end_of_text(name, learn_ranks(text, n_merges))
+
+
+def save_tokenizer(tokenizer: tiktoken.Encoding, path: str | Path) -> None:
+    """Write the tokenizer as JSON, one token a line (base64, its rank); the file is there whole or not at all.
+
+    The three attributes read are those that tiktoken's README names for building one encoding from another.
+    """
+    contents: dict[str, Any] = {
+        "name": tokenizer.name,
+        "pattern": tokenizer._pat_str,
+        "special_tokens": tokenizer._special_tokens,
+        "ranks": {b64encode(token).decode(): rank for token, rank in tokenizer._mergeable_ranks.items()},
+    }
+    if isinstance(tokenizer, Tokenizer):
+        contents["eot_token"] = end_of_text(tokenizer)
+    document = {"format": _FORMAT, "sha256": _digest(contents), **contents}
+    write_whole(Path(path), (json.dumps(document, indent=1) + "\n").encode())
+
+
+@cache
+def _gpt2() -> tiktoken.Encoding:
+    ranks_file = resources.files("nanograd_gpt") / "assets" / "gpt2.tiktoken"
+    try:
+        contents = ranks_file.read_bytes()
+    except OSError as error:
+        raise InputError(f"tokenizer: cannot read {ranks_file} ({error.strerror}); reinstall nanograd_gpt") from None
+    if hashlib.sha256(contents).hexdigest() != _GPT2_SHA256:
+        raise InputError(f"tokenizer: {ranks_file} is damaged (not SHA-256 {_GPT2_SHA256}); reinstall nanograd_gpt")
+    lines = (line.split() for line in contents.splitlines())
+    return _ending_in_end_of_text("gpt2", {b64decode(token): int(rank) for token, rank in lines})
+
+
+def _ending_in_end_of_text(name: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
+    """An encoding with GPT-2's cut into words and `<|endoftext|>` as its last id, after the ranks."""
+    return tiktoken.Encoding(
+        name,
+        pat_str=GPT2_PATTERN,
+        mergeable_ranks=ranks,
+        special_tokens={END_OF_TEXT: len(ranks)},
+        explicit_n_vocab=len(ranks) + 1,
+    )
+
+
+def _load(path: Path) -> tiktoken.Encoding:
+    for vocab, merges in PAIRS.items():
+        if path.name == merges:
+            path = path.with_name(vocab)
+    if path.name in PAIRS:
+        return from_vocab_and_merges(path, path.with_name(PAIRS[path.name]))
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"tokenizer: cannot read {str(path)!r} ({error.strerror}); {_CHOICES}") from None
+    except (ValueError, RecursionError):  # not UTF-8, or not JSON
+        raise InputError(f"tokenizer: {str(path)!r} is not a tokenizer file; {_CHOICES}") from None
+    if isinstance(document, dict) and "model" in document:
+        return from_tokenizer_json(path, document)
+    if not isinstance(document, dict) or document.pop("format", None) != _FORMAT:
+        raise InputError(f"tokenizer: {str(path)!r} is not in the format {_FORMAT!r}; {_CHOICES}")
+    if document.pop("sha256", None) != _digest(document):
+        raise InputError(
+            f"tokenizer: {str(path)!r} has changed since it was written (its SHA-256 does not match); "
+            "restore it, or train and save it again"
+        )
+    parts: dict[str, Any] = {
+        "pat_str": document["pattern"],
+        "mergeable_ranks": {b64decode(token): rank for token, rank in document["ranks"].items()},
+        "special_tokens": document["special_tokens"],
+    }
+    if "eot_token" in document:
+        return Tokenizer(document["name"], eot_token=document["eot_token"], **parts)
+    return tiktoken.Encoding(document["name"], **parts)
+
+
+def _digest(contents: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,296 @@
+"""The graph behind a Tensor as an SVG picture with values and gradients, as micrograd draws it.
+
+Values are those of the tensors that are given a name.  Gradients come from a walk back over a copy of the graph, so
+that the graph itself, and what its leaves have gathered so far, stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from itertools import pairwise
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+
+from ..autograd import Function, Gradient, Leaf, Node, backward
+from ..backend.contract import Array
+from ..backend.select import kernels_of, to_host
+from ..tensor import Tensor
+
+FORMULAS = {
+    "Add": "{} + {}",
+    "Sub": "{} \u2212 {}",
+    "Mul": "{} \u00d7 {}",
+    "Div": "{} ÷ {}",
+    "Pow": "{} ^ {}",
+    "MatMul": "{} @ {}",
+    "Neg": "\u2212{}",
+    "Maximum": "max({}, {})",
+}
+
+# Sizes in SVG units
+HEIGHTS = {"named": 60, "operation": 38, "passage": 8}
+CHARACTER, BETWEEN, GAP, PORT, MARGIN, LEGEND = 7.8, 32, 14, 9, 18, 34
+LONGEST = 14  # characters of a formula that names its operands
+
+CSS = """
+.graph { color-scheme: light dark; --paper: #fff; --box: #eaf3fa; --edge: #0072b2; --ink: #1f2328; --soft: #656d76;
+  --slope: #b34700; }
+@media (prefers-color-scheme: dark) { .graph { --paper: #14181d; --box: #1c2b38; --edge: #56b4e9; --ink: #e6e9ec;
+  --soft: #929ba5; --slope: #f0a13c; } }
+.graph text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: var(--ink); text-anchor: middle; }
+.graph .name { font-weight: 700; font-size: 13px; }
+.graph .slope { fill: var(--slope); }
+.graph .legend { text-anchor: start; }
+.graph .paper { fill: var(--paper); }
+.graph .named { fill: var(--box); stroke: var(--edge); stroke-width: 1.4; }
+.graph .operation { fill: var(--paper); stroke: var(--soft); }
+.graph path { fill: none; stroke: var(--soft); stroke-width: 1.2; }
+.graph .tip { fill: var(--soft); stroke: none; }
+"""
+
+
+class Probe(Function):
+    """y = x; keeps the gradient that comes back."""
+
+    __slots__ = ("seen",)
+    seen: Array
+
+    def backward(self, dy: Array) -> tuple[Gradient]:
+        kept = dy.copy()
+        self.seen = np.asarray(kept) if isinstance(kept, np.generic) else kept  # NumPy makes () arrays scalars
+        return (dy,)
+
+
+def gradients(root: Tensor, gradient: Array | None = None) -> dict[Node, Array]:
+    """d(root)/d(node) of every node that leads to root, intermediate ones too, by a walk over a copy of the graph.
+
+    root is a scalar, or `gradient` (root.shape) weighs its elements.  Nodes come before those that use them.
+    Raises RuntimeError without a graph, or with one that backward has freed.
+    """
+    if root.node is None:
+        raise RuntimeError("no graph leads to this Tensor: nothing before it has requires_grad=True")
+    twins: dict[Node, Node] = {}  # what stands for a node in the copy: a leaf, or a probe behind the operation's twin
+    for node in _leading_to(root.node):
+        if isinstance(node, Leaf):
+            twins[node] = Leaf(node.dtype)
+        elif isinstance(node, Function):
+            if not node.parents:
+                raise RuntimeError(f"{type(node).__name__}: backward has freed this graph; look at it before")
+            operation, probe = _twin(node), Probe()
+            operation.parents = [None if i is None else twins[i] for i in node.parents]
+            operation.order, probe.dtype = 2 * node.order, node.dtype
+            probe.parents, probe.order = [operation], operation.order + 1  # before what uses it, which is 2 above
+            twins[node] = probe
+    backward(twins[root.node], kernels_of(root.data).xp.ones_like(root.data) if gradient is None else gradient)
+    seen = {node: twin.seen if isinstance(twin, Probe) else twin.grad for node, twin in twins.items()}
+    return {node: g for node, g in seen.items() if g is not None}
+
+
+def _twin(node: Function) -> Function:
+    """The same operation with the same arrays: a node refuses copy.copy, for its graph cannot be copied with it."""
+    twin = type(node).__new__(type(node))
+    attributes, slots = cast("tuple[dict[str, Any] | None, dict[str, Any]]", object.__getstate__(node))
+    for name, value in {**(attributes or {}), **slots}.items():
+        setattr(twin, name, value)
+    return twin
+
+
+def _leading_to(root: Node) -> list[Node]:
+    """root and all before it, oldest first."""
+    found, pending = {root: None}, [root]
+    while pending:
+        for node in pending.pop().parents:
+            if node is not None and node not in found:
+                found[node] = None
+                pending.append(node)
+    return sorted(found, key=lambda node: node.order)
+
+
+@dataclass(eq=False)
+class Item:
+    """Something with a place in the picture: a node, or where a line passes through a column on its way."""
+
+    kind: str  # "named", "operation" or "passage"
+    column: int
+    lines: list[tuple[str, str]] = field(default_factory=list)  # (style, text)
+    before: list[Item] = field(default_factory=list)
+    after: list[Item] = field(default_factory=list)
+    x: int = 0  # of its left side
+    y: float = 0.0  # of its middle
+    width: int = 0
+
+    @property
+    def height(self) -> int:
+        return HEIGHTS[self.kind]
+
+
+Columns: TypeAlias = list[list[Item]]
+
+
+def draw_graph(tensor: Tensor, names: Mapping[str, Tensor]) -> str:
+    """The graph behind a scalar Tensor, from left to right, as the text of an SVG file.  To be called before backward.
+
+    The tensors in `names` are boxes with name, value and gradient; other operations show their gradient alone.
+    Raises RuntimeError without a graph, or with one that backward has freed.
+    """
+    slopes = gradients(tensor)
+    named = {t.node: (name, t) for name, t in names.items() if t.node is not None}
+    items: dict[Node, Item] = {}
+    for node in slopes:
+        sources = [items[i] for i in node.parents if i is not None]
+        column = 1 + max((source.column for source in sources), default=-1)
+        lines = [("slope", _number(slopes[node]))]
+        if node in named:
+            lines = [("name", _text(node, named)), ("", _number(named[node][1].data)), *lines]
+        else:
+            lines = [("", _text(node, named)), *lines]
+        items[node] = Item("named" if node in named else "operation", column, lines)
+    uses = [(items[i], items[node]) for node in slopes for i in node.parents if i is not None]
+    for item in items.values():
+        if item.column == 0:  # a leaf stands just before where it is used first
+            item.column = min((target.column for source, target in uses if source is item), default=1) - 1
+    columns = _columns(list(items.values()), uses)
+    _order(columns)
+    for sweep in range(24):
+        for some in columns if sweep % 2 == 0 else reversed(columns):
+            _place(some)
+    return _svg(columns)
+
+
+def _text(node: Node, named: Mapping[Node, tuple[str, Tensor]]) -> str:
+    """What a node computes: `a + b` of named values, `· + k` of an unnamed one and a plain number."""
+    name = named[node][0] if node in named else ""
+    if not isinstance(node, Function):
+        return name or "leaf"
+    formula = FORMULAS.get(type(node).__name__, type(node).__name__)
+    operands = ["k" if i is None else named[i][0] if i in named else "·" for i in node.parents]
+    start = f"{name} = " if name else ""
+    text = start + formula.format(*operands)
+    return text if len(text) <= LONGEST else start + formula.format(*["·"] * len(operands))
+
+
+def _number(array: Array) -> str:
+    if array.size != 1:
+        return f"norm {np.linalg.norm(to_host(array)):.3g}"
+    value = to_host(array).item()
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
+
+
+def _columns(items: Sequence[Item], uses: Sequence[tuple[Item, Item]]) -> Columns:
+    """The items column by column, joined with their neighbours; a line to a column further on gets passages.
+
+    Lines from one item to several share their passages, and part as late as they can.
+    """
+    columns: Columns = [[] for _ in range(1 + max(item.column for item in items))]
+    for item in items:
+        columns[item.column].append(item)
+    way: dict[tuple[Item, int], Item] = {}
+    for source, target in uses:
+        here = source
+        for column in range(source.column + 1, target.column):
+            if (source, column) not in way:
+                way[source, column] = Item("passage", column, before=[here])
+                here.after.append(way[source, column])
+                columns[column].append(way[source, column])
+            here = way[source, column]
+        here.after.append(target)
+        target.before.append(here)
+    return columns
+
+
+def _order(columns: Columns) -> None:
+    """Put each column into an order with few crossings: again and again by the mean place of the neighbours."""
+    best, fewest = [list(column) for column in columns], _crossings(columns)
+    for sweep in range(24):
+        forward = sweep % 2 == 0
+        for column in columns if forward else reversed(columns):
+            place = {item: i for neighbours in columns for i, item in enumerate(neighbours)}
+            middle = {
+                item: float(np.mean([place[other] for other in (item.before if forward else item.after) or [item]]))
+                for item in column
+            }
+            column.sort(key=middle.__getitem__)
+        if (crossings := _crossings(columns)) < fewest:
+            best, fewest = [list(column) for column in columns], crossings
+    for column, order in zip(columns, best, strict=True):
+        column[:] = order
+
+
+def _crossings(columns: Columns) -> int:
+    place = {item: i for column in columns for i, item in enumerate(column)}
+    lines = [[(place[item], place[other]) for item in column for other in item.after] for column in columns]
+    return sum((a - c) * (b - d) < 0 for some in lines for n, (a, b) in enumerate(some) for c, d in some[:n])
+
+
+def _place(column: list[Item]) -> None:
+    """Move the items of a column as near to the middle of their neighbours as their order and the gaps allow.
+
+    Least squares under an order: what would come too close is pooled, and moves as one.
+    """
+    offsets = np.cumsum([0, *((a.height + b.height) / 2 + GAP for a, b in pairwise(column))])
+    pools: list[tuple[float, int]] = []  # mean of the wanted places less offsets, and how many share it
+    for item, offset in zip(column, offsets, strict=True):
+        neighbours = item.before + item.after
+        pull = [
+            4.0 if item.kind == other.kind == "passage" else 1.0 for other in neighbours
+        ]  # keeps long lines straight
+        wanted = np.average([other.y for other in neighbours], weights=pull) if neighbours else item.y
+        mean, number = float(wanted - offset), 1
+        while pools and pools[-1][0] > mean:
+            above, n = pools.pop()
+            mean, number = (mean * number + above * n) / (number + n), number + n
+        pools.append((mean, number))
+    means = [mean for mean, number in pools for _ in range(number)]
+    for item, offset, mean in zip(column, offsets, means, strict=True):
+        item.y = mean + float(offset)
+
+
+def _svg(columns: Columns) -> str:
+    items = [item for column in columns for item in column]
+    top = min(item.y - item.height / 2 for item in items) - MARGIN
+    box = 14 + round(CHARACTER * max(len(text) for item in items for _, text in item.lines))
+    for item in items:
+        item.x, item.y, item.width = MARGIN + item.column * (box + BETWEEN), item.y - top, box
+    width = max(400, max(item.x for item in items) + box + MARGIN)  # 400: what the legend takes
+    height = max(item.y + item.height / 2 for item in items) + MARGIN + LEGEND
+    parts = [
+        f'<svg class="graph" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" '
+        f'width="{width}" height="{height:.0f}" role="img" aria-label="Computation graph">',
+        f'<style>{CSS}</style><rect class="paper" width="100%" height="100%"/>',
+        *(_line(source, item, port) for item in items for port, source in _ports(item)),
+        *(_drawn(item) for item in items),
+        f'<text class="legend" x="{MARGIN}" y="{height - MARGIN:.1f}">value; <tspan class="slope">d(result)/d(value)'
+        "</tspan>; · an unnamed value; k a plain number</text>",
+        "</svg>\n",
+    ]
+    return "\n".join(parts)
+
+
+def _ports(item: Item) -> list[tuple[float, Item]]:
+    """Where on the left side of an item each line arrives, and from what, so that none cross there."""
+    sources = sorted(item.before, key=lambda source: source.y)
+    return [(item.y + PORT * (i - (len(sources) - 1) / 2), source) for i, source in enumerate(sources)]
+
+
+def _line(source: Item, target: Item, port: float) -> str:
+    start, end = source.x + source.width, target.x
+    middle = (start + end) / 2
+    curve = f'<path d="M{start} {source.y:.1f}C{middle} {source.y:.1f} {middle} {port:.1f} {end} {port:.1f}"/>'
+    if target.kind == "passage":
+        return curve
+    return f'{curve}<path class="tip" d="M{end} {port:.1f}l-6 -3v6z"/>'
+
+
+def _drawn(item: Item) -> str:
+    if item.kind == "passage":
+        return f'<path d="M{item.x} {item.y:.1f}h{item.width}"/>'
+    y, middle = item.y - item.height / 2, item.x + item.width / 2
+    box = f'<rect class="{item.kind}" x="{item.x}" y="{y:.1f}" width="{item.width}" height="{item.height}" rx="7"/>'
+    texts = [
+        f'<text class="{style}" x="{middle}" y="{y + 16 + 16 * i:.1f}">{escape(text)}</text>'
+        for i, (style, text) in enumerate(item.lines)
+    ]
+    return box + "".join(texts)

@@ -1,0 +1,73 @@
+"""What others call GPT-2's weights: one table, read both ways."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ..gpt.config import GPTConfig
+
+
+class Part(NamedTuple):
+    """One of our parameters, and where a file has it."""
+
+    ours: str
+    theirs: str
+    transposed: bool = False  # stored (in, out), as OpenAI's Conv1D has it; our Linear is (out, in)
+    third: int | None = None  # which third of c_attn's last axis: query, key, value
+
+
+class Layout(NamedTuple):
+    """What a file calls those arrays that tell a model's sizes, and how the names of a block's begin."""
+
+    tokens: str
+    positions: str
+    block: str
+    head: str
+
+
+# Hugging Face's names, without the "transformer." that a whole model's file puts before them
+EMBEDDINGS = [Part("tok_emb.weight", "wte.weight"), Part("pos_emb.weight", "wpe.weight")]
+BLOCK = [
+    *(
+        Part(f"att.W_{name}.{kind}", f"attn.c_attn.{kind}", kind == "weight", third)
+        for third, name in enumerate(("query", "key", "value"))
+        for kind in ("weight", "bias")
+    ),
+    Part("att.out_proj.weight", "attn.c_proj.weight", transposed=True),
+    Part("att.out_proj.bias", "attn.c_proj.bias"),
+    Part("ff.layers.0.weight", "mlp.c_fc.weight", transposed=True),
+    Part("ff.layers.0.bias", "mlp.c_fc.bias"),
+    Part("ff.layers.2.weight", "mlp.c_proj.weight", transposed=True),
+    Part("ff.layers.2.bias", "mlp.c_proj.bias"),
+    Part("norm1.scale", "ln_1.weight"),
+    Part("norm1.shift", "ln_1.bias"),
+    Part("norm2.scale", "ln_2.weight"),
+    Part("norm2.shift", "ln_2.bias"),
+]
+FINAL_NORM = [Part("final_norm.scale", "ln_f.weight"), Part("final_norm.shift", "ln_f.bias")]
+HEAD = Part("out_head.weight", "lm_head.weight")
+
+OURS = Layout("tok_emb.weight", "pos_emb.weight", "trf_blocks.", HEAD.ours)
+THEIRS = Layout("wte.weight", "wpe.weight", "h.", HEAD.theirs)
+PREFIX = "transformer."
+BUFFERS = re.compile(r".*\.(attn\.bias|attn\.masked_bias|att\.mask)")  # causal masks in old files: nothing is learned
+
+_OPENAI_ENDINGS = {"w": "weight", "g": "weight", "b": "bias", "wte": "wte.weight", "wpe": "wpe.weight"}
+
+
+def gpt2_parts(config: GPTConfig) -> list[Part]:
+    """Every parameter of a model with qkv_bias, by Hugging Face's names."""
+    blocks = [
+        part._replace(ours=f"trf_blocks.{i}.{part.ours}", theirs=f"h.{i}.{part.theirs}")
+        for i in range(config.n_layers)
+        for part in BLOCK
+    ]
+    return [*EMBEDDINGS, *blocks, *FINAL_NORM, *([] if config.tied_head else [HEAD])]
+
+
+def from_openai(name: str) -> str:
+    """Hugging Face's name for one of OpenAI's: model/h0/attn/c_attn/w is h.0.attn.c_attn.weight."""
+    *path, last = name.removeprefix("model/").split("/")
+    path = [re.sub(r"^h(\d+)$", r"h.\1", step) for step in path]
+    return ".".join([*path, _OPENAI_ENDINGS.get(last, last)])

@@ -1,0 +1,99 @@
+"""GPT-2's own weights from the Hugging Face hub: downloaded once, and held against their hash at every use.
+
+NAME.safetensors         in the user's cache
+NAME.safetensors.sha256  for a file whose hash is not known beforehand: the one that its first download had
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import InputError, RunError, did_you_mean
+from ..files import sha256_of
+from .resumable_download import CutOffError, Resumable
+
+REPOSITORIES = "https://huggingface.co/openai-community"
+
+
+class Source(NamedTuple):
+    """Where a file is to be had, and its SHA-256 if it is known."""
+
+    url: str
+    sha256: str | None = None
+
+
+GPT2 = {
+    "gpt2": Source(
+        f"{REPOSITORIES}/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e/model.safetensors",
+        "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+    ),
+    "gpt2-medium": Source(f"{REPOSITORIES}/gpt2-medium/resolve/main/model.safetensors"),
+    "gpt2-large": Source(f"{REPOSITORIES}/gpt2-large/resolve/main/model.safetensors"),
+    "gpt2-xl": Source(f"{REPOSITORIES}/gpt2-xl/resolve/main/model.safetensors"),
+}
+
+
+def download_gpt2(name: str = "gpt2") -> Path:
+    """A file with GPT-2's weights, for load_pretrained: the user's copy, or else downloaded to be that.
+
+    name is gpt2 (124M), gpt2-medium (355M), gpt2-large (774M) or gpt2-xl (1558M).  Raises InputError for another, and
+    RunError if the copy is damaged, or if none can be had: then with the manual way.
+    """
+    if name not in GPT2:
+        raise InputError(f"model: {name!r} is none of GPT-2's{did_you_mean(name, list(GPT2))}")
+    import pooch  # only here: nothing else needs the network
+
+    cache, source = Path(pooch.os_cache("nanograd_gpt")), GPT2[name]
+    path, record = cache / f"{name}.safetensors", cache / f"{name}.safetensors.sha256"
+    if path.exists():
+        _verify(path, record, source)
+    else:
+        _download(name, source, path, record)
+    return path
+
+
+def _verify(path: Path, record: Path, source: Source) -> None:
+    found, known = sha256_of(path), source.sha256
+    if known is None and record.is_file():
+        known = record.read_text(encoding="ascii", errors="replace").strip()
+    if known is None:  # someone has put the file there
+        record.write_text(found + "\n", encoding="ascii")
+    elif found != known:
+        raise RunError(
+            f"model: {path} is damaged: its SHA-256 is {found}, not {known}; delete it, and run this again to have it "
+            "downloaded anew"
+        )
+
+
+def _download(name: str, source: Source, path: Path, record: Path) -> None:
+    import pooch
+    from requests import RequestException
+
+    pooch.get_logger().setLevel("WARNING")
+    downloader = Resumable(path.with_name(f"{name}.partial"), None if source.sha256 else record)
+    by_hand = f"or save {source.url} yourself and give it with --weights PATH"
+    try:
+        pooch.retrieve(source.url, source.sha256, fname=path.name, path=path.parent, downloader=downloader)
+    except CutOffError as error:
+        raise RunError(
+            f"model: the download of {name} was cut off ({error}); run this again to go on, {by_hand}"
+        ) from None
+    except RequestException as error:
+        raise RunError(f"model: {name} could not be downloaded ({_reason(error)}); try again, {by_hand}") from None
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"model: {name} came damaged and was not kept ({reason}); run this again, {by_hand}") from None
+    except OSError as error:
+        raise RunError(
+            f"model: {path} could not be written ({error.strerror or error}); make room there, {by_hand}"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """Why there was no answer, or none of use, in a few words: requests' own texts are long."""
+    from requests import HTTPError, Timeout
+
+    if isinstance(error, HTTPError) and error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    return "no answer in time" if isinstance(error, Timeout) else f"no connection: {type(error).__name__}"

@@ -1,0 +1,213 @@
+"""A model from files: Hugging Face's layout of GPT-2's weights, OpenAI's TensorFlow checkpoint, and our own names."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..backend.contract import Array
+from ..errors import InputError
+from ..gpt.config import GPTConfig
+from ..gpt.model import GPTModel
+from ..rng import Generator
+from .config_files import differing_rates, from_config_json, from_hparams, from_metadata, from_shapes
+from .gpt2_names import BUFFERS, OURS, PREFIX, THEIRS, Layout, Part, from_openai, gpt2_parts
+from .safetensors_file import DTYPES, Stored, open_safetensors, open_shards, pieces
+from .tf_checkpoint import open_tf_checkpoint
+
+CONFIG, HPARAMS = "config.json", "hparams.json"
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+class Given(NamedTuple):
+    """What a caller knows better than the files, or they do not say."""
+
+    n_heads: int | None
+    drop_rate: float | None
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights in files: what is where, and the model that they fit.  Checked, but not read yet."""
+
+    stored: Mapping[str, Stored]
+    parts: list[Part]
+    model: GPTModel  # all zeros
+    rates: Mapping[str, float]  # of dropout, by Hugging Face's names, where they differ
+
+    def filled(self) -> GPTModel:
+        """The model with its weights, in evaluation mode; they go straight to their place, a few rows at a time."""
+        state = self.model.state_dict()
+        for part in self.parts:
+            target = state[part.ours].T if part.transposed else state[part.ours]
+            _copy(self.stored[part.theirs], target, part.third)
+        return self.model.eval()
+
+
+def _copy(stored: Stored, target: Array, third: int | None) -> None:
+    """Into target (..., C), from the same shape, or from one third of (..., 3C)."""
+    C = target.shape[-1]
+    columns = slice(None) if third is None else slice(third * C, (third + 1) * C)
+    if target.ndim == 1:
+        target[:] = stored[:][columns]
+        return
+    for rows, piece in pieces(stored):
+        target[rows] = piece[:, columns]
+
+
+class _NoNumbers(Generator):
+    """Weights that are about to be loaded need no random numbers, nor any memory before.  Dropout draws as ever."""
+
+    def uniform(self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Any:
+        return np.zeros(shape, dtype=np.float32)
+
+    def normal(self, shape: tuple[int, ...]) -> Any:
+        return np.zeros(shape, dtype=np.float32)
+
+
+def load_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> GPTModel:
+    """The model that a file or a directory holds, in evaluation mode, whichever of the layouts it is in.
+
+    n_heads is needed where there is no configuration and emb_dim is none of GPT-2's; drop_rate is used in place of the
+    file's.  Raises InputError, naming the file and the tensor, for what cannot be read, is missing, left over, or of
+    another shape or kind.  Warns where Hugging Face's config.json has several dropout rates, for we have one: without
+    drop_rate it is resid_pdrop, which matters in training alone.
+    """
+    opened = open_pretrained(path, n_heads, drop_rate)
+    if opened.rates:
+        warnings.warn(f"{several_rates(opened.rates)}; give drop_rate", stacklevel=2)
+    return opened.filled()
+
+
+def several_rates(rates: Mapping[str, float]) -> str:
+    """What to say of them."""
+    return f"config.json has {', '.join(f'{n} {r}' for n, r in rates.items())}, and a model here one drop_rate for all"
+
+
+def open_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> Pretrained:
+    """As load_pretrained, but all is only looked at: `model.config` tells its sizes, and nothing is warned of."""
+    path = Path(path)
+    given = Given(n_heads, drop_rate)
+    if not path.is_dir():
+        return _from_safetensors(path, *open_safetensors(path), given)
+    if (path / HPARAMS).is_file():
+        return _from_tensorflow(path, given)
+    if (path / INDEX).is_file() and not (path / SINGLE).is_file():  # of both, Hugging Face takes the single file
+        return _from_safetensors(path / INDEX, open_shards(path / INDEX), {}, given)
+    path = path / SINGLE
+    return _from_safetensors(path, *open_safetensors(path), given)
+
+
+def is_pretrained(path: Path) -> bool:
+    """Whether it is a file, or a directory of one of these layouts: no run's."""
+    return path.is_file() or any((path / name).is_file() for name in (CONFIG, HPARAMS, INDEX))
+
+
+# --- the layouts
+
+
+def _from_safetensors(
+    path: Path, stored: Mapping[str, Stored], metadata: Mapping[str, str], given: Given
+) -> Pretrained:
+    """Hugging Face's names; or ours, which are the book's: from save_model, or a PyTorch state_dict as safetensors."""
+    stored = _without_prefix(path, {name: array for name, array in stored.items() if not BUFFERS.fullmatch(name)})
+    if OURS.tokens in stored:
+        return _checked(path, stored, _own_config(path, stored, metadata, given.n_heads), OURS, given)
+    if THEIRS.tokens in stored:
+        opened = _checked(path, stored, _their_config(path, stored, given.n_heads), THEIRS, given)
+        beside = path.with_name(CONFIG)
+        several = given.drop_rate is None and beside.is_file()
+        return replace(opened, rates=differing_rates(beside)) if several else opened
+    raise InputError(f"model: {path} has neither {OURS.tokens} nor {THEIRS.tokens}, so it is no GPT-2; give another")
+
+
+def _own_config(
+    path: Path, stored: Mapping[str, Stored], metadata: Mapping[str, str], n_heads: int | None
+) -> GPTConfig:
+    if "config" in metadata:
+        return from_metadata(path, metadata["config"])
+    qkv_bias, tied = "trf_blocks.0.att.W_query.bias" in stored, OURS.head not in stored
+    return from_shapes(path, stored, OURS, n_heads, qkv_bias=qkv_bias, tied_head=tied)
+
+
+def _their_config(path: Path, stored: Mapping[str, Stored], n_heads: int | None) -> GPTConfig:
+    beside = path.with_name(CONFIG)
+    if beside.is_file():
+        return from_config_json(beside)
+    tied = THEIRS.head not in stored or _equal(stored[THEIRS.head], stored[THEIRS.tokens])
+    return from_shapes(path, stored, THEIRS, n_heads, qkv_bias=True, tied_head=tied)
+
+
+def _without_prefix(path: Path, stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    """By the names of a bare GPT-2.  Raises InputError where an array is there both with the prefix and without."""
+    bare = {name.removeprefix(PREFIX): array for name, array in stored.items()}
+    if len(bare) < len(stored):
+        name = min(name for name in bare if name in stored and PREFIX + name in stored)
+        raise InputError(f"model: {path} has both {name} and {PREFIX}{name}; leave one of them out")
+    return bare
+
+
+def _from_tensorflow(directory: Path, given: Given) -> Pretrained:
+    config, prefix = from_hparams(directory / HPARAMS), directory / "model.ckpt"
+    arrays = {from_openai(name): array for name, array in open_tf_checkpoint(prefix).items()}
+    for name, array in arrays.items():
+        if len(array.shape) == 3 and array.shape[0] == 1:  # its layers are convolutions of width 1
+            arrays[name] = replace(array, shape=array.shape[1:])
+    return _checked(prefix, arrays, config, THEIRS, given)
+
+
+# --- what a file must hold
+
+
+def _checked(path: Path, stored: Mapping[str, Stored], config: GPTConfig, layout: Layout, given: Given) -> Pretrained:
+    """Raises InputError for an array that is missing, of another shape or kind, or left over."""
+    if given.drop_rate is not None:
+        config = replace(config, drop_rate=given.drop_rate)
+    # these first, so that a slip in a configuration makes no model much larger than the file
+    _check(path, stored, layout.tokens, (config.vocab_size, config.emb_dim))
+    _check(path, stored, layout.positions, (config.context_length, config.emb_dim))
+    if config.n_layers > len(stored):
+        raise InputError(f"model: {path}: {config.n_layers} layers are expected, and it has {len(stored)} arrays alone")
+    model = GPTModel(config, rng=_NoNumbers())
+    state = model.state_dict()
+    parts = gpt2_parts(config) if layout is THEIRS else [Part(name, name) for name in state]
+    for part in parts:
+        _check(path, stored, part.theirs, _stored_shape(part, state[part.ours]))
+    left = stored.keys() - {part.theirs for part in parts}
+    if config.tied_head and layout.head in left:
+        if not _equal(stored[layout.head], stored[layout.tokens]):
+            raise InputError(
+                f"model: {path}: {layout.head} differs from {layout.tokens}, and the configuration says it is tied"
+            )
+        left.remove(layout.head)
+    if left:
+        name = min(left)
+        raise InputError(f"model: {path}: {name} {stored[name].shape} is not a part of this model")
+    return Pretrained(stored, parts, model, rates={})
+
+
+def _check(path: Path, stored: Mapping[str, Stored], name: str, shape: tuple[int, ...]) -> None:
+    if name not in stored:
+        raise InputError(f"model: {path}: {name} {shape} is missing")
+    if stored[name].shape != shape:
+        raise InputError(f"model: {path}: {name} has shape {stored[name].shape}, expected {shape}")
+    if stored[name].kind not in DTYPES:
+        raise InputError(f"model: {path}: {name} is of {stored[name].kind}; {', '.join(DTYPES)} are read")
+
+
+def _stored_shape(part: Part, ours: Array) -> tuple[int, ...]:
+    """The shape that the file must have for one of our parameters."""
+    shape = tuple(reversed(ours.shape)) if part.transposed else tuple(ours.shape)
+    return shape if part.third is None else (*shape[:-1], 3 * shape[-1])
+
+
+def _equal(a: Stored, b: Stored) -> bool:
+    """Whether two tables hold the same.  What is no table, or of a kind that is not read, holds the same as nothing."""
+    if a.shape != b.shape or len(a.shape) != 2 or not {a.kind, b.kind} <= DTYPES.keys():
+        return False
+    return all(np.array_equal(piece, b[rows]) for rows, piece in pieces(a))

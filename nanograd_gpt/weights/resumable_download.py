@@ -1,0 +1,164 @@
+"""A download over HTTP that goes on where an earlier one was cut off."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..files import fsync, sha256_of
+
+CONNECT, READ = 5.0, 30.0  # seconds without an answer, and between two pieces of it
+CHUNK = 1 << 16  # bytes; what has come of the last one is lost where a transfer is cut off
+SHA256 = re.compile(r'(?:W/)?"?([0-9a-f]{64})"?')
+
+
+class CutOffError(OSError):
+    """A transfer ended before its file did.  What has come is kept, and the next one goes on from there."""
+
+
+class Resumable:
+    """A downloader for pooch.  It fills `partial`, and moves it to where pooch wants it once it is whole.
+
+        NAME.partial          as much as has come
+        NAME.partial.version  the server's mark for the version it is of; without one, it cannot be gone on with
+
+    With `record`, the SHA-256 of what came is written there, before anything is moved.
+    """
+
+    def __init__(self, partial: Path, record: Path | None = None) -> None:
+        self.partial, self.record = partial, record
+        self.version = partial.with_name(f"{partial.name}.version")
+
+    def __call__(self, url: str, output_file: str, pooch: object) -> None:
+        """Download.  Raises CutOffError, requests' errors where there was no answer, or ValueError for a wrong hash."""
+        promised = self._transfer(url)
+        fsync(self.partial)
+        if self.record is not None:
+            found = sha256_of(self.partial)
+            if promised not in (None, found):
+                self._forget()
+                raise ValueError(f"its SHA-256 is {found}, the server's {promised}")
+            self.record.write_text(found + "\n", encoding="ascii")
+        self.partial.replace(output_file)
+        self._forget()
+
+    def _transfer(self, url: str) -> str | None:
+        """Fill the partial file up; returns the hash that the server gives, if it does."""
+        import requests  # it takes as long to import as all of ours
+
+        start, headers = self._so_far()
+        _look_up(url)
+        with requests.get(url, headers=headers, stream=True, timeout=(CONNECT, READ)) as response:
+            answered_range = start > 0 and response.status_code in (206, 416)
+            if answered_range and not self._goes_on(response, start):
+                self._forget()
+                return self._transfer(url)
+            if not (answered_range and response.status_code == 416):  # which says that there is nothing left to come
+                response.raise_for_status()
+                self._receive(response, answered_range)
+            return _promised_hash(response)
+
+    def _so_far(self) -> tuple[int, dict[str, str]]:
+        """How many bytes are here, and the headers that ask for the rest."""
+        headers = {"Accept-Encoding": "identity"}  # the file's own bytes, so that they can be counted
+        version = self._known_version()
+        size = self.partial.stat().st_size if version and self.partial.is_file() else 0
+        return size, headers | ({"Range": f"bytes={size}-", "If-Range": version} if size else {})
+
+    def _known_version(self) -> str:
+        return self.version.read_text(encoding="latin-1") if self.version.is_file() else ""
+
+    def _goes_on(self, response: Any, start: int) -> bool:
+        """Whether an answer to a range begins where the partial file ends, and is of the same version."""
+        begins, total = _span(response)
+        same = _version(response) in ("", self._known_version())
+        return same and start == (begins if response.status_code == 206 else total)
+
+    def _receive(self, response: Any, goes_on: bool) -> None:
+        """The body, behind what is here already or in its place.  Raises CutOffError unless it comes to its end."""
+        import requests
+        from tqdm import tqdm
+
+        start, total = _span(response)
+        with self.partial.open("ab" if goes_on else "wb") as file:
+            if not goes_on:  # and the file is empty now: no moment has a part of one version beside another's mark
+                self.version.write_text(_version(response), encoding="latin-1")
+            bar = tqdm(
+                desc=self.partial.stem,
+                total=total,
+                initial=start or 0,
+                unit="B",
+                unit_scale=True,
+                file=sys.stderr,
+                disable=not sys.stderr.isatty(),
+            )
+            with bar:
+                try:
+                    for chunk in response.iter_content(CHUNK):
+                        file.write(chunk)
+                        bar.update(len(chunk))
+                except requests.RequestException:
+                    raise CutOffError(f"{file.tell():,} of {total or 0:,} bytes have come") from None
+        size = self.partial.stat().st_size
+        if total is not None and size > total:  # two processes have written to it
+            self._forget()
+            raise ValueError(f"{size:,} bytes came of {total:,}")
+        if total is not None and size < total:
+            raise CutOffError(f"{size:,} of {total:,} bytes have come")
+
+    def _forget(self) -> None:
+        self.partial.unlink(missing_ok=True)
+        self.version.unlink(missing_ok=True)
+
+
+def _look_up(url: str) -> None:
+    """Find the address of the server, or of the proxy before it.  A lookup by itself may take long to fail."""
+    import requests
+    from requests.utils import get_environ_proxies, select_proxy
+
+    host = urlsplit(select_proxy(url, get_environ_proxies(url)) or url).hostname
+    failures = []
+
+    def look_up() -> None:
+        try:
+            socket.getaddrinfo(host, None)
+        except OSError as error:
+            failures.append(error)
+
+    thread = Thread(target=look_up, daemon=True)  # which nobody waits for, at the process's end neither
+    thread.start()
+    thread.join(CONNECT)
+    if thread.is_alive():
+        raise requests.ConnectTimeout(f"no address of {host} in {CONNECT} seconds")
+    if failures:
+        raise requests.ConnectionError(f"no address of {host}: {failures[0]}")
+
+
+def _span(response: Any) -> tuple[int | None, int | None]:
+    """Where an answer begins, and how long the whole file is, as far as it says."""
+    if response.status_code == 200:
+        length = response.headers.get("Content-Length", "")
+        return 0, int(length) if length.isdecimal() else None
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
+    begins, total = match.groups() if match else (None, None)
+    return None if begins is None else int(begins), None if total in (None, "*") else int(total)
+
+
+def _version(response: Any) -> str:
+    """What If-Range takes: a strong ETag or a date; else nothing."""
+    etag: str = response.headers.get("ETag", "W/")
+    date: str = response.headers.get("Last-Modified", "")
+    return date if etag.startswith("W/") else etag
+
+
+def _promised_hash(response: Any) -> str | None:
+    """The SHA-256 that the Hugging Face hub gives for a large file, as it sends us on to where that is stored."""
+    for answer in (*response.history, response):
+        if match := SHA256.fullmatch(answer.headers.get("X-Linked-ETag", "")):
+            return match[1]
+    return None

@@ -1,0 +1,109 @@
+"""A model to files that Hugging Face's transformers load."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiktoken
+
+from ..backend.contract import Array, HostArray
+from ..backend.select import to_host
+from ..errors import InputError, RunError
+from ..files import fsync
+from ..gpt.model import GPTModel
+from ..tokenizer.byte_level import to_tokenizer_config, to_tokenizer_json
+from ..tokenizer.encoding import end_of_text, padding_ids
+from ..tokenizer.tokenizer import save_tokenizer
+from .config_files import to_config_json
+from .gpt2_names import PREFIX, THEIRS, gpt2_parts
+
+KINDS = {"float16": "F16", "float32": "F32", "float64": "F64"}
+
+
+def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.Encoding | None = None) -> Path:
+    """Write a directory with model.safetensors, config.json and the tokenizer, whole or not at all.  Returns its path.
+
+    Where the model has no qkv_bias, GPT-2's are zeros: the same function.  A tokenizer is written as tokenizer.json and
+    tokenizer_config.json; one whose cut into words is not GPT-2's as save_tokenizer does, for us alone.  Without one,
+    the last id is taken for the end of text.  Raises InputError if the directory exists, the numbers are of no kind for
+    a file or the tokenizer has more ids than the model, and RunError if they cannot be written.
+    """
+    directory = Path(directory)
+    if directory.exists():
+        raise InputError(f"convert: {directory} exists already; give a new directory")
+    tensors, config = _in_their_layout(model), model.config
+    if tokenizer is not None:
+        padding_ids(tokenizer, config.vocab_size)
+    last = config.vocab_size - 1 if tokenizer is None else end_of_text(tokenizer)
+    work = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        _write_safetensors(work / "model.safetensors", tensors)
+        _write_json(work / "config.json", to_config_json(config, last))
+        if tokenizer is not None:
+            _write_tokenizer(work, tokenizer, config.context_length)
+        for file in work.iterdir():
+            fsync(file)
+    except OSError as error:
+        shutil.rmtree(work, ignore_errors=True)
+        raise RunError(f"convert: {directory} could not be written ({error.strerror}); is the disk full?") from None
+    work.rename(directory)
+    fsync(directory.parent)
+    return directory
+
+
+def _write_tokenizer(directory: Path, tokenizer: tiktoken.Encoding, context_length: int) -> None:
+    document = to_tokenizer_json(tokenizer)
+    if document is None:
+        save_tokenizer(tokenizer, directory / "tokenizer.json")
+        return
+    _write_json(directory / "tokenizer.json", document)
+    _write_json(directory / "tokenizer_config.json", to_tokenizer_config(tokenizer, context_length))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _in_their_layout(model: GPTModel) -> dict[str, list[Array]]:
+    """Each of their tensors as the parts of ours that stand side by side in it: views, no copies yet."""
+    state = model.state_dict()
+    dtype = state["tok_emb.weight"].dtype
+    if str(dtype) not in KINDS:
+        raise InputError(f"convert: the model is of {dtype}; move it to one of {', '.join(KINDS)} first")
+    tensors: dict[str, list[Array]] = {}
+    for part in gpt2_parts(model.config):
+        ours = state.get(part.ours)
+        if ours is None:  # a bias that the model does without
+            ours = np.zeros(model.config.emb_dim, dtype=dtype)
+        name = part.theirs if part.theirs == THEIRS.head else PREFIX + part.theirs
+        tensors.setdefault(name, []).append(ours.T if part.transposed else ours)
+    return tensors
+
+
+def _write_safetensors(path: Path, tensors: dict[str, list[Array]]) -> None:
+    """One tensor after the other: safetensors' own function takes them all at once, a second model in memory."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, parts in tensors.items():
+        dtype, shape = parts[0].dtype, (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
+        start, end = end, end + prod(shape) * dtype.itemsize
+        header[name] = {"dtype": KINDS[str(dtype)], "shape": shape, "data_offsets": (start, end)}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # so that the numbers begin where a number of 8 bytes may
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for parts in tensors.values():
+            file.write(_side_by_side([to_host(part) for part in parts]).data)
+
+
+def _side_by_side(parts: list[HostArray]) -> HostArray:
+    """Parts (..., C)  ->  (..., n C), in one piece, lowest byte first."""
+    whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+    return np.ascontiguousarray(whole, dtype=whole.dtype.newbyteorder("<"))

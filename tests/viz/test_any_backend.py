@@ -1,0 +1,105 @@
+"""Figures come out the same whatever matplotlib's surroundings are: they never ask for a backend."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from cli.commands import TEXT, finished, process, train
+
+DRAW = """
+import sys
+from pathlib import Path
+from nanograd_gpt.viz.plots import plot_losses, plot_perplexity, save_figure
+out = Path(sys.argv[1])
+save_figure(plot_losses([0, 1, 2], [0, 10, 20], [3, 2, 1], [3, 2.5, 2]), out / "loss")
+save_figure(plot_perplexity([0, 10, 20], [3, 2, 1], [3, 2.5, 2]), out / "perplexity")
+"""
+BACKENDS = ["module://matplotlib_inline.backend_inline", "module://nowhere.at_all", "nonsense", "TkAgg", "QtAgg", " "]
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def python(*argv: object, cwd: Path, **variables: str) -> str:
+    """What a process says, with these variables and no display."""
+    env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
+    done = subprocess.run(
+        [sys.executable, *map(str, argv)], capture_output=True, text=True, check=False, cwd=cwd, env=env | variables
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.suffix in (".png", ".svg")}
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
+    out = tmp_path_factory.mktemp("usual")
+    assert python("-W", "error", "-c", DRAW, out, cwd=out) == ""
+    assert len(files(out)) == 4
+    return files(out)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_figures_are_the_same_with_any_backend_in_the_environment(
+    backend: str, usual: Mapping[str, bytes], tmp_path: Path
+) -> None:
+    assert python("-W", "error", "-c", DRAW, tmp_path, cwd=tmp_path, MPLBACKEND=backend) == ""
+    assert files(tmp_path) == usual
+
+
+@pytest.mark.parametrize(
+    "line", ["text.usetex: True", "backend: nonsense", "font.family: none such", "figure.dpi: many", "no such: key"]
+)
+def test_figures_are_the_same_with_any_matplotlibrc(line: str, usual: Mapping[str, bytes], tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text(line + "\n", encoding="utf-8")
+    python("-c", DRAW, tmp_path, cwd=tmp_path)  # of which matplotlib may warn, but for one it can read
+    assert files(tmp_path) == usual
+
+
+def test_figures_are_the_same_where_matplotlib_may_keep_nothing(usual: Mapping[str, bytes], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for variables in ({"MPLCONFIGDIR": str(tmp_path / "file" / "below")}, {"HOME": "/nonexistent", "MPLCONFIGDIR": ""}):
+        python("-c", DRAW, tmp_path, cwd=tmp_path, **variables)
+        assert files(tmp_path) == usual
+
+
+def test_the_variable_is_left_to_pyplot(tmp_path: Path) -> None:
+    code = "import os, nanograd_gpt.viz.plots, matplotlib; print(os.environ['MPLBACKEND'], matplotlib.get_backend())"
+    assert python("-c", code, cwd=tmp_path, MPLBACKEND="svg").split() == ["svg", "svg"]
+    code = "import nanograd_gpt.viz.plots, matplotlib.pyplot as plt; plt.figure(); print(plt.get_backend())"
+    assert python("-c", code, cwd=tmp_path, MPLBACKEND="nonsense").strip() == "agg"
+
+
+def test_a_training_and_plot_end_well_with_a_foreign_backend(tmp_path: Path) -> None:
+    text, run = tmp_path / "text.txt", tmp_path / "run"
+    text.write_text(TEXT, encoding="utf-8")
+    drawn = []
+    for backend in ("", BACKENDS[0], "nonsense"):
+        commands = [["plot", str(run)]] if run.exists() else [train(run, text, "--max-steps", 4)]
+        for command in commands:
+            result = finished(process(*command, env={"MPLBACKEND": backend or "nonsense"}))
+            assert (result.code, result.err) == (0, "")
+        drawn.append(files(run / "figures"))
+    assert len(drawn[0]) == 6
+    assert drawn[0] == drawn[1] == drawn[2]
+
+
+@pytest.mark.parametrize("name", ["01_backpropagation", "03_loss_from_scratch"])
+def test_a_scripts_figures_are_the_same_with_a_foreign_backend(name: str, tmp_path: Path) -> None:
+    figures = []
+    for backend in ("agg", "nonsense"):
+        out = tmp_path / backend
+        python("-W", "error", SCRIPTS / f"{name}.py", "--out", out, cwd=tmp_path, MPLBACKEND=backend)
+        figures.append(files(out))
+    assert figures[0] == figures[1] != {}
+
+
+def test_the_benchmarks_figure_can_be_drawn_with_a_foreign_backend(tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(SCRIPTS.with_name('benchmarks'))!r}); import speed_figure"
+    assert python("-W", "error", "-c", code, cwd=tmp_path, MPLBACKEND="nonsense") == ""

@@ -1,0 +1,189 @@
+"""The figures: what the document's show, what ours add, odd numbers, and files that come out the same every time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.ticker import MaxNLocator
+
+from nanograd_gpt.viz.plots import (
+    new_axes,
+    plot_losses,
+    plot_perplexity,
+    plot_training,
+    rendered,
+    save_figure,
+    style,
+    write_whole,
+)
+
+TRAIN, VAL = [9.781, 6.661, 4.417, 1.882, 0.391], [9.933, 7.048, 6.278, 6.233, 6.452]
+TOKENS = [512, 10752, 20992, 31232, 44032]
+EPOCHS = np.linspace(0, 10, 5)
+
+
+def run_of(n: int) -> tuple[list[dict], list[dict]]:
+    rng = np.random.default_rng(0)
+    steps = [{"tokens": 64 * (i + 1), "loss": 5 - i / n + rng.normal(0, 0.1), "lr": 1e-3 * (i + 1)} for i in range(n)]
+    evaluations = [{"tokens": s["tokens"], "train_loss": s["loss"], "val_loss": s["loss"] + 1} for s in steps[::10]]
+    return steps, evaluations
+
+
+class TestLosses:
+    def test_it_is_the_books_figure(self):
+        figure = plot_losses(EPOCHS, TOKENS, TRAIN, VAL)
+        below, above = figure.axes
+        assert tuple(figure.get_size_inches()) == (5, 3)
+        training, validation = below.lines
+        np.testing.assert_array_equal(training.get_xdata(), EPOCHS)
+        np.testing.assert_array_equal(training.get_ydata(), TRAIN)
+        np.testing.assert_array_equal(validation.get_ydata(), VAL)
+        assert (training.get_label(), validation.get_label()) == ("Training loss", "Validation loss")
+        assert (training.get_linestyle(), validation.get_linestyle()) == ("-", "-.")
+        assert (below.get_xlabel(), below.get_ylabel(), above.get_xlabel()) == ("Epochs", "Loss", "Tokens seen")
+        assert isinstance(below.xaxis.get_major_locator(), MaxNLocator)
+        assert all(tick == int(tick) for tick in below.get_xticks())
+        assert below.get_legend()._loc == 1, "upper right"
+
+    def test_the_second_axis_counts_tokens_and_is_lined_up(self):
+        below, above = plot_losses(EPOCHS, TOKENS, TRAIN, VAL).axes
+        (line,) = above.lines
+        assert line.get_alpha() == 0
+        np.testing.assert_array_equal(line.get_xdata(), TOKENS)
+        left, right = above.get_xlim()
+        share = (np.array(TOKENS) - left) / (right - left)
+        left, right = below.get_xlim()
+        np.testing.assert_allclose(share[[0, -1]], (EPOCHS[[0, -1]] - left) / (right - left))
+
+    def test_a_notebook_shows_it_without_pyplot(self):
+        assert plot_losses(EPOCHS, TOKENS, TRAIN, VAL)._repr_png_().startswith(b"\x89PNG")
+
+
+class TestPerplexity:
+    @pytest.mark.parametrize("log", [False, True])
+    def test_it_is_exp_of_the_loss_under_the_documents_labels(self, log):
+        (axes,) = plot_perplexity(TOKENS, TRAIN, VAL, log=log).axes
+        np.testing.assert_allclose(axes.lines[0].get_ydata(), np.exp(TRAIN))
+        np.testing.assert_allclose(axes.lines[1].get_ydata(), np.exp(VAL))
+        assert axes.get_title() == "Perplexity over Training"
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("Tokens Seen", "Perplexity")
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+            "Training Perplexity",
+            "Validation Perplexity",
+        ]
+        assert axes.get_yscale() == ("log" if log else "linear")
+
+    def test_what_overflows_leaves_a_gap_and_a_note(self):
+        figure = plot_perplexity(TOKENS, [1000.0, *TRAIN[1:]], [np.inf, np.nan, *VAL[2:]])
+        (axes,) = figure.axes
+        assert np.isnan(axes.lines[0].get_ydata()[0])
+        assert np.isnan(axes.lines[1].get_ydata()[:2]).all()
+        assert [text.get_text() for text in axes.texts] == ["2 above 1e+15 left out"]
+        rendered(figure, "png")
+
+    def test_it_leaves_the_losses_as_they_are(self):
+        losses = np.array([1000.0, 2.0])
+        plot_perplexity([1, 2], losses, losses)
+        np.testing.assert_array_equal(losses, [1000.0, 2.0])
+
+
+class TestTraining:
+    def test_it_shows_steps_their_mean_evaluations_and_learning_rate(self):
+        steps, evaluations = run_of(100)
+        upper, lower = plot_training(steps, evaluations).axes
+        raw, mean, training, validation = upper.lines
+        np.testing.assert_array_equal(raw.get_ydata(), [s["loss"] for s in steps])
+        assert mean.get_label() == "Mean of 3 steps"
+        np.testing.assert_allclose(mean.get_ydata()[1:-1], np.convolve(raw.get_ydata(), np.ones(3) / 3, "valid"))
+        np.testing.assert_array_equal(training.get_ydata(), [e["train_loss"] for e in evaluations])
+        np.testing.assert_array_equal(validation.get_ydata(), [e["val_loss"] for e in evaluations])
+        np.testing.assert_array_equal(lower.lines[0].get_ydata(), [s["lr"] for s in steps])
+        assert upper.get_shared_x_axes().joined(upper, lower)
+        assert lower.get_xlabel() == "Tokens seen"
+
+    def test_a_long_run_keeps_its_peaks_in_a_small_file(self):
+        steps, evaluations = run_of(50_000)
+        steps[12_345]["loss"], steps[777]["loss"] = 50.0, float("nan")
+        figure = plot_training(steps, evaluations)
+        raw = figure.axes[0].lines[0]
+        assert len(raw.get_ydata()) < 4000
+        assert np.nanmax(raw.get_ydata()) == 50
+        assert np.nanmin(raw.get_ydata()) == min(s["loss"] for s in steps)
+        assert raw.get_xdata()[-1] == steps[-1]["tokens"]
+        assert len(rendered(figure, "svg")) < 400_000
+
+    def test_a_loss_that_is_missing_is_passed_over_by_the_mean(self):
+        steps, _ = run_of(100)
+        steps[50]["loss"] = None
+        mean = plot_training(steps, []).axes[0].lines[1].get_ydata()
+        assert mean[50] == pytest.approx((steps[49]["loss"] + steps[51]["loss"]) / 2)
+
+
+@pytest.mark.parametrize("losses", [[], [2.0], [float("nan")], [float("inf"), 1.0], [0.0, 0.0]], ids=str)
+def test_odd_numbers_are_drawn_without_a_warning(losses):
+    tokens = list(range(len(losses)))
+    evaluations = [{"tokens": t, "train_loss": v, "val_loss": v} for t, v in zip(tokens, losses, strict=True)]
+    steps = [{"tokens": t, "loss": v, "lr": 0.0} for t, v in zip(tokens, losses, strict=True)]
+    for figure in (
+        plot_losses(tokens, tokens, losses, losses),
+        plot_perplexity(tokens, losses, losses),
+        plot_perplexity(tokens, losses, losses, log=True),
+        plot_training(steps, evaluations),
+    ):
+        figure.draw_without_rendering()
+
+
+class TestFiles:
+    def test_both_kinds_are_written_whole(self, tmp_path):
+        paths = save_figure(plot_losses(EPOCHS, TOKENS, TRAIN, VAL), tmp_path / "new" / "loss.v1")
+        assert paths == [tmp_path / "new" / "loss.v1.png", tmp_path / "new" / "loss.v1.svg"]
+        assert sorted((tmp_path / "new").iterdir()) == paths, "no temporary file is left"
+        assert paths[0].read_bytes().startswith(b"\x89PNG")
+        assert ET.parse(paths[1]).getroot().tag.endswith("svg")
+
+    def test_a_png_has_150_dots_an_inch(self, tmp_path):
+        png, _ = save_figure(plot_losses(EPOCHS, TOKENS, TRAIN, VAL), tmp_path / "loss")
+        header = png.read_bytes()[16:24]
+        assert (int.from_bytes(header[:4]), int.from_bytes(header[4:])) == (750, 450)
+
+    @pytest.mark.parametrize("kind", ["png", "svg"])
+    def test_the_same_figure_gives_the_same_bytes_whatever_the_users_settings(self, kind):
+        first = rendered(plot_losses(EPOCHS, TOKENS, TRAIN, VAL), kind)
+        with matplotlib.rc_context({"font.size": 30.0, "axes.facecolor": "red", "svg.hashsalt": None}):
+            assert rendered(plot_losses(EPOCHS, TOKENS, TRAIN, VAL), kind) == first
+            assert matplotlib.rcParams["font.size"] == 30, "and gives the settings back"
+
+    def test_a_failed_write_leaves_the_old_file(self, tmp_path, monkeypatch):
+        path = tmp_path / "file"
+        write_whole(path, b"old")
+
+        def full(self: Path, content: bytes) -> None:
+            raise OSError("no space left")
+
+        monkeypatch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="no space"):
+            write_whole(path, b"new")
+        assert path.read_bytes() == b"old"
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_script_draws_in_our_look():
+    with style():
+        figure, axes = new_axes(4, 3)
+        assert tuple(figure.get_size_inches()) == (4, 3)
+        assert not axes.spines.top.get_visible()
+
+
+def test_pyplot_is_never_imported():
+    code = (
+        "import nanograd_gpt.viz.plots as p, sys; p.plot_losses([0], [1], [2], [3])._repr_png_(); print(*sys.modules)"
+    )
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "matplotlib.figure" in modules
+    assert "matplotlib.pyplot" not in modules

@@ -1,0 +1,242 @@
+"""report.html: all of a run is on the page, nothing comes from elsewhere, and no text from a file becomes HTML."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from nanograd_gpt.errors import InputError
+from nanograd_gpt.viz.report import write_report
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Page(HTMLParser):
+    """A page's elements and texts; fails where an element is not closed in its turn."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.open: list[str] = []
+        self.words = ""
+        self.feed(self.source)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" in self.open:
+            return
+        self.words += data + "\n"
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+    def tags(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.elements if tag == name]
+
+
+def step(i: int, **changed) -> dict:
+    facts = {"event": "step", "step": i, "epoch": 1 + i // 10, "tokens": 64 * (i + 1), "loss": 5 - 0.1 * i, "lr": 1e-3}
+    return {**facts, "grad_norm": None, "seconds": 0.5 * (i + 1), **changed}
+
+
+def evaluation(i: int, val_loss: float | None, train_loss: float | None = 3.0) -> dict:
+    where = {"step": i, "epoch": 1 + i // 10, "tokens": 64 * (i + 1)}
+    return {"event": "evaluation", **where, "train_loss": train_loss, "val_loss": val_loss}
+
+
+START = {"event": "start", "time": "2026-01-02T03:04:05.678+00:00", "n_parameters": 1234567, "resumed_from": -1}
+RUN = [
+    START,
+    *(step(i) for i in range(10)),
+    evaluation(0, 6.5),
+    evaluation(5, 4.25),
+    evaluation(9, 4.75),
+    {"event": "sample", "step": 9, "epoch": 1, "text": "Every effort moves you one"},
+    *(step(i) for i in range(10, 20)),
+    {"event": "sample", "step": 19, "epoch": 2, "text": "Every effort moves you two"},
+    {"event": "end", "steps": 20, "seconds": 10.0},
+]
+
+
+def written(directory: Path, events: list[dict], ending: str = "", **files: str) -> Page:
+    directory.mkdir(exist_ok=True)
+    lines = "".join(json.dumps(event) + "\n" for event in events)
+    (directory / "metrics.jsonl").write_text(lines + ending, encoding="utf-8")
+    for name, content in files.items():
+        (directory / name.replace("_", ".")).write_text(content, encoding="utf-8")
+    path = write_report(directory)
+    assert path == directory / "report.html"
+    return Page(path)
+
+
+CONFIG = 'note = "mine"\n[model]\nemb_dim = 160\nqkv_bias = false\n[training]\nlr = 0.002\nprompt = "Every effort"\n'
+ENVIRONMENT = json.dumps({"python": "3.11.7", "cupy": None, "blas": ["openblas, 2 threads", "mkl"]})
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Page:
+    directory = tmp_path_factory.mktemp("runs") / "tiny-2"
+    return written(directory, RUN, config_toml=CONFIG, environment_json=ENVIRONMENT)
+
+
+def test_the_whole_run_is_on_the_page(page):
+    assert page.source.count("<svg") == 3
+    for expected in (
+        "tiny-2",
+        "Training started 2026-01-02 03:04 UTC, ended.",
+        "1,234,567",  # parameters
+        "1,280",  # tokens seen
+        "10.0 s",
+        "128",  # tokens a second
+        "Every effort moves you one",
+        "Configuration and environment",
+    ):
+        assert expected in page.words
+    assert page.words.count("Every effort moves you two") == 2, "as a sample, and as the final text"
+    for row in (["emb_dim", "160"], ["qkv_bias", "false"], ["lr", "0.002"], ["prompt", "Every effort"],
+                ["note", "mine"], ["cupy", "none"], ["blas", "openblas, 2 threads; mkl"]):  # fmt: skip
+        assert row in page.rows
+
+
+def test_evaluations_are_a_table_with_the_best_one_marked(page):
+    assert ["1", "5", "384", "3.000", "4.250", "20.09", "70.11"] in page.rows
+    (best,) = (i for i, row in enumerate(page.tags("tr")) if row.get("class") == "best")
+    assert page.rows[best][4] == "4.250"
+    assert "Lowest validation loss" in page.words
+
+
+def test_what_weights_were_worth_before_the_first_update_is_shown_as_that(tmp_path):
+    page = written(tmp_path / "run", [START, evaluation(-1, 4.0), evaluation(0, 3.5)])
+    assert [row[1] for row in page.rows if row[4:5] in (["4.000"], ["3.500"])] == ["as loaded", "0"]
+
+
+def test_it_needs_no_network_and_no_script(page):
+    assert not {tag for tag, _ in page.elements} & {"script", "link", "img", "iframe", "object", "image"}
+    for _, attributes in page.elements:
+        for name, value in attributes.items():
+            assert name not in ("src", "srcset", "action", "onclick", "onload")
+            if name.endswith("href"):
+                assert value.startswith("#")
+    assert set(re.findall(r"url\((.)", page.source)) == {"#"}
+    assert "@import" not in page.source
+    assert set(re.findall(r"https?://[^\"]*", page.source)) == {  # the names of namespaces, which nobody fetches
+        "http://www.w3.org/1999/xlink",
+        "http://www.w3.org/2000/svg",
+    }
+
+
+def test_figures_follow_a_dark_screen_and_keep_their_ids_apart(page):
+    assert "prefers-color-scheme: dark" in page.source
+    body = page.source[page.source.index("<body>") :]
+    assert not re.search(r"#[0-9a-f]{6}\b", body), "a colour that stays as it is on a dark page"
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
+    assert used <= set(ids)
+    assert not {name.split("-")[0] for name in ids} - {"run", "loss", "perplexity"}
+    assert all(svg["aria-label"] for svg in page.tags("svg"))
+
+
+def test_text_from_files_stays_text(tmp_path):
+    evil = "<script>alert('&')</script>\x00</body>"
+    events = [
+        {**START, "time": evil},
+        step(0, epoch=evil),
+        {**evaluation(0, 2.0)},
+        {"event": "sample", "step": 0, "epoch": evil, "text": evil + " \ud800"},
+    ]
+    config = '[model]\n"<script>" = "<script>"\n["<b>"]\nx = ["<i>"]\n'
+    environment = json.dumps({"<script>": {"<script>": "<script>"}})
+    page = written(tmp_path / "<b>run", events, config_toml=config, environment_json=environment)
+    assert not {tag for tag, _ in page.elements} & {"script", "b", "i"}
+    assert page.source.count("</body>") == 1
+    assert "<script>alert('&')</script>" in page.words
+
+
+def test_after_a_resume_the_later_events_count(tmp_path):
+    events = [
+        START,
+        *(step(i) for i in range(12)),
+        evaluation(10, 9.0),
+        {**START, "resumed_from": 8},
+        *(step(i, seconds=0.5 * (i - 8)) for i in range(9, 14)),
+        evaluation(10, 7.0),
+    ]
+    page = written(tmp_path, events, ending='{"event": "step", "st')
+    assert "resumed once" in page.words
+    assert "not ended" in page.words
+    assert "7.000" in page.words
+    assert "9.000" not in page.words
+    assert "7.0 s" in page.words, "9 steps of the first session and 5 of the second, half a second each"
+
+
+def test_an_end_before_a_resume_is_not_the_end(tmp_path):
+    page = written(tmp_path, [*RUN, {**START, "resumed_from": 19}, step(20)])
+    assert "not ended" in page.words
+
+
+@pytest.mark.parametrize(
+    ("events", "n_figures", "shown"),
+    [
+        ([], 0, "not ended"),
+        ([START], 0, "1,234,567"),
+        ([START, step(0)], 1, "not ended"),
+        ([START, step(0, loss=float("nan"), lr=0.0), evaluation(0, float("nan"), None)], 3, "nan"),
+        ([evaluation(0, 1000.0, float("inf"))], 3, "> 1e304"),
+    ],
+    ids=["empty", "started", "one step", "nan", "overflow"],
+)
+def test_a_run_that_has_hardly_begun_or_went_wrong(tmp_path, events, n_figures, shown):
+    page = written(tmp_path, events)
+    assert len(page.tags("svg")) == n_figures
+    assert shown in page.words
+
+
+def test_losses_that_are_no_numbers_are_never_the_best(tmp_path):
+    page = written(tmp_path, [evaluation(0, float("nan")), evaluation(1, None), evaluation(2, 3.0)])
+    assert [row.get("class") for row in page.tags("tr")] == [None, None, None, "best"]
+
+
+def test_samples_are_read_from_their_file_where_the_metrics_have_none(tmp_path):
+    page = written(tmp_path, [START, step(0)], samples_txt="Epoch 1: once <upon> a time")
+    assert "Epoch 1: once <upon> a time" in page.words
+
+
+def test_the_same_run_gives_the_same_page(tmp_path):
+    assert written(tmp_path, RUN[:12]).source == written(tmp_path, RUN[:12]).source
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("config.toml", "= 1"), ("environment.json", "{"), ("environment.json", "[1]"), ("config.toml", b"\xff")],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content):
+    (tmp_path / "metrics.jsonl").write_text("", encoding="utf-8")
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=f"report: .*{name}"):
+        write_report(tmp_path)
+
+
+def test_a_directory_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"metrics\.jsonl"):
+        write_report(tmp_path)

@@ -1,0 +1,301 @@
+"""GPT-2's weights from a hub that stands here, on this machine: whole, cut off and gone on with, damaged, not there."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from time import monotonic
+
+import pooch
+import pytest
+import requests
+from file_server import FileServer
+
+from nanograd_gpt.errors import InputError, RunError
+from nanograd_gpt.weights import hub
+from nanograd_gpt.weights import resumable_download as resumable
+from nanograd_gpt.weights.hub import GPT2, Source, download_gpt2
+
+CONTENT = bytes(range(256)) * 50  # 12,800 bytes
+HASH = hashlib.sha256(CONTENT).hexdigest()
+OTHER = CONTENT[::-1]
+KNOWN, UNKNOWN = "gpt2", "gpt2-medium"  # whether the hash is
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one in place of the user's."""
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    return tmp_path / "cache" / "nanograd_gpt"
+
+
+@pytest.fixture
+def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(resumable, "CHUNK", 500)
+    server = FileServer(CONTENT)
+    monkeypatch.setitem(GPT2, KNOWN, Source(server.url, HASH))
+    monkeypatch.setitem(GPT2, UNKNOWN, Source(server.url))
+    yield server
+    server.close()
+
+
+def failure(name: str) -> str:
+    with pytest.raises(RunError, match=r"^model: ") as error:
+        download_gpt2(name)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def files(cache: Path) -> list[str]:
+    return sorted(file.name for file in cache.iterdir())
+
+
+def cut_off_once(server: FileServer, name: str, after: int = 5000) -> None:
+    server.cut_after = after
+    failure(name)
+    server.cut_after = None
+
+
+# --- all is well
+
+
+@pytest.mark.parametrize("name", [KNOWN, UNKNOWN])
+def test_a_file_comes_once_and_whole(server: FileServer, cache: Path, name: str) -> None:
+    path = download_gpt2(name)
+    assert path == cache / f"{name}.safetensors"
+    assert path.read_bytes() == CONTENT
+    assert download_gpt2(name) == path
+    assert server.sent == [len(CONTENT)]
+    assert "Range" not in server.asked[0]
+    record = [f"{name}.safetensors.sha256"] if name == UNKNOWN else []
+    assert files(cache) == [path.name, *record]
+
+
+def test_the_hash_of_the_first_download_is_written_down(server: FileServer, cache: Path) -> None:
+    download_gpt2(UNKNOWN)
+    assert (cache / f"{UNKNOWN}.safetensors.sha256").read_text(encoding="ascii") == HASH + "\n"
+
+
+@pytest.mark.parametrize("name", [KNOWN, UNKNOWN])
+def test_a_file_that_was_put_there_needs_no_network(server: FileServer, cache: Path, name: str) -> None:
+    cache.mkdir(parents=True)
+    (cache / f"{name}.safetensors").write_bytes(CONTENT)
+    assert download_gpt2(name).read_bytes() == CONTENT
+    assert server.asked == []
+    (cache / f"{name}.safetensors").write_bytes(OTHER)
+    assert "is damaged" in failure(name)
+
+
+def test_the_address_and_the_hash_of_gpt2_are_of_one_fixed_version() -> None:
+    url, sha256 = GPT2["gpt2"]
+    assert re.search(r"/resolve/[0-9a-f]{40}/model\.safetensors$", url)
+    assert re.fullmatch("[0-9a-f]{64}", sha256 or "")
+    assert all(source.url.startswith("https://") for source in GPT2.values())
+
+
+# --- going on
+
+
+@pytest.mark.parametrize("name", [KNOWN, UNKNOWN])
+def test_a_cut_off_download_goes_on_and_only_the_rest_is_sent(server: FileServer, cache: Path, name: str) -> None:
+    server.cut_after = 5000
+    message = failure(name)
+    assert "was cut off (5,000 of 12,800 bytes have come); run this again to go on" in message
+    assert server.url in message
+    assert (cache / f"{name}.partial").read_bytes() == CONTENT[:5000]
+    server.cut_after = 4000
+    assert "9,000 of 12,800" in failure(name)
+    server.cut_after = None
+    assert download_gpt2(name).read_bytes() == CONTENT
+    assert [asked.get("Range") for asked in server.asked] == [None, "bytes=5000-", "bytes=9000-"]
+    assert server.sent == [5000, 4000, 3800]
+    assert f"{name}.partial" not in files(cache)
+
+
+def test_a_server_that_falls_silent_is_a_cut_off_too(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resumable, "READ", 0.2)
+    server.stalls = True
+    start = monotonic()
+    cut_off_once(server, KNOWN)
+    assert monotonic() - start < 5
+    server.stalls = False
+    assert download_gpt2(KNOWN).read_bytes() == CONTENT
+    assert server.sent[-1] == len(CONTENT) - 5000
+
+
+def test_a_server_that_knows_no_ranges_sends_all_again(server: FileServer) -> None:
+    cut_off_once(server, UNKNOWN)
+    server.ignores_range = True
+    assert download_gpt2(UNKNOWN).read_bytes() == CONTENT
+    assert server.sent == [5000, len(CONTENT)]
+
+
+@pytest.mark.parametrize("ignores_if_range", [False, True])
+def test_a_file_that_has_changed_meanwhile_comes_anew(server: FileServer, ignores_if_range: bool) -> None:
+    cut_off_once(server, UNKNOWN)
+    server.content, server.etag, server.ignores_if_range = OTHER, '"second"', ignores_if_range
+    assert download_gpt2(UNKNOWN).read_bytes() == OTHER
+    assert server.asked[1]["If-Range"] == '"first"'
+    useless = [len(OTHER) - 5000] if ignores_if_range else []
+    assert server.sent == [5000, *useless, len(OTHER)]
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"weak"'])
+def test_what_has_no_mark_of_its_version_comes_anew(server: FileServer, etag: str | None) -> None:
+    server.etag = etag
+    cut_off_once(server, UNKNOWN)
+    server.content = OTHER
+    assert download_gpt2(UNKNOWN).read_bytes() == OTHER
+    assert "Range" not in server.asked[-1]
+
+
+@pytest.mark.parametrize("partial", [CONTENT, CONTENT + b"more"], ids=["whole", "too long"])
+def test_where_nothing_is_left_to_come_the_file_is_taken_or_comes_anew(
+    server: FileServer, cache: Path, partial: bytes
+) -> None:
+    cut_off_once(server, UNKNOWN)
+    (cache / f"{UNKNOWN}.partial").write_bytes(partial)
+    assert download_gpt2(UNKNOWN).read_bytes() == CONTENT
+    assert server.asked[1]["Range"] == f"bytes={len(partial)}-"
+    assert server.sent == [5000, 0] if partial == CONTENT else [5000, 0, len(CONTENT)]
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 500, 503])
+def test_an_error_of_the_server_leaves_what_has_come(server: FileServer, cache: Path, status: int) -> None:
+    cut_off_once(server, KNOWN)
+    server.status = status
+    message = failure(KNOWN)
+    assert f"the server answered {status}" in message
+    assert "--weights PATH" in message
+    assert (cache / f"{KNOWN}.partial").read_bytes() == CONTENT[:5000]
+    server.status = 200
+    assert download_gpt2(KNOWN).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("came", "says"),
+    [(CONTENT[:-1], r"was cut off \(12,799 of 12,800"), (CONTENT + b"!", r"not kept \(12,801 bytes came of 12,800\)")],
+    ids=["too little", "too much"],
+)
+def test_the_bytes_that_came_are_counted(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch, came: bytes, says: str
+) -> None:
+    """Older libraries take an early end for the file's, and two processes may write to one partial file."""
+
+    def came_instead(response: requests.Response, size: int) -> Iterator[bytes]:
+        response.raw.read()  # all of it, so that its connection can be closed
+        yield came
+
+    monkeypatch.setattr(requests.Response, "iter_content", came_instead)
+    assert re.search(says, failure(UNKNOWN))
+
+
+# --- damage
+
+
+def test_another_hash_than_the_known_one_keeps_nothing(server: FileServer, cache: Path) -> None:
+    server.content = OTHER
+    message = failure(KNOWN)
+    assert "gpt2 came damaged and was not kept" in message
+    assert "--weights PATH" in message
+    assert files(cache) == []
+
+
+def test_another_hash_than_the_hub_promises_keeps_nothing(server: FileServer, cache: Path) -> None:
+    server.linked = hashlib.sha256(OTHER).hexdigest()
+    assert "came damaged and was not kept" in failure(UNKNOWN)
+    assert files(cache) == []
+    server.linked = HASH
+    assert download_gpt2(UNKNOWN).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", [KNOWN, UNKNOWN])
+def test_a_damaged_part_keeps_nothing(server: FileServer, cache: Path, name: str) -> None:
+    server.linked = HASH
+    cut_off_once(server, name)
+    (cache / f"{name}.partial").write_bytes(OTHER[:5000])
+    assert "came damaged and was not kept" in failure(name)
+    assert files(cache) == []
+
+
+@pytest.mark.parametrize("name", [KNOWN, UNKNOWN])
+def test_any_flipped_bit_in_the_cache_is_noticed(server: FileServer, name: str) -> None:
+    path = download_gpt2(name)
+    for position in [*range(0, len(CONTENT), 997), len(CONTENT) - 1]:
+        changed = bytearray(CONTENT)
+        changed[position] ^= 1 << position % 8
+        path.write_bytes(changed)
+        message = failure(name)
+        assert message.startswith(f"model: {path} is damaged")
+        assert "delete it" in message
+    assert len(server.asked) == 1
+    path.unlink()
+    assert download_gpt2(name).read_bytes() == CONTENT
+
+
+def test_a_cut_file_in_the_cache_and_a_damaged_record_are_noticed(server: FileServer, cache: Path) -> None:
+    path = download_gpt2(UNKNOWN)
+    path.write_bytes(CONTENT[:-1])
+    assert f"{path} is damaged" in failure(UNKNOWN)
+    path.write_bytes(CONTENT)
+    (cache / f"{UNKNOWN}.safetensors.sha256").write_bytes(b"\xff\xfe")
+    assert f"{path} is damaged" in failure(UNKNOWN)
+
+
+# --- nothing to be had
+
+
+def test_without_a_network_one_line_says_so_at_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # a port of ours at which nobody listens
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/model.safetensors"
+        monkeypatch.setitem(GPT2, KNOWN, Source(url, HASH))
+        start = monotonic()
+        message = failure(KNOWN)
+    assert monotonic() - start < 2
+    assert "gpt2 could not be downloaded (no connection: ConnectionError)" in message
+    assert f"save {url} yourself and give it with --weights PATH" in message
+    assert files(cache) == []
+
+
+@pytest.mark.parametrize("answer", ["none", "unknown"])
+def test_a_name_that_is_not_found_is_no_reason_to_wait(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    given_up = Event()
+
+    def slow(*args: object) -> None:
+        if answer == "none":
+            given_up.wait(10)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(resumable, "CONNECT", 0.1)
+    start = monotonic()
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", slow)
+        message = failure(KNOWN)
+    given_up.set()
+    assert monotonic() - start < 2
+    assert ("no answer in time" if answer == "none" else "no connection") in message
+    assert server.asked == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(server: FileServer, cache: Path) -> None:
+    cache.parent.write_bytes(b"a file, where the directory should be")
+    message = failure(KNOWN)
+    assert f"{cache / 'gpt2.safetensors'} could not be written" in message
+    assert "--weights PATH" in message
+
+
+@pytest.mark.parametrize("name", ["gpt-2", "gpt2-small", "", "../gpt2"])
+def test_another_name_is_refused_with_those_there_are(name: str) -> None:
+    with pytest.raises(InputError, match=r"is none of GPT-2's; (did you mean|choose one of) ") as error:
+        hub.download_gpt2(name)
+    assert "\n" not in str(error.value)
