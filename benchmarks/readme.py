@@ -105,8 +105,8 @@ def appendix_d() -> str:
     samples = sum(a == b for a, b in zip(ours["samples"], theirs["samples"], strict=True))
     return (
         f"Of the {len(printed)} pairs of losses of appendix D's longer trainer, {published} are the published ones to "
-        f"three decimals (none is more than {off:.3f} off) and {same} PyTorch's here (the furthest loss is {furthest:.1e} "
-        f"off); {samples} of the {len(ours['samples'])} samples are PyTorch's to the letter."
+        f"three decimals (at most {off:.3f} off) and {same} PyTorch's here (at most {furthest:.1e} off); "
+        f"{samples} of the {len(ours['samples'])} samples are PyTorch's to the letter."
     )
 
 
