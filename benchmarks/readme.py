@@ -93,10 +93,28 @@ def book_numbers() -> str:
     return "\n".join([*rows, "", after])
 
 
+def appendix_d() -> str:
+    """How many pairs of losses are those of PyTorch's log of appendix D, and of the published one."""
+    ours, theirs = result("appendix_d.json"), result("appendix_d_pytorch.json")
+    ours_and_theirs = [[(e["train_loss"], e["val_loss"]) for e in log["evaluations"]] for log in (ours, theirs)]
+    printed, printed_by_pytorch = ([[round(x, 3) for x in pair] for pair in pairs] for pairs in ours_and_theirs)
+    same = sum(a == b for a, b in zip(printed, printed_by_pytorch, strict=True))
+    published = sum(a == b for a, b in zip(printed, ours["published"], strict=True))
+    furthest = max(abs(x - y) for a, b in zip(*ours_and_theirs, strict=True) for x, y in zip(a, b, strict=True))
+    off = max(abs(x - y) for a, b in zip(printed, ours["published"], strict=True) for x, y in zip(a, b, strict=True))
+    samples = sum(a == b for a, b in zip(ours["samples"], theirs["samples"], strict=True))
+    return (
+        f"Of the {len(printed)} pairs of losses of appendix D's longer trainer, {published} are the published ones to "
+        f"three decimals (at most {off:.3f} off) and {same} PyTorch's here (at most {furthest:.1e} off); "
+        f"{samples} of the {len(ours['samples'])} samples are PyTorch's to the letter."
+    )
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "default run": default_run,
     "gradcheck": gradcheck,
     "book numbers": book_numbers,
+    "appendix d": appendix_d,
     **IN_README,
 }
 DOCUMENTS = {
