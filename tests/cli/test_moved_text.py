@@ -91,7 +91,7 @@ def test_data_says_where_the_text_is_now_and_it_is_remembered(project: Path, mon
     monkeypatch.chdir(project.parent / "elsewhere")
     goes_on_again = works("train", "--resume", project / "run", "--max-steps", 3)
     assert "going on after step 1" in goes_on_again
-    assert settings_in(project / "run" / "config.toml")["max_steps"] == 1, "what it began with"
+    assert settings_in(project / "run" / "config.toml")["max_steps"] == 3, "its length from now on"
 
 
 @pytest.mark.parametrize("other", ["a text that the run has never seen, of some words and more", None])

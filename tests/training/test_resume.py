@@ -337,7 +337,7 @@ def test_a_config_that_cannot_be_written_leaves_the_old_one(
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nanograd_gpt.training.run.fsync", full)
+    monkeypatch.setattr("nanograd_gpt.files.fsync", full)
     run.change_length({"epochs": 4, "decay_steps": 0})
     with pytest.raises(OSError, match="No space left"):
         run.save_config(tmp_path)
