@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from harness import new_parser, write
 from setups import QUICK, Setup
-from side_by_side import compared
+from train_step import compared
 
 from nanograd_gpt.gpt.config import GPTConfig
 

@@ -6,9 +6,9 @@ from .backend.cpu.threads import set_threads
 from .errors import InputError, RunError
 from .generation.beam import Beam, beam_search
 from .generation.explain import explain_next
-from .generation.generate import generate, generate_text, generate_texts
+from .generation.generate import generate, generate_batch, generate_text
 from .generation.sampling import Sampling
-from .generation.streaming import complete, complete_texts
+from .generation.streaming import complete, complete_batch
 from .gpt.config import GPT_CONFIG_124M, GPTConfig
 from .gpt.kv_cache import KVCache
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
@@ -59,7 +59,7 @@ __all__ = [
     "calc_loss_loader",
     "clip_grad_norm",
     "complete",
-    "complete_texts",
+    "complete_batch",
     "create_dataloader_v1",
     "decay_groups",
     "download_gpt2",
@@ -69,8 +69,8 @@ __all__ = [
     "functional",
     "generate",
     "generate_and_print_sample",
+    "generate_batch",
     "generate_text",
-    "generate_texts",
     "get_tokenizer",
     "load_checkpoint",
     "load_model",

@@ -109,7 +109,7 @@ class AdamW:
         flat.check_in_place()
         mark_changed(flat.data)
         grouped = zip(self.param_groups, self.members, strict=True)
-        for group, run in [(group, run) for group, part in grouped for run in flat.runs(self.steps, part)]:
+        for group, run in [(group, run) for group, part in grouped for run in flat.contiguous_groups(self.steps, part)]:
             members, part = run
             self.steps[members] = [n + 1 for n in self.steps[members]]
             flat.kernels.adamw(

@@ -27,7 +27,7 @@ from nanograd_gpt.generation.sampling import Sampling, next_tokens
 from nanograd_gpt.rng import TorchStream
 from nanograd_gpt.training.corpus import load_text, split_text
 from nanograd_gpt.training.data import DataLoader
-from nanograd_gpt.training.loop import Report, sample_line, training_steps
+from nanograd_gpt.training.loop import StepResult, sample_line, training_steps
 from nanograd_gpt.training.schedule import AppendixD
 
 PROMPT = "Every effort moves you"
@@ -87,12 +87,12 @@ def multinomial_tables() -> None:
         compare(f"1,000 draws, temperature {temperature}", np.bincount(drawn, minlength=9).tolist(), published)
 
 
-def chapter_5(model: ng.GPTModel, loaders: list[DataLoader]) -> Iterator[Report]:
+def chapter_5(model: ng.GPTModel, loaders: list[DataLoader]) -> Iterator[StepResult]:
     optimizer = ng.AdamW(model.parameters(), lr=4e-4, weight_decay=0.1)
     return training_steps(model, *loaders, optimizer, "cpu", num_epochs=10, eval_freq=5, eval_iter=5)
 
 
-def appendix_d(model: ng.GPTModel, loaders: list[DataLoader], epochs: int = 15) -> Iterator[Report]:
+def appendix_d(model: ng.GPTModel, loaders: list[DataLoader], epochs: int = 15) -> Iterator[StepResult]:
     """With the peak that AdamW had by default when the book's log was made, 0.001."""
     total = epochs * len(loaders[0])
     schedule = AppendixD(peak=1e-3, total_steps=total, warmup_steps=int(0.2 * total), initial=1e-5, minimum=1e-5)
@@ -110,7 +110,7 @@ def appendix_d(model: ng.GPTModel, loaders: list[DataLoader], epochs: int = 15) 
     )
 
 
-def followed(reports: Iterator[Report], model: ng.GPTModel, tokenizer: Encoding, logs: list[Log]) -> Facts:
+def followed(reports: Iterator[StepResult], model: ng.GPTModel, tokenizer: Encoding, logs: list[Log]) -> Facts:
     """Print each evaluation and sample; every pair of losses is compared with those of the logs, to three decimals."""
     evaluations, samples, started = [], [], perf_counter()
     for report in reports:

@@ -30,7 +30,7 @@ LAYERS = [  # bottom up; modules of one layer do not know each other
     ["cli"],
     ["__init__", "__main__"],
 ]
-BACKEND = [["contract"], ["namespace"], ["plain"], ["cpu", "cuda"], ["select"]]
+BACKEND = [["contract"], ["array_namespace"], ["plain"], ["cpu", "cuda"], ["select"]]
 
 NEIGHBOURS: dict[tuple[str, str], str] = {}  # imports within a layer, and why: none
 ABOVE: dict[tuple[str, str], str] = {}  # imports upwards, and why: none

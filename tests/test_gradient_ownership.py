@@ -62,7 +62,7 @@ WEIGHTED: dict[str, Loss] = {  # losses of one (3, 3) weight, through a sink and
     "Linear, x and weight": lambda w: (F.linear(w, w)).sum(),
     "LinearGELU": lambda w: F.linear_gelu(Tensor(X), w).sum(),
     "LinearGELU, weight and bias rows": lambda w: F.linear_gelu(Tensor(X), w, w[0]).sum(),
-    "SideBySide, one weight twice": lambda w: (F.side_by_side(Tensor(X), [w, w]) ** 2).sum(),
+    "PackedLinear, one weight twice": lambda w: (F.packed_linear(Tensor(X), [w, w]) ** 2).sum(),
     "LayerNorm, scale and shift": lambda w: (F.layer_norm(w, w[0], w[0]) ** 2).sum(),
     "Embedding": lambda w: (F.embedding(IDS, w) ** 2).sum(),
     "LinearCrossEntropy": lambda w: F.linear_cross_entropy(Tensor(X), w, IDS[:2]),
@@ -96,7 +96,7 @@ def test_a_buffer_is_written_over_after_zero_grad_and_added_to_otherwise(loss: L
     ("loss", "values"),
     [
         pytest.param(lambda a, b: F.layer_norm(Tensor(X), a, b), [0.5, 1, 2], id="scale and shift"),
-        pytest.param(lambda a, b: F.side_by_side(Tensor(X), [a, b]), X, id="two weights"),
+        pytest.param(lambda a, b: F.packed_linear(Tensor(X), [a, b]), X, id="two weights"),
         pytest.param(lambda a, b: F.linear(a, b), X, id="x and weight"),
         pytest.param(lambda a, b: F.linear_gelu(a, b), X, id="x and weight, with GELU"),
     ],

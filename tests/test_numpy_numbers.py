@@ -115,14 +115,14 @@ WHOLE: dict[str, tuple[Call, int]] = {
     "generate_text context_size": (lambda n: ng.generate(gpt(), IDS[None], 3, n), 4),
     "generate_text top_k": (lambda n: ng.generate(gpt(), IDS[None], 3, 8, 1.0, n, rng=Generator(1)), 3),
     "generate_text eos_id": (lambda n: ng.generate(gpt(), IDS[None], 3, 8, eos_id=n), 5),
-    "generate_texts max_new_tokens": (lambda n: ng.generate_texts(gpt(), [IDS, IDS[:3]], n, 8), 3),
-    "generate_texts context_size": (lambda n: ng.generate_texts(gpt(), [IDS, IDS[:3]], 3, n), 4),
-    "generate_texts eos_id": (lambda n: ng.generate_texts(gpt(), [IDS, IDS[:3]], 3, 8, eos_id=n), 5),
+    "generate_batch max_new_tokens": (lambda n: ng.generate_batch(gpt(), [IDS, IDS[:3]], n, 8), 3),
+    "generate_batch context_size": (lambda n: ng.generate_batch(gpt(), [IDS, IDS[:3]], 3, n), 4),
+    "generate_batch eos_id": (lambda n: ng.generate_batch(gpt(), [IDS, IDS[:3]], 3, 8, eos_id=n), 5),
     "complete max_new_tokens": (lambda n: ng.complete(small_model().eval(), "a", BYTES, n), 3),
     "complete context_size": (lambda n: ng.complete(small_model().eval(), "abc", BYTES, 3, context_size=n), 4),
-    "complete_texts max_new_tokens": (lambda n: ng.complete_texts(small_model().eval(), ["a", "b"], BYTES, n), 3),
-    "complete_texts context_size": (
-        lambda n: ng.complete_texts(small_model().eval(), ["abc", "b"], BYTES, 3, context_size=n),
+    "complete_batch max_new_tokens": (lambda n: ng.complete_batch(small_model().eval(), ["a", "b"], BYTES, n), 3),
+    "complete_batch context_size": (
+        lambda n: ng.complete_batch(small_model().eval(), ["abc", "b"], BYTES, 3, context_size=n),
         4,
     ),
     "beam_search max_new_tokens": (lambda n: ng.beam_search(gpt(), IDS, n, 8, 2), 3),
@@ -157,7 +157,7 @@ WHOLE: dict[str, tuple[Call, int]] = {
     "WarmupCosine total_steps": (lambda n: WarmupCosine(0.1, n, 2)(300), 9),
     "WarmupCosine warmup_steps": (lambda n: WarmupCosine(0.1, 300, n)(299), 9),
     **{
-        f"settings {name}": (lambda n, name=name: preset("tiny").changed({name: n}).to_toml(), 5)
+        f"settings {name}": (lambda n, name=name: preset("tiny").replace({name: n}).to_toml(), 5)
         for name in ("n_heads", "batch_size", "stride", "n_merges", "epochs", "seed", "warmup_steps", "accumulate")
     },
     "DataConfig batch_size": (lambda n: asdict(DataConfig(batch_size=n)), 5),
@@ -206,7 +206,7 @@ REAL: dict[str, tuple[Call, float]] = {
     "Generator.keep_mask": (lambda x: Generator(1).keep_mask((99, 99), x), 0.1),
     "TorchStream.keep_mask": (lambda x: TorchStream(1).keep_mask((99, 99), x), 0.1),
     **{
-        f"settings {name}": (lambda x, name=name: preset("tiny").changed({name: x}).to_toml(), 0.1)
+        f"settings {name}": (lambda x, name=name: preset("tiny").replace({name: x}).to_toml(), 0.1)
         for name in ("lr", "min_lr", "weight_decay", "max_norm", "drop_rate", "train_ratio")
     },
     "TrainingConfig lr": (lambda x: asdict(TrainingConfig(lr=x)), 0.1),
@@ -215,7 +215,7 @@ REAL: dict[str, tuple[Call, float]] = {
 FLAGS: dict[str, Call] = {
     "GPTConfig qkv_bias": lambda b: ng.GPTConfig(qkv_bias=b).to_dict(),
     "GPTConfig tied_head": lambda b: ng.GPTConfig(tied_head=b).to_dict(),
-    "settings qkv_bias": lambda b: preset("tiny").changed({"qkv_bias": b}).to_toml(),
+    "settings qkv_bias": lambda b: preset("tiny").replace({"qkv_bias": b}).to_toml(),
     "create_dataloader_v1 shuffle": lambda b: (loader := small_loader(shuffle=b), loader.shuffle, [*loader])[1:],
 }
 

@@ -56,11 +56,11 @@ class Kernels(Protocol):
         """dy (..., O)  ->  dx (..., I) if wanted; dweight (O, I) and dbias (O,) into their GradOuts."""
         ...
 
-    def side_by_side(self, x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
+    def packed_linear(self, x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
         """x (..., I), K weights (O, I), K biases (O,)  ->  y (..., K * O), the K results next to each other."""
         ...
 
-    def side_by_side_backward(
+    def packed_linear_backward(
         self,
         dy: Array,
         x: Array,
@@ -91,16 +91,18 @@ class Kernels(Protocol):
         ...
 
     # activation
-    def gelu(self, x: Array, want_slope: bool) -> tuple[Array, Array | None]:
+    def gelu(self, x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
         """x (...)  ->  y (...), and dy/dx (...) if wanted.  The tanh form."""
         ...
 
-    def linear_gelu(self, x: Array, weight: Array, bias: Array | None, want_slope: bool) -> tuple[Array, Array | None]:
-        """x (..., I), weight (O, I), bias (O,)  ->  y = gelu(linear) (..., O), and its slope (..., O) if wanted."""
+    def linear_gelu(
+        self, x: Array, weight: Array, bias: Array | None, want_derivative: bool
+    ) -> tuple[Array, Array | None]:
+        """x (..., I), weight (O, I), bias (O,)  ->  y = gelu(linear) (..., O), and its derivative if wanted."""
         ...
 
-    def slope_times(self, dy: Array, slope: Array) -> Array:
-        """dy (...), slope (...)  ->  dx = dy * slope (...): an activation's backward."""
+    def gelu_backward(self, dy: Array, derivative: Array) -> Array:
+        """dy (...), derivative (...)  ->  dx = dy * derivative (...)"""
         ...
 
     def softmax(self, x: Array, axis: Axis) -> Array:

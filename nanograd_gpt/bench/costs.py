@@ -47,7 +47,7 @@ def _linear_backward(args: Sequence[Any], dx: Any) -> int:
     return _product(dy.size, x.shape[-1]) * ((dweight is not None) + (dx is not None))
 
 
-def _side_by_side_backward(args: Sequence[Any], dx: Any) -> int:
+def _packed_linear_backward(args: Sequence[Any], dx: Any) -> int:
     dy, x, _, dweights, *_ = args
     wanted = sum(w is not None for w in dweights) + len(dweights) * (dx is not None)
     return _product(dy.size // len(dweights), x.shape[-1]) * wanted
@@ -86,8 +86,8 @@ FLOPS: dict[str, Callable[[Sequence[Any], Any], int]] = {
     "matrix_product": _linear,
     "linear": _linear,
     "linear_backward": _linear_backward,
-    "side_by_side": _linear,
-    "side_by_side_backward": _side_by_side_backward,
+    "packed_linear": _linear,
+    "packed_linear_backward": _packed_linear_backward,
     "linear_gelu": _linear_gelu,
     "causal_attention": _attention,
     "causal_attention_backward": _attention_backward,

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError, RunError, did_you_mean
 from ..tokenizer.tokenizer import text_to_token_ids
 from ..training.checkpoint import read_state
-from ..training.config import preset, settings_in
+from ..training.config import from_toml, preset
 from ..training.corpus import load_text, split_text
 from ..training.evaluation import evaluate_text, n_bytes_of
 from ..training.run_directory import latest_checkpoint
@@ -63,7 +63,7 @@ def _text(options: Namespace, run_directory: Path | None) -> tuple[str, str]:
     split = options.split or "val"
     if split not in SPLITS:
         raise InputError(f"split: {split!r} is unknown{did_you_mean(split, SPLITS)}")
-    data = preset("tiny").changed(settings_in(run_directory / "config.toml")).data
+    data = preset("tiny").replace(from_toml(run_directory / "config.toml")).data
     expected = read_state(latest_checkpoint(run_directory)).get("data_sha256")
     text = load_text(find_text(run_directory, data.data, expected, REMEDY))
     parts = split_text(text, data.train_ratio, data.test_ratio)

@@ -19,7 +19,7 @@ from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..tokenizer.tokenizer import get_tokenizer, tokenizer_beside
 from ..training.checkpoint import load_checkpoint, read_state
-from ..training.config import RunConfig, book, fine_tuning, preset, settings_in
+from ..training.config import RunConfig, book, fine_tuning, from_toml, preset
 from ..training.run_directory import latest_checkpoint
 from ..weights.hub import GPT2, download_gpt2
 from ..weights.load import is_pretrained, open_pretrained
@@ -83,7 +83,7 @@ def add_weights(parser: ArgumentParser) -> None:
 
 def config_from(options: Namespace) -> RunConfig:
     """The preset, changed by the file, changed by the options that were given."""
-    return preset_from(options).changed(settings_from(options))
+    return preset_from(options).replace(settings_from(options))
 
 
 def preset_from(options: Namespace, weights: bool = False) -> RunConfig:
@@ -97,7 +97,7 @@ def preset_from(options: Namespace, weights: bool = False) -> RunConfig:
 
 def settings_from(options: Namespace) -> dict[str, Any]:
     """All settings that were given: in the file, or else on the command line."""
-    in_file = {} if options.config is None else settings_in(options.config)
+    in_file = {} if options.config is None else from_toml(options.config)
     return {**in_file, **given_settings(options)}
 
 

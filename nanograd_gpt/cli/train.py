@@ -21,8 +21,8 @@ from ..gpt.model import GPTModel
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import get_tokenizer
 from ..training.checkpoint import read_state
-from ..training.config import preset, settings_in
-from ..training.loop import Report, evaluation_line, sample_line
+from ..training.config import from_toml, preset
+from ..training.loop import StepResult, evaluation_line, sample_line
 from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog
 from ..training.run import Run
@@ -62,7 +62,7 @@ def run(options: Namespace) -> int:
             training.save_config(directory)  # its length belongs to the run from now on
     else:
         if start is not None:
-            training.begin_from(start)
+            training.init_from(start)
         training.rehearse(directory)
         training.save_settings(directory)
     del start  # one copy of the weights is enough
@@ -98,8 +98,8 @@ def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
     if options.out or options.config or options.preset or options.book:
         raise InputError("resume: a run goes on as it began; leave out --out, --config, --preset and --book")
     checkpoint = latest_checkpoint(directory)
-    config = preset("tiny").changed(settings_in(directory / "config.toml"))
-    config = config.changed({"data": _text_of(directory, checkpoint, config.data.data, given.get("data"))})
+    config = preset("tiny").replace(from_toml(directory / "config.toml"))
+    config = config.replace({"data": _text_of(directory, checkpoint, config.data.data, given.get("data"))})
     tokenizer = get_tokenizer(directory / "tokenizer.json")
     training = Run(config, device_from(options), tokenizer, config.model.vocab_size)
     return training, directory, checkpoint
@@ -199,7 +199,7 @@ def _progress_bar(total: int, done: int) -> Any:
     return tqdm(total=total, initial=done, unit="step", file=sys.stderr, disable=not sys.stderr.isatty())
 
 
-def _record(report: Report, log: MetricsLog, bar: Any, seconds: float) -> None:
+def _record(report: StepResult, log: MetricsLog, bar: Any, seconds: float) -> None:
     """Log an update, and print its evaluation.  Raises RunError if the loss is no number any more."""
     loss = float(report.loss)
     where = {"step": report.global_step, "epoch": report.epoch, "tokens": report.tokens_seen}
@@ -214,7 +214,7 @@ def _record(report: Report, log: MetricsLog, bar: Any, seconds: float) -> None:
     bar.update()
 
 
-def _sample(training: Run, report: Report, log: MetricsLog, directory: Path, bar: Any) -> None:
+def _sample(training: Run, report: StepResult, log: MetricsLog, directory: Path, bar: Any) -> None:
     text = sample_line(training.model, training.tokenizer, training.config.training.prompt)
     bar.write("".join(c if c.isprintable() else " " for c in text), file=sys.stdout)
     log.write("sample", step=report.global_step, epoch=report.epoch, text=text)

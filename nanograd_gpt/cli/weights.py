@@ -34,7 +34,7 @@ def plan_from(options: Namespace) -> Plan:
     name = "book" if options.book else options.preset or ("fine-tuning" if source else "tiny")
     base = preset_from(options, weights=bool(source))
     if not source:
-        config = base.changed(settings)
+        config = base.replace(settings)
         return Plan(name, config, None, None, config.model.vocab_size if "vocab_size" in settings else None)
     if options.book:
         raise InputError("book: its training starts from random numbers; leave out --book or --weights")
@@ -45,13 +45,13 @@ def plan_from(options: Namespace) -> Plan:
         raise InputError(f"drop_rate: {several_rates(found.rates)}; choose it with --drop-rate")
     if "tokenizer" not in settings:
         settings["tokenizer"] = found.own_tokenizer() or "gpt2"
-    config = base.changed({**weights.config.to_dict(), **settings})
+    config = base.replace({**weights.config.to_dict(), **settings})
     return Plan(name, config, _tokenizer(config, weights, source), weights, weights.config.vocab_size)
 
 
 def _source(settings: dict[str, Any]) -> str:
     """Where the weights are; empty if there are none."""
-    return preset("tiny").changed({"weights": settings.get("weights", "")}).training.weights
+    return preset("tiny").replace({"weights": settings.get("weights", "")}).training.weights
 
 
 def _tokenizer(config: RunConfig, weights: GPTModel, source: str) -> tiktoken.Encoding:

@@ -11,7 +11,7 @@ from ..arguments import not_allowed, real_number, whole_number
 from ..backend.contract import HostArray, Ints
 from ..errors import RunError
 from ..gpt.model import GPTModel
-from .decoder import Reader
+from .decoder import IncrementalDecoder
 from .generate import checked_lengths, checked_prompts
 
 
@@ -47,7 +47,7 @@ def beam_search(
     n_best = whole_number("n_best", n_best, 1, n_beams, f"1 .. {n_beams} (the number of beams)")
     length_penalty = _checked_penalty(length_penalty)
     eos_id = None if eos_id is None else whole_number("eos_id", eos_id)
-    reader = Reader(model, context_size, len(text) + max_new_tokens, padding)
+    reader = IncrementalDecoder(model, context_size, len(text) + max_new_tokens, padding)
     going, ended = [Beam(text, 0.0)], list[Beam]()  # going: by their log probability, not divided yet
     for n in range(1, max_new_tokens + 1):
         logits = reader.next_logits([beam.text for beam in going], range(len(going)))  # (K, V)

@@ -13,7 +13,7 @@ from ..gpt.model import GPTModel
 from ..tokenizer.encoding import checked_padding
 
 
-class Reader:
+class IncrementalDecoder:
     """The logits of the token after each of several texts, which grow between the calls.
 
     A text goes on in a cache as long as it fits the context.  Of a longer one the model sees the last context_size
@@ -25,7 +25,7 @@ class Reader:
     def __init__(self, model: GPTModel, context_size: int, longest: int, padding: Ints | None = None) -> None:
         self.model, self.context_size = model, context_size
         self.padding = checked_padding(padding, model.config.vocab_size)
-        self.room = min(longest, context_size)
+        self.capacity = min(longest, context_size)
         self.cache: KVCache | None = None
         self.held: list[int] = []  # the text in each row of the cache
         self.logits: HostArray | None = None  # (B, V); a text that has ended keeps its last, and draws on in vain
@@ -49,7 +49,7 @@ class Reader:
 
     def _go_on(self, texts: Sequence[Ints], rows: list[int]) -> HostArray:
         if self.cache is None:
-            self.cache = self.model.new_cache(len(rows), self.room)
+            self.cache = self.model.new_cache(len(rows), self.capacity)
         elif rows != self.held:
             self.cache = self.cache.select(np.flatnonzero(np.isin(self.held, rows)))
         self.held = rows
@@ -58,7 +58,7 @@ class Reader:
 
     def _read(self, rows: list[Ints], cache: KVCache | None = None) -> HostArray:
         counts = np.array([len(row) for row in rows])
-        return to_host(self.model.next_token_logits(side_by_side(rows, fill=0), cache, counts).data)
+        return to_host(self.model.next_token_logits(pad_right(rows, fill=0), cache, counts).data)
 
     def _update(self, texts: Sequence[Ints], rows: list[int], logits: HostArray) -> None:
         if self.logits is None:
@@ -67,7 +67,7 @@ class Reader:
         self.logits[:, self.padding] = -np.inf
 
 
-def side_by_side(rows: Sequence[Ints], fill: int) -> Ints:
+def pad_right(rows: Sequence[Ints], fill: int) -> Ints:
     """Rows of any lengths (T,), filled up on the right  ->  (B, T)"""
     ids = np.full((len(rows), max(map(len, rows))), fill, dtype=np.result_type(*rows))
     for row, values in zip(ids, rows, strict=True):

@@ -12,7 +12,7 @@ from ..backend.contract import HostArray, Ints
 from ..backend.select import to_host
 from ..errors import InputError, RunError
 from ..gpt.model import GPTModel
-from ..nn.evaluating import evaluating
+from ..nn.inference_mode import inference_mode
 from ..tokenizer.encoding import checked_padding
 
 LOGITS = 1 << 22  # held at a time: 16 MiB in float32
@@ -55,14 +55,14 @@ def explain_next(model: GPTModel, ids: Ints, top: int = 5, padding: Ints | None 
         raise InputError(f"prompt: expected token ids of shape (T,), got shape {ids.shape}")
     top = whole_number("top", top, 1, V, f"1 .. {V} (the vocabulary)")
     came = [*ids[1:].tolist(), None]
-    with evaluating(model):
+    with inference_mode(model):
         rows = zip(ids.tolist(), _logits(model, ids), came, strict=True)
         return [_position(token, logits, following, top, padding) for token, logits, following in rows]
 
 
 def _logits(model: GPTModel, ids: Ints) -> Iterator[HostArray]:
     """ids (T,)  ->  T rows (V,) in float64; never are all of a long text there at once"""
-    x = model.features(ids[None])[0]  # (T, C)
+    x = model.hidden_states(ids[None])[0]  # (T, C)
     step = max(1, LOGITS // model.config.vocab_size)
     for i in range(0, len(ids), step):
         logits = to_host(model.out_head(x[i : i + step]).data).astype(np.float64)

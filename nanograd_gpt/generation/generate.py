@@ -12,7 +12,7 @@ from ..backend.select import to_host
 from ..errors import InputError
 from ..gpt.model import GPTModel
 from ..rng import Generator, RandomStream
-from .decoder import Reader, side_by_side
+from .decoder import IncrementalDecoder, pad_right
 from .sampling import Sampling, next_tokens
 
 
@@ -41,14 +41,14 @@ def generate_text(
     if idx.ndim != 2 or not idx.size:
         raise InputError(f"prompt: expected token ids of shape (B, T) with T >= 1, got shape {idx.shape}")
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
-    texts = generate_texts(model, list(idx), max_new_tokens, context_size, sampling, eos_id, rng, padding)
-    return side_by_side(texts, fill=0 if eos_id is None else eos_id)  # without eos_id all have one length
+    texts = generate_batch(model, list(idx), max_new_tokens, context_size, sampling, eos_id, rng, padding)
+    return pad_right(texts, fill=0 if eos_id is None else eos_id)  # without eos_id all have one length
 
 
 generate = generate_text  # the name in the book's own package
 
 
-def generate_texts(
+def generate_batch(
     model: GPTModel,
     prompts: Sequence[Ints | Sequence[int]],
     max_new_tokens: int,
@@ -90,12 +90,12 @@ def new_tokens(
     """
     max_new_tokens, context_size = checked_lengths(model, max_new_tokens, context_size)
     sampling.check(model.config.vocab_size)
-    reader = Reader(model, context_size, max(map(len, prompts)) + max_new_tokens, padding)
+    reader = IncrementalDecoder(model, context_size, max(map(len, prompts)) + max_new_tokens, padding)
     return _chosen(reader, list(prompts), max_new_tokens, sampling, rng or Generator(), ended)
 
 
 def _chosen(
-    reader: Reader,
+    reader: IncrementalDecoder,
     texts: list[Ints],
     max_new_tokens: int,
     sampling: Sampling,

@@ -71,7 +71,7 @@ def complete(
     return (piece for _, piece in pieces) if stream else "".join(piece for _, piece in pieces)
 
 
-def complete_texts(
+def complete_batch(
     model: GPTModel,
     prompts: Sequence[str | Ints],
     tokenizer: tiktoken.Encoding,
@@ -104,11 +104,11 @@ def _pieces(
     size = model.config.context_length if context_size is None else context_size
     padding = padding_ids(tokenizer, model.config.vocab_size)
     tokens = new_tokens(model, ids, max_new_tokens, size, sampling or Sampling(), rng, ended, padding)
-    return _as_text(tokens, [Unfinished(tokenizer, stop) for _ in ids], end_of_text(tokenizer), ended)
+    return _as_text(tokens, [StreamDecoder(tokenizer, stop) for _ in ids], end_of_text(tokenizer), ended)
 
 
 def _as_text(
-    tokens: Iterator[tuple[int, int]], writing: list[Unfinished], last: int | None, ended: set[int]
+    tokens: Iterator[tuple[int, int]], writing: list[StreamDecoder], last: int | None, ended: set[int]
 ) -> Iterator[tuple[int, str]]:
     for b, token in tokens:
         if token == last:
@@ -133,7 +133,7 @@ def prompt_ids(prompt: str | Ints, tokenizer: tiktoken.Encoding) -> Ints:
     return np.array(ids, dtype=np.int64)
 
 
-class Unfinished:
+class StreamDecoder:
     """A text that grows token by token, of which a piece is given out once nothing to come can change it.
 
     What may still become a character, or one of the stop strings, is kept back.  Raises InputError for an empty one.

@@ -43,12 +43,12 @@ class KVCache:
 
     def next_slots(self, B: int, T: int) -> Ints:
         """The slots of T more tokens in each row (B, T).  Raises InputError for another B, or where they do not fit."""
-        room = self.memory.shape[4]
+        capacity = self.memory.shape[4]
         if len(self.lengths) != B:
             raise InputError(f"cache: it holds {len(self.lengths)} rows, and {B} were given")
-        if self.lengths.max() + T > room:
+        if self.lengths.max() + T > capacity:
             b = self.lengths.argmax()
-            raise InputError(f"cache: row {b} holds {self.lengths[b]} tokens; {T} more do not fit into {room}")
+            raise InputError(f"cache: row {b} holds {self.lengths[b]} tokens; {T} more do not fit into {capacity}")
         return to_device(self.lengths[:, None] + np.arange(T), device_of(self.memory))
 
     def layers(self, slots: Ints) -> Iterator[LayerCache]:

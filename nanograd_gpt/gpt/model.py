@@ -13,7 +13,7 @@ from ..backend.select import kernels_of, to_device, to_host
 from ..errors import InputError
 from ..grad_mode import is_grad_enabled, no_grad
 from ..nn import functional as F
-from ..nn.flat import lay_in_one_piece
+from ..nn.flat import pack_contiguous
 from ..nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
 from ..nn.module import Module, Sequential
 from ..rng import Generator, RandomStream
@@ -52,7 +52,7 @@ class MultiHeadAttention(Module):
 
     def _join_projections(self) -> None:
         """Make queries, keys and values one product."""
-        lay_in_one_piece([p.weight for p in (self.W_query, self.W_key, self.W_value)])
+        pack_contiguous([p.weight for p in (self.W_query, self.W_key, self.W_value)])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Of a copy or a pickle, whose arrays have been copied one by one."""
@@ -63,7 +63,7 @@ class MultiHeadAttention(Module):
         B, T, _ = x.shape
         projections = self.W_query, self.W_key, self.W_value
         biases = [p.bias for p in projections if p.bias is not None]
-        qkv = F.side_by_side(x, [p.weight for p in projections], biases)  # (B, T, 3 * d_out)
+        qkv = F.packed_linear(x, [p.weight for p in projections], biases)  # (B, T, 3 * d_out)
         if cache is None:
             scores = B, self.num_heads, T, T
             keep = self.dropout.keep_mask(scores, x.device) if self.dropout.drops else None
@@ -138,7 +138,7 @@ class GPTModel(Module):
             self.tok_emb.weight = self.out_head.weight
 
     def forward(self, ids: Ints, cache: KVCache | None = None) -> Tensor:
-        logits: Tensor = self.out_head(self.features(ids, cache))  # (B, T, V)
+        logits: Tensor = self.out_head(self.hidden_states(ids, cache))  # (B, T, V)
         return logits
 
     @no_grad()
@@ -148,20 +148,22 @@ class GPTModel(Module):
         Rows of different lengths are padded on the right with any token; counts (B,), on the host, says how many
         tokens of each row are its own, at least 1.  Leaves no graph behind.
         """
-        x = self.features(ids, cache, counts)  # (B, T, C)
+        x = self.hidden_states(ids, cache, counts)  # (B, T, C)
         B, T, _ = x.shape
         last = np.full(B, T - 1) if counts is None else counts - 1
         logits: Tensor = self.out_head(x[np.arange(B), last])  # (B, V)
         return logits
 
-    def new_cache(self, batch_size: int, room: int | None = None) -> KVCache:
+    def new_cache(self, batch_size: int, capacity: int | None = None) -> KVCache:
         """An empty cache of this many rows, with room for a whole context in each, or for fewer tokens."""
         cfg, weight = self.config, self.tok_emb.weight.data
         batch_size = whole_number("batch_size", batch_size)
-        room = cfg.context_length if room is None else whole_number("room", room)
-        if batch_size < 1 or not 1 <= room <= cfg.context_length:
-            raise InputError(f"cache: {batch_size} rows of {room}; choose 1 or more rows of 1 .. {cfg.context_length}")
-        shape = 2, cfg.n_layers, batch_size, cfg.n_heads, room, cfg.emb_dim // cfg.n_heads
+        capacity = cfg.context_length if capacity is None else whole_number("capacity", capacity)
+        if batch_size < 1 or not 1 <= capacity <= cfg.context_length:
+            raise InputError(
+                f"cache: {batch_size} rows of {capacity}; choose 1 or more rows of 1 .. {cfg.context_length}"
+            )
+        shape = 2, cfg.n_layers, batch_size, cfg.n_heads, capacity, cfg.emb_dim // cfg.n_heads
         memory = kernels_of(weight).xp.zeros(shape, dtype=weight.dtype)
         return KVCache(memory, lengths=np.zeros(batch_size, dtype=np.int64))
 
@@ -170,10 +172,10 @@ class GPTModel(Module):
         if targets.shape != ids.shape:
             raise InputError(f"targets: shape {targets.shape} differs from the ids' {ids.shape}")
         targets = self._checked(targets, "targets").reshape(-1)
-        x = self.features(ids).reshape(-1, self.config.emb_dim)  # (N, C)
+        x = self.hidden_states(ids).reshape(-1, self.config.emb_dim)  # (N, C)
         return F.linear_cross_entropy(x, self.out_head.weight, targets)
 
-    def features(self, ids: Ints, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
+    def hidden_states(self, ids: Ints, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
         """ids (B, T), of which counts (B,) of a row are no padding  ->  what goes into the head (B, T, C)"""
         ids = self._checked(ids, "ids")
         positions = kernels_of(ids).xp.arange(ids.shape[1]) if cache is None else self._next_slots(cache, ids)

@@ -256,12 +256,12 @@ def linear_cases() -> Iterator[Case]:
         yield from in_every_layout(op, normal, strided(normal, 2, 4), normal(2))
         square = normal(3, 3)
         yield Case(op, "one array twice", (square, square))
-    yield from side_by_side_cases()
+    yield from packed_linear_cases()
 
 
-def side_by_side_cases() -> Iterator[Case]:
+def packed_linear_cases() -> Iterator[Case]:
     """Several linear layers at once"""
-    op = matmul.SideBySide
+    op = matmul.PackedLinear
     weights, biases = [normal(2, 4) for _ in range(3)], [normal(2) for _ in range(3)]
     yield Case(op, "with biases", (normal(2, 3, 4), *weights, *biases), {"n": 3})
     yield Case(op, "without biases", (normal(2, 3, 4), *weights), {"n": 3})

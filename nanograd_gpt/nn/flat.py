@@ -14,7 +14,7 @@ from ..tensor import Tensor
 from .module import Parameter
 
 
-def lay_in_one_piece(parameters: Sequence[Parameter]) -> None:
+def pack_contiguous(parameters: Sequence[Parameter]) -> None:
     """Move parameters one behind the other in memory, so that a kernel can take them for one matrix.
 
     Where they are in one array already, be it an optimizer's, they stay.
@@ -82,7 +82,7 @@ class FlatParameters:
         if any(p.data is not view for p, view in zip(self.parameters, self.views, strict=True)):
             raise InputError("optimizer: the model was moved after its optimizer was made; make the optimizer anew")
 
-    def runs(self, steps: Sequence[int], members: range | None = None) -> Iterator[tuple[slice, slice]]:
+    def contiguous_groups(self, steps: Sequence[int], members: range | None = None) -> Iterator[tuple[slice, slice]]:
         """Neighbours that have a gradient and the same number of steps: as slices of parameters and of `data`.
 
         Of `members` alone, where they are given.

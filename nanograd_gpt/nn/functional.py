@@ -26,9 +26,9 @@ def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return apply(matmul.LinearGELU, x, weight, *([] if bias is None else [bias]))
 
 
-def side_by_side(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor] = ()) -> Tensor:
+def packed_linear(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor] = ()) -> Tensor:
     """x (..., I), K weights (O, I), K biases (O,) or none  ->  the K linear layers' results joined (..., K * O)"""
-    return apply(matmul.SideBySide, x, *weights, *biases, n=len(weights))
+    return apply(matmul.PackedLinear, x, *weights, *biases, n=len(weights))
 
 
 def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5) -> Tensor:

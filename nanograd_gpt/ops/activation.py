@@ -17,11 +17,11 @@ class GELU(Function):
     __slots__ = ()
 
     def forward(self, x: Array) -> Array:
-        y, self.saved = self.kernels.gelu(floating(x), want_slope=self.needs_input_grad(0))
+        y, self.saved = self.kernels.gelu(floating(x), want_derivative=self.needs_input_grad(0))
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient]:
-        return (self.kernels.slope_times(dy, self.saved),)
+        return (self.kernels.gelu_backward(dy, self.saved),)
 
 
 class Softmax(Function):

@@ -72,19 +72,19 @@ class LinearGELU(Function):
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         x, weight, bias = linear_operands(x, weight, bias)
-        y, slope = self.kernels.linear_gelu(x, weight, bias, want_slope=bool(self.parents))
+        y, slope = self.kernels.linear_gelu(x, weight, bias, want_derivative=bool(self.parents))
         self.saved = x, weight, bias, slope
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient, ...]:
         x, weight, bias, slope = self.saved
         dweight, dbias = self.grad_out(1, weight), None if bias is None else self.grad_out(2, bias)
-        dh = self.kernels.slope_times(dy, slope)
+        dh = self.kernels.gelu_backward(dy, slope)
         dx = self.kernels.linear_backward(dh, x, weight, dweight, dbias, self.needs_input_grad(0))
         return (dx, dweight) if bias is None else (dx, dweight, dbias)
 
 
-class SideBySide(Function):
+class PackedLinear(Function):
     """Several linear layers of one input, their results next to each other: Q, K and V of attention.
 
     x (..., I), then K weights (O, I), then K biases (O,) or none  ->  y (..., K * O)
@@ -101,12 +101,12 @@ class SideBySide(Function):
             check_shape("a weight", weight, len(weights[0]), *x.shape[-1:])
             check_shape("a bias", bias, len(weight))
         self.saved = x, weights, biases
-        return self.kernels.side_by_side(x, weights, biases or [None] * n)
+        return self.kernels.packed_linear(x, weights, biases or [None] * n)
 
     def backward(self, dy: Array) -> list[Gradient]:
         x, weights, biases = self.saved
         n = len(weights)
         outs = [self.grad_out(1 + i, a) for i, a in enumerate((*weights, *biases))]
         dweights, dbiases = outs[:n], outs[n:] or [None] * n
-        dx = self.kernels.side_by_side_backward(dy, x, weights, dweights, dbiases, self.needs_input_grad(0))
+        dx = self.kernels.packed_linear_backward(dy, x, weights, dweights, dbiases, self.needs_input_grad(0))
         return [dx, *outs]

@@ -117,7 +117,7 @@ class RunConfig:
     def groups(self) -> dict[str, GPTConfig | DataConfig | TrainingConfig]:
         return {"model": self.model, "data": self.data, "training": self.training}
 
-    def changed(self, settings: Mapping[str, Any]) -> RunConfig:
+    def replace(self, settings: Mapping[str, Any]) -> RunConfig:
         """With some settings changed, by their plain names: no two groups share one.  Raises InputError for others."""
         owner = {f.name: name for name, group in self.groups().items() for f in fields(group)}
         values = {name: asdict(group) for name, group in self.groups().items()}
@@ -136,7 +136,7 @@ class RunConfig:
         return "\n".join(lines)
 
 
-def settings_in(path: Path) -> dict[str, Any]:
+def from_toml(path: Path) -> dict[str, Any]:
     """The settings in a TOML file, whatever groups they stand in.  Raises InputError if it cannot be read."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -161,12 +161,12 @@ def preset(name: str) -> RunConfig:
 
 def book() -> RunConfig:
     """The book's own training: its model, text, settings and random numbers."""
-    return preset("gpt2-124m").changed({"data": "the-verdict", "random": "torch"})
+    return preset("gpt2-124m").replace({"data": "the-verdict", "random": "torch"})
 
 
 def fine_tuning() -> RunConfig:
     """Training that goes on from weights: small steps, few epochs.  Sizes and tokenizer are the weights' own."""
-    return preset("gpt2-124m").changed({"lr": 5e-5, "epochs": 2})
+    return preset("gpt2-124m").replace({"lr": 5e-5, "epochs": 2})
 
 
 def _tiny_training() -> TrainingConfig:

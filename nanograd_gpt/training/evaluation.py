@@ -20,7 +20,7 @@ from ..backend.select import to_device, to_host
 from ..errors import InputError
 from ..gpt.model import GPTModel
 from ..nn import functional as F
-from ..nn.evaluating import evaluating
+from ..nn.inference_mode import inference_mode
 
 LARGEST_EXPONENT = 700  # exp of more does not fit a float
 
@@ -74,7 +74,7 @@ def evaluate_text(model: GPTModel, ids: Ints, stride: int | None = None, batch_s
     )
     batch_size = whole_number("batch_size", batch_size, 1)
     windows = windows_of(len(ids), length, stride)
-    with evaluating(model):
+    with inference_mode(model):
         nats = fsum(_nats(model, ids, batch) for batch in _batches(windows, batch_size))
     return TextLoss(nats, len(ids) - 1, len(windows))
 
@@ -109,7 +109,7 @@ def _nats(model: GPTModel, ids: Ints, batch: list[Window]) -> float:
     T = batch[0].length
     at = np.array([window.start for window in batch])[:, None] + np.arange(T)  # (B, T)
     scored = np.arange(T) >= T - np.array([[window.scored] for window in batch])  # (B, T)
-    x = model.features(ids[at])[np.nonzero(scored)]  # (N, C)
+    x = model.hidden_states(ids[at])[np.nonzero(scored)]  # (N, C)
     targets = to_device(ids[at[scored] + 1], model.device)  # (N,)
     mean = F.linear_cross_entropy(x, model.out_head.weight, targets)
     return float(mean) * len(targets)

@@ -38,7 +38,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Report:
+class StepResult:
     """What one update has done.  Arrays stay on the device: reading them waits for it."""
 
     epoch: int  # from 1
@@ -67,7 +67,7 @@ def training_steps(
     clip_from: int = 0,
     accumulate: int = 1,
     progress: Progress | None = None,
-) -> Iterator[Report]:
+) -> Iterator[StepResult]:
     """Train for num_epochs passes over train_loader, or until update max_steps; yield a Report after every update.
 
     Every eval_freq-th update, the first among them, is followed by an evaluation over eval_iter batches.  Gradients of
@@ -101,7 +101,7 @@ def training_steps(
             evaluation = None
             if progress.global_step % eval_freq == 0:
                 evaluation = evaluate_model(model, train_loader, val_loader, device, eval_iter)
-            yield Report(
+            yield StepResult(
                 epoch=epoch + 1,
                 global_step=progress.global_step,
                 tokens_seen=progress.tokens_seen,

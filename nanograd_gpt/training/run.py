@@ -24,10 +24,10 @@ from ..rng import Generator, RandomStream, TorchStream
 from ..tokenizer.encoding import encode, token_bytes
 from ..tokenizer.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
 from .checkpoint import checkpoint_facts, load_checkpoint, save_checkpoint
-from .config import DataConfig, RunConfig, TrainingConfig, settings_in
+from .config import DataConfig, RunConfig, TrainingConfig, from_toml
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
-from .loop import Progress, Report, check_samples, training_steps
+from .loop import Progress, StepResult, check_samples, training_steps
 from .run_directory import checkpoints
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
 from .text_of_run import text_hash, way_to_text, with_absolute_paths
@@ -60,7 +60,7 @@ class Run:
                 f"vocab_size: {vocab_size} is less than the tokenizer's {n_vocab}; leave it out, or give that or more, "
                 f"such as {-(-n_vocab // 64) * 64}, a multiple of 64"
             )
-        self.config = config = config.changed({"vocab_size": vocab_size or n_vocab})
+        self.config = config = config.replace({"vocab_size": vocab_size or n_vocab})
         self.device = device
         self.train_text, self.val_text, self.test_text = split_text(
             self.text, config.data.train_ratio, config.data.test_ratio
@@ -132,7 +132,7 @@ class Run:
         Raises InputError where it would stay at 0.
         """
         plan, planned_steps = self.schedule, self.total_steps
-        self.config = self.config.changed(settings)
+        self.config = self.config.replace(settings)
         if not isinstance(plan, WarmupCosine) or self.total_steps == planned_steps or "decay_steps" in settings:
             return
         if plan.minimum == 0 and self.total_steps > plan.total_steps:
@@ -140,9 +140,9 @@ class Run:
                 f"resume: the learning rate falls to min_lr = 0 at update {plan.total_steps}, and nothing is learned "
                 f"from there to update {self.total_steps}; add --decay-steps 0 to stretch its fall over the whole run"
             )
-        self.config = self.config.changed({"warmup_steps": plan.warmup_steps, "decay_steps": plan.total_steps})
+        self.config = self.config.replace({"warmup_steps": plan.warmup_steps, "decay_steps": plan.total_steps})
 
-    def steps(self) -> Iterator[Report]:
+    def steps(self) -> Iterator[StepResult]:
         """Train to the end, from wherever `progress` is; see training_steps."""
         t, schedule = self.config.training, self.schedule
         return training_steps(
@@ -162,7 +162,7 @@ class Run:
             progress=self.progress,
         )
 
-    def begin_from(self, weights: GPTModel) -> None:
+    def init_from(self, weights: GPTModel) -> None:
         """Start from a model's weights.  Raises InputError where they do not fit: see copy_weights."""
         copy_weights(weights, self.model)
         self.weights_sha256 = weights_hash(weights)
@@ -184,7 +184,7 @@ class Run:
 
     def save_place_of_text(self, directory: Path) -> None:
         """Write where the text of a run that goes on is now; the settings stay those it began with."""
-        config = self.config.changed(settings_in(directory / "config.toml") | {"data": self.config.data.data})
+        config = self.config.replace(from_toml(directory / "config.toml") | {"data": self.config.data.data})
         self.save_config(directory, config)
         path = directory / "environment.json"
         facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

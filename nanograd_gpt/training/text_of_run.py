@@ -28,7 +28,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     """A configuration that means the same in every folder; what is no path to a file stays."""
     paths = {"data": config.data.data, "tokenizer": config.data.tokenizer, "weights": config.training.weights}
     names = {"data": NAMED, "tokenizer": ("own", "gpt2"), "weights": ("",)}
-    return config.changed({name: _absolute(path) for name, path in paths.items() if path not in names[name]})
+    return config.replace({name: _absolute(path) for name, path in paths.items() if path not in names[name]})
 
 
 def way_to_text(config: RunConfig, directory: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InputError
 from ..gpt.config import GPTConfig
 from .gpt2_names import Layout
-from .safetensors_file import Stored
+from .safetensors_file import StoredTensor
 
 HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # GPT-2's, by emb_dim: the one size that no shape tells
 DROP_RATE = 0.1  # where config.json does not say it
@@ -91,7 +91,13 @@ def from_metadata(path: Path, text: str) -> GPTConfig:
 
 
 def from_shapes(
-    path: Path, stored: Mapping[str, Stored], layout: Layout, n_heads: int | None, *, qkv_bias: bool, tied_head: bool
+    path: Path,
+    stored: Mapping[str, StoredTensor],
+    layout: Layout,
+    n_heads: int | None,
+    *,
+    qkv_bias: bool,
+    tied_head: bool,
 ) -> GPTConfig:
     """What shapes tell, where no configuration does; n_heads where emb_dim is none of GPT-2's.
 

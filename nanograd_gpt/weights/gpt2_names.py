@@ -8,13 +8,13 @@ from typing import NamedTuple
 from ..gpt.config import GPTConfig
 
 
-class Part(NamedTuple):
+class WeightMapping(NamedTuple):
     """One of our parameters, and where a file has it."""
 
-    ours: str
-    theirs: str
+    name: str
+    gpt2_name: str
     transposed: bool = False  # stored (in, out), as OpenAI's Conv1D has it; our Linear is (out, in)
-    third: int | None = None  # which third of c_attn's last axis: query, key, value
+    qkv_index: int | None = None  # which third of c_attn's last axis: query, key, value
 
 
 class Layout(NamedTuple):
@@ -27,39 +27,39 @@ class Layout(NamedTuple):
 
 
 # Hugging Face's names, without the "transformer." that a whole model's file puts before them
-EMBEDDINGS = [Part("tok_emb.weight", "wte.weight"), Part("pos_emb.weight", "wpe.weight")]
+EMBEDDINGS = [WeightMapping("tok_emb.weight", "wte.weight"), WeightMapping("pos_emb.weight", "wpe.weight")]
 BLOCK = [
     *(
-        Part(f"att.W_{name}.{kind}", f"attn.c_attn.{kind}", kind == "weight", third)
-        for third, name in enumerate(("query", "key", "value"))
+        WeightMapping(f"att.W_{name}.{kind}", f"attn.c_attn.{kind}", kind == "weight", qkv_index)
+        for qkv_index, name in enumerate(("query", "key", "value"))
         for kind in ("weight", "bias")
     ),
-    Part("att.out_proj.weight", "attn.c_proj.weight", transposed=True),
-    Part("att.out_proj.bias", "attn.c_proj.bias"),
-    Part("ff.layers.0.weight", "mlp.c_fc.weight", transposed=True),
-    Part("ff.layers.0.bias", "mlp.c_fc.bias"),
-    Part("ff.layers.2.weight", "mlp.c_proj.weight", transposed=True),
-    Part("ff.layers.2.bias", "mlp.c_proj.bias"),
-    Part("norm1.scale", "ln_1.weight"),
-    Part("norm1.shift", "ln_1.bias"),
-    Part("norm2.scale", "ln_2.weight"),
-    Part("norm2.shift", "ln_2.bias"),
+    WeightMapping("att.out_proj.weight", "attn.c_proj.weight", transposed=True),
+    WeightMapping("att.out_proj.bias", "attn.c_proj.bias"),
+    WeightMapping("ff.layers.0.weight", "mlp.c_fc.weight", transposed=True),
+    WeightMapping("ff.layers.0.bias", "mlp.c_fc.bias"),
+    WeightMapping("ff.layers.2.weight", "mlp.c_proj.weight", transposed=True),
+    WeightMapping("ff.layers.2.bias", "mlp.c_proj.bias"),
+    WeightMapping("norm1.scale", "ln_1.weight"),
+    WeightMapping("norm1.shift", "ln_1.bias"),
+    WeightMapping("norm2.scale", "ln_2.weight"),
+    WeightMapping("norm2.shift", "ln_2.bias"),
 ]
-FINAL_NORM = [Part("final_norm.scale", "ln_f.weight"), Part("final_norm.shift", "ln_f.bias")]
-HEAD = Part("out_head.weight", "lm_head.weight")
+FINAL_NORM = [WeightMapping("final_norm.scale", "ln_f.weight"), WeightMapping("final_norm.shift", "ln_f.bias")]
+HEAD = WeightMapping("out_head.weight", "lm_head.weight")
 
-OURS = Layout("tok_emb.weight", "pos_emb.weight", "trf_blocks.", HEAD.ours)
-THEIRS = Layout("wte.weight", "wpe.weight", "h.", HEAD.theirs)
+OURS = Layout("tok_emb.weight", "pos_emb.weight", "trf_blocks.", HEAD.name)
+THEIRS = Layout("wte.weight", "wpe.weight", "h.", HEAD.gpt2_name)
 PREFIX = "transformer."
 BUFFERS = re.compile(r".*\.(attn\.bias|attn\.masked_bias|att\.mask)")  # causal masks in old files: nothing is learned
 
 _OPENAI_ENDINGS = {"w": "weight", "g": "weight", "b": "bias", "wte": "wte.weight", "wpe": "wpe.weight"}
 
 
-def gpt2_parts(config: GPTConfig) -> list[Part]:
+def gpt2_parts(config: GPTConfig) -> list[WeightMapping]:
     """Every parameter of a model with qkv_bias, by Hugging Face's names."""
     blocks = [
-        part._replace(ours=f"trf_blocks.{i}.{part.ours}", theirs=f"h.{i}.{part.theirs}")
+        part._replace(name=f"trf_blocks.{i}.{part.name}", gpt2_name=f"h.{i}.{part.gpt2_name}")
         for i in range(config.n_layers)
         for part in BLOCK
     ]

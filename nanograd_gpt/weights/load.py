@@ -16,8 +16,8 @@ from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..rng import Generator
 from .config_files import differing_rates, from_config_json, from_hparams, from_metadata, from_shapes
-from .gpt2_names import BUFFERS, OURS, PREFIX, THEIRS, Layout, Part, from_openai, gpt2_parts
-from .safetensors_file import DTYPES, Stored, open_safetensors, open_shards, pieces
+from .gpt2_names import BUFFERS, OURS, PREFIX, THEIRS, Layout, WeightMapping, from_openai, gpt2_parts
+from .safetensors_file import DTYPES, StoredTensor, open_safetensors, open_shards, row_chunks
 from .tf_checkpoint import open_tf_checkpoint
 
 CONFIG, HPARAMS = "config.json", "hparams.json"
@@ -35,8 +35,8 @@ class Given(NamedTuple):
 class Pretrained:
     """Weights in files: what is where, and the model that they fit.  Checked, but not read yet."""
 
-    stored: Mapping[str, Stored]
-    parts: list[Part]
+    stored: Mapping[str, StoredTensor]
+    parts: list[WeightMapping]
     model: GPTModel  # all zeros
     rates: Mapping[str, float]  # of dropout, by Hugging Face's names, where they differ
 
@@ -44,19 +44,19 @@ class Pretrained:
         """The model with its weights, in evaluation mode; they go straight to their place, a few rows at a time."""
         state = self.model.state_dict()
         for part in self.parts:
-            target = state[part.ours].T if part.transposed else state[part.ours]
-            _copy(self.stored[part.theirs], target, part.third)
+            target = state[part.name].T if part.transposed else state[part.name]
+            _copy(self.stored[part.gpt2_name], target, part.qkv_index)
         return self.model.eval()
 
 
-def _copy(stored: Stored, target: Array, third: int | None) -> None:
+def _copy(stored: StoredTensor, target: Array, qkv_index: int | None) -> None:
     """Into target (..., C), from the same shape, or from one third of (..., 3C)."""
     C = target.shape[-1]
-    columns = slice(None) if third is None else slice(third * C, (third + 1) * C)
+    columns = slice(None) if qkv_index is None else slice(qkv_index * C, (qkv_index + 1) * C)
     if target.ndim == 1:
         target[:] = stored[:][columns]
         return
-    for rows, piece in pieces(stored):
+    for rows, piece in row_chunks(stored):
         target[rows] = piece[:, columns]
 
 
@@ -112,7 +112,7 @@ def is_pretrained(path: Path) -> bool:
 
 
 def _from_safetensors(
-    path: Path, stored: Mapping[str, Stored], metadata: Mapping[str, str], given: Given
+    path: Path, stored: Mapping[str, StoredTensor], metadata: Mapping[str, str], given: Given
 ) -> Pretrained:
     """Hugging Face's names; or ours, which are the book's: from save_model, or a PyTorch state_dict as safetensors."""
     stored = _without_prefix(path, {name: array for name, array in stored.items() if not BUFFERS.fullmatch(name)})
@@ -127,7 +127,7 @@ def _from_safetensors(
 
 
 def _own_config(
-    path: Path, stored: Mapping[str, Stored], metadata: Mapping[str, str], n_heads: int | None
+    path: Path, stored: Mapping[str, StoredTensor], metadata: Mapping[str, str], n_heads: int | None
 ) -> GPTConfig:
     if "config" in metadata:
         return from_metadata(path, metadata["config"])
@@ -135,7 +135,7 @@ def _own_config(
     return from_shapes(path, stored, OURS, n_heads, qkv_bias=qkv_bias, tied_head=tied)
 
 
-def _their_config(path: Path, stored: Mapping[str, Stored], n_heads: int | None) -> GPTConfig:
+def _their_config(path: Path, stored: Mapping[str, StoredTensor], n_heads: int | None) -> GPTConfig:
     beside = path.with_name(CONFIG)
     if beside.is_file():
         return from_config_json(beside)
@@ -143,7 +143,7 @@ def _their_config(path: Path, stored: Mapping[str, Stored], n_heads: int | None)
     return from_shapes(path, stored, THEIRS, n_heads, qkv_bias=True, tied_head=tied)
 
 
-def _without_prefix(path: Path, stored: Mapping[str, Stored]) -> dict[str, Stored]:
+def _without_prefix(path: Path, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """By the names of a bare GPT-2.  Raises InputError where an array is there both with the prefix and without."""
     bare = {name.removeprefix(PREFIX): array for name, array in stored.items()}
     if len(bare) < len(stored):
@@ -164,7 +164,9 @@ def _from_tensorflow(directory: Path, given: Given) -> Pretrained:
 # --- what a file must hold
 
 
-def _checked(path: Path, stored: Mapping[str, Stored], config: GPTConfig, layout: Layout, given: Given) -> Pretrained:
+def _checked(
+    path: Path, stored: Mapping[str, StoredTensor], config: GPTConfig, layout: Layout, given: Given
+) -> Pretrained:
     """Raises InputError for an array that is missing, of another shape or kind, or left over."""
     if given.drop_rate is not None:
         config = replace(config, drop_rate=given.drop_rate)
@@ -175,10 +177,10 @@ def _checked(path: Path, stored: Mapping[str, Stored], config: GPTConfig, layout
         raise InputError(f"model: {path}: {config.n_layers} layers are expected, and it has {len(stored)} arrays alone")
     model = GPTModel(config, rng=_NoNumbers())
     state = model.state_dict()
-    parts = gpt2_parts(config) if layout is THEIRS else [Part(name, name) for name in state]
+    parts = gpt2_parts(config) if layout is THEIRS else [WeightMapping(name, name) for name in state]
     for part in parts:
-        _check(path, stored, part.theirs, _stored_shape(part, state[part.ours]))
-    left = stored.keys() - {part.theirs for part in parts}
+        _check(path, stored, part.gpt2_name, _stored_shape(part, state[part.name]))
+    left = stored.keys() - {part.gpt2_name for part in parts}
     if config.tied_head and layout.head in left:
         if not _equal(stored[layout.head], stored[layout.tokens]):
             raise InputError(
@@ -191,7 +193,7 @@ def _checked(path: Path, stored: Mapping[str, Stored], config: GPTConfig, layout
     return Pretrained(stored, parts, model, rates={})
 
 
-def _check(path: Path, stored: Mapping[str, Stored], name: str, shape: tuple[int, ...]) -> None:
+def _check(path: Path, stored: Mapping[str, StoredTensor], name: str, shape: tuple[int, ...]) -> None:
     if name not in stored:
         raise InputError(f"model: {path}: {name} {shape} is missing")
     if stored[name].shape != shape:
@@ -200,14 +202,14 @@ def _check(path: Path, stored: Mapping[str, Stored], name: str, shape: tuple[int
         raise InputError(f"model: {path}: {name} is of {stored[name].kind}; {', '.join(DTYPES)} are read")
 
 
-def _stored_shape(part: Part, ours: Array) -> tuple[int, ...]:
+def _stored_shape(part: WeightMapping, ours: Array) -> tuple[int, ...]:
     """The shape that the file must have for one of our parameters."""
     shape = tuple(reversed(ours.shape)) if part.transposed else tuple(ours.shape)
-    return shape if part.third is None else (*shape[:-1], 3 * shape[-1])
+    return shape if part.qkv_index is None else (*shape[:-1], 3 * shape[-1])
 
 
-def _equal(a: Stored, b: Stored) -> bool:
+def _equal(a: StoredTensor, b: StoredTensor) -> bool:
     """Whether two tables hold the same.  What is no table, or of a kind that is not read, holds the same as nothing."""
     if a.shape != b.shape or len(a.shape) != 2 or not {a.kind, b.kind} <= DTYPES.keys():
         return False
-    return all(np.array_equal(piece, b[rows]) for rows, piece in pieces(a))
+    return all(np.array_equal(piece, b[rows]) for rows, piece in row_chunks(a))

@@ -21,7 +21,7 @@ PICKLES = b"PK\x03\x04", b"\x80"  # how PyTorch's files begin: a zip with a pick
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """An array in a file.  Its rows are read, not mapped: pages of a mapped file count as a process's memory too."""
 
     path: Path
@@ -42,7 +42,7 @@ class Stored:
         return array.reshape(behind - first, *self.shape[1:])
 
 
-def pieces(stored: Stored) -> Iterator[tuple[slice, HostArray]]:
+def row_chunks(stored: StoredTensor) -> Iterator[tuple[slice, HostArray]]:
     """The rows of an array, some at a time: which, and what they hold."""
     rows = stored.shape[0]
     n = max(1, PIECE // max(1, prod(stored.shape[1:]) * 8))
@@ -51,7 +51,7 @@ def pieces(stored: Stored) -> Iterator[tuple[slice, HostArray]]:
         yield part, stored[part]
 
 
-def open_safetensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
+def open_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """A file's arrays by name, none of them read yet, and the text entries of its header.
 
     Raises InputError for a file that is missing, cut, no safetensors file, or a pickle: reading one can run code.
@@ -77,12 +77,12 @@ def open_safetensors(path: Path) -> tuple[dict[str, Stored], dict[str, str]]:
         raise InputError(f"model: {path} is not a safetensors file, or is cut or damaged ({error})") from None
     header.pop("__metadata__", None)
     return {
-        name: Stored(path, 8 + size + entry["data_offsets"][0], tuple(entry["shape"]), entry["dtype"])
+        name: StoredTensor(path, 8 + size + entry["data_offsets"][0], tuple(entry["shape"]), entry["dtype"])
         for name, entry in header.items()
     }, metadata
 
 
-def open_shards(index: Path) -> dict[str, Stored]:
+def open_shards(index: Path) -> dict[str, StoredTensor]:
     """The arrays of all files that an index names (model.safetensors.index.json), none of them read yet.
 
     Raises InputError for an index that is damaged, and for a file that open_safetensors does not take.
@@ -92,7 +92,7 @@ def open_shards(index: Path) -> dict[str, Stored]:
         names = {str(name) for name in found["weight_map"].values()}
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"model: {index} is no index of weights, or damaged ({error})") from None
-    arrays: dict[str, Stored] = {}
+    arrays: dict[str, StoredTensor] = {}
     for name in sorted(names):
         if Path(name).name != name:
             raise InputError(f"model: {index} names {name!r}, which is not a file beside it")

@@ -79,10 +79,10 @@ def _in_their_layout(model: GPTModel) -> dict[str, list[Array]]:
         raise InputError(f"convert: the model is of {dtype}; move it to one of {', '.join(KINDS)} first")
     tensors: dict[str, list[Array]] = {}
     for part in gpt2_parts(model.config):
-        ours = state.get(part.ours)
+        ours = state.get(part.name)
         if ours is None:  # a bias that the model does without
             ours = np.zeros(model.config.emb_dim, dtype=dtype)
-        name = part.theirs if part.theirs == THEIRS.head else PREFIX + part.theirs
+        name = part.gpt2_name if part.gpt2_name == THEIRS.head else PREFIX + part.gpt2_name
         tensors.setdefault(name, []).append(ours.T if part.transposed else ours)
     return tensors
 
@@ -100,10 +100,10 @@ def _write_safetensors(path: Path, tensors: dict[str, list[Array]]) -> None:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for parts in tensors.values():
-            file.write(_side_by_side([to_host(part) for part in parts]).data)
+            file.write(concat_last_axis([to_host(part) for part in parts]).data)
 
 
-def _side_by_side(parts: list[HostArray]) -> HostArray:
+def concat_last_axis(parts: list[HostArray]) -> HostArray:
     """Parts (..., C)  ->  (..., n C), in one piece, lowest byte first."""
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
     return np.ascontiguousarray(whole, dtype=whole.dtype.newbyteorder("<"))

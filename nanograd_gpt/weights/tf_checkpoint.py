@@ -18,7 +18,7 @@ import numpy as np
 from ..backend.contract import HostArray
 from ..errors import InputError
 from .crc32c import crc32c, masked
-from .safetensors_file import Stored
+from .safetensors_file import StoredTensor
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48
@@ -37,17 +37,17 @@ class Entry(NamedTuple):
     start: int
     size: int  # in bytes
     checksum: int
-    in_one_piece: bool
+    as_contiguous_view: bool
 
 
-def open_tf_checkpoint(prefix: Path) -> dict[str, Stored]:
+def open_tf_checkpoint(prefix: Path) -> dict[str, StoredTensor]:
     """Name -> array: what is where.  Every checksum has been held against its bytes, of which none are kept.
 
     Raises InputError for a missing, cut or damaged file.
     """
     index, shards = prefix.with_name(prefix.name + ".index"), {}
     n_shards, entries = _entries(index)
-    arrays: dict[str, Stored] = {}
+    arrays: dict[str, StoredTensor] = {}
     for name, entry in entries.items():
         path = prefix.with_name(f"{prefix.name}.data-{entry.shard:05d}-of-{n_shards:05d}")
         if path not in shards:
@@ -63,16 +63,16 @@ def _mapped(path: Path) -> HostArray:
         raise InputError(f"model: {path} cannot be read ({error}); download it again") from None
 
 
-def _array(name: str, entry: Entry, shard: HostArray, path: Path) -> Stored:
+def _array(name: str, entry: Entry, shard: HostArray, path: Path) -> StoredTensor:
     kind = KINDS.get(entry.type)
-    if kind is None or not entry.in_one_piece:
+    if kind is None or not entry.as_contiguous_view:
         raise InputError(f"model: {path}: {name} is of TensorFlow's type {entry.type}; numbers in one piece are read")
     end = entry.start + entry.size
     if entry.size != prod(entry.shape) * BITS[kind] // 8 or end > len(shard):
         raise InputError(f"model: {path}: {name} {entry.shape} is cut or damaged; download the file again")
     if masked(crc32c(shard[entry.start : end])) != entry.checksum:
         raise InputError(f"model: {path}: {name} is damaged: its checksum differs; download the file again")
-    return Stored(path, entry.start, entry.shape, kind)
+    return StoredTensor(path, entry.start, entry.shape, kind)
 
 
 # --- the index
@@ -98,7 +98,7 @@ def _entry(fields: Fields) -> Entry:
     if not all(isinstance(number, int) for number in numbers):
         raise ValueError("a number is expected where text is")
     type_, shard, start, size, checksum = numbers
-    return Entry(type_, _shape(fields.get(2, b"")), shard, start, size, checksum, in_one_piece=7 not in fields)
+    return Entry(type_, _shape(fields.get(2, b"")), shard, start, size, checksum, as_contiguous_view=7 not in fields)
 
 
 def _pairs(raw: bytes) -> Iterator[tuple[bytes, bytes]]:

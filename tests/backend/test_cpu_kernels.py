@@ -31,11 +31,11 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = threads.n_threads()
     threads.set_threads(2)
     for module, names in (
-        (blocks, {"BLOCK": 8, "SHARED_BLOCK": 16, "WORTH_A_THREAD": 8}),
-        (matmul, {"WORTH_CUTTING": 1, "LONG_TO_READ": 1, "GRAIN": 2, "FEW_ROWS": 2}),
-        (attention, {"QUERIES": 2, "SCORES": 12, "WORTH_A_THREAD": 1}),
+        (blocks, {"BLOCK": 8, "SHARED_BLOCK": 16, "MIN_ELEMENTS_PER_THREAD": 8}),
+        (matmul, {"MIN_PARALLEL_DIM": 1, "MIN_VECTOR_MATRIX": 1, "GRAIN": 2, "SKINNY_ROWS": 2}),
+        (attention, {"QUERIES": 2, "SCORES": 12, "MIN_SCORES_PER_THREAD": 1}),
         (loss, {"LOGITS": 20}),
-        (norm, {"WORTH_BLOCKS": 0}),
+        (norm, {"MIN_BLOCKED_SIZE": 0}),
     ):
         for name, value in names.items():
             monkeypatch.setattr(module, name, value)
@@ -167,30 +167,30 @@ def test_linear_layers_are_the_plain_formula(shape: tuple[int, ...], with_bias: 
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("with_bias", [True, False])
-@pytest.mark.parametrize("in_one_piece", [True, False])
+@pytest.mark.parametrize("contiguous", [True, False])
 @pytest.mark.parametrize("add", [True, False])
-def test_layers_side_by_side_are_the_plain_formula(add: bool, in_one_piece: bool, with_bias: bool, dtype: Any) -> None:
+def test_packed_linear_is_the_plain_formula(add: bool, contiguous: bool, with_bias: bool, dtype: Any) -> None:
     x, dy = random(2, 4, 5, dtype=dtype), random(2, 4, 18, dtype=dtype)
     weights = [random(6, 5, dtype=dtype) for _ in range(3)]
     dweights = sinks(*[(6, 5)] * 3, add=add, dtype=dtype)
-    if in_one_piece:  # as the optimizer lays them
+    if contiguous:  # as the optimizer lays them
         flat = np.concatenate([w.ravel() for w in [random(2, 5, dtype=dtype), *weights]])
         weights = list(flat[10:].reshape(3, 6, 5))
         gradients = np.full(100, 0.5, dtype=dtype)
         dweights = [GradOut(g, add) for g in gradients[10:].reshape(3, 6, 5)]
-        assert matmul.in_one_piece(weights) is not None
+        assert matmul.as_contiguous_view(weights) is not None
     else:
-        assert matmul.in_one_piece(weights) is None
+        assert matmul.as_contiguous_view(weights) is None
     biases: list[Any] = [random(6, dtype=dtype) if with_bias else None for _ in range(3)]
     dbiases: list[Any] = sinks(*[(6,)] * 3, add=add, dtype=dtype) if with_bias else [None] * 3
-    compare(cpu.side_by_side, plain_matmul.side_by_side, x, weights, biases)
+    compare(cpu.packed_linear, plain_matmul.packed_linear, x, weights, biases)
     copies = (
         [GradOut(s.array.copy(), s.accumulate) for s in dweights],
         [s and GradOut(s.array.copy(), s.accumulate) for s in dbiases],
     )
     close(
-        cpu.side_by_side_backward(dy, x, weights, dweights, dbiases, True),
-        plain_matmul.side_by_side_backward(dy, x, weights, *copies, True),
+        cpu.packed_linear_backward(dy, x, weights, dweights, dbiases, True),
+        plain_matmul.packed_linear_backward(dy, x, weights, *copies, True),
     )
     for ours, plain in zip([*dweights, *dbiases], [*copies[0], *copies[1]], strict=True):
         if ours is not None:
@@ -200,12 +200,12 @@ def test_layers_side_by_side_are_the_plain_formula(add: bool, in_one_piece: bool
 def test_matrices_are_in_one_piece_only_where_each_follows_the_one_before() -> None:
     flat = np.arange(60.0)
     a, b, c = flat[:48].reshape(3, 4, 4)
-    joined = matmul.in_one_piece([a, b, c])
+    joined = matmul.as_contiguous_view([a, b, c])
     assert joined is not None
     assert np.shares_memory(joined, flat)
     np.testing.assert_array_equal(joined, np.concatenate([a, b, c]))
     for apart in ([a, c], [b, a], [a, a], [a, b[:2]], [a, b.T], [a, b.copy()], [a, flat[20:36].reshape(4, 4)]):
-        assert matmul.in_one_piece(apart) is None
+        assert matmul.as_contiguous_view(apart) is None
 
 
 @pytest.mark.usefixtures("small_pieces")

@@ -9,7 +9,7 @@ import pytest
 from standin.cupy_standin import installed
 
 from nanograd_gpt.backend import cpu
-from nanograd_gpt.backend.namespace import namespace
+from nanograd_gpt.backend.array_namespace import array_namespace
 from nanograd_gpt.backend.select import device_of, kernels_of, resolve_device, synchronize, to_device, to_host
 from nanograd_gpt.errors import InputError
 
@@ -17,7 +17,7 @@ from nanograd_gpt.errors import InputError
 def test_numpy_arrays_get_the_cpu_kernels_whatever_stands_beside_them():
     assert kernels_of(2.0, np.ones(3)) is cpu
     assert kernels_of(np.ones(3).view(np.memmap)) is cpu
-    assert namespace(np.ones(3)) is np
+    assert array_namespace(np.ones(3)) is np
 
 
 def test_device_arrays_get_the_cuda_kernels_in_the_same_process():
@@ -30,7 +30,7 @@ def test_device_arrays_get_the_cuda_kernels_in_the_same_process():
 
         assert kernels_of(array) is cuda
         assert kernels_of(np.ones(3)) is cpu
-        assert namespace(array) is cupy
+        assert array_namespace(array) is cupy
         assert device_of(array) == "cuda"
         assert to_device(array, "cuda") is array
         assert np.array_equal(to_host(array), np.ones(3))
@@ -46,7 +46,7 @@ def test_both_backends_offer_the_same_kernels():
 
 @pytest.mark.parametrize("thing", [[1.0], 1.0, None, "x"], ids=repr)
 def test_what_is_no_array_is_refused_by_its_type(thing):
-    for find in (kernels_of, namespace):
+    for find in (kernels_of, array_namespace):
         with pytest.raises(TypeError, match=f"expected a NumPy or CuPy array, got {type(thing).__name__}"):
             find(thing)
 

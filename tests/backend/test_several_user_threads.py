@@ -116,9 +116,9 @@ def hammer(k):
         if rng.random() < 0.1:
             raise ZeroDivisionError
     def nested():
-        threads.with_one_blas_thread(lambda: check(1))
+        threads.with_single_blas_thread(lambda: check(1))
         threads.with_blas_threads(lambda: check(1))  # kept to one by whom it is nested in
-        threads.share(range(3), lambda _: check(1))
+        threads.parallel_for(range(3), lambda _: check(1))
         check(1)
     rng = np.random.default_rng(k)
     for _ in range(400):
@@ -126,7 +126,7 @@ def hammer(k):
             if rng.random() < 0.5:
                 threads.with_blas_threads(lambda: check(2))
             else:
-                threads.with_one_blas_thread(nested)
+                threads.with_single_blas_thread(nested)
         except ZeroDivisionError as error:
             errors.append(error)
 at_once([lambda k=k: hammer(k) for k in range(6)])
@@ -146,7 +146,7 @@ def compute():
             torn.append((before, library()))
     while not ended.is_set():
         threads.with_blas_threads(look)
-        threads.with_one_blas_thread(look)
+        threads.with_single_blas_thread(look)
 def choose():
     for k in range(150):
         threads.set_threads(k % 3 + 1)
@@ -180,7 +180,7 @@ while time.monotonic() < end:
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.0005 + 0.004 * (interrupts % 97) / 97)
         while True:
-            threads.with_one_blas_thread(lambda: None)
+            threads.with_single_blas_thread(lambda: None)
             threads.with_blas_threads(lambda: None)
             product(0)
     except KeyboardInterrupt:
@@ -200,7 +200,7 @@ def test_a_process_forked_while_another_thread_computes_is_free() -> None:
 ended = threading.Event()
 def compute():
     while not ended.is_set():
-        threads.with_one_blas_thread(lambda: time.sleep(0.001))
+        threads.with_single_blas_thread(lambda: time.sleep(0.001))
 other = threading.Thread(target=compute)
 other.start()
 codes = []
@@ -209,7 +209,7 @@ for _ in range(20):
     if not child:
         signal.alarm(30)
         free = library() == 2
-        threads.share(range(4), lambda _: None)
+        threads.parallel_for(range(4), lambda _: None)
         threads.with_blas_threads(lambda: None)
         threads.set_threads(1)
         os._exit(0 if free else 1)

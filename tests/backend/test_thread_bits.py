@@ -71,7 +71,7 @@ def adamw() -> Callable[[], Any]:
 
 
 X, SCALE, KEEP, LONG = random(N, C), random(C), RNG.random((N, C)) < 0.9, random(2_000_000)
-MATRIX = random(matmul.LONG_TO_READ // C + 100, C)
+MATRIX = random(matmul.MIN_VECTOR_MATRIX // C + 100, C)
 KERNELS: dict[str, Callable[[], Any]] = {
     "LayerNorm": lambda: cpu.layer_norm(X, SCALE, SCALE, 1e-5),
     "LayerNorm, backward": layer_norm_backward(),

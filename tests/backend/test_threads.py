@@ -17,7 +17,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from nanograd_gpt.backend.cpu import threads
-from nanograd_gpt.backend.cpu.threads import share, with_one_blas_thread
+from nanograd_gpt.backend.cpu.threads import parallel_for, with_single_blas_thread
 from nanograd_gpt.errors import InputError
 
 
@@ -39,14 +39,14 @@ def blas_threads() -> list[int]:
 def test_every_part_is_done_once(n_parts: int, number: int) -> None:
     threads.set_threads(number)
     done: list[int] = []
-    share(range(n_parts), done.append)
+    parallel_for(range(n_parts), done.append)
     assert sorted(done) == list(range(n_parts))
 
 
 def test_as_many_threads_work_at_once_as_were_chosen() -> None:
     threads.set_threads(3)
     together = threading.Barrier(3, timeout=20)  # nobody passes before all three are there
-    share(range(3), lambda _: together.wait())
+    parallel_for(range(3), lambda _: together.wait())
 
 
 def test_the_first_question_is_not_answered_while_the_library_is_kept_to_one_thread(
@@ -54,7 +54,7 @@ def test_the_first_question_is_not_answered_while_the_library_is_kept_to_one_thr
 ) -> None:
     threads.set_threads(3)
     monkeypatch.setattr(threads, "_number", None)
-    assert threads.with_one_blas_thread(threads.n_threads) == 3
+    assert threads.with_single_blas_thread(threads.n_threads) == 3
 
 
 def test_an_interrupt_on_the_way_in_leaves_the_library_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,16 +72,16 @@ def test_an_interrupt_on_the_way_in_leaves_the_library_as_it_was(monkeypatch: py
     libraries = [*threads._blas(), Interrupted()]
     monkeypatch.setattr(threads, "_blas", lambda: libraries)
     with pytest.raises(KeyboardInterrupt):
-        with_one_blas_thread(lambda: None)
+        with_single_blas_thread(lambda: None)
     monkeypatch.undo()
     assert blas_threads() == before
-    assert with_one_blas_thread(blas_threads) == [1] * len(before)
+    assert with_single_blas_thread(blas_threads) == [1] * len(before)
 
 
 def test_one_thread_is_this_one() -> None:
     threads.set_threads(1)
     names: list[str] = []
-    share(range(5), lambda _: names.append(threading.current_thread().name))
+    parallel_for(range(5), lambda _: names.append(threading.current_thread().name))
     assert names == [threading.current_thread().name] * 5
 
 
@@ -94,28 +94,28 @@ def test_an_error_in_any_part_reaches_the_caller_when_all_have_ended(bad: int) -
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        share(range(4), body)
-    share(range(4), lambda _: None)  # the team is whole
+        parallel_for(range(4), body)
+    parallel_for(range(4), lambda _: None)  # the team is whole
 
 
 def test_parts_shared_within_a_part_are_done_in_place() -> None:
     threads.set_threads(2)
     done: list[tuple[int, int]] = []
-    share(range(4), lambda i: share(range(3), lambda j: done.append((i, j))))
+    parallel_for(range(4), lambda i: parallel_for(range(3), lambda j: done.append((i, j))))
     assert sorted(done) == [(i, j) for i in range(4) for j in range(3)]
 
 
 def test_the_team_sees_the_callers_errstate() -> None:
     threads.set_threads(2)
     with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
-        share(range(2), lambda _: np.array([1.0]) / np.array([0.0]))
+        parallel_for(range(2), lambda _: np.array([1.0]) / np.array([0.0]))
 
 
 def test_the_team_keeps_no_array_alive() -> None:
     threads.set_threads(2)
     array = np.zeros(3)
     watched = weakref.ref(array)
-    share(range(8), partial(np.multiply, array))
+    parallel_for(range(8), partial(np.multiply, array))
     del array
     gc.collect()
     assert watched() is None
@@ -128,15 +128,15 @@ def test_the_matrix_library_has_one_thread_within_and_its_own_number_again_after
     assert set(blas_threads()) == {2}
 
     def nested() -> None:
-        assert set(with_one_blas_thread(blas_threads)) == {1}
+        assert set(with_single_blas_thread(blas_threads)) == {1}
         assert set(threads.with_blas_threads(blas_threads)) == {1}
         assert set(blas_threads()) == {1}
 
-    with_one_blas_thread(nested)
+    with_single_blas_thread(nested)
     assert set(threads.with_blas_threads(blas_threads)) == {2}
     assert set(blas_threads()) == {2}
     seen: list[int] = []
-    share(range(4), lambda _: seen.extend(blas_threads()))
+    parallel_for(range(4), lambda _: seen.extend(blas_threads()))
     assert set(seen) == {1}
     assert set(blas_threads()) == {2}
 
@@ -178,10 +178,10 @@ def test_a_forked_process_makes_a_team_of_its_own() -> None:
 import os, threading
 from nanograd_gpt.backend.cpu import threads
 threads.set_threads(2)
-threads.share(range(4), lambda _: None)
+threads.parallel_for(range(4), lambda _: None)
 child = os.fork()
 together = threading.Barrier(2, timeout=20)
-threads.share(range(2), lambda _: together.wait())
+threads.parallel_for(range(2), lambda _: together.wait())
 if child:
     print(os.waitpid(child, 0)[1])
 else:

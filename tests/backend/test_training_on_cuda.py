@@ -13,7 +13,7 @@ from standin.cupy_standin import installed
 from nanograd_gpt.backend.select import to_device, to_host
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.generation.explain import explain_next
-from nanograd_gpt.generation.generate import generate_text, generate_texts
+from nanograd_gpt.generation.generate import generate_batch, generate_text
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.nn.param_groups import decay_groups
 from nanograd_gpt.optim import AdamW, clip_grad_norm
@@ -104,7 +104,7 @@ def test_sampling_continues_with_the_same_tokens(standin):
 def test_prompts_of_different_lengths_continue_with_the_same_tokens(standin):
     prompts = [IDS[0, :2], IDS[1, :7], IDS[2]]  # one is longer than the context, one becomes so
     texts = [
-        generate_texts(trainer(device)[0].eval(), prompts, max_new_tokens=5, context_size=8)
+        generate_batch(trainer(device)[0].eval(), prompts, max_new_tokens=5, context_size=8)
         for device in ("cpu", "cuda")
     ]
     for a, b in zip(*texts, strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import harness
 import pytest
-import side_by_side
+import train_step
 from setups import Setup
 
 from nanograd_gpt.gpt.config import GPTConfig
@@ -43,7 +43,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("fakes")
 def test_contenders_that_agree_are_timed() -> None:
-    facts = side_by_side.compared(TINY, ["ours", "same"], 3, 1, 1)
+    facts = train_step.compared(TINY, ["ours", "same"], 3, 1, 1)
     assert facts["losses"] == {"ours": [2.0, 1.0], "same": [2.0, 1.00005]}
     assert facts["samples"] == {"ours": [{"total": 0.5}] * 3, "same": [{"total": 1.0}] * 3}
     assert facts["too_noisy"] is False
@@ -54,12 +54,12 @@ def test_contenders_that_agree_are_timed() -> None:
 def test_contenders_whose_losses_disagree_are_not() -> None:
     """This one does after an update only."""
     with pytest.raises(harness.DisagreementError, match=r"ours has 2.000000, 1.000000, other 2.000000, 1.001000"):
-        side_by_side.compared(TINY, ["ours", "other"], 3, 1, 1, with_itself=False)
+        train_step.compared(TINY, ["ours", "other"], 3, 1, 1, with_itself=False)
 
 
 def test_one_that_fails_is_noted_and_left_out(fakes: Path) -> None:
     (fakes / "broken.py").write_text("input(); raise RuntimeError('no compiler here')", encoding="utf-8")
-    facts = side_by_side.compared(TINY, ["ours", "broken"], 2, 1, 1, with_itself=False)
+    facts = train_step.compared(TINY, ["ours", "broken"], 2, 1, 1, with_itself=False)
     assert facts["failures"] == {"broken": "broken: prepare failed: RuntimeError: no compiler here"}
     assert list(facts["samples"]) == ["ours"]
 
@@ -67,7 +67,7 @@ def test_one_that_fails_is_noted_and_left_out(fakes: Path) -> None:
 def test_ours_may_not_fail(fakes: Path) -> None:
     (fakes / "ours.py").write_text("raise SystemExit('broken')", encoding="utf-8")
     with pytest.raises(harness.ContenderError, match="ours: prepare failed: broken"):
-        side_by_side.compared(TINY, ["ours", "same"], 2, 1, 1, with_itself=False)
+        train_step.compared(TINY, ["ours", "same"], 2, 1, 1, with_itself=False)
 
 
 @pytest.mark.usefixtures("fakes")
@@ -137,7 +137,7 @@ def test_ours_answers_all_it_can_be_asked(weights: str) -> None:
 def test_the_contenders_in_pytorch_compute_what_we_do(weights: str) -> None:
     needed("torch")
     with harness.contenders(["ours", "document", "best"], threads=1) as running:
-        losses = side_by_side.ready(running, TINY, weights, {"failures": {}})
+        losses = train_step.ready(running, TINY, weights, {"failures": {}})
         assert set(losses) == {"ours", "document", "best"}
         texts = [running[name].ask("generate", ids=[1, 2], n=4)["ids"] for name in ("ours", "document")]
         assert texts[0] == texts[1]

@@ -18,7 +18,7 @@ from nanograd_gpt.errors import RunError
 from nanograd_gpt.tokenizer.encoding import encode
 from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, save_tokenizer
 from nanograd_gpt.training.checkpoint import read_state
-from nanograd_gpt.training.config import preset, settings_in
+from nanograd_gpt.training.config import from_toml, preset
 from nanograd_gpt.training.metrics import read_metrics
 from nanograd_gpt.training.run import Run
 from nanograd_gpt.training.run_directory import latest_checkpoint
@@ -94,7 +94,7 @@ def padded(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 def test_a_training_with_a_larger_vocabulary_says_so_and_keeps_it(padded: Path) -> None:
     printed = padded.with_name("printed.txt").read_text(encoding="utf-8")
     assert "vocabulary 307 padded to 1,024;" in printed
-    assert settings_in(padded / "config.toml")["vocab_size"] == 1024
+    assert from_toml(padded / "config.toml")["vocab_size"] == 1024
     state = read_state(latest_checkpoint(padded))
     assert state["config"]["vocab_size"] == 1024
     assert get_tokenizer(padded / "tokenizer.json").n_vocab == 307
@@ -192,9 +192,9 @@ def test_what_fails_at_the_end_fails_before_the_first_update(
 
 
 def test_the_rehearsal_draws_no_random_numbers_and_writes_nothing(trained: Path, tmp_path: Path) -> None:
-    settings, losses = settings_in(trained / "config.toml"), []
+    settings, losses = from_toml(trained / "config.toml"), []
     for rehearsed in (True, False):
-        run = Run(preset("tiny").changed(settings), "cpu")
+        run = Run(preset("tiny").replace(settings), "cpu")
         if rehearsed:
             run.rehearse(tmp_path / "run")
         losses.append([float(report.loss) for report, _ in zip(run.steps(), range(4), strict=False)])

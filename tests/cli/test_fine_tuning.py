@@ -17,7 +17,7 @@ from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.tokenizer.tokenizer import get_tokenizer
 from nanograd_gpt.training.checkpoint import load_checkpoint, load_model, read_state, save_model
-from nanograd_gpt.training.config import fine_tuning, preset, settings_in
+from nanograd_gpt.training.config import fine_tuning, from_toml, preset
 from nanograd_gpt.training.corpus import split_text
 from nanograd_gpt.training.data import create_dataloader_v1
 from nanograd_gpt.training.loss import calc_loss_loader
@@ -37,7 +37,7 @@ def tune(directory: Path, text: Path, weights: Path, *more: object) -> list[obje
 
 
 def config_of(run: Path) -> Any:
-    return preset("tiny").changed(settings_in(run / "config.toml"))
+    return preset("tiny").replace(from_toml(run / "config.toml"))
 
 
 def evaluations_of(run: Path) -> list[Event]:
@@ -163,8 +163,8 @@ def test_sizes_are_the_weights_and_small_steps_the_default(trained: Path, other:
     config, source = config_of(tmp_path / "run"), config_of(trained)
     assert config.model == source.model
     changes = {"data": str(other), "tokenizer": str(trained / "tokenizer.json"), "max_steps": 1}
-    assert config.data == fine_tuning().changed(changes).data
-    assert config.training == fine_tuning().changed({"max_steps": 1, "weights": str(trained)}).training
+    assert config.data == fine_tuning().replace(changes).data
+    assert config.training == fine_tuning().replace({"max_steps": 1, "weights": str(trained)}).training
 
 
 def test_dropout_context_and_course_can_be_given(trained: Path, other: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli.commands import TEXT, fails, train, works
 
-from nanograd_gpt.training.config import settings_in
+from nanograd_gpt.training.config import from_toml
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -73,7 +73,7 @@ def test_a_run_of_which_only_a_relative_path_is_known_finds_it_in_a_folder_above
     trained()
     config, facts = project / "run" / "config.toml", project / "run" / "environment.json"
     config.write_text(config.read_text(encoding="utf-8").replace(str(project / "text.txt"), "text.txt"), "utf-8")
-    assert settings_in(config)["data"] == "text.txt"
+    assert from_toml(config)["data"] == "text.txt"
     facts.unlink()
     monkeypatch.chdir(project.parent / "elsewhere")
     Path("text.txt").write_text("another text with the same name, nearer than the right one", encoding="utf-8")
@@ -91,7 +91,7 @@ def test_data_says_where_the_text_is_now_and_it_is_remembered(project: Path, mon
     monkeypatch.chdir(project.parent / "elsewhere")
     goes_on_again = works("train", "--resume", project / "run", "--max-steps", 3)
     assert "going on after step 1" in goes_on_again
-    assert settings_in(project / "run" / "config.toml")["max_steps"] == 3, "its length from now on"
+    assert from_toml(project / "run" / "config.toml")["max_steps"] == 3, "its length from now on"
 
 
 @pytest.mark.parametrize("other", ["a text that the run has never seen, of some words and more", None])
@@ -110,7 +110,7 @@ def test_a_text_in_the_home_folder_and_a_link_are_found(project: Path, monkeypat
     monkeypatch.setenv("HOME", str(project))
     (project / "link.txt").symlink_to(project / "text.txt")
     trained("~/link.txt")
-    assert settings_in(Path("run/config.toml"))["data"] == str(project / "link.txt")
+    assert from_toml(Path("run/config.toml"))["data"] == str(project / "link.txt")
     monkeypatch.chdir(project.parent / "elsewhere")
     goes_on("~/run")
     works("evaluate", "--model", "~/run")
@@ -121,7 +121,7 @@ def test_a_runs_config_means_the_same_in_another_folder(project: Path, monkeypat
     monkeypatch.chdir(project.parent / "elsewhere")
     works("train", "--config", "../project/run/config.toml", "--out", "again")
     for name in ("run", "elsewhere/again"):
-        assert settings_in(project.parent / ("project" if name == "run" else "") / name / "config.toml")["data"] == str(
+        assert from_toml(project.parent / ("project" if name == "run" else "") / name / "config.toml")["data"] == str(
             project / "text.txt"
         )
 
@@ -131,7 +131,7 @@ def test_a_fine_tuning_from_a_relative_path_goes_on_elsewhere_without_its_source
 ) -> None:
     trained()
     works("train", "--weights", "run", "--data", "text.txt", "--out", "tuned", "--max-steps", 1, "--batch-size", 2)
-    assert settings_in(Path("tuned/config.toml"))["weights"] == str(project / "run")
+    assert from_toml(Path("tuned/config.toml"))["weights"] == str(project / "run")
     shutil.rmtree("run")
     monkeypatch.chdir(project.parent / "elsewhere")
     goes_on(project / "tuned")
@@ -141,6 +141,6 @@ def test_a_name_that_is_a_setting_stays_one_where_a_file_has_it_too(project: Pat
     for name in ("own", "story"):
         (project / name).write_text(TEXT, encoding="utf-8")
     works("train", "--max-steps", 1, "--out", "run", "--batch-size", 2, "--n-layers", 1)
-    settings = settings_in(Path("run/config.toml"))
+    settings = from_toml(Path("run/config.toml"))
     assert (settings["data"], settings["tokenizer"], settings["weights"]) == ("story", "own", "")
     goes_on("run", "--data", "story")

@@ -15,7 +15,7 @@ from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.tokenizer.encoding import Tokenizer, encode, end_of_text, token_bytes
 from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer, save_tokenizer, train_tokenizer
-from nanograd_gpt.training.config import settings_in
+from nanograd_gpt.training.config import from_toml
 from nanograd_gpt.weights.save import save_pretrained
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -84,7 +84,7 @@ def test_a_training_from_weights_has_their_tokenizer(gpt2_sized: Path, data: Pat
     out = works("train", "--out", tmp_path / "run", "--data", data, "--weights", gpt2_sized, *COURSE, "--max-steps", 1)
     assert "vocabulary 317 padded to 50,257" in out
     assert token_bytes(get_tokenizer(tmp_path / "run" / "tokenizer.json")) == token_bytes(get_tokenizer(gpt2_sized))
-    assert settings_in(tmp_path / "run" / "config.toml")["tokenizer"] == str(gpt2_sized / "tokenizer.json")
+    assert from_toml(tmp_path / "run" / "config.toml")["tokenizer"] == str(gpt2_sized / "tokenizer.json")
     works("generate", "--model", tmp_path / "run", "--temperature", 3.0, "--prompt", "the")
     works("train", "--resume", tmp_path / "run", "--max-steps", 2)
 
@@ -168,7 +168,7 @@ def test_a_training_does_not_choose_among_three_dropout_rates(gpt2_sized: Path, 
     assert message.endswith("; choose it with --drop-rate")
     assert not (tmp_path / "run").exists()
     works(*command, "--drop-rate", 0.25)
-    assert settings_in(tmp_path / "run" / "config.toml")["drop_rate"] == 0.25
+    assert from_toml(tmp_path / "run" / "config.toml")["drop_rate"] == 0.25
     for name in ("generate", "evaluate", "explain-next"):
         assert printed(commands(weights, data)[name]) == printed(commands(gpt2_sized, data)[name]).replace(
             str(gpt2_sized), str(weights)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cli.commands import complaint, fails, finished, nanograd, process, train, works
 
-from nanograd_gpt.training.config import settings_in
+from nanograd_gpt.training.config import from_toml
 from nanograd_gpt.training.metrics import Event, read_metrics
 
 LONG = ["--epochs", 100_000, "--drop-rate", 0.2, "--max-norm", 1]
@@ -147,7 +147,7 @@ def test_a_changed_length_belongs_to_the_run_from_then_on(cosine: Path) -> None:
     works("train", "--resume", cosine, "--epochs", 4, "--max-steps", n + 2)
     works("train", "--resume", cosine, "--max-steps", 0)
     assert len(rates_of(cosine)) == 2 * n
-    settings = settings_in(cosine / "config.toml")
+    settings = from_toml(cosine / "config.toml")
     assert (settings["epochs"], settings["max_steps"], settings["decay_steps"]) == (4, 0, n)
     assert not list(cosine.glob(".*"))
 

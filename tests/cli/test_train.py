@@ -13,7 +13,7 @@ from cli.commands import COURSE, SIZES, Result, complaint, fails, finished, proc
 
 from nanograd_gpt.backend.cpu.threads import n_threads, set_threads
 from nanograd_gpt.errors import RunError
-from nanograd_gpt.training.config import preset, settings_in
+from nanograd_gpt.training.config import from_toml, preset
 from nanograd_gpt.training.metrics import MetricsLog, read_metrics
 
 EVALUATION = re.compile(r"Ep (\d+) \(Step (\d{6,})\): Train loss (\d+\.\d{3}), Val loss (\d+\.\d{3})")
@@ -44,7 +44,7 @@ def test_figures_are_pictures_and_the_report_is_one_page(trained: Path) -> None:
 
 
 def test_config_toml_holds_all_settings_as_they_were_given(trained: Path, data: Path) -> None:
-    config = preset("tiny").changed(settings_in(trained / "config.toml"))
+    config = preset("tiny").replace(from_toml(trained / "config.toml"))
     assert (config.model.emb_dim, config.model.vocab_size) == (16, 256 + 50 + 1)
     assert (config.data.data, config.data.test_ratio) == (str(data), 0.1)
     assert (config.training.epochs, config.training.schedule) == (2, "flat")

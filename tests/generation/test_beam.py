@@ -121,7 +121,7 @@ class Chain:
     def __init__(self, table: npt.NDArray[Any]) -> None:
         self.config, self.table, self.asked = CONFIG, table, 0
 
-    def new_cache(self, batch_size: int, room: int) -> Held:
+    def new_cache(self, batch_size: int, capacity: int) -> Held:
         return Held([0] * batch_size)
 
     def next_token_logits(self, ids: Ints, cache: Held | None, counts: Ints) -> Any:

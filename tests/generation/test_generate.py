@@ -43,7 +43,7 @@ class Chain:
         self.table = table
         self.seen: list[list[list[int]]] = []
 
-    def new_cache(self, batch_size: int, room: int) -> Texts:
+    def new_cache(self, batch_size: int, capacity: int) -> Texts:
         return Texts([] for _ in range(batch_size))
 
     def next_token_logits(self, ids: Ints, cache: Texts | None, counts: Ints) -> Tensor:

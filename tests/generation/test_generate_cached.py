@@ -12,7 +12,7 @@ from gpt.books import greedy_text
 from gpt.tiny import ids_of, one_line
 
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.generation.generate import generate_text, generate_texts
+from nanograd_gpt.generation.generate import generate_batch, generate_text
 from nanograd_gpt.generation.sampling import Sampling
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
@@ -58,13 +58,13 @@ def test_within_the_context_only_the_new_token_is_read_and_beyond_it_the_window(
 ) -> None:
     model = model_of(SHORT)
     shapes = []
-    features = model.features
+    hidden_states = model.hidden_states
 
     def watched(*inputs: Any) -> Any:
         shapes.append(inputs[0].shape)
-        return features(*inputs)
+        return hidden_states(*inputs)
 
-    monkeypatch.setattr(model, "features", watched)
+    monkeypatch.setattr(model, "hidden_states", watched)
     generate_text(model, ids_of((2, 20), LONG), 8, 24)
     assert shapes == [(2, 20), *[(2, 1)] * 4, *[(2, 24)] * 3]
 
@@ -88,16 +88,16 @@ def test_in_training_mode_dropout_falls_anew_for_each_token() -> None:
 
 def test_each_of_several_prompts_continues_as_it_would_alone() -> None:
     model, prompts = model_of(SHORT), prompts_of(LENGTHS)
-    texts = generate_texts(model, prompts, 40, 24)
+    texts = generate_batch(model, prompts, 40, 24)
     for text, prompt in zip(texts, prompts, strict=True):
         np.testing.assert_array_equal(text, greedy_text(model, prompt[None], 40, 24)[0])
 
 
 def test_each_of_several_prompts_ends_where_it_would_alone() -> None:
     model, prompts = model_of(SHORT), prompts_of(LENGTHS)
-    whole = np.concatenate([text[-30:] for text in generate_texts(model, prompts, 30, 24)])
+    whole = np.concatenate([text[-30:] for text in generate_batch(model, prompts, 30, 24)])
     eos = int(np.bincount(whole).argmax())
-    texts = generate_texts(model, prompts, 30, 24, eos_id=eos)
+    texts = generate_batch(model, prompts, 30, 24, eos_id=eos)
     new = set()
     for text, prompt in zip(texts, prompts, strict=True):
         np.testing.assert_array_equal(text, generate_text(model, prompt[None], 30, 24, eos_id=eos)[0])
@@ -108,7 +108,7 @@ def test_each_of_several_prompts_ends_where_it_would_alone() -> None:
 def test_prompts_of_one_length_give_the_rows_of_generate_text() -> None:
     model, prompts = model_of(SHORT), ids_of((3, 6), LONG)
     settings: dict[str, Any] = {"temperature": 1.0, "top_k": 10}
-    texts = generate_texts(model, list(prompts), 20, 24, Sampling(**settings), rng=Generator(5))
+    texts = generate_batch(model, list(prompts), 20, 24, Sampling(**settings), rng=Generator(5))
     np.testing.assert_array_equal(texts, generate_text(model, prompts, 20, 24, **settings, rng=Generator(5)))
 
 
@@ -116,7 +116,7 @@ def test_that_a_row_ends_changes_no_number_drawn_for_the_others() -> None:
     model, prompts = model_of(SHORT), ids_of((3, 6), LONG)
     endless = generate_text(model, prompts, 40, 24, temperature=1.5, rng=Generator(5))
     eos = int(endless[0, 8])
-    texts = generate_texts(model, list(prompts), 40, 24, Sampling(1.5), eos, Generator(5))
+    texts = generate_batch(model, list(prompts), 40, 24, Sampling(1.5), eos, Generator(5))
     for text, row in zip(texts, endless, strict=True):
         end = [*row[6:], eos].index(eos) + 6
         np.testing.assert_array_equal(text, row[:end])
@@ -129,16 +129,16 @@ def test_new_tokens_are_whole_whatever_the_prompts_integers(dtype: Any) -> None:
     expected = greedy_text(model, prompt[None].astype(np.int64), 5, 24)
     assert expected.max() > np.iinfo(np.int16).max
     np.testing.assert_array_equal(generate_text(model, prompt[None], 5, 24), expected)
-    np.testing.assert_array_equal(generate_texts(model, [prompt], 5, 24), expected)
+    np.testing.assert_array_equal(generate_batch(model, [prompt], 5, 24), expected)
 
 
 def test_prompts_may_be_lists_and_are_not_changed() -> None:
     model = model_of(SHORT)
     prompts = [[1, 2, 3], [4]]
-    texts = generate_texts(model, prompts, 2, 24)
+    texts = generate_batch(model, prompts, 2, 24)
     assert prompts == [[1, 2, 3], [4]]
     assert [text.tolist()[:-2] for text in texts] == prompts
-    arrays = generate_texts(model, [np.array(p) for p in prompts], 2, 24)
+    arrays = generate_batch(model, [np.array(p) for p in prompts], 2, 24)
     for a, b in zip(texts, arrays, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -154,5 +154,5 @@ def test_prompts_may_be_lists_and_are_not_changed() -> None:
 )
 def test_prompts_that_are_no_rows_of_tokens_are_refused(prompts: Any, message: str) -> None:
     with pytest.raises(InputError) as error:
-        generate_texts(model_of(SHORT), prompts, 2, 24)
+        generate_batch(model_of(SHORT), prompts, 2, 24)
     assert one_line(error) == message

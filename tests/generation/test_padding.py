@@ -13,9 +13,9 @@ from tokenizer.encodings import gappy
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.generation.beam import beam_search
 from nanograd_gpt.generation.explain import explain_next
-from nanograd_gpt.generation.generate import generate_text, generate_texts
+from nanograd_gpt.generation.generate import generate_batch, generate_text
 from nanograd_gpt.generation.sampling import Sampling
-from nanograd_gpt.generation.streaming import complete, complete_texts
+from nanograd_gpt.generation.streaming import complete, complete_batch
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator, RandomStream, TorchStream
@@ -61,7 +61,7 @@ def no_padding(ids: npt.ArrayLike) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_a_padding_id_is_never_chosen(way: str, rng: RandomStream, model: GPTModel) -> None:
     prompts = [[97], [98, 99], PADDING[:3].tolist()]
-    texts = generate_texts(model, prompts, 60, 12, WAYS[way], rng=rng, padding=PADDING)
+    texts = generate_batch(model, prompts, 60, 12, WAYS[way], rng=rng, padding=PADDING)
     for prompt, text in zip(prompts, texts, strict=True):
         no_padding(text[len(prompt) :])
         assert len(text) == len(prompt) + 60
@@ -86,7 +86,7 @@ def test_no_beam_holds_a_padding_id(n_beams: int, model: GPTModel) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_text_is_completed_with_a_padded_vocabulary(way: str, model: GPTModel) -> None:
     assert len(complete(model, "the abc", gappy(), 40, WAYS[way], rng=Generator(3)).encode()) >= 40
-    assert all(complete_texts(model, ["the", "t"], gappy(), 20, WAYS[way], rng=Generator(3)))
+    assert all(complete_batch(model, ["the", "t"], gappy(), 20, WAYS[way], rng=Generator(3)))
 
 
 def test_the_choice_is_what_it_were_if_the_padding_were_not_there(model: GPTModel) -> None:
@@ -98,7 +98,7 @@ def test_the_choice_is_what_it_were_if_the_padding_were_not_there(model: GPTMode
     beyond = np.arange(256, V)
     for way in ("greedy", "sampled", "top_k", "top_p", "min_p", "penalty"):
         texts = [
-            generate_texts(m, [[97]], 40, 12, WAYS[way], rng=Generator(3), padding=padding)[0].tolist()
+            generate_batch(m, [[97]], 40, 12, WAYS[way], rng=Generator(3), padding=padding)[0].tolist()
             for m, padding in ((model, beyond), (smaller, None))
         ]
         assert texts[0] == texts[1]

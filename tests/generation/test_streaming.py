@@ -13,7 +13,7 @@ from gpt.tiny import one_line
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.generation.sampling import Sampling
-from nanograd_gpt.generation.streaming import Unfinished, complete, complete_texts
+from nanograd_gpt.generation.streaming import StreamDecoder, complete, complete_batch
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
@@ -26,7 +26,7 @@ TEXT = "Grüße, 世界! 👋🏽 e\u0301 \ufffd fin"
 
 def pieces(tokenizer: Any, tokens: list[int], *stop: str) -> list[str]:
     """What each token gives, up to a stop string, and the rest."""
-    text, given = Unfinished(tokenizer, stop), []
+    text, given = StreamDecoder(tokenizer, stop), []
     for token in tokens:
         given.append(text.add(token))
         if text.stopped:
@@ -111,7 +111,7 @@ def test_no_more_is_kept_back_than_may_become_a_stop_string() -> None:
 
 def test_an_empty_stop_string_is_refused() -> None:
     with pytest.raises(InputError) as error:
-        Unfinished(BYTES, ["a", ""])
+        StreamDecoder(BYTES, ["a", ""])
     assert one_line(error) == "stop: an empty string would stop at once; give at least one character"
 
 
@@ -127,7 +127,7 @@ class Script:
         self.config = SimpleNamespace(vocab_size=BYTES.n_vocab, context_length=1000)
         self.tokens, self.start, self.asked = [*BYTES.encode(text), BYTES.eot_token], 0, 0
 
-    def new_cache(self, batch_size: int, room: int) -> Any:
+    def new_cache(self, batch_size: int, capacity: int) -> Any:
         self.lengths = [0] * batch_size
         return SimpleNamespace(lengths=self.lengths, select=lambda rows: self._select(rows))
 
@@ -198,7 +198,7 @@ def test_several_prompts_are_continued_as_each_alone_to_its_own_stop(model: GPTM
     prompts = ["Every", "effort moves", "y"]
     whole = [complete(model, p, BYTES, 50) for p in prompts]
     stop = [max((c for c in whole[0]), key=whole[0].count)]
-    together = complete_texts(model, prompts, BYTES, 50, stop=stop)
+    together = complete_batch(model, prompts, BYTES, 50, stop=stop)
     assert together == [complete(model, p, BYTES, 50, stop=stop) for p in prompts]
     assert together == [by_definition(w, stop) for w in whole]
     assert len(set(map(len, together))) > 1

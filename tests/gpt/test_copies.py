@@ -12,7 +12,7 @@ import pytest
 from training.small import small_loader, small_model
 
 from nanograd_gpt.autograd import Leaf
-from nanograd_gpt.backend.cpu.matmul import in_one_piece
+from nanograd_gpt.backend.cpu.matmul import as_contiguous_view
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.generation.sampling import Sampling
 from nanograd_gpt.gpt.config import GPTConfig
@@ -132,9 +132,9 @@ def test_queries_keys_and_values_of_a_copy_are_one_product_still(copied: Copy) -
     for original in (new, model, two_groups, (model, optimizer)[0], (two_groups, in_groups)[0]):
         assert len(attentions(copied(original))) == 2
         for attention in attentions(copied(original)):
-            assert in_one_piece(qkv(attention)) is not None
+            assert as_contiguous_view(qkv(attention)) is not None
     for made in (copied((model, optimizer))[0], copied((optimizer, model))[1]):
-        assert all(in_one_piece(qkv(attention)) is not None for attention in attentions(made))
+        assert all(as_contiguous_view(qkv(attention)) is not None for attention in attentions(made))
 
 
 @every_copy

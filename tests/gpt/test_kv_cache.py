@@ -139,7 +139,7 @@ def test_a_row_that_is_not_there_cannot_be_chosen() -> None:
 def test_it_has_the_models_dtype_and_room_for_the_context_or_for_less() -> None:
     cache = model_of(np.float64).new_cache(5)
     assert (cache.memory.dtype, cache.memory.shape) == (np.float64, (2, 2, 5, 3, 100, 8))  # 2, L, B, H, S, D
-    small = model_of(np.float32).new_cache(1, room=7)
+    small = model_of(np.float32).new_cache(1, capacity=7)
     assert (small.memory.dtype, small.memory.shape) == (np.float32, (2, 2, 1, 3, 7, 8))
 
 
@@ -173,7 +173,7 @@ def test_a_row_that_would_outgrow_the_context_is_refused_and_the_cache_is_as_it_
 
 def test_more_tokens_than_its_room_are_refused() -> None:
     model = model_of()
-    cache = model.new_cache(1, room=4)
+    cache = model.new_cache(1, capacity=4)
     assert refused(model, ids_of((1, 5), CONFIG), cache) == "cache: row 0 holds 0 tokens; 5 more do not fit into 4"
 
 

@@ -137,7 +137,7 @@ def test_loss_over_more_tokens_than_one_chunk_is_still_the_cross_entropy_of_the_
     rows = np.arange(100), targets.ravel()
     assert loss.item() == pytest.approx(-np.log(probabilities[rows]).mean(), rel=1e-13)
     probabilities[rows] -= 1
-    expected = probabilities.T @ model.features(ids).data.reshape(100, -1) / 100
+    expected = probabilities.T @ model.hidden_states(ids).data.reshape(100, -1) / 100
     assert np.linalg.norm(model.out_head.weight.grad - expected) < 1e-13 * np.linalg.norm(expected)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nanograd_gpt.backend import cpu
 from nanograd_gpt.backend.contract import Array
-from nanograd_gpt.ops.matmul import Linear, LinearGELU, MatMul, SideBySide
+from nanograd_gpt.ops.matmul import Linear, LinearGELU, MatMul, PackedLinear
 
 from .broken_rules import Operation, Rule, in_float32, true
 
@@ -54,11 +54,11 @@ def linear_gelu_rule(slope_of: Callable[..., Array], on_x: bool = True, on_bias:
     return rule
 
 
-def side_by_side_rule(change: Callable[[list[Array]], list[Array]], start: int, stop_at_n: bool) -> Rule:
+def packed_linear_rule(change: Callable[[list[Array]], list[Array]], start: int, stop_at_n: bool) -> Rule:
     """`change` what comes from `start` on: up to the last weight, or from there on the biases."""
 
     def rule(dy: Array, *inputs: Array, n: int) -> list[Array]:
-        gradients = true(SideBySide, dy, *inputs, n=n)
+        gradients = true(PackedLinear, dy, *inputs, n=n)
         place = slice(start, 1 + n) if stop_at_n else slice(1 + n, None)
         gradients[place] = change(gradients[place])
         return gradients
@@ -94,18 +94,18 @@ MATMUL: dict[Operation, dict[str, Rule]] = {
         "slope forgotten for the bias": linear_gelu_rule(lambda *inputs: gelu_slope(pre(*inputs)), on_bias=False),
         "0.0447": linear_gelu_rule(lambda *inputs: gelu_slope(pre(*inputs), cubic=0.0447)),
     },
-    SideBySide: {
-        "weights' gradients reversed": side_by_side_rule(lambda gs: gs[::-1], 1, stop_at_n=True),
-        "weights' gradients one place on": side_by_side_rule(lambda gs: gs[1:] + gs[:1], 1, stop_at_n=True),
-        "biases' gradients reversed": side_by_side_rule(lambda gs: gs[::-1], 1, stop_at_n=False),
+    PackedLinear: {
+        "weights' gradients reversed": packed_linear_rule(lambda gs: gs[::-1], 1, stop_at_n=True),
+        "weights' gradients one place on": packed_linear_rule(lambda gs: gs[1:] + gs[:1], 1, stop_at_n=True),
+        "biases' gradients reversed": packed_linear_rule(lambda gs: gs[::-1], 1, stop_at_n=False),
         "x from the first layer alone": lambda dy, x, *rest, n: [
-            true(Linear, dy[..., : len(rest[0])], x, rest[0])[0], *true(SideBySide, dy, x, *rest, n=n)[1:]
+            true(Linear, dy[..., : len(rest[0])], x, rest[0])[0], *true(PackedLinear, dy, x, *rest, n=n)[1:]
         ],
         "x divided by the layers": lambda dy, x, *rest, n: [
-            (gs := true(SideBySide, dy, x, *rest, n=n))[0] / n, *gs[1:]
+            (gs := true(PackedLinear, dy, x, *rest, n=n))[0] / n, *gs[1:]
         ],
         "every layer's part of dy is the first's": lambda dy, x, *rest, n: true(
-            SideBySide, np.concatenate([dy[..., : len(rest[0])]] * n, axis=-1), x, *rest, n=n
+            PackedLinear, np.concatenate([dy[..., : len(rest[0])]] * n, axis=-1), x, *rest, n=n
         ),
     },
 }  # fmt: skip

@@ -13,12 +13,12 @@ from nanograd_gpt.ops.activation import Softmax
 from nanograd_gpt.ops.elementwise import Exp
 from nanograd_gpt.ops.embedding import Embedding
 from nanograd_gpt.ops.loss import CrossEntropy, LinearCrossEntropy
-from nanograd_gpt.ops.matmul import Linear, LinearGELU, SideBySide
+from nanograd_gpt.ops.matmul import Linear, LinearGELU, PackedLinear
 from nanograd_gpt.ops.norm import LayerNorm
 
 from .broken_rules import Operation, RuleFailsError
 
-SINKING = (Linear, LinearGELU, SideBySide, LayerNorm, Embedding, LinearCrossEntropy)
+SINKING = (Linear, LinearGELU, PackedLinear, LayerNorm, Embedding, LinearCrossEntropy)
 
 
 def with_sink(op: Operation, change: Callable[[GradOut], GradOut]) -> Operation:

@@ -159,9 +159,12 @@ def test_a_gradient_from_before_is_kept_and_added_to() -> None:
 # --- runs
 
 
-def runs(flat: FlatParameters, steps: list[int]) -> list[tuple[list[int], list[int]]]:
+def contiguous_groups(flat: FlatParameters, steps: list[int]) -> list[tuple[list[int], list[int]]]:
     """Members and the part of the flat array, as lists of indices"""
-    return [(list(range(len(steps)))[members], list(range(flat.data.size))[part]) for members, part in flat.runs(steps)]
+    return [
+        (list(range(len(steps)))[members], list(range(flat.data.size))[part])
+        for members, part in flat.contiguous_groups(steps)
+    ]
 
 
 def test_all_with_a_gradient_and_equal_steps_are_one_run() -> None:
@@ -169,7 +172,7 @@ def test_all_with_a_gradient_and_equal_steps_are_one_run() -> None:
     flat = FlatParameters(ps)
     for p in ps:
         give_gradient(p, 1)
-    assert runs(flat, [3] * 5) == [([0, 1, 2, 3, 4], list(range(16)))]
+    assert contiguous_groups(flat, [3] * 5) == [([0, 1, 2, 3, 4], list(range(16)))]
 
 
 def test_a_parameter_without_a_gradient_parts_two_runs() -> None:
@@ -177,7 +180,7 @@ def test_a_parameter_without_a_gradient_parts_two_runs() -> None:
     flat = FlatParameters(ps)
     for i in (0, 2, 3):
         give_gradient(ps[i], 1)
-    assert runs(flat, [0] * 5) == [([0], list(range(6))), ([2, 3], list(range(10, 16)))]
+    assert contiguous_groups(flat, [0] * 5) == [([0], list(range(6))), ([2, 3], list(range(10, 16)))]
 
 
 def test_different_steps_part_two_runs() -> None:
@@ -185,7 +188,7 @@ def test_different_steps_part_two_runs() -> None:
     flat = FlatParameters(ps)
     for p in ps[:4]:
         give_gradient(p, 1)
-    assert runs(flat, [1, 1, 2, 1, 1]) == [
+    assert contiguous_groups(flat, [1, 1, 2, 1, 1]) == [
         ([0, 1], list(range(10))),
         ([2], [10]),
         ([3], list(range(11, 16))),
@@ -193,7 +196,7 @@ def test_different_steps_part_two_runs() -> None:
 
 
 def test_without_gradients_there_is_no_run() -> None:
-    assert runs(FlatParameters(parameters()), [0] * 5) == []
+    assert contiguous_groups(FlatParameters(parameters()), [0] * 5) == []
 
 
 # --- what is refused

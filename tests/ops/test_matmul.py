@@ -51,19 +51,19 @@ def test_vectors_and_batches_follow_numpys_rules(x: tuple[int, ...], y: tuple[in
         (F.linear_gelu, lambda *inputs: oracles.gelu(oracles.linear(*inputs)), (X, W, B)),
         (F.linear_gelu, lambda *inputs: oracles.gelu(oracles.linear(*inputs)), (X, W)),
         (
-            lambda x, *ws: F.side_by_side(x, ws),
+            lambda x, *ws: F.packed_linear(x, ws),
             lambda x, *ws: F.concatenate([oracles.linear(x, w) for w in ws], axis=-1),
             (X, W, W + 1, W * 2),
         ),
         (
-            lambda x, w, v, b, c: F.side_by_side(x, [w, v], [b, c]),
+            lambda x, w, v, b, c: F.packed_linear(x, [w, v], [b, c]),
             lambda x, w, v, b, c: F.concatenate([oracles.linear(x, w, b), oracles.linear(x, v, c)], axis=-1),
             (X, W, W + 1, B, B - 1),
         ),
     ],
     ids=[
         "Linear", "Linear without bias", "Linear of one vector", "LinearGELU", "LinearGELU without bias",
-        "SideBySide", "SideBySide with biases",
+        "PackedLinear", "SideBySide with biases",
     ],
 )  # fmt: skip
 def test_a_fused_layer_is_its_parts_in_value_and_gradient(formula: Any, oracle: Any, inputs: tuple[Array, ...]) -> None:
@@ -78,7 +78,7 @@ def test_in_float32_a_product_is_within_4_eps_of_the_product_of_sizes(inner: int
     products: tuple[Callable[[], Tensor], ...] = (
         lambda: Tensor(a) @ Tensor(b),
         lambda: F.linear(Tensor(a), Tensor(np.ascontiguousarray(b.T))),
-        lambda: F.side_by_side(Tensor(a), [Tensor(b[:, :16].T), Tensor(b[:, 16:32].T), Tensor(b[:, 32:].T)]),
+        lambda: F.packed_linear(Tensor(a), [Tensor(b[:, :16].T), Tensor(b[:, 16:32].T), Tensor(b[:, 32:].T)]),
     )
     for product in products:
         result = product().data

@@ -34,7 +34,7 @@ def head(x: Any, targets: Any, weight: Any = None) -> Tensor:
 
 def qkv_layers(n_weights: int, n_biases: int, width: int = 5) -> Tensor:
     widths = [5] * (n_weights - 1) + [width]
-    return F.side_by_side(leaf(2, 4), [leaf(n, 4) for n in widths], [leaf(5) for _ in range(n_biases)])
+    return F.packed_linear(leaf(2, 4), [leaf(n, 4) for n in widths], [leaf(5) for _ in range(n_biases)])
 
 
 WRONG_SHAPES: dict[str, tuple[Callable[[], Tensor], str]] = {
@@ -168,7 +168,7 @@ def mixed(operation: str, n: int, x_dtype: Any, other: Any) -> tuple[Tensor, lis
         "linear": [leaf(5, 3, dtype=other), leaf(5, dtype=x_dtype)],
         "linear_gelu": [leaf(5, 3, dtype=other), leaf(5, dtype=x_dtype)],
         "dropout_add": [leaf(n, 3, dtype=other)],
-        "side_by_side": [leaf(5, 3, dtype=other), leaf(5, 3, dtype=x_dtype)],
+        "packed_linear": [leaf(5, 3, dtype=other), leaf(5, 3, dtype=x_dtype)],
         "linear_cross_entropy": [leaf(5, 3, dtype=other)],
         "multiply": [leaf(n, 3, dtype=other)],
         "matmul": [leaf(3, 2, dtype=other)],
@@ -179,7 +179,7 @@ def mixed(operation: str, n: int, x_dtype: Any, other: Any) -> tuple[Tensor, lis
         "linear": lambda: F.linear(x, *operands),
         "linear_gelu": lambda: F.linear_gelu(x, *operands),
         "dropout_add": lambda: F.dropout_add(x, operands[0], keep(n, 3), 0.5),
-        "side_by_side": lambda: F.side_by_side(x, operands),
+        "packed_linear": lambda: F.packed_linear(x, operands),
         "linear_cross_entropy": lambda: F.linear_cross_entropy(x, operands[0], ids(n)),
         "multiply": lambda: x * operands[0],
         "matmul": lambda: x @ operands[0],
@@ -194,8 +194,8 @@ def mixed(operation: str, n: int, x_dtype: Any, other: Any) -> tuple[Tensor, lis
 )
 @pytest.mark.parametrize(
     "operation",
-    ["layer_norm", "linear", "linear_gelu", "dropout_add", "side_by_side", "linear_cross_entropy", "multiply", "matmul",
-     "concatenate"],
+    ["layer_norm", "linear", "linear_gelu", "dropout_add", "packed_linear", "linear_cross_entropy", "multiply",
+     "matmul", "concatenate"],
 )  # fmt: skip
 def test_mixed_dtypes_give_numpys_promotion_and_gradients_in_their_own(
     operation: str, x_dtype: Any, other: Any, n: int

@@ -88,8 +88,8 @@ OPERATIONS: dict[str, Operation] = {
     "linear": (F.linear, TF.linear, [x234, head, bias]),
     "linear without bias": (F.linear, TF.linear, [x234, head]),
     "linear_gelu": (F.linear_gelu, lambda x, w, b: TF.gelu(TF.linear(x, w, b), approximate="tanh"), [x234, head, bias]),
-    "side_by_side": (
-        lambda x, v, w, b, c: F.side_by_side(x, [v, w], [b, c]),
+    "packed_linear": (
+        lambda x, v, w, b, c: F.packed_linear(x, [v, w], [b, c]),
         lambda x, v, w, b, c: torch.cat([TF.linear(x, v, b), TF.linear(x, w, c)], -1),
         [x234, head, head[::-1].copy(), bias, -bias],
     ),

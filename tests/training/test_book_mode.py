@@ -19,7 +19,7 @@ from nanograd_gpt.tokenizer.tokenizer import text_to_token_ids, token_ids_to_tex
 from nanograd_gpt.training.config import RunConfig, TrainingConfig, book, preset
 from nanograd_gpt.training.corpus import split_text
 from nanograd_gpt.training.data import create_dataloader_v1
-from nanograd_gpt.training.loop import Report, train_model_simple
+from nanograd_gpt.training.loop import StepResult, train_model_simple
 from nanograd_gpt.training.run import Run, streams
 from nanograd_gpt.training.run_directory import latest_checkpoint
 
@@ -32,10 +32,10 @@ def config(tmp_path: Path) -> RunConfig:
     """5 batches an epoch."""
     path = tmp_path / "text.txt"
     path.write_text(TEXT, encoding="utf-8")
-    return preset("tiny").changed({**SIZES, **COURSE, "data": str(path), "random": "torch"})
+    return preset("tiny").replace({**SIZES, **COURSE, "data": str(path), "random": "torch"})
 
 
-def facts(report: Report) -> tuple[Any, ...]:
+def facts(report: StepResult) -> tuple[Any, ...]:
     return report.global_step, float(report.loss), report.evaluation
 
 
@@ -65,7 +65,7 @@ def test_own_numbers_come_in_two_streams(config: RunConfig) -> None:
 
 @pytest.mark.parametrize("seed", [0, 123])
 def test_the_model_is_what_is_drawn_first(config: RunConfig, seed: int) -> None:
-    run, stream = Run(config.changed({"seed": seed}), "cpu"), TorchStream(seed)
+    run, stream = Run(config.replace({"seed": seed}), "cpu"), TorchStream(seed)
     model = GPTModel(run.config.model, rng=stream)
     for (name, array), (_, expected) in zip(run.model.state_dict().items(), model.state_dict().items(), strict=True):
         np.testing.assert_array_equal(array, expected, err_msg=name)

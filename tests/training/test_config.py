@@ -12,7 +12,7 @@ from training.small import one_line
 
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig
-from nanograd_gpt.training.config import book, preset, settings_in
+from nanograd_gpt.training.config import book, from_toml, preset
 
 TINY = preset("tiny")
 NAN, INF = math.nan, math.inf
@@ -26,7 +26,7 @@ NAN, INF = math.nan, math.inf
 def test_every_preset_comes_back_from_toml_whatever_it_is_laid_over(tmp_path: Path, name: str, base: str) -> None:
     path = tmp_path / "config.toml"
     path.write_text(preset(name).to_toml(), encoding="utf-8")
-    assert preset(base).changed(settings_in(path)) == preset(name)
+    assert preset(base).replace(from_toml(path)) == preset(name)
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,10 @@ def test_every_preset_comes_back_from_toml_whatever_it_is_laid_over(tmp_path: Pa
     ids=["quotes", "controls", "delete", "empty", "backslashes", "floats", "bool"],
 )
 def test_any_value_comes_back_from_toml(tmp_path: Path, changes: dict[str, Any]) -> None:
-    config = TINY.changed(changes)
+    config = TINY.replace(changes)
     path = tmp_path / "config.toml"
     path.write_text(config.to_toml(), encoding="utf-8")
-    assert TINY.changed(settings_in(path)) == config
+    assert TINY.replace(from_toml(path)) == config
 
 
 def test_toml_has_a_group_for_the_model_one_for_the_data_and_one_for_the_training() -> None:
@@ -61,7 +61,7 @@ def test_toml_has_a_group_for_the_model_one_for_the_data_and_one_for_the_trainin
 def test_a_setting_is_found_in_whatever_group_it_stands(tmp_path: Path, toml: str) -> None:
     path = tmp_path / "config.toml"
     path.write_text(toml, encoding="utf-8")
-    assert TINY.changed(settings_in(path)) == TINY.changed({"lr": 0.5})
+    assert TINY.replace(from_toml(path)) == TINY.replace({"lr": 0.5})
 
 
 def test_no_two_groups_share_a_name() -> None:
@@ -70,7 +70,7 @@ def test_no_two_groups_share_a_name() -> None:
 
 
 def test_a_change_leaves_the_rest_and_the_original_as_they_are() -> None:
-    changed = TINY.changed({"emb_dim": 320, "batch_size": 3})
+    changed = TINY.replace({"emb_dim": 320, "batch_size": 3})
     expected = asdict(TINY)
     assert asdict(changed) != expected
     expected["model"]["emb_dim"], expected["data"]["batch_size"] = 320, 3
@@ -79,13 +79,13 @@ def test_a_change_leaves_the_rest_and_the_original_as_they_are() -> None:
 
 
 def test_whole_numbers_do_for_fractions() -> None:
-    lr = TINY.changed({"lr": 1}).training.lr
+    lr = TINY.replace({"lr": 1}).training.lr
     assert (lr, type(lr)) == (1.0, float)
 
 
 @pytest.mark.parametrize(("stride", "expected"), [(0, 64), (1, 1), (100, 100)])
 def test_a_stride_of_0_is_the_context_length(stride: int, expected: int) -> None:
-    assert TINY.changed({"stride": stride}).stride == expected
+    assert TINY.replace({"stride": stride}).stride == expected
 
 
 def test_the_books_training_is_the_books() -> None:
@@ -111,7 +111,7 @@ def test_the_books_training_is_the_books() -> None:
 )
 def test_an_unknown_setting_is_refused_with_the_likely_one_or_all(word: str, guess: str) -> None:
     with pytest.raises(InputError) as error:
-        TINY.changed({word: 1})
+        TINY.replace({word: 1})
     assert f"setting: {word!r} is unknown; {guess}" in one_line(error)
 
 
@@ -143,7 +143,7 @@ def test_an_unknown_preset_is_refused_with_the_likely_one_or_all(word: str, gues
 )
 def test_a_value_of_another_type_is_refused(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"^{name}: ") as error:
-        TINY.changed({name: value})
+        TINY.replace({name: value})
     assert len(one_line(error)) < 1000
 
 
@@ -166,7 +166,7 @@ FINITE = ["weight_decay", "max_norm", "initial_lr", "min_lr", "lr"]
 )
 def test_a_value_out_of_bounds_is_refused_with_its_name(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"^{name}: ") as error:
-        TINY.changed({name: value})
+        TINY.replace({name: value})
     assert str(value) in one_line(error)
 
 
@@ -178,28 +178,28 @@ def test_a_value_out_of_bounds_is_refused_with_its_name(name: str, value: Any) -
     + [("lr", 5e-324), ("drop_rate", 0.0), ("drop_rate", 0.999), ("train_ratio", 0.001), ("test_ratio", 0.09)],
 )
 def test_a_value_on_its_bound_is_allowed(name: str, value: Any) -> None:
-    config = TINY.changed({name: value})
+    config = TINY.replace({name: value})
     assert value in [getattr(group, name, None) for group in config.groups().values()]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "appendix-d"])
 def test_a_decay_shorter_than_its_warm_up_is_refused(schedule: str) -> None:
     with pytest.raises(InputError, match="decay_steps: 39 are fewer than warmup_steps = 40") as error:
-        TINY.changed({"schedule": schedule, "warmup_steps": 40, "decay_steps": 39})
+        TINY.replace({"schedule": schedule, "warmup_steps": 40, "decay_steps": 39})
     one_line(error)
-    TINY.changed({"schedule": schedule, "warmup_steps": 40, "decay_steps": 40})
+    TINY.replace({"schedule": schedule, "warmup_steps": 40, "decay_steps": 40})
 
 
 @pytest.mark.parametrize(("name", "value"), [("decay_steps", 100), ("initial_lr", 1e-5)])
 def test_a_setting_that_a_flat_schedule_does_not_use_is_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"{name}: {value} does nothing with the schedule 'flat'") as error:
-        TINY.changed({"schedule": "flat", name: value})
+        TINY.replace({"schedule": "flat", name: value})
     one_line(error)
 
 
 def test_an_emb_dim_that_the_heads_cannot_share_is_refused() -> None:
     with pytest.raises(InputError, match="emb_dim: 160 cannot be shared among n_heads = 3") as error:
-        TINY.changed({"n_heads": 3})
+        TINY.replace({"n_heads": 3})
     one_line(error)
 
 
@@ -210,7 +210,7 @@ def test_a_file_that_is_not_toml_is_refused_with_its_name(tmp_path: Path, conten
     path = tmp_path / "config.toml"
     path.write_bytes(content)
     with pytest.raises(InputError, match="is not TOML") as error:
-        settings_in(path)
+        from_toml(path)
     assert str(path) in one_line(error)
 
 
@@ -218,5 +218,5 @@ def test_a_file_that_is_not_toml_is_refused_with_its_name(tmp_path: Path, conten
 def test_a_config_that_cannot_be_read_is_refused_with_its_name(tmp_path: Path, what: str) -> None:
     path = tmp_path / "missing.toml" if what == "missing" else tmp_path
     with pytest.raises(InputError, match="cannot be read") as error:
-        settings_in(path)
+        from_toml(path)
     assert str(path) in one_line(error)

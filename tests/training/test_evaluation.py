@@ -116,11 +116,11 @@ class Watched(GPTModel):
         super().__init__({**CONFIG.to_dict(), "drop_rate": 0.5}, rng=Generator(1))
         self.asked: list[tuple[int, ...]] = []
 
-    def features(self, ids: Ints, *more: Any) -> Tensor:
+    def hidden_states(self, ids: Ints, *more: Any) -> Tensor:
         assert not self.training
         assert not is_grad_enabled()
         self.asked.append(ids.shape)
-        return super().features(ids, *more)
+        return super().hidden_states(ids, *more)
 
 
 def test_equal_windows_go_in_batches_and_the_head_runs_on_what_is_scored_alone(monkeypatch: pytest.MonkeyPatch) -> None:

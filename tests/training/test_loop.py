@@ -23,7 +23,7 @@ from nanograd_gpt.training.corpus import split_text
 from nanograd_gpt.training.data import DataLoader, create_dataloader_v1
 from nanograd_gpt.training.loop import (
     Progress,
-    Report,
+    StepResult,
     evaluation_line,
     generate_and_print_sample,
     train_model_simple,
@@ -60,7 +60,7 @@ class Training:
         self.val = small_loader(TEXT_OF_20[:57], batch_size, shuffle=False)
         self.optimizer = Watched(self.model.parameters(), lr=lr, weight_decay=0.1)
 
-    def reports(self, **settings: Any) -> list[Report]:
+    def reports(self, **settings: Any) -> list[StepResult]:
         settings = {"num_epochs": 2, "eval_freq": 3, "eval_iter": 2, **settings}
         return list(training_steps(self.model, self.train, self.val, self.optimizer, "cpu", **settings))
 
@@ -91,7 +91,7 @@ def test_a_schedule_moves_every_groups_rate_in_proportion() -> None:
     np.testing.assert_allclose([g["lr"] for g in training.optimizer.param_groups], [1e-3 / last, 1e-2 / last])
 
 
-def losses_of(reports: Sequence[Report]) -> list[float]:
+def losses_of(reports: Sequence[StepResult]) -> list[float]:
     return [float(report.loss) for report in reports]
 
 

@@ -16,7 +16,7 @@ from nanograd_gpt.errors import InputError
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.training.checkpoint import load_checkpoint, save_checkpoint
 from nanograd_gpt.training.config import RunConfig, preset
-from nanograd_gpt.training.loop import Progress, Report, training_steps
+from nanograd_gpt.training.loop import Progress, StepResult, training_steps
 from nanograd_gpt.training.run import KEPT_CHECKPOINTS, Run
 from nanograd_gpt.training.run_directory import checkpoints, latest_checkpoint, new_directory
 
@@ -31,10 +31,10 @@ def config(tmp_path: Path) -> RunConfig:
     """5 batches an epoch; evaluations draw from the loader's stream on the way, and dropout from the model's."""
     path = tmp_path / "text.txt"
     path.write_text(TEXT, encoding="utf-8")
-    return preset("tiny").changed({**SIZES, **COURSE, "data": str(path)})
+    return preset("tiny").replace({**SIZES, **COURSE, "data": str(path)})
 
 
-def steps_up_to(run: Run, max_steps: int) -> Iterator[Report]:
+def steps_up_to(run: Run, max_steps: int) -> Iterator[StepResult]:
     """As Run.steps, but stopped early by max_steps, on the schedule of the whole run."""
     t = run.config.training
     return training_steps(
@@ -54,7 +54,7 @@ def steps_up_to(run: Run, max_steps: int) -> Iterator[Report]:
     )
 
 
-def facts(report: Report) -> tuple[Any, ...]:
+def facts(report: StepResult) -> tuple[Any, ...]:
     return tuple(float(value) if isinstance(value, np.ndarray) else value for value in vars(report).values())
 
 
@@ -78,7 +78,7 @@ def state(run: Run) -> tuple[Any, ...]:
 def test_a_run_stopped_after_any_update_goes_on_to_the_last_bit(
     config: RunConfig, tmp_path: Path, random: str, accumulate: int, stop: int, stopped_by: str
 ) -> None:
-    config = config.changed({"accumulate": accumulate, "random": random})
+    config = config.replace({"accumulate": accumulate, "random": random})
     whole, first, second = (Run(config, "cpu") for _ in range(3))
     assert len(whole.train_loader) == 5
     expected = [facts(report) for report in whole.steps()]
@@ -136,7 +136,7 @@ def test_progress_and_streams_are_all_that_a_loop_of_ones_own_has_to_keep(tmp_pa
 def test_a_run_with_decay_on_matrices_alone_goes_on_to_the_last_bit(
     config: RunConfig, tmp_path: Path, stop: int
 ) -> None:
-    config = config.changed({"decay": "matrices"})
+    config = config.replace({"decay": "matrices"})
     whole, first, second = (Run(config, "cpu") for _ in range(3))
     expected = [facts(report) for report in whole.steps()]
     got = [facts(report) for report in islice(first.steps(), stop)]
@@ -152,16 +152,16 @@ def test_a_run_with_decay_on_matrices_alone_goes_on_to_the_last_bit(
 def test_a_run_does_not_go_on_with_other_parameters_decaying(
     config: RunConfig, tmp_path: Path, began: str, goes_on: str
 ) -> None:
-    path = Run(config.changed({"decay": began}), "cpu").save(tmp_path)
+    path = Run(config.replace({"decay": began}), "cpu").save(tmp_path)
     with pytest.raises(InputError, match=r"optimizer: [12] parameter groups in the state, [12] here") as error:
-        Run(config.changed({"decay": goes_on}), "cpu").load(path)
+        Run(config.replace({"decay": goes_on}), "cpu").load(path)
     one_line(error)
 
 
 def test_biases_and_norms_decay_in_a_run_unless_matrices_alone_are_asked_for(config: RunConfig) -> None:
     ends = []
     for decay, weight_decay in (("all", 0.0), ("all", 0.5), ("matrices", 0.5)):
-        run = Run(config.changed({"decay": decay, "weight_decay": weight_decay, "max_steps": 2}), "cpu")
+        run = Run(config.replace({"decay": decay, "weight_decay": weight_decay, "max_steps": 2}), "cpu")
         next(run.steps())
         ends.append({name: a.tobytes() for name, a in run.model.state_dict().items()})
     none, everything, matrices = ends
@@ -189,7 +189,7 @@ def lengthened(config: RunConfig, settings: dict[str, int]) -> tuple[list[float]
 def test_a_run_made_longer_keeps_its_rates_and_then_stays_at_the_minimum(
     config: RunConfig, schedule: str, settings: dict[str, int], total: int
 ) -> None:
-    planned, rates = lengthened(config.changed({"schedule": schedule, "min_lr": MIN_LR}), settings)
+    planned, rates = lengthened(config.replace({"schedule": schedule, "min_lr": MIN_LR}), settings)
     assert len(planned) == 10
     assert rates == [*planned, *[MIN_LR] * (total - 10)]
 
@@ -197,7 +197,7 @@ def test_a_run_made_longer_keeps_its_rates_and_then_stays_at_the_minimum(
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("settings", [{"epochs": 1}, {"max_steps": 5}], ids=str)
 def test_a_run_made_shorter_keeps_its_rates_too(config: RunConfig, schedule: str, settings: dict[str, int]) -> None:
-    planned, rates = lengthened(config.changed({"schedule": schedule}), settings)
+    planned, rates = lengthened(config.replace({"schedule": schedule}), settings)
     assert rates == planned[:5]
 
 
@@ -206,9 +206,9 @@ def test_a_run_made_shorter_keeps_its_rates_too(config: RunConfig, schedule: str
 def test_a_run_made_longer_with_decay_steps_stretches_its_cosine(
     config: RunConfig, schedule: str, decay_steps: int
 ) -> None:
-    config = config.changed({"schedule": schedule, "min_lr": MIN_LR})
+    config = config.replace({"schedule": schedule, "min_lr": MIN_LR})
     _, rates = lengthened(config, {"epochs": 4, "decay_steps": decay_steps})
-    _, whole = lengthened(config.changed({"epochs": 4, "decay_steps": decay_steps}), {})
+    _, whole = lengthened(config.replace({"epochs": 4, "decay_steps": decay_steps}), {})
     assert rates == whole
     ended = decay_steps or 20
     assert min(rates[2:ended]) > MIN_LR
@@ -217,16 +217,16 @@ def test_a_run_made_longer_with_decay_steps_stretches_its_cosine(
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_run_that_ended_within_its_warm_up_keeps_its_rates(config: RunConfig, schedule: str) -> None:
-    config = config.changed({"schedule": schedule, "warmup_steps": 8, "max_steps": 4, "min_lr": MIN_LR})
+    config = config.replace({"schedule": schedule, "warmup_steps": 8, "max_steps": 4, "min_lr": MIN_LR})
     planned, rates = lengthened(config, {"max_steps": 0})
     assert rates == [*planned, *[MIN_LR] * 6]
     _, anew = lengthened(config, {"max_steps": 0, "decay_steps": 0})
-    _, whole = lengthened(config.changed({"max_steps": 0}), {})
+    _, whole = lengthened(config.replace({"max_steps": 0}), {})
     assert anew == whole
 
 
 def test_a_length_is_changed_twice_as_if_at_once(config: RunConfig) -> None:
-    config = config.changed({"min_lr": MIN_LR})
+    config = config.replace({"min_lr": MIN_LR})
     once, twice = Run(config, "cpu"), Run(config, "cpu")
     once.change_length({"epochs": 4})
     twice.change_length({"epochs": 3})
@@ -235,14 +235,14 @@ def test_a_length_is_changed_twice_as_if_at_once(config: RunConfig) -> None:
 
 
 def test_a_flat_rate_has_no_plan_to_keep(config: RunConfig) -> None:
-    run = Run(config.changed({"schedule": "flat"}), "cpu")
+    run = Run(config.replace({"schedule": "flat"}), "cpu")
     run.change_length({"epochs": 4})
-    assert run.config == config.changed({"schedule": "flat", "epochs": 4, "vocab_size": run.tokenizer.n_vocab})
+    assert run.config == config.replace({"schedule": "flat", "epochs": 4, "vocab_size": run.tokenizer.n_vocab})
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_run_made_longer_never_trains_at_a_rate_of_0_without_being_told_to(config: RunConfig, schedule: str) -> None:
-    run = Run(config.changed({"schedule": schedule, "min_lr": 0.0}), "cpu")
+    run = Run(config.replace({"schedule": schedule, "min_lr": 0.0}), "cpu")
     with pytest.raises(InputError, match=r"resume: .* falls to min_lr = 0 at update 10, .* to update 20") as error:
         run.change_length({"epochs": 4})
     assert "--decay-steps 0" in one_line(error)
@@ -254,8 +254,8 @@ def test_a_run_made_longer_never_trains_at_a_rate_of_0_without_being_told_to(con
 def test_a_run_made_longer_makes_the_updates_of_one_with_these_decay_steps_from_the_start(
     config: RunConfig, tmp_path: Path, stop: int
 ) -> None:
-    config = config.changed({"min_lr": MIN_LR})
-    whole = Run(config.changed({"epochs": 4, "decay_steps": 10}), "cpu")
+    config = config.replace({"min_lr": MIN_LR})
+    whole = Run(config.replace({"epochs": 4, "decay_steps": 10}), "cpu")
     expected = [facts(report) for report in whole.steps()]
     first, second = Run(config, "cpu"), Run(config, "cpu")
     got = [facts(report) for report in islice(first.steps(), stop)]
@@ -269,13 +269,13 @@ def test_a_run_made_longer_makes_the_updates_of_one_with_these_decay_steps_from_
 def test_only_the_updates_after_the_warm_up_are_clipped_by_the_rule_of_appendix_d(config: RunConfig) -> None:
     clipped = {"max_norm": 1e-3, "warmup_steps": 4, "initial_lr": 1e-5}
     for schedule, first_clipped in (("cosine", 0), ("appendix-d", 5)):
-        reports = list(Run(config.changed({**clipped, "schedule": schedule}), "cpu").steps())
+        reports = list(Run(config.replace({**clipped, "schedule": schedule}), "cpu").steps())
         assert [r.grad_norm is None for r in reports] == [step < first_clipped for step in range(10)]
 
 
 def test_a_run_has_the_initial_rate_of_its_settings(config: RunConfig) -> None:
     settings = {"schedule": "appendix-d", "lr": 1e-3, "initial_lr": 1e-5, "warmup_steps": 4}
-    rates = [report.lr for report in Run(config.changed(settings), "cpu").steps()]
+    rates = [report.lr for report in Run(config.replace(settings), "cpu").steps()]
     assert rates[:5] == pytest.approx([1e-5, 2.575e-4, 5.05e-4, 7.525e-4, 1e-3], rel=1e-12)
 
 
@@ -348,7 +348,7 @@ def test_a_config_that_cannot_be_written_leaves_the_old_one(
 
 
 def test_the_vocabulary_is_the_tokenizers(config: RunConfig) -> None:
-    run = Run(config.changed({"vocab_size": 50_257}), "cpu")
+    run = Run(config.replace({"vocab_size": 50_257}), "cpu")
     assert run.config.model.vocab_size == run.model.config.vocab_size == run.tokenizer.n_vocab == 256 + 10 + 1
 
 
@@ -357,7 +357,7 @@ def test_a_text_too_short_for_a_batch_of_either_part_is_refused(
     config: RunConfig, train_ratio: float, part: str
 ) -> None:
     with pytest.raises(InputError, match=rf"data: the {part} part .* has \d+ tokens, too few .* windows of 8") as error:
-        Run(config.changed({"train_ratio": train_ratio}), "cpu")
+        Run(config.replace({"train_ratio": train_ratio}), "cpu")
     one_line(error)
 
 
@@ -367,13 +367,13 @@ def test_a_text_too_short_for_a_batch_of_either_part_is_refused(
 def test_total_steps_are_the_updates_that_are_made(
     config: RunConfig, accumulate: int, max_steps: int, expected: int
 ) -> None:
-    run = Run(config.changed({"accumulate": accumulate, "max_steps": max_steps}), "cpu")
+    run = Run(config.replace({"accumulate": accumulate, "max_steps": max_steps}), "cpu")
     assert run.total_steps == expected == len(list(run.steps()))
 
 
 @pytest.mark.parametrize("random", ["own", "torch"])
 def test_one_seed_makes_one_run_and_another_seed_another(config: RunConfig, random: str) -> None:
-    one, same, other = (Run(config.changed({"seed": seed, "random": random}), "cpu") for seed in (1, 1, 2))
+    one, same, other = (Run(config.replace({"seed": seed, "random": random}), "cpu") for seed in (1, 1, 2))
     assert state(one) == state(same)
     assert (one.optimizer.flat.data != other.optimizer.flat.data).any()
     assert one.train_loader.draw_order().tolist() == same.train_loader.draw_order().tolist()

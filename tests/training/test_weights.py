@@ -87,11 +87,11 @@ def test_the_hash_is_of_every_weight_and_its_name() -> None:
 def test_a_run_begins_from_the_weights_whatever_its_seed(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
     sizes = {**CONFIG.to_dict(), "drop_rate": 0.3}
-    config = preset("tiny").changed({**sizes, "n_merges": 0, "data": str(tmp_path / "text.txt"), "weights": "given"})
+    config = preset("tiny").replace({**sizes, "n_merges": 0, "data": str(tmp_path / "text.txt"), "weights": "given"})
     source = small_model(1)
     for seed in (1, 2):
-        run = Run(config.changed({"seed": seed}), "cpu")
-        run.begin_from(source)
+        run = Run(config.replace({"seed": seed}), "cpu")
+        run.init_from(source)
         for name, array in source.state_dict().items():
             np.testing.assert_array_equal(run.model.state_dict()[name], array)
         assert run.weights_sha256 == weights_hash(source)

@@ -46,7 +46,7 @@ def test_rows_are_those_of_safetensors_own_reader(monkeypatch: pytest.MonkeyPatc
         assert array.shape == expected[name].shape
         np.testing.assert_array_equal(array[:], expected[name])
         np.testing.assert_array_equal(array[2:5], expected[name][2:5])
-        np.testing.assert_array_equal(np.concatenate([piece for _, piece in stored.pieces(array)]), expected[name])
+        np.testing.assert_array_equal(np.concatenate([piece for _, piece in stored.row_chunks(array)]), expected[name])
 
 
 def test_bfloat16_is_the_upper_half_of_a_float32(tmp_path: Path) -> None:

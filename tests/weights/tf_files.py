@@ -51,8 +51,8 @@ def write_openai(directory: Path, model: GPTModel) -> None:
     """A model with qkv_bias and a tied head as OpenAI has it."""
     config, state, arrays = model.config, model.state_dict(), {}
     for part in gpt2_parts(config):
-        ours = state[part.ours].T if part.transposed else state[part.ours]
-        arrays.setdefault(openai_name(part.theirs), []).append(ours)
+        ours = state[part.name].T if part.transposed else state[part.name]
+        arrays.setdefault(openai_name(part.gpt2_name), []).append(ours)
     directory.mkdir()
     joined = {name: np.concatenate(parts, axis=-1) for name, parts in arrays.items()}
     write_tf_checkpoint(directory / "model.ckpt", {n: a[None] if n.endswith("/w") else a for n, a in joined.items()})

@@ -6,13 +6,13 @@ import numpy as xp
 
 from ..plain.activation import log_softmax, log_sum_exp, softmax, softmax_backward
 from ..plain.loss import cross_entropy, cross_entropy_backward
-from .activation import gelu, linear_gelu, slope_times
+from .activation import gelu, gelu_backward, linear_gelu
 from .allocator import keep_freed_memory
 from .attention import cached_attention, causal_attention, causal_attention_backward
 from .dropout import dropout, dropout_add
 from .embedding import embedding, embedding_backward
 from .loss import linear_cross_entropy, linear_cross_entropy_backward
-from .matmul import linear, linear_backward, matrix_product, side_by_side, side_by_side_backward
+from .matmul import linear, linear_backward, matrix_product, packed_linear, packed_linear_backward
 from .norm import layer_norm, layer_norm_backward
 from .optimizer import adamw, squared_norm
 
@@ -28,6 +28,7 @@ __all__ = [
     "embedding",
     "embedding_backward",
     "gelu",
+    "gelu_backward",
     "layer_norm",
     "layer_norm_backward",
     "linear",
@@ -38,9 +39,8 @@ __all__ = [
     "log_softmax",
     "log_sum_exp",
     "matrix_product",
-    "side_by_side",
-    "side_by_side_backward",
-    "slope_times",
+    "packed_linear",
+    "packed_linear_backward",
     "softmax",
     "softmax_backward",
     "squared_norm",

@@ -8,35 +8,37 @@ from ..contract import Array
 from ..plain.activation import CUBIC, ROOT
 from ..plain.matmul import rows
 from .blocks import blocks, for_each_block, rows_a_block
-from .matmul import Piece, product
+from .matmul import Tile, gemm
 
 
-def gelu(x: Array, want_slope: bool) -> tuple[Array, Array | None]:
+def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
     x = np.ascontiguousarray(x).reshape(x.shape)  # which keeps a shape of ()
     y = np.empty_like(x)
-    slope = np.empty_like(x) if want_slope else None
+    slope = np.empty_like(x) if want_derivative else None
     x_, y_, slope_ = x.reshape(-1), y.reshape(-1), None if slope is None else slope.reshape(-1)
     for_each_block(x.size, lambda part: _gelu(x_[part], y_[part], None if slope_ is None else slope_[part]))
     return y, slope
 
 
-def linear_gelu(x: Array, weight: Array, bias: Array | None, want_slope: bool) -> tuple[Array, Array | None]:
+def linear_gelu(x: Array, weight: Array, bias: Array | None, want_derivative: bool) -> tuple[Array, Array | None]:
     h = np.empty((*x.shape[:-1], len(weight)), dtype=np.result_type(x.dtype, weight.dtype))
     y = np.empty_like(h)
     h_, y_ = rows(h), rows(y)
 
-    def activate(piece: Piece) -> None:
-        hp, yp = h_[piece], y_[piece]
+    def activate(tile: Tile) -> None:
+        hp, yp = h_[tile], y_[tile]
         for part in blocks(len(hp), rows_a_block(hp.shape[1])):
             if bias is not None:
-                hp[part] += bias[piece[1]]
-            _gelu(hp[part], yp[part], hp[part] if want_slope else None)  # the slope takes the place of what went in
+                hp[part] += bias[tile[1]]
+            _gelu(
+                hp[part], yp[part], hp[part] if want_derivative else None
+            )  # the slope takes the place of what went in
 
-    product(rows(x), weight.T, h_, activate)
-    return y, h if want_slope else None
+    gemm(rows(x), weight.T, h_, activate)
+    return y, h if want_derivative else None
 
 
-def slope_times(dy: Array, slope: Array) -> Array:
+def gelu_backward(dy: Array, slope: Array) -> Array:
     if not (dy.flags.c_contiguous and slope.flags.c_contiguous):
         return np.multiply(dy, slope)
     dx = np.empty(dy.shape, dtype=np.result_type(dy.dtype, slope.dtype))

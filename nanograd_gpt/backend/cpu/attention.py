@@ -18,13 +18,13 @@ from ..plain.activation import softmax
 from ..plain.attention import heads, split
 from .blocks import blocks
 from .matmul import matrix_product
-from .threads import share, with_blas_threads, with_one_blas_thread
+from .threads import parallel_for, with_blas_threads, with_single_blas_thread
 
-Part: TypeAlias = tuple[slice, slice]  # some rows of the batch, some heads of theirs
+HeadTile: TypeAlias = tuple[slice, slice]  # some rows of the batch, some heads of theirs
 
 QUERIES = 64  # a block: smaller ones skip more, larger ones multiply faster
 SCORES = 1 << 16  # held at a time by a thread: they stay in the cache
-WORTH_A_THREAD = 1 << 17  # scores; below, handing over costs more than it saves
+MIN_SCORES_PER_THREAD = 1 << 17  # scores; below, handing over costs more than it saves
 
 
 def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
@@ -35,7 +35,7 @@ def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) 
     context_ = split(context, n_heads)
     lse = np.empty((B, n_heads, T, 1), dtype=qkv.dtype)
 
-    def some_heads(part: Part) -> None:
+    def some_heads(part: HeadTile) -> None:
         scaled = q[part] * (1 / sqrt(D))  # (b, h, T, D)
         for queries, seen in _query_blocks(T):
             scores = scaled[:, :, queries] @ k[part][:, :, seen].swapaxes(-1, -2)
@@ -54,7 +54,7 @@ def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) 
                 total *= 1 - rate
             result /= total
 
-    _share_heads(B, n_heads, T, some_heads)
+    _parallel_heads(B, n_heads, T, some_heads)
     return context, lse
 
 
@@ -68,7 +68,7 @@ def causal_attention_backward(
     dqkv = np.empty(qkv.shape, dtype=np.result_type(qkv.dtype, dy.dtype))
     dq, dk, dv = heads(dqkv, n_heads)
 
-    def some_heads(part: Part) -> None:
+    def some_heads(part: HeadTile) -> None:
         scaled, d = q[part] * (1 / sqrt(D)), dcontext[part]
         if keep is not None:
             d = d * (1 / (1 - rate))
@@ -93,7 +93,7 @@ def causal_attention_backward(
         dq[part] *= 1 / sqrt(D)
         dk[part], dv[part] = dk_sum, dv_sum
 
-    _share_heads(B, n_heads, T, some_heads)
+    _parallel_heads(B, n_heads, T, some_heads)
     return dqkv
 
 
@@ -128,12 +128,12 @@ def _after(n: int, dtype: np.dtype[Any]) -> Array:
     return np.triu(np.full((n, n), -np.inf, dtype=dtype), k=1)
 
 
-def _share_heads(B: int, H: int, T: int, body: Callable[[Part], object]) -> None:
+def _parallel_heads(B: int, H: int, T: int, body: Callable[[HeadTile], object]) -> None:
     """Call body with every head of every row of the batch, as many at a time as fit into the cache."""
     at_a_time = max(1, SCORES // max(1, min(T, QUERIES) * T))
     n_rows, n_heads = max(1, min(B, at_a_time // H)), min(H, at_a_time)
     parts = [(rows, some) for rows in blocks(B, n_rows) for some in blocks(H, n_heads)]
-    if B * H * T * T < 2 * WORTH_A_THREAD:
-        with_one_blas_thread(lambda: [body(part) for part in parts])
+    if B * H * T * T < 2 * MIN_SCORES_PER_THREAD:
+        with_single_blas_thread(lambda: [body(part) for part in parts])
     else:
-        share(parts, body)
+        parallel_for(parts, body)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .threads import n_threads, share
+from .threads import n_threads, parallel_for
 
 BLOCK = 1 << 15  # elements of one thread: a few float32 arrays of it fit into a core's L2 cache
 SHARED_BLOCK = 1 << 17  # of several: shorter steps would make them wait for each other (for the interpreter's lock)
-WORTH_A_THREAD = 1 << 18  # elements a thread; below, handing them over costs more than it saves
+MIN_ELEMENTS_PER_THREAD = 1 << 18  # elements a thread; below, handing them over costs more than it saves
 
 
 def for_each_block(size: int, body: Callable[[slice], object], block: int | None = None) -> None:
@@ -25,13 +25,13 @@ def for_each_block(size: int, body: Callable[[slice], object], block: int | None
 
 def for_each_row_block(n_rows: int, width: int, body: Callable[[slice], object], rows: int | None = None) -> None:
     """The same for rows of so many elements: body gets slices of 0 .. n_rows."""
-    alone = n_rows * width < 2 * WORTH_A_THREAD or n_threads() == 1
+    alone = n_rows * width < 2 * MIN_ELEMENTS_PER_THREAD or n_threads() == 1
     parts = blocks(n_rows, rows or rows_a_block(width, BLOCK if alone else SHARED_BLOCK))
     if alone:
         for part in parts:
             body(part)
     else:
-        share(parts, body)
+        parallel_for(parts, body)
 
 
 def rows_a_block(width: int, block: int = BLOCK) -> int:

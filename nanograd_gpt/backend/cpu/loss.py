@@ -6,7 +6,7 @@ import numpy as np
 
 from ..contract import Array, GradOut, Ints
 from .blocks import blocks, for_each_row_block
-from .matmul import product, product_into, times
+from .matmul import gemm, gemm_into, matmul
 
 LOGITS = 1 << 25  # held at a time: 128 MiB in float32
 
@@ -20,7 +20,7 @@ def linear_cross_entropy(
     dtype = np.result_type(x.dtype, weight.dtype)
     losses, log_sum_exp, kept = np.empty(len(x), dtype=dtype), np.empty((len(x), 1), dtype=dtype), None
     for part in _parts(x, weight):
-        logits = times(x[part], weight.T)
+        logits = matmul(x[part], weight.T)
         keep = want_gradient and kept is None
         _softmax(logits, targets[part], losses[part], log_sum_exp[part], 1 / len(x) if keep else None)
         kept = logits if keep else kept
@@ -44,12 +44,12 @@ def linear_cross_entropy_backward(
         if part.start == 0 and kept is not None:
             dlogits = kept
         else:
-            dlogits = times(x[part], weight.T)
+            dlogits = matmul(x[part], weight.T)
             _gradient(dlogits, targets[part], log_sum_exp[part], 1 / len(x))
         if dx is not None:
-            product(dlogits, weight, dx[part])
+            gemm(dlogits, weight, dx[part])
         if dweight is not None:
-            product_into(dweight, dlogits.T, x[part] * dloss)
+            gemm_into(dweight, dlogits.T, x[part] * dloss)
             dweight = GradOut(dweight.array, accumulate=True)
         del dlogits
     if dx is not None:
@@ -62,7 +62,7 @@ def _parts(x: Array, weight: Array) -> list[slice]:
     return blocks(len(x), max(1, LOGITS // len(weight)))
 
 
-def _softmax(logits: Array, targets: Ints, losses: Array, log_sum_exp: Array, share: float | None) -> None:
+def _softmax(logits: Array, targets: Ints, losses: Array, log_sum_exp: Array, parallel_for: float | None) -> None:
     """Fill losses (N,) and log_sum_exp (N, 1); the logits become their gradient times a share, if one is given."""
 
     def body(part: slice) -> None:
@@ -75,21 +75,21 @@ def _softmax(logits: Array, targets: Ints, losses: Array, log_sum_exp: Array, sh
         logarithm = np.log(total)
         losses[part] = logarithm[:, 0] - of_target
         np.add(logarithm, largest, out=log_sum_exp[part])
-        if share is not None:
-            row *= share / total
-            row[at] -= share
+        if parallel_for is not None:
+            row *= parallel_for / total
+            row[at] -= parallel_for
 
     for_each_row_block(len(logits), logits.shape[1], body)
 
 
-def _gradient(logits: Array, targets: Ints, log_sum_exp: Array, share: float) -> None:
+def _gradient(logits: Array, targets: Ints, log_sum_exp: Array, parallel_for: float) -> None:
     """The same gradient, where log_sum_exp is known."""
 
     def body(part: slice) -> None:
         row = logits[part]
         row -= log_sum_exp[part]
         np.exp(row, out=row)
-        row *= share
-        row[np.arange(part.stop - part.start), targets[part]] -= share
+        row *= parallel_for
+        row[np.arange(part.stop - part.start), targets[part]] -= parallel_for
 
     for_each_row_block(len(logits), logits.shape[1], body)

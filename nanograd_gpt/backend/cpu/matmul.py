@@ -13,41 +13,41 @@ import numpy as np
 from ..contract import Array, GradOut
 from ..plain.matmul import rows
 from .blocks import blocks
-from .threads import blas_obeys, n_threads, share, with_blas_threads, with_one_blas_thread
+from .threads import blas_obeys, n_threads, parallel_for, with_blas_threads, with_single_blas_thread
 
-Piece: TypeAlias = tuple[slice, slice]  # of a matrix: some of its rows, some of its columns
+Tile: TypeAlias = tuple[slice, slice]  # of a matrix: some of its rows, some of its columns
 
-FEW_ROWS = 8  # so few, and a product does little but read its matrix
-LONG_TO_READ = 1 << 24  # elements of a matrix: for one row, our threads read it sooner than the library's
+SKINNY_ROWS = 8  # so few, and a product does little but read its matrix
+MIN_VECTOR_MATRIX = 1 << 24  # elements of a matrix: for one row, our threads read it sooner than the library's
 # The shortest side of a product that is cut.  A model's products share it, its channels or its tokens, so that all of
 # them go to our threads or all to the library's: a few by the other kind, and each waits for the other.
-WORTH_CUTTING = 256
+MIN_PARALLEL_DIM = 256
 GRAIN = 64  # rows or columns: the library's inner loops have no rest to do
 ALL = slice(None)
 
 
-def product(a: Array, b: Array, out: Array, then: Callable[[Piece], object] | None = None) -> None:
-    """out (M, N) = a (M, K) @ b (K, N); `then` is called with each piece of out once it is there."""
+def gemm(a: Array, b: Array, out: Array, epilogue: Callable[[Tile], object] | None = None) -> None:
+    """out (M, N) = a (M, K) @ b (K, N); `epilogue` is called with each piece of out once it is there."""
     (M, K), N = a.shape, b.shape[1]
-    if M < FEW_ROWS:
+    if M < SKINNY_ROWS:
         _read(a, b, out)
-        if then is not None:
-            then((ALL, ALL))
+        if epilogue is not None:
+            epilogue((ALL, ALL))
         return
 
-    def multiply(piece: Piece) -> None:
-        np.matmul(a[piece[0]], b[:, piece[1]], out=out[piece])
-        if then is not None:
-            then(piece)
+    def multiply(tile: Tile) -> None:
+        np.matmul(a[tile[0]], b[:, tile[1]], out=out[tile])
+        if epilogue is not None:
+            epilogue(tile)
 
-    if min(M, N, K) < WORTH_CUTTING or not blas_obeys():
+    if min(M, N, K) < MIN_PARALLEL_DIM or not blas_obeys():
         with_blas_threads(lambda: np.matmul(a, b, out=out))
-        if then is not None:
-            then((ALL, ALL))
+        if epilogue is not None:
+            epilogue((ALL, ALL))
     elif N >= M:
-        share([(ALL, part) for part in _cut(N)], multiply)
+        parallel_for([(ALL, part) for part in _cut(N)], multiply)
     else:
-        share([(part, ALL) for part in _cut(M)], multiply)
+        parallel_for([(part, ALL) for part in _cut(M)], multiply)
 
 
 def _read(a: Array, b: Array, out: Array) -> None:
@@ -56,8 +56,8 @@ def _read(a: Array, b: Array, out: Array) -> None:
     For one row, the library's product with a vector lags behind the memory; a dot product for each column does not.
     """
     M, (K, N) = len(a), b.shape
-    if M == 1 and N * K >= LONG_TO_READ and b.strides[0] == b.itemsize and b.dtype.kind == "f":
-        share(_cut(N), lambda part: np.vecdot(b[:, part].T, a[0], out=out[0, part]))
+    if M == 1 and N * K >= MIN_VECTOR_MATRIX and b.strides[0] == b.itemsize and b.dtype.kind == "f":
+        parallel_for(_cut(N), lambda part: np.vecdot(b[:, part].T, a[0], out=out[0, part]))
     elif M == 1:
         with_blas_threads(lambda: np.matmul(a, b, out=out))
     else:  # the library reads its matrix faster the other way round
@@ -74,21 +74,21 @@ def matrix_product(x: Array, y: Array) -> Array:
     return with_blas_threads(lambda: x @ y)
 
 
-def times(x: Array, matrix: Array, then: Callable[[Piece], object] | None = None) -> Array:
+def matmul(x: Array, matrix: Array, epilogue: Callable[[Tile], object] | None = None) -> Array:
     """x (..., I), matrix (I, O)  ->  (..., O)"""
     y = np.empty((*x.shape[:-1], matrix.shape[1]), dtype=np.result_type(x.dtype, matrix.dtype))
-    product(rows(x), matrix, rows(y), then)
+    gemm(rows(x), matrix, rows(y), epilogue)
     return y
 
 
-def product_into(grad_out: GradOut, a: Array, b: Array) -> None:
+def gemm_into(grad_out: GradOut, a: Array, b: Array) -> None:
     """Deliver a @ b, straight into the grad_out's memory where nothing is there yet."""
     if grad_out.accumulate:
         made = np.empty(grad_out.array.shape, dtype=np.result_type(a.dtype, b.dtype))
-        product(a, b, made)
+        gemm(a, b, made)
         grad_out.write(made)
     else:
-        product(a, b, grad_out.array)
+        gemm(a, b, grad_out.array)
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -101,41 +101,41 @@ def linear_into(y: Array, x: Array, weight: Array, bias: Array | None) -> None:
     """Write x W^T + b over y (..., O), each piece's bias while it is in the cache."""
     flat = rows(y)
     if bias is None:
-        product(rows(x), weight.T, flat)
+        gemm(rows(x), weight.T, flat)
         return
 
-    def add_bias(piece: Piece) -> None:
-        flat[piece] += bias[piece[1]]
+    def add_bias(tile: Tile) -> None:
+        flat[tile] += bias[tile[1]]
 
-    product(rows(x), weight.T, flat, add_bias)
+    gemm(rows(x), weight.T, flat, add_bias)
 
 
 def linear_backward(
     dy: Array, x: Array, weight: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
 ) -> Array | None:
     if dweight is not None:
-        product_into(dweight, rows(dy).T, rows(x))
+        gemm_into(dweight, rows(dy).T, rows(x))
     if dbias is not None:
         dbias.write(column_sums(rows(dy)))
-    return times(dy, weight) if want_dx else None
+    return matmul(dy, weight) if want_dx else None
 
 
 def column_sums(matrix: Array) -> Array:
     """(N, O)  ->  (O,)"""
     ones = np.ones(len(matrix), dtype=matrix.dtype)
-    sums: Array = with_one_blas_thread(lambda: ones @ matrix)  # with more, the bits would depend on their number
+    sums: Array = with_single_blas_thread(lambda: ones @ matrix)  # with more, the bits would depend on their number
     return sums
 
 
 def row_sums(matrix: Array) -> Array:
     """(N, O)  ->  (N, 1)"""
     ones = np.ones((matrix.shape[1], 1), dtype=matrix.dtype)
-    sums: Array = with_one_blas_thread(lambda: matrix @ ones)
+    sums: Array = with_single_blas_thread(lambda: matrix @ ones)
     return sums
 
 
-def side_by_side(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
-    joined, width = in_one_piece(weights), len(weights[0])
+def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
+    joined, width = as_contiguous_view(weights), len(weights[0])
     if joined is not None and all(bias is None for bias in biases):
         return linear(x, joined, None)
     y = np.empty((*x.shape[:-1], len(weights) * width), dtype=np.result_type(x.dtype, weights[0].dtype))
@@ -144,7 +144,7 @@ def side_by_side(x: Array, weights: Sequence[Array], biases: Sequence[Array | No
     return y
 
 
-def side_by_side_backward(
+def packed_linear_backward(
     dy: Array,
     x: Array,
     weights: Sequence[Array],
@@ -152,11 +152,11 @@ def side_by_side_backward(
     dbiases: Sequence[GradOut | None],
     want_dx: bool,
 ) -> Array | None:
-    joined, width = in_one_piece(weights), len(weights[0])
+    joined, width = as_contiguous_view(weights), len(weights[0])
     dweight = _joined_grad_out(dweights)
-    dx = times(dy, joined) if want_dx and joined is not None else None
+    dx = matmul(dy, joined) if want_dx and joined is not None else None
     if dweight is not None:
-        product_into(dweight, rows(dy).T, rows(x))
+        gemm_into(dweight, rows(dy).T, rows(x))
     for k, weight in enumerate(weights):
         part = dy[..., k * width : (k + 1) * width]
         own = None if dweight else dweights[k]
@@ -166,7 +166,7 @@ def side_by_side_backward(
     return dx
 
 
-def in_one_piece(arrays: Sequence[Array]) -> Array | None:
+def as_contiguous_view(arrays: Sequence[Array]) -> Array | None:
     """Matrices of one shape that lie one behind the other in memory, as one (K * O, I); None if they do not.
 
     The optimizer lays parameters so: Q, K and V are one product then.
@@ -193,5 +193,5 @@ def _joined_grad_out(grad_outs: Sequence[GradOut | None]) -> GradOut | None:
     there = [out for out in grad_outs if out is not None]
     if len(there) < len(grad_outs) or len({out.accumulate for out in there}) > 1:
         return None
-    joined = in_one_piece([out.array for out in there])
+    joined = as_contiguous_view([out.array for out in there])
     return None if joined is None else GradOut(joined, there[0].accumulate)

@@ -9,11 +9,11 @@ from ..plain.matmul import rows
 from .blocks import BLOCK, for_each_row_block, rows_a_block
 from .matmul import column_sums, row_sums
 
-WORTH_BLOCKS = 1 << 13  # elements; fewer, such as one token's, are done sooner at once
+MIN_BLOCKED_SIZE = 1 << 13  # elements; fewer, such as one token's, are done sooner at once
 
 
 def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
-    if x.size < WORTH_BLOCKS:
+    if x.size < MIN_BLOCKED_SIZE:
         return _little(x, scale, shift, eps)
     dtype, C = np.result_type(x.dtype, scale.dtype, shift.dtype), x.shape[-1]
     y = np.empty(x.shape, dtype=dtype)

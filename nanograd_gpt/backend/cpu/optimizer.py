@@ -6,7 +6,7 @@ import numpy as np
 
 from ..contract import Array
 from .blocks import SHARED_BLOCK, for_each_block
-from .threads import with_one_blas_thread
+from .threads import with_single_blas_thread
 
 
 def adamw(
@@ -55,5 +55,5 @@ def squared_norm(flat: Array) -> Array:
     def add_up(part: slice) -> None:
         sums[part.start // SHARED_BLOCK] = flat[part] @ flat[part]
 
-    with_one_blas_thread(lambda: for_each_block(flat.size, add_up, SHARED_BLOCK))
+    with_single_blas_thread(lambda: for_each_block(flat.size, add_up, SHARED_BLOCK))
     return np.asarray(sums.sum())

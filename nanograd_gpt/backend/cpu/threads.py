@@ -138,7 +138,7 @@ _mine = _Mine()
 _numbers: list[int] | None = None  # of the library's threads, to be given back; changed by who has the turn
 
 
-def with_one_blas_thread(work: Callable[[], T]) -> T:
+def with_single_blas_thread(work: Callable[[], T]) -> T:
     """Do some work while the matrix library computes with one thread.  May be nested.
 
     A function, and no context manager: Ctrl-C could come between its __enter__ and the block, and nobody would leave.
@@ -191,7 +191,7 @@ def _give_back() -> None:
         _numbers = None
 
 
-class Team:
+class ThreadPool:
     """Threads that wait for jobs; faster to hand a job to than the standard library's pools."""
 
     def __init__(self, size: int) -> None:
@@ -234,8 +234,8 @@ def _with_this_context(job: Job) -> Job:
 
 
 @cache
-def _team(size: int) -> Team:
-    return Team(size)
+def _pool(size: int) -> ThreadPool:
+    return ThreadPool(size)
 
 
 def _alone_after_fork() -> None:
@@ -244,7 +244,7 @@ def _alone_after_fork() -> None:
     _turn, _registry = RLock(), Lock()
     _locks.clear()
     _mine = _Mine()
-    _team.cache_clear()
+    _pool.cache_clear()
     _give_back()
 
 
@@ -252,7 +252,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_alone_after_fork)
 
 
-def share(parts: Sequence[Any], body: Callable[[Any], object]) -> None:
+def parallel_for(parts: Sequence[Any], body: Callable[[Any], object]) -> None:
     """Call body with every part, on as many threads as there are parts and we may use.
 
     Who gets which part depends on the moment, so a body's result must not depend on the order.
@@ -273,4 +273,4 @@ def share(parts: Sequence[Any], body: Callable[[Any], object]) -> None:
                 return
             body(part)
 
-    with_one_blas_thread(lambda: _team(number - 1).run(work, threads))
+    with_single_blas_thread(lambda: _pool(number - 1).run(work, threads))

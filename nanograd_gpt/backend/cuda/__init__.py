@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import cupy as xp
 
-from ..plain.activation import gelu, linear_gelu, log_softmax, log_sum_exp, slope_times, softmax, softmax_backward
+from ..plain.activation import gelu, gelu_backward, linear_gelu, log_softmax, log_sum_exp, softmax, softmax_backward
 from ..plain.attention import cached_attention, causal_attention, causal_attention_backward
 from ..plain.dropout import dropout, dropout_add
 from ..plain.embedding import embedding, embedding_backward
 from ..plain.loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward
-from ..plain.matmul import linear, linear_backward, matrix_product, side_by_side, side_by_side_backward
+from ..plain.matmul import linear, linear_backward, matrix_product, packed_linear, packed_linear_backward
 from ..plain.norm import layer_norm, layer_norm_backward
 from ..plain.optimizer import adamw, squared_norm
 
@@ -25,6 +25,7 @@ __all__ = [
     "embedding",
     "embedding_backward",
     "gelu",
+    "gelu_backward",
     "layer_norm",
     "layer_norm_backward",
     "linear",
@@ -35,9 +36,8 @@ __all__ = [
     "log_softmax",
     "log_sum_exp",
     "matrix_product",
-    "side_by_side",
-    "side_by_side_backward",
-    "slope_times",
+    "packed_linear",
+    "packed_linear_backward",
     "softmax",
     "softmax_backward",
     "squared_norm",

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from math import pi, sqrt
 
+from ..array_namespace import array_namespace
 from ..contract import Array, Axis
-from ..namespace import namespace
 from .matmul import linear
 
 ROOT, CUBIC = sqrt(2 / pi), 0.044715
 
 
-def gelu(x: Array, want_slope: bool) -> tuple[Array, Array | None]:
+def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
     """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): Hendrycks and Gimpel 2016, as GPT-2 and the book have it."""
-    xp = namespace(x)
+    xp = array_namespace(x)
     square = x * x
     half = xp.tanh(x * (ROOT + ROOT * CUBIC * square))
     half += 1
     half *= 0.5  # (1 + tanh) / 2
     y = x * half
-    if not want_slope:
+    if not want_derivative:
         return y, None
     slope: Array = 2 * x * (ROOT + 3 * ROOT * CUBIC * square)
     slope *= half * (1 - half)  # (1 - tanh^2) / 4
@@ -27,18 +27,18 @@ def gelu(x: Array, want_slope: bool) -> tuple[Array, Array | None]:
     return y, slope
 
 
-def linear_gelu(x: Array, weight: Array, bias: Array | None, want_slope: bool) -> tuple[Array, Array | None]:
-    return gelu(linear(x, weight, bias), want_slope)
+def linear_gelu(x: Array, weight: Array, bias: Array | None, want_derivative: bool) -> tuple[Array, Array | None]:
+    return gelu(linear(x, weight, bias), want_derivative)
 
 
-def slope_times(dy: Array, slope: Array) -> Array:
+def gelu_backward(dy: Array, slope: Array) -> Array:
     return dy * slope
 
 
 def softmax(x: Array, axis: Axis) -> Array:
     if not x.size:
         return x.copy()  # there is nothing to take the largest of
-    y: Array = namespace(x).exp(x - x.real.max(axis=axis, keepdims=True))
+    y: Array = array_namespace(x).exp(x - x.real.max(axis=axis, keepdims=True))
     y /= y.sum(axis=axis, keepdims=True)
     return y
 
@@ -46,7 +46,7 @@ def softmax(x: Array, axis: Axis) -> Array:
 def log_softmax(x: Array, axis: Axis) -> Array:
     if not x.size:
         return x.copy()
-    xp = namespace(x)
+    xp = array_namespace(x)
     y: Array = x - x.real.max(axis=axis, keepdims=True)  # first: of large x, the log of the sum would be lost in them
     y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
     return y
@@ -60,7 +60,7 @@ def softmax_backward(dy: Array, y: Array, axis: Axis) -> Array:
 
 def log_sum_exp(x: Array, axis: Axis) -> Array:
     """nan where the largest is infinite: so a loss of infinite logits is."""
-    xp = namespace(x)
+    xp = array_namespace(x)
     if not x.size:
         nothing: Array = x.sum(axis=axis, keepdims=True) - xp.inf
         return nothing

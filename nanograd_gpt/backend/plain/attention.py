@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from math import sqrt
 
+from ..array_namespace import array_namespace
 from ..contract import Array, Bools, Ints
-from ..namespace import namespace
 from .activation import log_sum_exp, softmax, softmax_backward
 from .dropout import dropout
 
@@ -30,7 +30,7 @@ def split(x: Array, n_heads: int) -> Array:
 
 def masked_scores(q: Array, k: Array) -> Array:
     """q, k (B, H, T, D)  ->  Q K^T / sqrt(D) (B, H, T, T), and -inf for what comes after"""
-    xp = namespace(q)
+    xp = array_namespace(q)
     scores = q @ k.swapaxes(-1, -2)
     scores *= 1 / sqrt(q.shape[-1])  # before the mask: -inf times a complex number is nan
     masked: Array = xp.where(xp.tri(q.shape[-2], dtype=bool), scores, -xp.inf)
@@ -41,7 +41,7 @@ def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) 
     q, k, v = heads(qkv, n_heads)
     scores = masked_scores(q, k)
     lse = log_sum_exp(scores, axis=-1)
-    weights = namespace(qkv).exp(scores - lse)
+    weights = array_namespace(qkv).exp(scores - lse)
     used = weights if keep is None else dropout(weights, keep, rate)
     B, T, C3 = qkv.shape
     context: Array = (used @ v).swapaxes(1, 2).reshape(B, T, C3 // 3)
@@ -51,7 +51,7 @@ def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) 
 def causal_attention_backward(
     dy: Array, qkv: Array, lse: Array, n_heads: int, keep: Bools | None, rate: float
 ) -> Array:
-    xp = namespace(qkv)
+    xp = array_namespace(qkv)
     q, k, v = heads(qkv, n_heads)
     dcontext = split(dy, n_heads)  # (B, H, T, D)
     weights = xp.exp(masked_scores(q, k) - lse)
@@ -71,7 +71,7 @@ def causal_attention_backward(
 
 
 def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: int) -> Array:
-    xp = namespace(qkv)
+    xp = array_namespace(qkv)
     B, T, C3 = qkv.shape
     q, k, v = heads(qkv, keys.shape[1])
     rows = xp.arange(B)[:, None]
@@ -88,7 +88,7 @@ def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: 
 
 def _seeing_up_to(last: Ints, q: Array, keys: Array, values: Array) -> Array:
     """last (B, T), q (B, H, T, D), keys and values (B, H, S, D)  ->  (B, H, T, D)"""
-    xp = namespace(q)
+    xp = array_namespace(q)
     scores = q @ keys.swapaxes(-1, -2)  # (B, H, T, S)
     scores *= 1 / sqrt(q.shape[-1])
     unseen = xp.arange(keys.shape[2]) > last[:, None, :, None]  # (B, 1, T, S)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..array_namespace import array_namespace
 from ..contract import Array, GradOut, Ints
-from ..namespace import namespace
 
 
 def embedding(weight: Array, ids: Ints) -> Array:
@@ -14,4 +14,4 @@ def embedding(weight: Array, ids: Ints) -> Array:
 def embedding_backward(dy: Array, ids: Ints, dweight: GradOut) -> None:
     if not dweight.accumulate:
         dweight.array[...] = 0
-    namespace(dy).add.at(dweight.array, ids, dy)  # an id may occur many times
+    array_namespace(dy).add.at(dweight.array, ids, dy)  # an id may occur many times

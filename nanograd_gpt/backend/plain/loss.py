@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..array_namespace import array_namespace
 from ..contract import Array, GradOut, Ints
-from ..namespace import namespace
 
 CHUNK_ELEMENTS = 4 * 1024 * 1024  # logits at a time: 16 MiB in float32
 
 
 def cross_entropy(logits: Array, targets: Ints) -> tuple[Array, Array, Array]:
-    xp = namespace(logits)
+    xp = array_namespace(logits)
     if not len(targets):
         raise ValueError("cross-entropy: there are no targets to take a mean over")
     largest = logits.real.max(axis=-1, keepdims=True)
@@ -22,7 +22,7 @@ def cross_entropy(logits: Array, targets: Ints) -> tuple[Array, Array, Array]:
 
 
 def cross_entropy_backward(dloss: Array, logits: Array, targets: Ints, largest: Array, total: Array | float) -> Array:
-    xp = namespace(logits)
+    xp = array_namespace(logits)
     share = dloss / len(targets)
     dlogits: Array = xp.exp(logits - largest)
     dlogits *= share / total  # the probabilities, times the share
@@ -41,7 +41,7 @@ def linear_cross_entropy(
 ) -> tuple[Array, Array, Array | None]:
     """Keeps no gradients: all logits are made again in backward."""
     del want_gradient
-    xp = namespace(x)
+    xp = array_namespace(x)
     if not len(targets):
         raise ValueError("cross-entropy: there are no targets to take a mean over")
     N, V = len(x), len(weight)
@@ -67,7 +67,7 @@ def linear_cross_entropy_backward(
 ) -> Array | None:
     del kept
     N, V = len(x), len(weight)
-    dx = namespace(x).empty_like(x) if want_dx else None
+    dx = array_namespace(x).empty_like(x) if want_dx else None
     for part in chunks(N, V):
         share = dloss * ((part.stop - part.start) / N)
         dlogits = cross_entropy_backward(share, x[part] @ weight.T, targets[part], log_sum_exp[part], 1.0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..array_namespace import array_namespace
 from ..contract import Array, GradOut
-from ..namespace import namespace
 
 
 def rows(x: Array) -> Array:
@@ -18,24 +18,24 @@ def matrix_product(x: Array, y: Array) -> Array:
     return z
 
 
-def matmul_into(grad_out: GradOut, a: Array, b: Array) -> None:
+def gemm_into(grad_out: GradOut, a: Array, b: Array) -> None:
     """Deliver a @ b, straight into the grad_out's memory where nothing is there yet."""
     if grad_out.accumulate:
         grad_out.write(a @ b)
     else:
-        namespace(a).matmul(a, b, out=grad_out.array)
+        array_namespace(a).matmul(a, b, out=grad_out.array)
 
 
-def times(x: Array, matrix: Array) -> Array:
+def matmul(x: Array, matrix: Array) -> Array:
     """x (..., I), matrix (I, O)  ->  (..., O): one product of two matrices, in an array of its own."""
-    xp = namespace(x)
+    xp = array_namespace(x)
     y: Array = xp.empty((*x.shape[:-1], matrix.shape[1]), dtype=xp.result_type(x.dtype, matrix.dtype))
     xp.matmul(rows(x), matrix, out=rows(y))
     return y
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
-    y = times(x, weight.T)
+    y = matmul(x, weight.T)
     if bias is not None:
         y += bias
     return y
@@ -45,19 +45,19 @@ def linear_backward(
     dy: Array, x: Array, weight: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
 ) -> Array | None:
     if dweight is not None:
-        matmul_into(dweight, rows(dy).T, rows(x))
+        gemm_into(dweight, rows(dy).T, rows(x))
     if dbias is not None:
         dbias.write(rows(dy).sum(axis=0))
-    return times(dy, weight) if want_dx else None
+    return matmul(dy, weight) if want_dx else None
 
 
-def side_by_side(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
+def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
     parts = [linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
-    y: Array = namespace(x).concatenate(parts, axis=-1)
+    y: Array = array_namespace(x).concatenate(parts, axis=-1)
     return y
 
 
-def side_by_side_backward(
+def packed_linear_backward(
     dy: Array,
     x: Array,
     weights: Sequence[Array],

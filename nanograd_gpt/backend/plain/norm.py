@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from ..array_namespace import array_namespace
 from ..contract import Array, GradOut
-from ..namespace import namespace
 
 
 def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
-    xp = namespace(x)
+    xp = array_namespace(x)
     mean = x.mean(axis=-1, keepdims=True)
     y = x - mean
     variance = (y * y).mean(axis=-1, keepdims=True)  # not xp.var: it takes |x|^2 of complex x

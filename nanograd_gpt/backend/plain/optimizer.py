@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..array_namespace import array_namespace
 from ..contract import Array
-from ..namespace import namespace
 
 
 def adamw(
@@ -18,7 +18,7 @@ def adamw(
     eps: float,
     weight_decay: float,
 ) -> None:
-    xp = namespace(param)
+    xp = array_namespace(param)
     beta1, beta2 = betas
     param *= 1 - lr * weight_decay  # decoupled: not part of the gradient
     if beta1 > 0.5:
@@ -33,5 +33,5 @@ def adamw(
 
 
 def squared_norm(flat: Array) -> Array:
-    result: Array = namespace(flat).asarray((flat * flat).sum())
+    result: Array = array_namespace(flat).asarray((flat * flat).sum())
     return result

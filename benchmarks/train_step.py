@@ -1,6 +1,6 @@
 """The train step beside PyTorch's: the document's eager code, the best eager variant, and that one compiled.
 
-    python benchmarks/side_by_side.py [--only 124m|small] [--rounds N]
+    python benchmarks/train_step.py [--only 124m|small] [--rounds N]
 
 Refuses to time contenders whose losses differ, before and after one update.  First ours runs against itself.  Samples
 go to results/train_124m.json and results/train_small.json.

@@ -10,7 +10,7 @@ import numpy as np
 from .contract import Array
 
 
-def namespace(array: Array) -> ModuleType:
+def array_namespace(array: Array) -> ModuleType:
     """numpy for NumPy's arrays, cupy for CuPy's: the `xp` that a plain formula is written in."""
     if isinstance(array, np.ndarray):
         return np

@@ -10,7 +10,7 @@ from .module import Module
 
 
 @contextlib.contextmanager
-def evaluating(model: Module) -> Iterator[None]:
+def inference_mode(model: Module) -> Iterator[None]:
     """Within, the model drops nothing and leaves no graph behind; every part's mode is as before afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
