@@ -49,10 +49,10 @@ def _print_saved(path: Path) -> None:
     path = local_path(path)
     if is_pretrained(path):
         opened = open_pretrained(path)
-        _print_model(opened.model.config)
+        _print_model(opened.config)
         if opened.rates:
             print(f"{'dropout':<16} {several_rates(opened.rates)}")
-        _print_tokenizer(tokenizer_beside(path), opened.model.config)
+        _print_tokenizer(tokenizer_beside(path), opened.config)
         return
     checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
     state = read_state(checkpoint)

@@ -184,7 +184,7 @@ def any_model(path: Path) -> Source:
     path = local_path(path)
     if is_pretrained(path):
         opened = open_pretrained(path)
-        return Source(opened.filled(), path, None, opened.rates)
+        return Source(opened.load(), path, None, opened.rates)
     checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
     model = GPTModel(read_state(checkpoint)["config"])
     load_checkpoint(checkpoint, model)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from math import prod
+from typing import Any, TypeAlias
 
 from ..arguments import dropout_rate, flag, whole_number
 from ..errors import InputError, did_you_mean
+
+Shapes: TypeAlias = dict[str, tuple[int, ...]]  # of parameters, by name
 
 LARGEST = 10**12  # parameters; a slip of the keyboard is told from a plan
 
@@ -50,16 +53,42 @@ class GPTConfig:
     @property
     def n_parameters(self) -> int:
         """How many numbers a GPTModel of these sizes learns."""
-        C = self.emb_dim
-        attention = 3 * (C * C + C * self.qkv_bias) + (C * C + C)
-        feed_forward = (C * 4 * C + 4 * C) + (4 * C * C + C)
-        norm = 2 * C
-        tables = 1 if self.tied_head else 2  # of the vocabulary
-        embeddings_and_head = (tables * self.vocab_size + self.context_length) * C
-        return embeddings_and_head + self.n_layers * (attention + feed_forward + 2 * norm) + norm
+        sizes = [sum(map(prod, shapes.values())) for shapes in (_before(self), _block(self), _after(self))]
+        return sizes[0] + self.n_layers * sizes[1] + sizes[2]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def parameter_shapes(config: GPTConfig) -> Shapes:
+    """The shapes of a GPTModel's parameters by name, in the order of its state_dict, without making one."""
+    blocks = {f"trf_blocks.{i}.{name}": s for i in range(config.n_layers) for name, s in _block(config).items()}
+    return _before(config) | blocks | _after(config)
+
+
+def _before(config: GPTConfig) -> Shapes:
+    C = config.emb_dim
+    return {"tok_emb.weight": (config.vocab_size, C), "pos_emb.weight": (config.context_length, C)}
+
+
+def _block(config: GPTConfig) -> Shapes:
+    """The shapes in one transformer block."""
+    C = config.emb_dim
+    shapes: Shapes = {}
+    for name in ("W_query", "W_key", "W_value"):
+        shapes[f"att.{name}.weight"] = (C, C)
+        if config.qkv_bias:
+            shapes[f"att.{name}.bias"] = (C,)
+    linear = {"att.out_proj": (C, C), "ff.layers.0": (4 * C, C), "ff.layers.2": (C, 4 * C)}
+    for name, (d_out, d_in) in linear.items():
+        shapes |= {f"{name}.weight": (d_out, d_in), f"{name}.bias": (d_out,)}
+    return shapes | {f"{norm}.{name}": (C,) for norm in ("norm1", "norm2") for name in ("scale", "shift")}
+
+
+def _after(config: GPTConfig) -> Shapes:
+    C = config.emb_dim
+    head = {} if config.tied_head else {"out_head.weight": (config.vocab_size, C)}
+    return {"final_norm.scale": (C,), "final_norm.shift": (C,), **head}
 
 
 GPT_CONFIG_124M: dict[str, Any] = GPTConfig().to_dict()  # the book's, with its shortened context of 256

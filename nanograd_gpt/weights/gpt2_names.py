@@ -56,7 +56,7 @@ BUFFERS = re.compile(r".*\.(attn\.bias|attn\.masked_bias|att\.mask)")  # causal 
 _OPENAI_ENDINGS = {"w": "weight", "g": "weight", "b": "bias", "wte": "wte.weight", "wpe": "wpe.weight"}
 
 
-def gpt2_parts(config: GPTConfig) -> list[WeightMapping]:
+def gpt2_mappings(config: GPTConfig) -> list[WeightMapping]:
     """Every parameter of a model with qkv_bias, by Hugging Face's names."""
     blocks = [
         part._replace(name=f"trf_blocks.{i}.{part.name}", gpt2_name=f"h.{i}.{part.gpt2_name}")

@@ -12,11 +12,11 @@ import numpy as np
 
 from ..backend.contract import Array
 from ..errors import InputError
-from ..gpt.config import GPTConfig
+from ..gpt.config import GPTConfig, parameter_shapes
 from ..gpt.model import GPTModel
 from ..rng import Generator
 from .config_files import differing_rates, from_config_json, from_hparams, from_metadata, from_shapes
-from .gpt2_names import BUFFERS, OURS, PREFIX, THEIRS, Layout, WeightMapping, from_openai, gpt2_parts
+from .gpt2_names import BUFFERS, OURS, PREFIX, THEIRS, Layout, WeightMapping, from_openai, gpt2_mappings
 from .safetensors_file import DTYPES, StoredTensor, open_safetensors, open_shards, row_chunks
 from .tf_checkpoint import open_tf_checkpoint
 
@@ -33,20 +33,21 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights in files: what is where, and the model that they fit.  Checked, but not read yet."""
+    """Weights in files: what is where, and the sizes of their model.  Checked, but not read yet."""
 
     stored: Mapping[str, StoredTensor]
-    parts: list[WeightMapping]
-    model: GPTModel  # all zeros
+    mappings: list[WeightMapping]
+    config: GPTConfig
     rates: Mapping[str, float]  # of dropout, by Hugging Face's names, where they differ
 
-    def filled(self) -> GPTModel:
+    def load(self) -> GPTModel:
         """The model with its weights, in evaluation mode; they go straight to their place, a few rows at a time."""
-        state = self.model.state_dict()
-        for part in self.parts:
-            target = state[part.name].T if part.transposed else state[part.name]
-            _copy(self.stored[part.gpt2_name], target, part.qkv_index)
-        return self.model.eval()
+        model = GPTModel(self.config, rng=_NoNumbers())
+        state = model.state_dict()
+        for mapping in self.mappings:
+            target = state[mapping.name].T if mapping.transposed else state[mapping.name]
+            _copy(self.stored[mapping.gpt2_name], target, mapping.qkv_index)
+        return model.eval()
 
 
 def _copy(stored: StoredTensor, target: Array, qkv_index: int | None) -> None:
@@ -81,7 +82,7 @@ def load_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: flo
     opened = open_pretrained(path, n_heads, drop_rate)
     if opened.rates:
         warnings.warn(f"{several_rates(opened.rates)}; give drop_rate", stacklevel=2)
-    return opened.filled()
+    return opened.load()
 
 
 def several_rates(rates: Mapping[str, float]) -> str:
@@ -90,7 +91,7 @@ def several_rates(rates: Mapping[str, float]) -> str:
 
 
 def open_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> Pretrained:
-    """As load_pretrained, but all is only looked at: `model.config` tells its sizes, and nothing is warned of."""
+    """As load_pretrained, but all is only looked at: `config` tells its sizes, and nothing is warned of."""
     path = Path(path)
     given = Given(n_heads, drop_rate)
     if not path.is_dir():
@@ -170,17 +171,13 @@ def _checked(
     """Raises InputError for an array that is missing, of another shape or kind, or left over."""
     if given.drop_rate is not None:
         config = replace(config, drop_rate=given.drop_rate)
-    # these first, so that a slip in a configuration makes no model much larger than the file
-    _check(path, stored, layout.tokens, (config.vocab_size, config.emb_dim))
-    _check(path, stored, layout.positions, (config.context_length, config.emb_dim))
     if config.n_layers > len(stored):
         raise InputError(f"model: {path}: {config.n_layers} layers are expected, and it has {len(stored)} arrays alone")
-    model = GPTModel(config, rng=_NoNumbers())
-    state = model.state_dict()
-    parts = gpt2_parts(config) if layout is THEIRS else [WeightMapping(name, name) for name in state]
-    for part in parts:
-        _check(path, stored, part.gpt2_name, _stored_shape(part, state[part.name]))
-    left = stored.keys() - {part.gpt2_name for part in parts}
+    shapes = parameter_shapes(config)
+    mappings = gpt2_mappings(config) if layout is THEIRS else [WeightMapping(name, name) for name in shapes]
+    for mapping in mappings:
+        _check(path, stored, mapping.gpt2_name, _stored_shape(mapping, shapes[mapping.name]))
+    left = stored.keys() - {mapping.gpt2_name for mapping in mappings}
     if config.tied_head and layout.head in left:
         if not _equal(stored[layout.head], stored[layout.tokens]):
             raise InputError(
@@ -190,7 +187,7 @@ def _checked(
     if left:
         name = min(left)
         raise InputError(f"model: {path}: {name} {stored[name].shape} is not a part of this model")
-    return Pretrained(stored, parts, model, rates={})
+    return Pretrained(stored, mappings, config, rates={})
 
 
 def _check(path: Path, stored: Mapping[str, StoredTensor], name: str, shape: tuple[int, ...]) -> None:
@@ -202,10 +199,10 @@ def _check(path: Path, stored: Mapping[str, StoredTensor], name: str, shape: tup
         raise InputError(f"model: {path}: {name} is of {stored[name].kind}; {', '.join(DTYPES)} are read")
 
 
-def _stored_shape(part: WeightMapping, ours: Array) -> tuple[int, ...]:
+def _stored_shape(mapping: WeightMapping, ours: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that the file must have for one of our parameters."""
-    shape = tuple(reversed(ours.shape)) if part.transposed else tuple(ours.shape)
-    return shape if part.qkv_index is None else (*shape[:-1], 3 * shape[-1])
+    shape = tuple(reversed(ours)) if mapping.transposed else ours
+    return shape if mapping.qkv_index is None else (*shape[:-1], 3 * shape[-1])
 
 
 def _equal(a: StoredTensor, b: StoredTensor) -> bool:

@@ -20,7 +20,7 @@ from ..tokenizer.byte_level import to_tokenizer_config, to_tokenizer_json
 from ..tokenizer.encoding import end_of_text, padding_ids
 from ..tokenizer.tokenizer import save_tokenizer
 from .config_files import to_config_json
-from .gpt2_names import PREFIX, THEIRS, gpt2_parts
+from .gpt2_names import PREFIX, THEIRS, gpt2_mappings
 
 KINDS = {"float16": "F16", "float32": "F32", "float64": "F64"}
 
@@ -78,7 +78,7 @@ def _in_their_layout(model: GPTModel) -> dict[str, list[Array]]:
     if str(dtype) not in KINDS:
         raise InputError(f"convert: the model is of {dtype}; move it to one of {', '.join(KINDS)} first")
     tensors: dict[str, list[Array]] = {}
-    for part in gpt2_parts(model.config):
+    for part in gpt2_mappings(model.config):
         ours = state.get(part.name)
         if ours is None:  # a bias that the model does without
             ours = np.zeros(model.config.emb_dim, dtype=dtype)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig
+from nanograd_gpt.gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, parameter_shapes
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
 
@@ -129,3 +129,12 @@ def test_an_unknown_key_that_resembles_none_is_refused_with_all_there_are() -> N
 def test_a_configuration_survives_its_dictionary() -> None:
     assert GPTConfig.of(TINY.to_dict()) == TINY
     assert GPTConfig.of(TINY) is TINY
+
+
+@pytest.mark.parametrize("settings", [{}, {"qkv_bias": True}, {"tied_head": True}, {"qkv_bias": True, "n_layers": 3}])
+def test_the_shapes_of_parameters_are_known_without_a_model(settings: dict[str, Any]) -> None:
+    sizes = {"vocab_size": 11, "context_length": 6, "emb_dim": 8, "n_heads": 2, "n_layers": 2}
+    config = GPTConfig(**{**sizes, **settings})
+    model = GPTModel(config)
+    assert list(parameter_shapes(config).items()) == [(name, p.shape) for name, p in model.named_parameters()]
+    assert config.n_parameters == model.n_parameters

@@ -99,5 +99,5 @@ def test_another_key_gives_the_same_function_as_there(key: str, directory: Path,
     theirs = transformers.GPT2LMHeadModel.from_pretrained(directory).double().eval()
     with torch.no_grad():
         logits = theirs(torch.tensor(ids), return_dict=True).logits.numpy()
-    ours = open_pretrained(directory).filled().to(dtype=np.float64)
+    ours = open_pretrained(directory).load().to(dtype=np.float64)
     assert_close(ours(ids).data, logits, 1e-10, key)

@@ -63,7 +63,7 @@ def test_a_rate_that_is_not_said_counts_as_hugging_faces_default(
 ) -> None:
     opened = open_pretrained(configured(tmp_path, **rates))
     assert bool(opened.rates) is differ
-    assert opened.model.config.drop_rate == (rates.get("resid_pdrop") or 0.1)
+    assert opened.config.drop_rate == (rates.get("resid_pdrop") or 0.1)
 
 
 def test_a_rate_given_is_checked(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.weights.crc32c import crc32c, masked
-from nanograd_gpt.weights.gpt2_names import gpt2_parts
+from nanograd_gpt.weights.gpt2_names import gpt2_mappings
 
 TYPES = {"float32": 1, "float64": 2, "int32": 3, "int64": 9, "float16": 19}
 FOOTER, MAGIC = 48, 0xDB4775248B80FB57
@@ -50,7 +50,7 @@ def write_index(prefix: Path, pairs: Mapping[str, bytes]) -> None:
 def write_openai(directory: Path, model: GPTModel) -> None:
     """A model with qkv_bias and a tied head as OpenAI has it."""
     config, state, arrays = model.config, model.state_dict(), {}
-    for part in gpt2_parts(config):
+    for part in gpt2_mappings(config):
         ours = state[part.name].T if part.transposed else state[part.name]
         arrays.setdefault(openai_name(part.gpt2_name), []).append(ours)
     directory.mkdir()
