@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from . import nn
+from .autograd import Function
+from .backend.cpu.allocator import keep_freed_memory
 from .backend.cpu.threads import set_threads
 from .errors import InputError, RunError
 from .generation.beam import Beam, beam_search
@@ -9,16 +12,15 @@ from .generation.explain import explain_next
 from .generation.generate import generate, generate_batch, generate_text
 from .generation.sampling import Sampling
 from .generation.streaming import complete, complete_batch
-from .gpt.config import GPT_CONFIG_124M, GPTConfig
+from .gpt.config import GPT_CONFIG_124M, GPTConfig, parameter_shapes
 from .gpt.kv_cache import KVCache
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
-from .grad_mode import no_grad
-from .nn import functional
-from .nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
+from .grad_mode import is_grad_enabled, no_grad
+from .nn import GELU, Dropout, Embedding, LayerNorm, Linear, Module, Parameter, Sequential, functional
 from .nn.param_groups import decay_groups
 from .optim import AdamW, clip_grad_norm
-from .rng import Generator
-from .tensor import Tensor
+from .rng import Generator, TorchStream
+from .tensor import Tensor, apply
 from .tokenizer.encoding import padding_ids
 from .tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer, text_to_token_ids, token_ids_to_text
 from .training.checkpoint import load_checkpoint, load_model, save_checkpoint, save_model
@@ -41,6 +43,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "FeedForward",
+    "Function",
     "GPTConfig",
     "GPTDatasetV1",
     "GPTModel",
@@ -49,11 +52,16 @@ __all__ = [
     "KVCache",
     "LayerNorm",
     "Linear",
+    "Module",
     "MultiHeadAttention",
+    "Parameter",
     "RunError",
     "Sampling",
+    "Sequential",
     "Tensor",
+    "TorchStream",
     "TransformerBlock",
+    "apply",
     "beam_search",
     "calc_loss_batch",
     "calc_loss_loader",
@@ -72,11 +80,15 @@ __all__ = [
     "generate_batch",
     "generate_text",
     "get_tokenizer",
+    "is_grad_enabled",
+    "keep_freed_memory",
     "load_checkpoint",
     "load_model",
     "load_pretrained",
+    "nn",
     "no_grad",
     "padding_ids",
+    "parameter_shapes",
     "plot_losses",
     "plot_perplexity",
     "pretrained_tokenizer",
@@ -91,7 +103,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The figures' functions, on first use: matplotlib takes longer to import than all the rest."""
+    """The figures' functions and the version, on first use: matplotlib takes longer to import than all the rest."""
+    if name == "__version__":
+        from .environment import own_version
+
+        return own_version() or "0+source"
     if name in ("plot_losses", "plot_perplexity"):
         from .viz import plots
 

@@ -18,7 +18,7 @@ def environment() -> dict[str, Any]:
     """The facts by name, as JSON can hold them."""
     blas = [f"{i['internal_api']} {i['version']}, {i['num_threads']} threads" for i in _blas()]
     return {
-        "nanograd_gpt": _version("nanograd-gpt"),
+        "nanograd_gpt": own_version(),
         "python": sys.version.split()[0],
         "numpy": np.__version__,
         "cupy": getattr(sys.modules.get("cupy"), "__version__", None),
@@ -35,8 +35,9 @@ def _blas() -> list[dict[str, Any]]:
     return [info for info in infos if info["user_api"] == "blas"]
 
 
-def _version(package: str) -> str | None:
+def own_version() -> str | None:
+    """This package's version; None where it runs from a source tree that is not installed."""
     try:
-        return version(package)
-    except PackageNotFoundError:  # run from a source tree that is not installed
+        return version("nanograd-gpt")
+    except PackageNotFoundError:
         return None

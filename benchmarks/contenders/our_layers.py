@@ -19,8 +19,11 @@ from nanograd_gpt import (
     Linear,
     MultiHeadAttention,
     Tensor,
+    keep_freed_memory,
 )
 from nanograd_gpt import functional as F
+
+keep_freed_memory()  # as the training loop does
 
 
 class OurLayers(Contender):

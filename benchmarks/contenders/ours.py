@@ -9,7 +9,9 @@ import numpy as np
 from protocol import PHASES, Clock, Training, serve
 from safetensors.numpy import load_file
 
-from nanograd_gpt import AdamW, GPTModel, generate_text, no_grad
+from nanograd_gpt import AdamW, GPTModel, generate_text, keep_freed_memory, no_grad
+
+keep_freed_memory()  # as the training loop does
 
 
 class Ours(Training):

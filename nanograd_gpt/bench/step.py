@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..backend.contract import Ints
+from ..backend.cpu.allocator import keep_freed_memory
 from ..backend.select import synchronize
 from ..generation.generate import generate_text
 from ..gpt.config import GPTConfig
@@ -32,6 +33,7 @@ class TrainStep:
     """A model, its optimizer with the book's settings and a batch, ready for one update after another."""
 
     def __init__(self, model: GPTModel, batch: tuple[Ints, Ints]) -> None:
+        keep_freed_memory()
         self.model, self.device = model, model.device
         self.optimizer = AdamW(model.parameters(), lr=4e-4, weight_decay=0.1)
         self.ids, self.targets = batch

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import NoReturn
 
+from ..environment import own_version
 from ..errors import InputError, RunError, did_you_mean
 from . import bench, convert, evaluate, explain_next, generate, gradcheck, info, plot, train
 
@@ -80,6 +81,8 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         description="GPT pretraining from scratch, on NumPy or CuPy.",
         allow_abbrev=False,
     )
+    version = own_version() or "from a source tree that is not installed"
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     parsers = {}
     for name, module in COMMANDS.items():

@@ -1,1 +1,17 @@
-"""Functions and modules that networks are made of."""
+"""Functions and modules that networks are made of, under PyTorch's names."""
+
+from . import functional
+from .layers import GELU, Dropout, Embedding, LayerNorm, Linear
+from .module import Module, Parameter, Sequential
+
+__all__ = [
+    "GELU",
+    "Dropout",
+    "Embedding",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "Parameter",
+    "Sequential",
+    "functional",
+]

@@ -1,4 +1,8 @@
-"""Layers with parameters or with a mode: PyTorch's names and default initialisation."""
+"""Layers with parameters or with a mode: PyTorch's names and default initialisation.
+
+`rng` is the stream that initial weights, or dropout's masks, are drawn from; without one, the operating system gives a
+seed, and every run differs.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import numpy as np
 from ..arguments import dropout_rate, whole_number
 from ..backend.contract import Bools, Ints
 from ..backend.select import Device, to_device
-from ..rng import RandomStream
+from ..rng import Generator, RandomStream
 from ..tensor import Tensor
 from . import functional as F
 from .module import Module, Parameter
@@ -21,9 +25,9 @@ class Linear(Module):
     x (..., d_in)  ->  (..., d_out)
     """
 
-    def __init__(self, d_in: int, d_out: int, bias: bool = True, *, rng: RandomStream) -> None:
+    def __init__(self, d_in: int, d_out: int, bias: bool = True, *, rng: RandomStream | None = None) -> None:
         d_in, d_out = whole_number("d_in", d_in, 1), whole_number("d_out", d_out, 0)
-        bound = 1 / sqrt(d_in)
+        bound, rng = 1 / sqrt(d_in), rng or Generator.unseeded()
         self.weight = Parameter(rng.uniform((d_out, d_in), -bound, bound))
         self.bias = Parameter(rng.uniform((d_out,), -bound, bound)) if bias else None
 
@@ -37,9 +41,9 @@ class Embedding(Module):
     ids (...)  ->  (..., C)
     """
 
-    def __init__(self, n_vectors: int, emb_dim: int, *, rng: RandomStream) -> None:
+    def __init__(self, n_vectors: int, emb_dim: int, *, rng: RandomStream | None = None) -> None:
         shape = whole_number("n_vectors", n_vectors, 0), whole_number("emb_dim", emb_dim, 0)
-        self.weight = Parameter(rng.normal(shape))
+        self.weight = Parameter((rng or Generator.unseeded()).normal(shape))
 
     def forward(self, ids: Ints) -> Tensor:
         return F.embedding(ids, self.weight)
@@ -74,8 +78,8 @@ class Dropout(Module):
     x (...)  ->  (...)
     """
 
-    def __init__(self, rate: float, *, rng: RandomStream) -> None:
-        self.rate, self.rng = dropout_rate("dropout", rate), rng
+    def __init__(self, rate: float, *, rng: RandomStream | None = None) -> None:
+        self.rate, self.rng = dropout_rate("dropout", rate), rng or Generator.unseeded()
 
     @property
     def drops(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from math import pi, prod
 from operator import index
+from secrets import randbits
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -70,6 +71,11 @@ class Generator:
         allowed = 0, 2**64 - 1, "a whole number 0 .. 2^64 - 1"
         self.seed, self.stream = whole_number("seed", seed, *allowed), whole_number("stream", stream, *allowed)
         self.calls = 0
+
+    @classmethod
+    def unseeded(cls) -> Generator:
+        """A stream with a seed from the operating system, as numpy.random.default_rng() has without one."""
+        return cls(randbits(64))
 
     def _bits(self, n: int) -> npt.NDArray[np.uint64]:
         """n words of 64 random bits; each call has 2^130 of its own."""

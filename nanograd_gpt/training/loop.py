@@ -14,6 +14,7 @@ import tiktoken
 
 from ..arguments import whole_number
 from ..backend.contract import Array, Ints
+from ..backend.cpu.allocator import keep_freed_memory
 from ..backend.select import Device
 from ..errors import InputError
 from ..generation.generate import generate_text
@@ -81,6 +82,7 @@ def training_steps(
     eval_iter, accumulate = whole_number("eval_iter", eval_iter, 1), whole_number("accumulate", accumulate, 1)
     max_steps = None if max_steps is None else whole_number("max_steps", max_steps, 0)
     progress = progress or Progress()
+    keep_freed_memory()
     for epoch in range(progress.epoch, num_epochs):
         model.train()
         order = _order_of_epoch(train_loader, progress)

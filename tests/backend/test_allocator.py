@@ -1,7 +1,8 @@
-"""Freed memory is kept for the next update, and given back after a setting up."""
+"""Freed memory is kept for the next update where that is asked for, and given back after a set-up."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -9,12 +10,13 @@ import pytest
 
 CODE = """
 import numpy as np
-import nanograd_gpt
+from nanograd_gpt import keep_freed_memory
 from nanograd_gpt.backend.cpu.allocator import give_freed_memory_back
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 
+keep_freed_memory()
 before = resident()
 arrays = [np.ones(1 << 18, dtype=np.float32) for _ in range(200)]  # 1 MiB each
 held = resident()
@@ -32,3 +34,15 @@ def test_freed_arrays_stay_until_they_are_given_back() -> None:
     assert held > 190
     assert kept > 190
     assert after < 50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("variable", [None, "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_an_import_keeps_no_memory_and_thresholds_of_the_users_stay(variable: str | None) -> None:
+    code = CODE.replace("\nkeep_freed_memory()", "") if variable is None else CODE
+    value = {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    env = os.environ | ({} if variable is None else {variable: value[variable]})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    held, kept, _ = (int(n) / 2**20 for n in done.stdout.split())
+    assert held > 190
+    assert kept < 50

@@ -7,7 +7,6 @@ import numpy as xp
 from ..plain.activation import log_softmax, log_sum_exp, softmax, softmax_backward
 from ..plain.loss import cross_entropy, cross_entropy_backward
 from .activation import gelu, gelu_backward, linear_gelu
-from .allocator import keep_freed_memory
 from .attention import cached_attention, causal_attention, causal_attention_backward
 from .dropout import dropout, dropout_add
 from .embedding import embedding, embedding_backward
@@ -46,5 +45,3 @@ __all__ = [
     "squared_norm",
     "xp",
 ]
-
-keep_freed_memory()
