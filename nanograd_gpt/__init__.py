@@ -28,8 +28,8 @@ from .training.data import GPTDatasetV1, create_dataloader_v1
 from .training.evaluation import evaluate_text
 from .training.loop import generate_and_print_sample, train_model_simple
 from .training.loss import calc_loss_batch, calc_loss_loader, evaluate_model
+from .training.sources import load_pretrained
 from .weights.hub import download_gpt2
-from .weights.load import load_pretrained
 from .weights.save import save_pretrained
 
 if TYPE_CHECKING:

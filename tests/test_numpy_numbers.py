@@ -30,7 +30,7 @@ from nanograd_gpt.training.evaluation import evaluate_text
 from nanograd_gpt.training.loop import training_steps
 from nanograd_gpt.training.metrics import MetricsLog
 from nanograd_gpt.training.schedule import Flat, WarmupCosine
-from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.weights.load import load_weights
 from nanograd_gpt.weights.safetensors_file import open_safetensors
 
 SIZES = {"vocab_size": 9, "context_length": 8, "emb_dim": 4, "n_heads": 2, "n_layers": 1}
@@ -334,17 +334,17 @@ def test_n_heads_of_weights_may_be_numpys(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
     save_file(gpt().state_dict(), tmp_path / "bare.safetensors")
-    model = load_pretrained(tmp_path / "bare.safetensors", n_heads=np.int64(2))
+    model = load_weights(tmp_path / "bare.safetensors", n_heads=np.int64(2))
     assert model.config.to_dict() == {**gpt().config.to_dict(), "drop_rate": model.config.drop_rate}
 
 
 def test_drop_rate_of_weights_may_be_numpys(tmp_path: Path) -> None:
     ng.save_model(tmp_path / "model.safetensors", gpt())
-    model = load_pretrained(tmp_path / "model.safetensors", drop_rate=np.float32(0.25))
+    model = load_weights(tmp_path / "model.safetensors", drop_rate=np.float32(0.25))
     assert plain(model.config.drop_rate) == plain(0.25)
     for wrong in (True, "0.25", 1.5):
         with pytest.raises(InputError, match=r"drop_rate: .* is not allowed; "):
-            load_pretrained(tmp_path / "model.safetensors", drop_rate=wrong)  # type: ignore[arg-type]
+            load_weights(tmp_path / "model.safetensors", drop_rate=wrong)  # type: ignore[arg-type]
 
 
 def test_a_padded_vocabularys_size_may_be_numpys() -> None:

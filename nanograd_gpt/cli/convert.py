@@ -11,8 +11,9 @@ from pathlib import Path
 from ..errors import InputError
 from ..tokenizer.tokenizer import save_tokenizer
 from ..training.checkpoint import save_model
+from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_for_model
 from ..weights.save import save_pretrained
-from .options import MODEL_SOURCES, TOKENIZERS, any_model, tokenizer_for_model, user_path
+from .options import user_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def run(options: Namespace) -> int:
     if target.exists():
         raise InputError(f"convert: {target} exists already; give a new name")
     beside = target.with_suffix(".tokenizer.json")
-    source = any_model(options.source)
+    source = open_model(options.source)
     setting = options.tokenizer or source.own_tokenizer()
     tokenizer = tokenizer_for_model(setting, source.model.config, "the model") if setting else None
     if target.suffix == ".safetensors":

@@ -14,8 +14,9 @@ from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import tokenizer_beside
 from ..training.checkpoint import read_state
 from ..training.run_directory import latest_checkpoint
+from ..training.sources import MODEL_SOURCES, local_path, tokenizer_for_model
 from ..weights.load import is_pretrained, open_pretrained, several_rates
-from .options import MODEL_SOURCES, add_settings, config_from, local_path, tokenizer_for_model
+from .options import add_settings, config_from
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -5,30 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import tiktoken
+from typing import Any
 
 from ..backend.cpu.threads import set_threads
 from ..backend.select import Device, resolve_device
 from ..errors import InputError
-from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
-from ..tokenizer.tokenizer import get_tokenizer, tokenizer_beside
-from ..training.checkpoint import load_checkpoint, read_state
 from ..training.config import RunConfig, book, fine_tuning, from_toml, preset
-from ..training.run_directory import latest_checkpoint
-from ..weights.hub import GPT2, download_gpt2
-from ..weights.load import is_pretrained, open_pretrained
+from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_for_model
 
-MODEL_SOURCES = (
-    f"a run's directory, a checkpoint, a model file, or GPT-2's weights: {', '.join(GPT2)} (downloaded once), a "
-    "directory with model.safetensors and config.json, or one with OpenAI's model.ckpt and hparams.json"
-)
-TOKENIZERS = "'gpt2', a saved tokenizer's file, Hugging Face's tokenizer.json or vocab.json, or a directory with one"
 MODEL_HELP = {
     "vocab_size": "the tokenizer's, unless a larger one is given: padded, to a multiple of 64 say, which suits a GPU",
     "context_length": "tokens the model looks back on",
@@ -133,7 +120,7 @@ def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
     Raises InputError if there is no such model, or if the tokenizer does not fit it.
     """
     device = device_from(options)
-    source = any_model(options.model)
+    source = open_model(options.model)
     setting = options.tokenizer or source.own_tokenizer() or "gpt2"
     tokenizer = tokenizer_for_model(setting, source.model.config, "the model")
     V = source.model.config.vocab_size
@@ -144,60 +131,3 @@ def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
             file=sys.stderr,
         )
     return source.model.to(device), tokenizer, source.run
-
-
-class Source(NamedTuple):
-    """A model in evaluation mode, and where it is from."""
-
-    model: GPTModel
-    path: Path
-    run: Path | None  # its run's directory, if it has one
-    rates: Mapping[str, float]  # of dropout, where a file has several
-
-    def own_tokenizer(self) -> str | None:
-        """The setting that means its own: its run's, or what is beside the weights; None where nothing is.
-
-        Raises InputError where that is of a kind that cannot be read.
-        """
-        beside = tokenizer_beside(self.path) if self.run is None else self.run / "tokenizer.json"
-        return None if beside is None else str(beside)
-
-
-def tokenizer_for_model(setting: str, config: GPTConfig, whose: str) -> tiktoken.Encoding:
-    """The tokenizer that a setting means; a model may have more ids than it, which are padding.
-
-    Raises InputError if it has more than the model.
-    """
-    tokenizer, V = get_tokenizer(setting), config.vocab_size
-    if tokenizer.n_vocab > V:
-        raise InputError(
-            f"tokenizer: {setting!r} has {tokenizer.n_vocab} tokens, {whose} {V}; give the right one with --tokenizer"
-        )
-    return tokenizer
-
-
-def any_model(path: Path) -> Source:
-    """The model in a run, a checkpoint or any layout of weights.
-
-    Raises InputError if there is no such model, and RunError if it cannot be downloaded.
-    """
-    path = local_path(path)
-    if is_pretrained(path):
-        opened = open_pretrained(path)
-        return Source(opened.load(), path, None, opened.rates)
-    checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
-    model = GPTModel(read_state(checkpoint)["config"])
-    load_checkpoint(checkpoint, model)
-    return Source(model, path, checkpoint.absolute().parent.parent, {})
-
-
-def local_path(path: Path) -> Path:
-    """The path itself; or, for a name of GPT-2's weights where nothing has that path, the file downloaded for it.
-
-    Raises InputError if there is neither, and RunError if it cannot be downloaded.
-    """
-    if path.exists():
-        return path
-    if str(path) in GPT2:
-        return download_gpt2(str(path))
-    raise InputError(f"model: {path} does not exist; give {MODEL_SOURCES}")

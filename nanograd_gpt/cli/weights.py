@@ -10,9 +10,10 @@ import tiktoken
 from ..errors import InputError
 from ..gpt.model import GPTModel
 from ..training.config import RunConfig, preset
+from ..training.sources import TOKENIZERS, open_model, tokenizer_for_model
 from ..training.weights import check_sizes
 from ..weights.load import several_rates
-from .options import TOKENIZERS, any_model, preset_from, settings_from, tokenizer_for_model, user_path
+from .options import preset_from, settings_from, user_path
 
 
 class Plan(NamedTuple):
@@ -38,7 +39,7 @@ def plan_from(options: Namespace) -> Plan:
         return Plan(name, config, None, None, config.model.vocab_size if "vocab_size" in settings else None)
     if options.book:
         raise InputError("book: its training starts from random numbers; leave out --book or --weights")
-    found = any_model(user_path(source))
+    found = open_model(user_path(source))
     weights = found.model
     check_sizes(weights.config, settings)
     if found.rates and "drop_rate" not in settings:

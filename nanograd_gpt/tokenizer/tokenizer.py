@@ -90,7 +90,7 @@ def get_tokenizer(name_or_path: str | Path = "gpt2") -> tiktoken.Encoding:
 
 
 def pretrained_tokenizer(weights: str | Path) -> tiktoken.Encoding:
-    """The tokenizer of weights for load_pretrained: the one beside them, or GPT-2's where there is none.
+    """The tokenizer of weights: the one beside them, or GPT-2's where there is none.
 
     Raises InputError for a tokenizer beside them that get_tokenizer does not take.
     """

@@ -29,7 +29,7 @@ from ..files import fsync, sha256_of
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..optim import AdamW
-from ..weights.load import load_pretrained
+from ..weights.load import load_weights
 
 SCHEMA = 1
 
@@ -53,7 +53,7 @@ def save_checkpoint(
     work = path.with_name(f".{path.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    _save_arrays(work / "model.safetensors", model.state_dict())
+    _save_arrays(work / "model.safetensors", model.state_dict(), model.config)
     _save_arrays(work / "optimizer.safetensors", moments)
     (work / "state.json").write_text(facts, encoding="utf-8")
     hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
@@ -175,11 +175,11 @@ def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
 
 
 def load_model(path: Path | str) -> GPTModel:
-    """The model in a file that save_model wrote, in evaluation mode; load_pretrained reads it, and others too.
+    """The model in a file that save_model wrote, in evaluation mode; load_weights reads it, and others too.
 
     Raises InputError if it cannot be read as one.
     """
-    return load_pretrained(path)
+    return load_weights(path)
 
 
 def _names_of(optimizer: AdamW, model: GPTModel) -> list[str]:

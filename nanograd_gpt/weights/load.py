@@ -71,7 +71,7 @@ class _NoNumbers(Generator):
         return np.zeros(shape, dtype=np.float32)
 
 
-def load_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> GPTModel:
+def load_weights(path: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> GPTModel:
     """The model that a file or a directory holds, in evaluation mode, whichever of the layouts it is in.
 
     n_heads is needed where there is no configuration and emb_dim is none of GPT-2's; drop_rate is used in place of the
@@ -91,7 +91,7 @@ def several_rates(rates: Mapping[str, float]) -> str:
 
 
 def open_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> Pretrained:
-    """As load_pretrained, but all is only looked at: `config` tells its sizes, and nothing is warned of."""
+    """As load_weights, but all is only looked at: `config` tells its sizes, and nothing is warned of."""
     path = Path(path)
     given = Given(n_heads, drop_rate)
     if not path.is_dir():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cli.commands import fails, works
 
-from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.training.sources import load_pretrained
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 PROMPT = ["--prompt", "the sun rose", "--max-new-tokens", 12]

@@ -23,7 +23,7 @@ from nanograd_gpt.training.data import create_dataloader_v1
 from nanograd_gpt.training.loss import calc_loss_loader
 from nanograd_gpt.training.metrics import Event, read_metrics
 from nanograd_gpt.training.run_directory import latest_checkpoint
-from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.training.sources import load_pretrained
 from nanograd_gpt.weights.save import save_pretrained
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

@@ -14,8 +14,8 @@ from file_server import FileServer
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.training.checkpoint import save_model
+from nanograd_gpt.training.sources import load_pretrained
 from nanograd_gpt.weights.hub import GPT2, Source
-from nanograd_gpt.weights.load import load_pretrained
 
 CONFIG = GPTConfig(50257, 16, 4, 1, 1, 0.0, True, True)  # GPT-2's tokens, and little else
 

@@ -11,7 +11,7 @@ import pytest
 from nanograd_gpt.generation.beam import beam_search
 from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.weights.load import load_weights
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 SEARCHES = ["plain", "ending", "short", "long"]
@@ -22,7 +22,7 @@ NEW, LENGTH = 100, 112
 def golden(request: pytest.FixtureRequest) -> tuple[GPTModel, dict[str, Any]]:
     directory = GOLDENS / f"writing_{request.param}"
     with np.load(directory / "written.npz", allow_pickle=False) as file:
-        return load_pretrained(directory).to(dtype=np.float64), dict(file)
+        return load_weights(directory).to(dtype=np.float64), dict(file)
 
 
 @pytest.mark.parametrize(("name", "penalty"), [("greedy", 1.0), ("penalized", 1.3)])

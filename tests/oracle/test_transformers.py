@@ -14,7 +14,7 @@ from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
-from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.weights.load import load_weights
 from nanograd_gpt.weights.save import save_pretrained
 
 from .closeness import assert_close
@@ -54,7 +54,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     directory = tmp_path_factory.mktemp("theirs")
     theirs.save_pretrained(directory)
     ids = np.random.default_rng(V).integers(0, V, (1, 9))
-    return theirs.double(), load_pretrained(directory).to(dtype=np.float64), ids
+    return theirs.double(), load_weights(directory).to(dtype=np.float64), ids
 
 
 def written(theirs: Any, prompt: Ints, **settings: Any) -> Any:

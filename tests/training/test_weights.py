@@ -18,7 +18,7 @@ from nanograd_gpt.training.loop import train_model_simple
 from nanograd_gpt.training.loss import calc_loss_loader
 from nanograd_gpt.training.run import Run
 from nanograd_gpt.training.weights import check_sizes, copy_weights, weights_hash
-from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.weights.load import load_weights
 from nanograd_gpt.weights.save import save_pretrained
 
 LENGTH = CONFIG.context_length
@@ -113,7 +113,7 @@ def test_loaded_weights_go_on_training_in_the_books_loop(
     tmp_path: Path, tied_head: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = save_pretrained(tmp_path / "theirs", small_model(1, tied_head=tied_head))
-    model = load_pretrained(path)
+    model = load_weights(path)
     train_loader, val_loader = small_loader(TEXT[:600]), small_loader(TEXT[600:], shuffle=False)
     before = calc_loss_loader(val_loader, model, "cpu")
     model.train()
@@ -134,4 +134,4 @@ def test_loaded_weights_go_on_training_in_the_books_loop(
     assert losses[-1] < losses[0]
     assert (model.out_head.weight is model.tok_emb.weight) is tied_head
     assert capsys.readouterr().out.count("the sun") >= 4
-    assert calc_loss_loader(val_loader, load_pretrained(path), "cpu") == before
+    assert calc_loss_loader(val_loader, load_weights(path), "cpu") == before

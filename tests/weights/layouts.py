@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.model import GPTModel
-from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.weights.load import load_weights
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 CASES = ["tied", "apart", "deep"]
@@ -48,5 +48,5 @@ def computes_the_golden(model: GPTModel, name: str) -> None:
 
 def refusal(path: Path) -> str:
     with pytest.raises(InputError) as error:
-        load_pretrained(path)
+        load_weights(path)
     return one_line(error)

@@ -18,7 +18,7 @@ from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.training.checkpoint import save_model
 from nanograd_gpt.weights import safetensors_file as stored
-from nanograd_gpt.weights.load import load_pretrained, open_pretrained
+from nanograd_gpt.weights.load import load_weights, open_pretrained
 
 from .layouts import CASES, GOLDENS, Arrays, arrays_changed, computes_the_golden, copied, refusal
 
@@ -41,7 +41,7 @@ def config_changed(directory: Path, **changes: Any) -> Path:
 
 @pytest.mark.parametrize("name", CASES)
 def test_logits_and_loss_equal_transformers(name: str) -> None:
-    model = load_pretrained(GOLDENS / f"gpt2_{name}")
+    model = load_weights(GOLDENS / f"gpt2_{name}")
     assert not model.training
     assert model.config.qkv_bias
     assert model.config.tied_head is (name != "apart")
@@ -58,7 +58,7 @@ def test_without_the_prefix_with_old_buffers_and_with_a_head_that_is_tied_they_a
         arrays["h.0.attn.masked_bias"] = np.float32([-1e4])
         arrays.setdefault("lm_head.weight", arrays["wte.weight"].copy())
 
-    computes_the_golden(load_pretrained(arrays_changed(copied(name, tmp_path), change)), name)
+    computes_the_golden(load_weights(arrays_changed(copied(name, tmp_path), change)), name)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
@@ -66,29 +66,29 @@ def test_other_precisions_are_read(dtype: Any, tmp_path: Path) -> None:
     def change(arrays: Arrays) -> None:
         arrays.update({n: a.astype(dtype) for n, a in arrays.items()})
 
-    expected = load_pretrained(GOLDENS / "gpt2_tied").state_dict()
-    for name, array in load_pretrained(arrays_changed(copied("tied", tmp_path), change)).state_dict().items():
+    expected = load_weights(GOLDENS / "gpt2_tied").state_dict()
+    for name, array in load_weights(arrays_changed(copied("tied", tmp_path), change)).state_dict().items():
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, expected[name].astype(dtype))
 
 
 def test_a_few_rows_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "PIECE", 300)
-    computes_the_golden(load_pretrained(GOLDENS / "gpt2_tied"), "tied")
+    computes_the_golden(load_weights(GOLDENS / "gpt2_tied"), "tied")
 
 
 @pytest.mark.parametrize("name", ["tied", "apart"])
 def test_without_a_configuration_shapes_tell_all_but_the_heads(name: str, tmp_path: Path) -> None:
     directory = copied(name, tmp_path)
-    expected = load_pretrained(directory).config
+    expected = load_weights(directory).config
     (directory / "config.json").unlink()
     file = directory / "model.safetensors"
-    assert load_pretrained(file, n_heads=expected.n_heads).config == expected
+    assert load_weights(file, n_heads=expected.n_heads).config == expected
     assert f"{file} does not say its n_heads" in refusal(file)
 
 
 def test_a_loaded_head_is_one_parameter_and_goes_on_training() -> None:
-    model = load_pretrained(GOLDENS / "gpt2_tied").train()
+    model = load_weights(GOLDENS / "gpt2_tied").train()
     assert model.out_head.weight is model.tok_emb.weight
     ids = ids_of((2, 6), model.config)
     model.loss(ids, ids).backward()
@@ -106,7 +106,7 @@ def test_a_model_file_loads_with_its_configuration_or_without(tmp_path: Path, co
     path = save_model(tmp_path / "model.safetensors", model, book=book)
     bare = tmp_path / "bare.safetensors"
     save_file(load_file(path), bare)
-    for loaded in (load_pretrained(path), load_pretrained(bare, n_heads=2)):
+    for loaded in (load_weights(path), load_weights(bare, n_heads=2)):
         assert loaded.config.n_heads == 2
         for name, array in model.state_dict().items():
             np.testing.assert_array_equal(loaded.state_dict()[name], array)

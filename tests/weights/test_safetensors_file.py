@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.weights import safetensors_file as stored
-from nanograd_gpt.weights.load import is_pretrained, load_pretrained
+from nanograd_gpt.weights.load import is_pretrained, load_weights
 from nanograd_gpt.weights.safetensors_file import open_safetensors
 
 from .layouts import GOLDENS, computes_the_golden, copied, refusal
@@ -51,7 +51,7 @@ def test_rows_are_those_of_safetensors_own_reader(monkeypatch: pytest.MonkeyPatc
 
 def test_bfloat16_is_the_upper_half_of_a_float32(tmp_path: Path) -> None:
     directory = copied("tied", tmp_path)
-    file, expected = directory / "model.safetensors", load_pretrained(directory)
+    file, expected = directory / "model.safetensors", load_weights(directory)
     arrays, header, numbers = load_file(file), {}, b""
     for name, array in arrays.items():
         upper = (array.view(np.uint32) >> 16).astype("<u2").tobytes()
@@ -62,7 +62,7 @@ def test_bfloat16_is_the_upper_half_of_a_float32(tmp_path: Path) -> None:
         }
         numbers += upper
     write(file, header, numbers)
-    for name, array in load_pretrained(directory).state_dict().items():
+    for name, array in load_weights(directory).state_dict().items():
         cut = (expected.state_dict()[name].view(np.uint32) >> 16 << 16).view(np.float32)
         np.testing.assert_array_equal(array, cut)
 
@@ -75,7 +75,7 @@ def test_a_header_whose_length_begins_as_a_pickle_does_is_read(tmp_path: Path, p
     length = 0x80 + (protocol << 8) + 0x2000  # so that the file's first two bytes are \x80 and the protocol
     write(file, header, numbers, padding=length - len(json.dumps(header)))
     assert file.read_bytes().startswith(bytes([0x80]))
-    computes_the_golden(load_pretrained(directory), "deep")
+    computes_the_golden(load_weights(directory), "deep")
 
 
 # --- several files
@@ -98,7 +98,7 @@ def sharded(tmp_path: Path) -> Path:
 def test_several_files_are_one_model(tmp_path: Path) -> None:
     directory = sharded(tmp_path)
     assert is_pretrained(directory)
-    computes_the_golden(load_pretrained(directory), "tied")
+    computes_the_golden(load_weights(directory), "tied")
 
 
 def test_a_file_that_is_missing_or_cut_is_named(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_no_flipped_bit_of_a_header_gives_another_model(tmp_path: Path) -> None:
     """What the header says beside names, shapes and places may change: nothing is computed from it."""
     directory = copied("deep", tmp_path)
     file = directory / "model.safetensors"
-    raw, expected = file.read_bytes(), load_pretrained(directory).state_dict()
+    raw, expected = file.read_bytes(), load_weights(directory).state_dict()
     (size,) = struct.unpack("<Q", raw[:8])
     messages = []
     positions = range(0, 8 + size, 5)
@@ -225,7 +225,7 @@ def test_no_flipped_bit_of_a_header_gives_another_model(tmp_path: Path) -> None:
         changed[position] ^= 1 << position % 8
         file.write_bytes(changed)
         try:
-            found = load_pretrained(directory).state_dict()
+            found = load_weights(directory).state_dict()
         except InputError as error:
             messages.append(str(error))
         else:

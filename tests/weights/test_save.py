@@ -17,7 +17,7 @@ from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.weights import save as export
-from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.weights.load import load_weights
 from nanograd_gpt.weights.save import save_pretrained
 
 from .layouts import CASES, GOLDENS, computes_the_golden
@@ -26,19 +26,19 @@ from .layouts import CASES, GOLDENS, computes_the_golden
 @pytest.mark.parametrize("name", CASES)
 def test_what_we_write_is_what_transformers_wrote(name: str, tmp_path: Path) -> None:
     source = GOLDENS / f"gpt2_{name}"
-    written = load_file(save_pretrained(tmp_path / "ours", load_pretrained(source)) / "model.safetensors")
+    written = load_file(save_pretrained(tmp_path / "ours", load_weights(source)) / "model.safetensors")
     theirs = load_file(source / "model.safetensors")
     assert written.keys() == theirs.keys()
     for part, array in theirs.items():
         np.testing.assert_array_equal(written[part], array)
-    computes_the_golden(load_pretrained(tmp_path / "ours"), name)
+    computes_the_golden(load_weights(tmp_path / "ours"), name)
     assert sorted(file.name for file in (tmp_path / "ours").iterdir()) == ["config.json", "model.safetensors"]
     assert [file.name for file in tmp_path.iterdir()] == ["ours"]
 
 
 def test_a_model_without_qkv_bias_goes_out_with_zeros(tmp_path: Path) -> None:
     model = GPTModel(TINY, rng=Generator(1)).eval()
-    again = load_pretrained(save_pretrained(tmp_path / "out", model))
+    again = load_weights(save_pretrained(tmp_path / "out", model))
     assert again.config.qkv_bias
     np.testing.assert_allclose(again(ids_of((2, 6))).data, model(ids_of((2, 6))).data, rtol=1e-5, atol=1e-6)
 

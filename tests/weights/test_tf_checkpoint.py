@@ -15,7 +15,7 @@ from gpt.tiny import ids_of, one_line
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.weights.crc32c import CHUNK, crc32c
 from nanograd_gpt.weights.gpt2_names import from_openai
-from nanograd_gpt.weights.load import load_pretrained
+from nanograd_gpt.weights.load import load_weights
 from nanograd_gpt.weights.tf_checkpoint import open_tf_checkpoint
 
 from .tf_files import openai_name, write_index, write_openai, write_tf_checkpoint
@@ -31,7 +31,7 @@ def copied(tmp_path: Path) -> Path:
 
 def refusal(directory: Path) -> str:
     with pytest.raises(InputError) as error:
-        load_pretrained(directory)
+        load_weights(directory)
     return one_line(error)
 
 
@@ -89,7 +89,7 @@ def test_every_tensor_is_as_tensorflow_reads_it() -> None:
 
 
 def test_the_model_has_each_in_its_place() -> None:
-    arrays, model = open_tf_checkpoint(FIXTURE / "model.ckpt"), load_pretrained(FIXTURE)
+    arrays, model = open_tf_checkpoint(FIXTURE / "model.ckpt"), load_weights(FIXTURE)
     state, C = model.state_dict(), model.config.emb_dim
     hparams = json.loads((FIXTURE / "hparams.json").read_text(encoding="utf-8"))
     assert model.config.n_heads == hparams["n_head"]
@@ -111,9 +111,9 @@ def test_names_are_translated() -> None:
 
 
 def test_a_checkpoint_written_again_loads_as_the_same_model(copied: Path, tmp_path: Path) -> None:
-    model = load_pretrained(copied)
+    model = load_weights(copied)
     write_openai(tmp_path / "again", model)
-    again = load_pretrained(tmp_path / "again")
+    again = load_weights(tmp_path / "again")
     assert again.config == model.config
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(again.state_dict()[name], array)
@@ -210,9 +210,9 @@ def test_an_array_that_does_not_fit_is_named(copied: Path, change: Callable[[Any
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_precisions_are_read(copied: Path, dtype: Any) -> None:
-    expected = load_pretrained(copied).state_dict()
+    expected = load_weights(copied).state_dict()
     write_tf_checkpoint(copied / "model.ckpt", {n: a.astype(dtype) for n, a in contents(copied).items()})
-    for name, array in load_pretrained(copied).state_dict().items():
+    for name, array in load_weights(copied).state_dict().items():
         np.testing.assert_array_equal(array, expected[name].astype(dtype).astype(np.float32))
 
 
