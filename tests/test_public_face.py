@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,3 +82,11 @@ def test_the_version_is_told() -> None:
         [sys.executable, "-m", "nanograd_gpt", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("nanograd-gpt ")
+
+
+def test_the_example_for_contributors_runs() -> None:
+    guide = (Path(__file__).parents[1] / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", guide, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "CONTRIBUTING.md", "exec"), names)
+    np.testing.assert_allclose(names["x"].grad, np.cos([0.5, 1.0]))
