@@ -83,7 +83,7 @@ class Function(Node):
         return i < len(self.parents) and self.parents[i] is not None
 
     def grad_out(self, i: int, like: Array) -> GradOut | None:
-        """Where backward is to leave the gradient of input i, shaped as `like`; None if it is not needed."""
+        """Memory for the gradient of input i, shaped as `like`; None if it is not needed."""
         parent = self.parents[i]
         if parent is None:
             return None
@@ -145,7 +145,7 @@ def backward(root: Node, gradient: Array) -> None:
 
 
 def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
-    """What an operation returns for each input; errors get a note that names it."""
+    """Call an operation's backward; errors get a note that names it."""
     name = type(node).__name__
     if dy is None or not node.parents:
         raise RuntimeError(f"{name}: backward has been here before, and has freed the graph")

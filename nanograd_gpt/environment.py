@@ -1,4 +1,4 @@
-"""What a result may depend on besides its settings: versions, libraries, threads, the machine."""
+"""The facts a result may depend on besides its settings: versions, libraries, threads, the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether operations are recorded in a graph: a setting of the thread, or of the asyncio task."""
+"""Grad mode: whether operations are recorded in a graph, a setting of the thread, or of the asyncio task."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -233,6 +234,17 @@ def test_importing_the_package_leaves_what_is_slow_or_optional_alone() -> None:
     imported = set(done.stdout.split())
     assert "nanograd_gpt.tensor" in imported
     assert sorted(AT_USE_ONLY & imported) == []
+
+
+OPENINGS = re.compile(r"(What|Where|Of|Within|When|How|Whose)\b")  # of a clause, and not of a statement
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_docstring_begins_with_a_noun_or_an_imperative_verb(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    docstrings = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, documented)]
+    assert [text.splitlines()[0] for text in docstrings if OPENINGS.match(text)] == []
 
 
 @pytest.mark.parametrize("path", sources(), ids=short)

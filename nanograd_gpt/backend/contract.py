@@ -1,4 +1,4 @@
-"""What every backend supplies: its kernels, with their arguments, shapes and what they may overwrite.
+"""The contract of a backend: its kernels, with their arguments, shapes and what they may overwrite.
 
 Shapes: B batch, T tokens, C channels, H heads, D = C / H, V vocabulary, N = B * T, I and O a layer's input and output.
 Every kernel works in float32, float64 and, on the CPU, complex128 (the complex step that proves the gradients).
@@ -22,7 +22,7 @@ Axis: TypeAlias = int | tuple[int, ...] | None  # None: all of them
 
 
 class GradOut(NamedTuple):
-    """Where a kernel leaves the gradient of a parameter: written over what is there, or added to it."""
+    """Memory for the gradient of a parameter: a kernel writes over what is there, or adds to it."""
 
     array: Array
     accumulate: bool

@@ -77,7 +77,7 @@ def to_host(array: Array) -> HostArray:
 
 
 def device_of(array: Array) -> Device:
-    """Where an array lives."""
+    """The device of an array."""
     return "cpu" if kernels_of(array) is cpu else "cuda"
 
 

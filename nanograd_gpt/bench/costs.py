@@ -72,7 +72,7 @@ def _head_backward(args: Sequence[Any], dx: Any) -> int:
 
 
 def _seen_product(qkv: Any) -> int:
-    """Of one (T, T) by (T, D) product in each head, the causal half."""
+    """FLOPs of one (T, T) by (T, D) product in each head, the causal half."""
     B, T, C3 = qkv.shape
     return _product(B * T * (T + 1) // 2, C3 // 3)
 

@@ -1,4 +1,4 @@
-"""What a training will need, before it starts: memory from the sizes, time from how fast this machine multiplies."""
+"""Estimates before a training: memory from the sizes, time from the speed of a matrix product on this machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def step_seconds(model: GPTConfig, tokens: int, device: Device) -> float:
 
 
 def flops_per_second(device: Device, size: int = 768, rounds: int = 5) -> float:
-    """How fast the device multiplies two float32 matrices: the best of a few rounds."""
+    """FLOP/s of a product of two float32 matrices: the best of a few rounds."""
     a = to_device(Generator().uniform((size, size)), device)
     kernels_of(a).xp.matmul(a, a)  # the first one also loads and starts things
     times = []

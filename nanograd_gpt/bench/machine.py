@@ -1,4 +1,4 @@
-"""What this machine can do at best, in the same run that is held against it; and the memory a process has taken."""
+"""This machine's limits, measured in the run that is compared with them; and the peak memory of a process."""
 
 from __future__ import annotations
 

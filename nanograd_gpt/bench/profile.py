@@ -1,4 +1,4 @@
-"""Where a train step's time goes: kernels, arithmetic outside them, random numbers, and the rest.
+"""A profile of a train step: kernels, arithmetic outside them, random numbers, and the rest.
 
 The rest is the engine's own Python: making nodes, walking back, modules, the optimizer's driver, and all that an
 operation does around its kernel.
@@ -42,7 +42,7 @@ class Entry:
 
 @dataclass
 class Profile:
-    """What was recorded in so many seconds, the recorder's own time taken out."""
+    """The entries recorded in so many seconds, the recorder's own time taken out."""
 
     seconds: float = 0.0
     entries: dict[str, Entry] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What noisy samples of time say: medians, quartiles, paired ratios, and whether a machine is quiet enough."""
+"""Statistics of noisy timings: medians, quartiles, paired ratios, and whether a machine is quiet enough."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def timed_generation(model: GPTModel, prompt: Ints, n_new: int) -> tuple[float, 
 
 
 def repeated(measure: Callable[[], T], seconds: float, at_least: int = 3, at_most: int = 50) -> list[T]:
-    """What a measurement returns, again and again until so many seconds have passed."""
+    """Repeat a measurement until so many seconds have passed; returns its results."""
     results: list[T] = []
     start = perf_counter()
     while len(results) < at_least or (len(results) < at_most and perf_counter() - start < seconds):

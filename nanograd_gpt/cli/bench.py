@@ -111,7 +111,7 @@ def _generation(model: GPTModel, seconds: float) -> dict[str, Any]:
 
 
 def _lengths(config: GPTConfig) -> tuple[int, int]:
-    """Of a prompt that leaves room in the context, and of what follows it: two at least."""
+    """The lengths of a prompt that leaves room in the context, and of what follows it: two at least."""
     prompt = min(PROMPT, max(1, config.context_length // 2))
     return prompt, max(2, min(NEW, config.context_length - prompt))
 

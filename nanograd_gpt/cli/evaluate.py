@@ -53,7 +53,7 @@ def run(options: Namespace) -> int:
 
 
 def _text(options: Namespace, run_directory: Path | None) -> tuple[str, str]:
-    """What is evaluated, in words; and the text."""
+    """A description of what is evaluated, and the text."""
     if options.data is not None:
         if options.split is not None:
             raise InputError("evaluate: --split is of the run's own text; give it or --data, not both")

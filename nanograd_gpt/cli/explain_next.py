@@ -95,7 +95,7 @@ def visible(token: int, tokenizer: tiktoken.Encoding) -> str:
 
 
 def columns(text: str) -> int:
-    """How wide a terminal shows it."""
+    """The width of a text in a terminal's columns."""
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 

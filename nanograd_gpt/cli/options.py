@@ -74,7 +74,7 @@ def config_from(options: Namespace) -> RunConfig:
 
 
 def preset_from(options: Namespace, weights: bool = False) -> RunConfig:
-    """What the options change: --book's or --preset's, or else that of a training from `weights` or from nothing."""
+    """The configuration that options change: --book's or --preset's, or the default with or without `weights`."""
     if options.book and options.preset:
         raise InputError("book: it is a preset of its own; leave out --preset")
     if options.book:

@@ -106,7 +106,7 @@ def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
 
 
 def _text_of(directory: Path, checkpoint: Path, data: str, given: str | None) -> str:
-    """Where the run's text is now: where --data says, if it is the same text, or where it is found."""
+    """The present place of a run's text: the one --data names, if it is the same text, or where it is found."""
     expected = read_state(checkpoint).get("data_sha256")
     if given is None:
         return find_text(directory, data, expected, f"say where it is: train --resume {directory} --data PATH")
@@ -223,7 +223,7 @@ def _sample(training: Run, report: StepResult, log: MetricsLog, directory: Path,
 
 
 class Signals:
-    """Within, Ctrl-C and SIGTERM only leave their name here, so that an update is never cut in half.
+    """Record Ctrl-C and SIGTERM in this block instead of stopping, so that an update is never cut in half.
 
     A second one stops at once.
     """

@@ -1,4 +1,4 @@
-"""What a new training is to be: from random numbers, or from --weights, with their sizes and their tokenizer."""
+"""The plan of a new training: from random numbers, or from --weights, with their sizes and their tokenizer."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def plan_from(options: Namespace) -> Plan:
 
 
 def _source(settings: dict[str, Any]) -> str:
-    """Where the weights are; empty if there are none."""
+    """The source of the weights; empty if there is none."""
     return preset("tiny").replace({"weights": settings.get("weights", "")}).training.weights
 
 

@@ -80,7 +80,7 @@ def log_softmax(logits: HostArray) -> HostArray:
 
 
 def _largest(total: HostArray, n: int) -> list[tuple[int, int]]:
-    """Where the n largest of (K, V) are, largest first; of equal ones, the first.  What is -inf is none of them."""
+    """Indices of the n largest of (K, V), largest first; of equal ones, the first.  -inf is left out."""
     flat = total.reshape(-1)
     n = min(n, flat.size)
     candidates = np.flatnonzero(flat >= np.partition(flat, -n)[-n])

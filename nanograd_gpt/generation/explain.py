@@ -1,4 +1,4 @@
-"""What a model expected at each place of a text: the likeliest next tokens, and how likely the one that came was."""
+"""A model's expectations in a text: the likeliest next tokens, and the probability of the one that came."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ COLDEST = 1e-30  # a lower temperature could overflow float32; this one leaves t
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is chosen from the logits, in this order.
+    """Settings for choosing a token from the logits, applied in this order.
 
     repetition_penalty above 1 makes what the text holds already less likely (Keskar et al. 2019).
     temperature 0 takes the likeliest token, whatever follows here; above 0 it divides the logits.

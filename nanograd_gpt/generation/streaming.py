@@ -60,7 +60,7 @@ def complete(
     context_size: int | None = None,
     rng: RandomStream | None = None,
 ) -> str | Iterator[str]:
-    """What the model writes after a prompt, without it: one string, or with stream its pieces as they come.
+    """Continue a prompt; returns the new text alone: one string, or with stream an iterator over its pieces.
 
     The prompt is a text, or its tokens (T,).  It ends after max_new_tokens, at the tokenizer's end of text if there is
     one, or before the first of the `stop` strings.  Ids that stand for no token are never chosen.  A piece holds whole
@@ -151,7 +151,7 @@ class StreamDecoder:
         return self._given(self.decoder.decode(self.tokenizer.decode_single_token_bytes(token)))
 
     def rest(self) -> str:
-        """What was kept back, once the text has ended; half a character reads as U+FFFD."""
+        """Return what was kept back, once the text has ended; half a character reads as U+FFFD."""
         piece = self._given(self.decoder.decode(b"", final=True)) + self.kept
         self.kept = ""
         return piece

@@ -52,7 +52,7 @@ class GPTConfig:
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers a GPTModel of these sizes learns."""
+        """The number of parameters of a GPTModel of these sizes."""
         sizes = [sum(map(prod, shapes.values())) for shapes in (_before(self), _block(self), _after(self))]
         return sizes[0] + self.n_layers * sizes[1] + sizes[2]
 

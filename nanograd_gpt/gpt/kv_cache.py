@@ -1,4 +1,4 @@
-"""What a model remembers of a text while it writes on: every layer's keys and values, and how far each row has come."""
+"""The cache for generation: every layer's keys and values, and the number of tokens in each row."""
 
 from __future__ import annotations
 

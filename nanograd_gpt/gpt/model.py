@@ -55,7 +55,7 @@ class MultiHeadAttention(Module):
         pack_contiguous([p.weight for p in (self.W_query, self.W_key, self.W_value)])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Of a copy or a pickle, whose arrays have been copied one by one."""
+        """Restore a copy or a pickle, whose arrays have been copied one by one."""
         vars(self).update(state)
         self._join_projections()
 
@@ -191,7 +191,7 @@ class GPTModel(Module):
         return y
 
     def _next_slots(self, cache: KVCache, ids: Ints) -> Ints:
-        """Where the ids go in the cache, which are their positions in the text as well (B, T)."""
+        """The ids' slots in the cache, which are their positions in the text as well (B, T)."""
         if is_grad_enabled() or self.training:
             raise InputError("cache: it keeps nothing for backward or dropout; use model.eval(), within no_grad()")
         return cache.next_slots(*ids.shape)

@@ -20,7 +20,7 @@ COMPLEX_STEP = 1e-20  # any size does; so small that its square vanishes
 
 @contextlib.contextmanager
 def replaced(tensors: Sequence[Tensor], dtype: type) -> Iterator[None]:
-    """Within, the tensors hold copies of their numbers in dtype, and gradients of their own."""
+    """Replace the tensors' arrays by copies in dtype, with gradients of their own, in this block."""
     kept = [(t.data, t.node) for t in tensors]
     for t in tensors:
         t.data, t.node = t.data.astype(dtype), Leaf(np.dtype(dtype))

@@ -11,7 +11,7 @@ from .module import Module
 
 @contextlib.contextmanager
 def inference_mode(model: Module) -> Iterator[None]:
-    """Within, the model drops nothing and leaves no graph behind; every part's mode is as before afterwards."""
+    """Disable dropout and graph recording in this block; each module's mode is restored afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -87,7 +87,7 @@ class Dropout(Module):
         return self.training and self.rate > 0
 
     def keep_mask(self, shape: tuple[int, ...], device: Device) -> Bools:
-        """What to keep of an array of this shape, drawn anew."""
+        """Draw a mask of what to keep of an array of this shape."""
         return to_device(self.rng.keep_mask(shape, self.rate), device)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -58,12 +58,12 @@ class Module:
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers training changes."""
+        """The number of elements in all parameters."""
         return sum(p.size for p in self.parameters())
 
     @property
     def device(self) -> Device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return device_of(next(self.named_parameters())[1].data)
 
     def train(self, mode: bool = True) -> Self:

@@ -228,7 +228,7 @@ class Minimum(Function):
 
 
 def _share(loses: Bools, x: Any, y: Any, dz: Array) -> Array:
-    """How much of the gradient goes to one of two operands: 0 where it loses, half where they tie, else 1."""
+    """The share of the gradient that goes to one of two operands: 0 where it loses, half where they tie, else 1."""
     share: Array = (1 - (1.0 * loses + 0.5 * (x.real == y.real))).astype(dz.real.dtype)
     return share
 

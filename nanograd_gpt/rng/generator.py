@@ -25,12 +25,12 @@ State: TypeAlias = dict[str, Any]
 
 
 def size_of(shape: Shape) -> int:
-    """How many numbers an array of this shape has, whatever the integers in it are."""
+    """The number of elements of an array of this shape, whatever kind its integers are."""
     return prod(map(index, shape))
 
 
 class RandomStream(Protocol):
-    """What a model, a loader and a sampler ask of their source of randomness.  All arrays are NumPy's."""
+    """The interface of a source of randomness for models, loaders and samplers.  All arrays are NumPy's."""
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> Floats:
         """float32 in [low, high)"""

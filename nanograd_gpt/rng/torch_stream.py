@@ -150,7 +150,7 @@ class TorchStream:
         return np.array(order, dtype=np.int64)
 
     def epoch_order(self, n: int, shuffle: bool) -> Ints:
-        """What an iterator of torch's DataLoader draws: a base seed, and if shuffled the seed of a permutation."""
+        """Draw as an iterator of torch's DataLoader does: a base seed, and if shuffled the seed of a permutation."""
         self._uint64(1)
         if not shuffle:
             return np.arange(n)

@@ -121,7 +121,7 @@ class Words:
 
 
 def count_words(text: str) -> Counter[bytes]:
-    """How often each word occurs, in UTF-8.  END_OF_TEXT parts the passages and belongs to none of them."""
+    """The number of times each word occurs, in UTF-8.  END_OF_TEXT separates passages and belongs to none of them."""
     words = regex.compile(GPT2_PATTERN)
     return Counter(
         word.encode("utf-8", errors="replace")  # a lone surrogate has no UTF-8, and nothing to teach

@@ -154,7 +154,7 @@ def _encoding(
 
 
 def parts_below(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
-    """What a token's bytes become by the joins that rank below its own: two parts, the pair that its merge joins."""
+    """A token's bytes after the joins that rank below its own: two parts, the pair that its merge joins."""
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
         joined = [ranks.get(parts[i] + parts[i + 1], LARGEST) for i in range(len(parts) - 1)]
@@ -181,7 +181,7 @@ def _text(token: bytes) -> str:
 
 
 def _settings_beside(path: Path) -> dict[str, Any]:
-    """What the tokenizer's and the model's other files say, under their names; empty for one that is not there."""
+    """The contents of the tokenizer's and the model's other files by name; empty for one that is missing."""
     names = "special_tokens_map.json", "added_tokens.json", TOKENIZER_CONFIG, CONFIG, "generation_config.json"
     return {name: _json(path.with_name(name)) if path.with_name(name).is_file() else {} for name in names}
 
@@ -245,7 +245,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def to_tokenizer_json(tokenizer: tiktoken.Encoding) -> dict[str, Any] | None:
-    """What Hugging Face's transformers read; None for another pattern than GPT-2's, or tokens that no pair makes."""
+    """Files for Hugging Face's transformers; None for another pattern than GPT-2's, or tokens that no pair makes."""
     ranks, special = tokenizer._mergeable_ranks, tokenizer._special_tokens
     joined = sorted((token for token in ranks if len(token) > 1), key=ranks.__getitem__)
     merges = [parts_below(token, ranks) for token in joined]

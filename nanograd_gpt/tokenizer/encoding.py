@@ -1,4 +1,4 @@
-"""What a tokenizer does with any text, and with any vocabulary: specials, long runs of spaces, gaps and padding."""
+"""Encoding of any text with any vocabulary: special tokens, long runs of spaces, gaps and padding."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def end_of_text(tokenizer: tiktoken.Encoding) -> int | None:
 
 
 def token_bytes(tokenizer: tiktoken.Encoding) -> dict[int, bytes]:
-    """What each id stands for, special tokens among them; gaps in the ids are left out."""
+    """The bytes of each id, special tokens among them; gaps in the ids are left out."""
     tokens = {rank: token for token, rank in tokenizer._mergeable_ranks.items()}
     return tokens | {token: name.encode() for name, token in tokenizer._special_tokens.items()}
 

@@ -1,4 +1,4 @@
-"""Where the text comes from: the story that ships with us, the book's short story, or a file."""
+"""Sources of text: the story that ships with the package, the book's short story, or a file."""
 
 from __future__ import annotations
 

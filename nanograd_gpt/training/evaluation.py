@@ -26,7 +26,7 @@ LARGEST_EXPONENT = 700  # exp of more does not fit a float
 
 
 class TextLoss(NamedTuple):
-    """What a model makes of a text."""
+    """The loss of a text under a model."""
 
     nats: float  # minus the logarithm of the probability of all predicted tokens together
     tokens: int  # predicted: all but the first
@@ -43,7 +43,7 @@ class TextLoss(NamedTuple):
         return inf if self.loss > LARGEST_EXPONENT else exp(self.loss)
 
     def bits_per_byte(self, n_bytes: int) -> float:
-        """Of the predicted tokens' n_bytes: comparable between tokenizers, as the loss is not."""
+        """Bits per byte of the predicted tokens' n_bytes: comparable between tokenizers, as the loss is not."""
         return self.nats / log(2) / n_bytes
 
 

@@ -29,7 +29,7 @@ from .schedule import Schedule
 
 @dataclass
 class Progress:
-    """How far a training has come: with the weights and the streams of random numbers, all it takes to go on."""
+    """The progress of a training: with the weights and the random streams, all that resuming needs."""
 
     epoch: int = 0  # epochs completed
     batch: int = 0  # batches done in the one under way
@@ -40,7 +40,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one update has done.  Arrays stay on the device: reading them waits for it."""
+    """The result of one update.  Arrays stay on the device: reading them waits for it."""
 
     epoch: int  # from 1
     global_step: int

@@ -211,7 +211,7 @@ class Run:
         return 3 * sum(p.data.nbytes for p in self.model.parameters()) * n
 
     def _state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides model and optimizer."""
+        """A checkpoint's contents besides model and optimizer."""
         return {
             "progress": asdict(self.progress),
             "data_stream": self.data_rng.state(),

@@ -1,4 +1,4 @@
-"""Where a run's text is: its config.toml holds the absolute path, its environment.json the way there from the run.
+"""The place of a run's text: config.toml holds the absolute path, environment.json the path relative to the run.
 
 So the text is found from any folder, and where run and text were moved together.
 """
@@ -32,7 +32,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
 
 def way_to_text(config: RunConfig, directory: Path) -> dict[str, str]:
-    """What a run's environment.json holds of it: nothing where the text is no file, or on another drive."""
+    """The entry for a run's environment.json: empty if the text is not a file, or is on another drive."""
     try:
         way = os.path.relpath(os.path.expanduser(config.data.data), directory)
         way.encode()
@@ -79,7 +79,7 @@ def _is_text(source: str, expected: str | None) -> bool:
 
 
 def _places(directory: Path, data: str) -> Iterator[str]:
-    """Where the text may be: as written, by the way from the run, or from a folder that the run is in."""
+    """Places where the text may be: as written, relative to the run, or relative to a folder above the run."""
     yield data
     here = os.path.abspath(directory)
     if way := _environment(directory).get(WAY):

@@ -161,7 +161,7 @@ def draw_graph(tensor: Tensor, names: Mapping[str, Tensor]) -> str:
 
 
 def _text(node: Node, named: Mapping[Node, tuple[str, Tensor]]) -> str:
-    """What a node computes: `a + b` of named values, `· + k` of an unnamed one and a plain number."""
+    """A node's formula: `a + b` of named values, `· + k` of an unnamed one and a plain number."""
     name = named[node][0] if node in named else ""
     if not isinstance(node, Function):
         return name or "leaf"
@@ -270,7 +270,7 @@ def _svg(columns: Columns) -> str:
 
 
 def _ports(item: Item) -> list[tuple[float, Item]]:
-    """Where on the left side of an item each line arrives, and from what, so that none cross there."""
+    """The places on an item's left side where lines arrive, and their origins, ordered so that none cross."""
     sources = sorted(item.before, key=lambda source: source.y)
     return [(item.y + PORT * (i - (len(sources) - 1) / 2), source) for i, source in enumerate(sources)]
 

@@ -235,7 +235,7 @@ def _evaluations(evaluations: Sequence[Event]) -> str:
 
 
 def _samples(samples: Sequence[Event], path: Path) -> str:
-    """What the model wrote after each epoch, and the last of it once more."""
+    """The samples after each epoch, and the last one once more."""
     if not samples:
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         return f'<h2>Samples</h2><p class="text">{escape(text)}</p>' if text else ""

@@ -58,7 +58,7 @@ def differing_rates(path: Path) -> dict[str, float]:
 
 
 def to_config_json(config: GPTConfig, eot_token: int | None) -> dict[str, Any]:
-    """What Hugging Face's transformers need to know; eot_token ends a text there too."""
+    """A config.json for Hugging Face's transformers; eot_token ends a text there too."""
     return {
         "architectures": ["GPT2LMHeadModel"],
         **{name: ours for name, (ours, _) in AS_OURS.items()},
@@ -99,7 +99,7 @@ def from_shapes(
     qkv_bias: bool,
     tied_head: bool,
 ) -> GPTConfig:
-    """What shapes tell, where no configuration does; n_heads where emb_dim is none of GPT-2's.
+    """The configuration that shapes imply; n_heads is needed where emb_dim is not one of GPT-2's.
 
     Raises InputError if the two embeddings are not tables, or n_heads is not known.
     """
@@ -135,7 +135,7 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
 
 
 def _taken(path: Path, given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """What is given, under our names."""
+    """The given sizes, under our names."""
     for theirs in names.values():
         if theirs not in given:
             raise InputError(f"model: {path} has no {theirs!r}; give the one that belongs to a GPT-2's weights")

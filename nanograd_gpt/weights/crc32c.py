@@ -75,7 +75,7 @@ def _table() -> Words:
 
 @cache
 def _zeros_read(level: int) -> Words:
-    """What ROW * 2^level bytes of zeros make of each bit of a register (32,)"""
+    """The effect of ROW * 2^level bytes of zeros on each bit of a register (32,)"""
     if level:
         half = _zeros_read(level - 1)
         return _applied(half, half)

@@ -1,4 +1,4 @@
-"""What others call GPT-2's weights: one table, read both ways."""
+"""Names of GPT-2's weights elsewhere: one table, read both ways."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class WeightMapping(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What a file calls those arrays that tell a model's sizes, and how the names of a block's begin."""
+    """A file's names of the arrays that tell a model's sizes, and the prefix of a block's names."""
 
     tokens: str
     positions: str

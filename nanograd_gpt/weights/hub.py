@@ -17,7 +17,7 @@ REPOSITORIES = "https://huggingface.co/openai-community"
 
 
 class Source(NamedTuple):
-    """Where a file is to be had, and its SHA-256 if it is known."""
+    """A file's URL, and its SHA-256 if it is known."""
 
     url: str
     sha256: str | None = None

@@ -25,7 +25,7 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class Given(NamedTuple):
-    """What a caller knows better than the files, or they do not say."""
+    """Settings from the caller, in place of the files' or where they have none."""
 
     n_heads: int | None
     drop_rate: float | None
@@ -86,7 +86,7 @@ def load_weights(path: Path | str, n_heads: int | None = None, drop_rate: float 
 
 
 def several_rates(rates: Mapping[str, float]) -> str:
-    """What to say of them."""
+    """A message about dropout rates that differ."""
     return f"config.json has {', '.join(f'{n} {r}' for n, r in rates.items())}, and a model here one drop_rate for all"
 
 

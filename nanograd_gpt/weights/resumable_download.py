@@ -64,7 +64,7 @@ class Resumable:
             return _promised_hash(response)
 
     def _so_far(self) -> tuple[int, dict[str, str]]:
-        """How many bytes are here, and the headers that ask for the rest."""
+        """The number of bytes present, and the headers that ask for the rest."""
         headers = {"Accept-Encoding": "identity"}  # the file's own bytes, so that they can be counted
         version = self._known_version()
         size = self.partial.stat().st_size if version and self.partial.is_file() else 0
@@ -140,7 +140,7 @@ def _look_up(url: str) -> None:
 
 
 def _span(response: Any) -> tuple[int | None, int | None]:
-    """Where an answer begins, and how long the whole file is, as far as it says."""
+    """The offset at which an answer begins, and the length of the whole file, as far as it says."""
     if response.status_code == 200:
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() else None
@@ -150,7 +150,7 @@ def _span(response: Any) -> tuple[int | None, int | None]:
 
 
 def _version(response: Any) -> str:
-    """What If-Range takes: a strong ETag or a date; else nothing."""
+    """A value for If-Range: a strong ETag or a date; else an empty string."""
     etag: str = response.headers.get("ETag", "W/")
     date: str = response.headers.get("Last-Modified", "")
     return date if etag.startswith("W/") else etag

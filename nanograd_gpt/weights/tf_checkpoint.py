@@ -29,7 +29,7 @@ Fields = dict[int, Any]
 
 
 class Entry(NamedTuple):
-    """What the index says of a tensor."""
+    """An entry of the index, about one tensor."""
 
     type: int  # TensorFlow's number for it
     shape: tuple[int, ...]
@@ -79,7 +79,7 @@ def _array(name: str, entry: Entry, shard: HostArray, path: Path) -> StoredTenso
 
 
 def _entries(path: Path) -> tuple[int, dict[str, Entry]]:
-    """How many data files there are, and each tensor's entry by its name."""
+    """The number of data files, and each tensor's entry by its name."""
     try:
         values = {key.decode(): value for key, value in _pairs(path.read_bytes())}
         header = _fields(values.pop(""))  # which has no name

@@ -35,7 +35,7 @@ def for_each_row_block(n_rows: int, width: int, body: Callable[[slice], object],
 
 
 def rows_a_block(width: int, block: int = BLOCK) -> int:
-    """How many rows of so many elements make a block."""
+    """The number of rows of so many elements that make a block."""
     return max(1, block // max(1, width))
 
 

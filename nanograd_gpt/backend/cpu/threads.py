@@ -38,7 +38,7 @@ _number: int | None = None
 
 
 def n_threads() -> int:
-    """How many threads a kernel may use: NANOGRAD_THREADS, or as many as the matrix library was going to use.
+    """The number of threads a kernel may use: NANOGRAD_THREADS, or as many as the matrix library was going to use.
 
     Raises InputError for a NANOGRAD_THREADS that is no number of threads.
     """
@@ -120,7 +120,7 @@ def blas_obeys() -> bool:
 
 
 class _Mine(threading.local):
-    """What each thread has for itself."""
+    """Thread-local state."""
 
     def __init__(self) -> None:
         self.inside = False  # a section: what is nested belongs to it
