@@ -9,7 +9,7 @@ from typing import Any
 from .machine import Machine
 from .profile import Profile
 
-COLUMNS = ["what", "calls", "ms", "rate", "parallel_for", "at best ms"]
+COLUMNS = ["what", "calls", "ms", "rate", "share", "at best ms"]
 OVERHEAD = "the engine's own Python"
 
 
