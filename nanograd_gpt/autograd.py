@@ -89,7 +89,9 @@ class Function(Node):
             return None
         if isinstance(parent, Leaf):
             if parent.grad is None and sum(other is parent for other in self.parents) > 1:
-                accumulate_grad(parent, self.kernels.xp.zeros_like(like), fresh=True)  # both will add to it
+                accumulate_grad(
+                    parent, self.kernels.xp.zeros_like(like, dtype=parent.dtype), fresh=True
+                )  # both will add to it
             if parent.grad is not None:
                 return GradOut(parent.grad, accumulate=True)
             if parent.buffer is not None:

@@ -104,14 +104,14 @@ class AdamW:
     weight_decay = _of_all_groups("weight_decay")
 
     def step(self) -> None:
-        """Update every parameter that has a gradient.  A graph made before cannot be walked back afterwards."""
+        """Update every parameter that has a gradient.  A graph that needs the old values cannot be walked back then."""
         flat = self.flat
         flat.check_in_place()
-        mark_changed(flat.data)
         grouped = zip(self.param_groups, self.members, strict=True)
         for group, run in [(group, run) for group, part in grouped for run in flat.contiguous_groups(self.steps, part)]:
             members, part = run
             self.steps[members] = [n + 1 for n in self.steps[members]]
+            mark_changed(flat.data[part])
             flat.kernels.adamw(
                 flat.data[part],
                 flat.grad[part],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from types import EllipsisType
 from typing import Any, TypeAlias, cast
@@ -13,12 +13,13 @@ import numpy.typing as npt
 from numpy.lib.array_utils import normalize_axis_index
 
 from .autograd import Function, Leaf, Node, backward, record
-from .backend.contract import Array, Axis, Bools, HostArray
+from .backend.contract import Array, Axis, Bools, HostArray, Ints
 from .backend.select import Device, device_of, kernels_of, to_device, to_host
 from .ops import elementwise, matmul, reduce, shape
 
 Index: TypeAlias = Any  # whatever an array can be indexed with, or an integer Tensor
 Operand: TypeAlias = "Tensor | Array | complex"
+TokenIds: TypeAlias = "Ints | Tensor | Sequence[Any] | int"  # an array, a Tensor of integers, or a nested list
 
 
 class Tensor:
@@ -39,6 +40,8 @@ class Tensor:
     node: Node | None
 
     def __init__(self, data: npt.ArrayLike, requires_grad: bool = False) -> None:
+        if not isinstance(requires_grad, bool | np.bool_):
+            raise TypeError(f"requires_grad is {requires_grad!r}, expected True or False; one array makes a Tensor")
         self.data = _as_array(data)
         self.node = None
         if requires_grad:
@@ -257,7 +260,10 @@ class Tensor:
         return self.reshape(*self.shape[:first], joined, *self.shape[last + 1 :])
 
     def transpose(self, *axes: int | tuple[int, ...]) -> Tensor:
-        """Put the axes into this order; without any, reverse them."""
+        """Put all the axes into this order, as NumPy's transpose does; without any, reverse them.
+
+        PyTorch's transpose(a, b) exchanges two axes: that is swapaxes(a, b).
+        """
         return apply(shape.Transpose, self, axes=_unpacked(axes) or tuple(reversed(range(self.ndim))))
 
     def swapaxes(self, a: int, b: int) -> Tensor:
@@ -308,7 +314,7 @@ def _pairs(params: dict[str, Any]) -> list[str]:
 def _as_array(data: Any, device: Device = "cpu") -> Array:
     """An array as it is, wherever it is; numbers and lists as an array on this device."""
     if isinstance(data, Tensor):
-        raise TypeError("this is a Tensor already; .detach() gives the same array outside the graph")
+        raise TypeError("an array is expected here, and this is a Tensor already; its array is .data")
     array: Array = data
     if isinstance(data, bool | int | float | complex | list | tuple | np.generic):
         array = to_device(np.asarray(data), device)
@@ -340,3 +346,10 @@ def _unpacked(numbers: tuple[int | tuple[int, ...], ...]) -> tuple[int, ...]:
     if len(numbers) == 1 and isinstance(numbers[0], tuple | list):
         return tuple(numbers[0])
     return cast("tuple[int, ...]", numbers)  # or NumPy says what is wrong
+
+
+def as_ids(ids: TokenIds) -> Ints:
+    """The array behind a Tensor, or of a list: an operation's parameters are arrays."""
+    given = ids.data if isinstance(ids, Tensor) else ids
+    array: Ints = np.asarray(given) if isinstance(given, list | tuple | int) else given  # type: ignore[assignment]
+    return array if array.size else array.astype(np.int64)  # NumPy makes floats of an empty list

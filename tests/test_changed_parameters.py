@@ -97,3 +97,30 @@ def test_what_the_optimizer_did_before_forward_counts_for_nothing() -> None:
     made, optimizer = layer()
     stepped(made, optimizer)
     made(Tensor(X)).sum().backward()
+
+
+def test_a_step_that_leaves_a_parameter_alone_leaves_its_graphs_alone() -> None:
+    first, second = Linear(3, 2, rng=Generator(1)), Linear(3, 2, rng=Generator(2))
+    optimizer = AdamW([*first.parameters(), *second.parameters()])
+    one, other = first(Tensor(X)).sum(), second(Tensor(X, requires_grad=True)).sum()
+    one.backward()
+    optimizer.step()
+    other.backward()
+    np.testing.assert_array_equal(second.weight.grad, np.repeat(X, 2, axis=0))  # type: ignore[arg-type]
+
+
+def test_loading_one_model_leaves_the_graphs_of_another_in_the_same_optimizer_alone() -> None:
+    first, second = Linear(3, 2, rng=Generator(1)), Linear(3, 2, rng=Generator(2))
+    optimizer = AdamW([*first.parameters(), *second.parameters()])
+    waiting = second(Tensor(X)).sum()
+    loaded(first, optimizer)
+    waiting.backward()
+
+
+def test_a_view_of_a_view_of_foreign_memory_is_found() -> None:
+    made = Linear(3, 2, rng=Generator(1))
+    made.weight.data = np.frombuffer(bytearray(24), dtype=np.float32).reshape(2, 3)
+    waiting = (made.weight.reshape(3, 2).reshape(6) * Tensor(np.ones(6, dtype=np.float32), requires_grad=True)).sum()
+    made.load_state_dict({name: array.copy() for name, array in made.state_dict().items()})
+    with pytest.raises(RuntimeError, match=MESSAGE):
+        waiting.backward()

@@ -58,9 +58,14 @@ def _what_cuda_lacks() -> str | None:
 
 
 def to_device(array: Array, device: Device) -> Array:
-    """The same values on the device; no copy where they are there already."""
+    """The same values on the device; no copy where they are there already.
+
+    Raises InputError for a device that is unknown, or that cannot be used.
+    """
     if device == "cpu":
         return to_host(array)
+    if device != "cuda" or "cupy" not in sys.modules:  # as long as it is not known to be there
+        resolve_device(device)
     import cupy
 
     moved: Array = cupy.asarray(array)

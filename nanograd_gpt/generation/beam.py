@@ -47,10 +47,10 @@ def beam_search(
     n_best = whole_number("n_best", n_best, 1, n_beams, f"1 .. {n_beams} (the number of beams)")
     length_penalty = _checked_penalty(length_penalty)
     eos_id = None if eos_id is None else whole_number("eos_id", eos_id)
-    reader = IncrementalDecoder(model, context_size, len(text) + max_new_tokens, padding)
+    decoder = IncrementalDecoder(model, context_size, len(text) + max_new_tokens, padding)
     going, ended = [Beam(text, 0.0)], list[Beam]()  # going: by their log probability, not divided yet
     for n in range(1, max_new_tokens + 1):
-        logits = reader.next_logits([beam.text for beam in going], range(len(going)))  # (K, V)
+        logits = decoder.next_logits([beam.text for beam in going], range(len(going)))  # (K, V)
         total = np.array([[beam.score] for beam in going]) + log_softmax(logits)
         parents, kept = list[int](), list[Beam]()
         for rank, (k, token) in enumerate(_largest(total, 2 * n_beams)):
@@ -64,7 +64,7 @@ def beam_search(
         going, ended = kept, _best(ended, n_beams)
         if not going or _is_over(going, ended, n_beams, max_new_tokens if length_penalty > 0 else n, length_penalty):
             return ended[:n_best]
-        reader.branch(parents)
+        decoder.branch(parents)
     length = max(1, max_new_tokens) ** length_penalty
     return _best([*ended, *(Beam(beam.text, beam.score / length) for beam in going)], n_best)
 

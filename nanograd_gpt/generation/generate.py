@@ -12,13 +12,14 @@ from ..backend.select import to_host
 from ..errors import InputError
 from ..gpt.model import GPTModel
 from ..rng import Generator, RandomStream
+from ..tensor import TokenIds, as_ids
 from .decoder import IncrementalDecoder, pad_right
 from .sampling import Sampling, next_tokens
 
 
 def generate_text(
     model: GPTModel,
-    idx: Ints,
+    idx: TokenIds,
     max_new_tokens: int,
     context_size: int,
     temperature: float = 0.0,
@@ -37,7 +38,7 @@ def generate_text(
     on, and the text ends when all have ended.  Ids in `padding` (see padding_ids) are never chosen.  Book section 5.3.
     Raises InputError for an empty or wrongly shaped idx, and for settings out of range; RunError for logits of nan.
     """
-    idx = to_host(idx)
+    idx = to_host(as_ids(idx))
     if idx.ndim != 2 or not idx.size:
         raise InputError(f"prompt: expected token ids of shape (B, T) with T >= 1, got shape {idx.shape}")
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
@@ -90,12 +91,12 @@ def new_tokens(
     """
     max_new_tokens, context_size = checked_lengths(model, max_new_tokens, context_size)
     sampling.check(model.config.vocab_size)
-    reader = IncrementalDecoder(model, context_size, max(map(len, prompts)) + max_new_tokens, padding)
-    return _chosen(reader, list(prompts), max_new_tokens, sampling, rng or Generator(), ended)
+    decoder = IncrementalDecoder(model, context_size, max(map(len, prompts)) + max_new_tokens, padding)
+    return _chosen(decoder, list(prompts), max_new_tokens, sampling, rng or Generator(), ended)
 
 
 def _chosen(
-    reader: IncrementalDecoder,
+    decoder: IncrementalDecoder,
     texts: list[Ints],
     max_new_tokens: int,
     sampling: Sampling,
@@ -104,7 +105,7 @@ def _chosen(
 ) -> Iterator[tuple[int, int]]:
     going = list(range(len(texts)))
     for _ in range(max_new_tokens):
-        chosen = next_tokens(reader.next_logits(texts, going), sampling, rng, texts)  # (B,)
+        chosen = next_tokens(decoder.next_logits(texts, going), sampling, rng, texts)  # (B,)
         for b in going:
             texts[b] = np.append(texts[b], chosen[b])
             yield b, int(chosen[b])

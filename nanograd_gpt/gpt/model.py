@@ -16,8 +16,8 @@ from ..nn import functional as F
 from ..nn.flat import pack_contiguous
 from ..nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
 from ..nn.module import Module, Sequential
-from ..rng import Generator, RandomStream
-from ..tensor import Tensor
+from ..rng import Generator, RandomStream, checked_stream
+from ..tensor import Tensor, TokenIds, as_ids
 from .config import GPTConfig
 from .kv_cache import KVCache, LayerCache
 
@@ -118,7 +118,7 @@ class TransformerBlock(Module):
 class GPTModel(Module):
     """Token ids in, logits of the next token out.
 
-    ids (B, T) of integers, T <= context_length  ->  (B, T, V)
+    ids (B, T) of integers, an array, a list or a Tensor, T <= context_length  ->  (B, T, V)
 
     `config` is the book's dictionary or a GPTConfig; `rng` initialises the weights, and draws dropout's masks later.
     With a cache, ids are the tokens that come after those it holds: within no_grad() and in evaluation mode alone.
@@ -127,7 +127,7 @@ class GPTModel(Module):
 
     def __init__(self, config: GPTConfig | Mapping[str, Any], *, rng: RandomStream | None = None) -> None:
         self.config = cfg = GPTConfig.of(config)
-        self.rng = rng = Generator() if rng is None else rng
+        self.rng = rng = Generator() if rng is None else checked_stream(rng)
         self.tok_emb = Embedding(cfg.vocab_size, cfg.emb_dim, rng=rng)
         self.pos_emb = Embedding(cfg.context_length, cfg.emb_dim, rng=rng)
         self.drop_emb = Dropout(cfg.drop_rate, rng=rng)
@@ -137,7 +137,7 @@ class GPTModel(Module):
         if cfg.tied_head:  # begun as a head is, not as an embedding: of N(0, 1) the logits would be far too large
             self.tok_emb.weight = self.out_head.weight
 
-    def forward(self, ids: Ints, cache: KVCache | None = None) -> Tensor:
+    def forward(self, ids: TokenIds, *, cache: KVCache | None = None) -> Tensor:
         logits: Tensor = self.out_head(self.hidden_states(ids, cache))  # (B, T, V)
         return logits
 
@@ -167,17 +167,18 @@ class GPTModel(Module):
         memory = kernels_of(weight).xp.zeros(shape, dtype=weight.dtype)
         return KVCache(memory, lengths=np.zeros(batch_size, dtype=np.int64))
 
-    def loss(self, ids: Ints, targets: Ints) -> Tensor:
+    def loss(self, ids: TokenIds, targets: TokenIds) -> Tensor:
         """Mean cross-entropy in nats of targets (B, T), a scalar: head and loss in chunks, never all logits at once."""
+        ids, targets = as_ids(ids), as_ids(targets)
         if targets.shape != ids.shape:
             raise InputError(f"targets: shape {targets.shape} differs from the ids' {ids.shape}")
         targets = self._checked(targets, "targets").reshape(-1)
         x = self.hidden_states(ids).reshape(-1, self.config.emb_dim)  # (N, C)
         return F.linear_cross_entropy(x, self.out_head.weight, targets)
 
-    def hidden_states(self, ids: Ints, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
+    def hidden_states(self, ids: TokenIds, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
         """ids (B, T), of which counts (B,) of a row are no padding  ->  what goes into the head (B, T, C)"""
-        ids = self._checked(ids, "ids")
+        ids = self._checked(as_ids(ids), "ids")
         positions = kernels_of(ids).xp.arange(ids.shape[1]) if cache is None else self._next_slots(cache, ids)
         x = self.tok_emb(ids) + self.pos_emb(positions)  # (B, T, C)
         x = self.drop_emb(x)

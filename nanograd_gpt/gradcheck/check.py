@@ -7,7 +7,7 @@ vanishes (a key's bias, which softmax cancels) is measured against a thousandth 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -72,7 +72,7 @@ def check_gradients(
 
 def check_function(
     output: Callable[[], Tensor],
-    leaves: Mapping[str, Tensor],
+    leaves: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
     *,
     method: Method = "complex step",
     tolerance: float | None = None,
@@ -86,6 +86,7 @@ def check_function(
     `exhaustive` compares every element of every leaf, whatever it costs: one evaluation each; then `directions` may be
     0.  See check_gradients for the rest, and for the errors raised.
     """
+    leaves = dict(leaves)
     if method not in TOLERANCE:
         raise ValueError(f"{name}: method {method!r} is unknown; choose one of {', '.join(TOLERANCE)}")
     if directions < (0 if exhaustive else 1):
@@ -122,7 +123,7 @@ def _compared(
 ) -> Iterator[Comparison]:
     tensors = list(leaves.values())
     with replaced(tensors, np.float64):
-        shape = output().shape
+        shape = _shape_of_a_pure_function(output, tensors, name)
         if 0 in shape:
             raise ValueError(f"{name}: the result has shape {shape} and no elements, so there is no gradient to check")
         weights = rng.standard_normal(shape)  # they project the output onto one number
@@ -150,6 +151,20 @@ def _compared(
                 columns = [slope(numbers, tensor, unit).ravel() for unit in _units(tensor.shape)]
                 numeric = np.reshape(columns, (tensor.size, -1))
                 yield f"{place}, whole Jacobian", jacobians[k], numeric, max(_norm(jacobians[k]), least)
+
+
+def _shape_of_a_pure_function(output: Callable[[], Tensor], tensors: Sequence[Tensor], name: str) -> tuple[int, ...]:
+    """The result's shape.  Raises GradientError for a function that changes its inputs, or gives another value anew."""
+    before = [t.data.copy() for t in tensors]
+    first = output()
+    if not isinstance(first, Tensor):
+        raise TypeError(f"{name}: the function returned {type(first).__name__}, expected a Tensor")
+    value = first.data.copy()
+    if not all(np.array_equal(t.data, kept, equal_nan=True) for t, kept in zip(tensors, before, strict=True)):
+        raise GradientError(f"{name}: the function writes to its input")
+    if not np.array_equal(value, output().data, equal_nan=True):
+        raise GradientError(f"{name}: two evaluations differ; leave out dropout with model.eval(), or other randomness")
+    return first.shape
 
 
 def _small(tensors: Sequence[Tensor], shape: tuple[int, ...]) -> list[int]:

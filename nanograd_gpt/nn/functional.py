@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
 
-import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
-from ..backend.contract import Axis, Bools, Ints
+from ..backend.contract import Axis, Bools
 from ..ops import activation, attention, elementwise, loss, matmul, norm, reduce, shape
 from ..ops import dropout as dropout_op
 from ..ops import embedding as embedding_op
-from ..tensor import Operand, Tensor, apply
-
-Ids: TypeAlias = Ints | Tensor | Sequence[Any] | int  # an array, a Tensor of integers, or a nested list
+from ..tensor import Operand, Tensor, TokenIds, apply, as_ids
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -61,9 +58,9 @@ def causal_attention(qkv: Tensor, n_heads: int, keep: Bools | None = None, rate:
     return apply(attention.CausalAttention, qkv, n_heads=n_heads, keep=keep, rate=rate)
 
 
-def embedding(ids: Ids, weight: Tensor) -> Tensor:
+def embedding(ids: TokenIds, weight: Tensor) -> Tensor:
     """ids (...) in 0 .. V - 1, weight (V, C)  ->  (..., C)"""
-    return apply(embedding_op.Embedding, weight, ids=_integers(ids))
+    return apply(embedding_op.Embedding, weight, ids=as_ids(ids))
 
 
 def dropout(x: Tensor, keep: Bools, rate: float) -> Tensor:
@@ -76,21 +73,14 @@ def dropout_add(x: Tensor, residual: Tensor, keep: Bools, rate: float) -> Tensor
     return apply(dropout_op.DropoutAdd, x, residual, keep=keep, rate=rate)
 
 
-def cross_entropy(logits: Tensor, targets: Ids) -> Tensor:
+def cross_entropy(logits: Tensor, targets: TokenIds) -> Tensor:
     """logits (N, V), targets (N,)  ->  minus the mean log probability of the targets, in nats ()"""
-    return apply(loss.CrossEntropy, logits, targets=_integers(targets))
+    return apply(loss.CrossEntropy, logits, targets=as_ids(targets))
 
 
-def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Ids) -> Tensor:
+def linear_cross_entropy(x: Tensor, weight: Tensor, targets: TokenIds) -> Tensor:
     """x (N, C), weight (V, C), targets (N,)  ->  cross_entropy(linear(x, weight), targets) (), in little memory"""
-    return apply(loss.LinearCrossEntropy, x, weight, targets=_integers(targets))
-
-
-def _integers(ids: Ids) -> Ints:
-    """The array behind a Tensor, or of a list; an operation's parameters are arrays."""
-    given = ids.data if isinstance(ids, Tensor) else ids
-    array: Ints = np.asarray(given) if isinstance(given, list | tuple | int) else given  # type: ignore[assignment]
-    return array
+    return apply(loss.LinearCrossEntropy, x, weight, targets=as_ids(targets))
 
 
 def where(condition: Tensor | Bools | bool, x: Operand, y: Operand) -> Tensor:
@@ -114,18 +104,22 @@ def minimum(x: Operand, y: Operand) -> Tensor:
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Join along an axis they have"""
+    """Join along an axis they have.  Raises ValueError for no tensors."""
+    if not tensors:
+        raise ValueError("concatenate: there are no tensors to join")
     return apply(shape.Concatenate, *tensors, axis=axis)
 
 
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Join along a new axis"""
+    """Join along a new axis.  Raises ValueError for no tensors."""
+    if not tensors:
+        raise ValueError("stack: there are no tensors to join")
     return apply(shape.Stack, *tensors, axis=axis)
 
 
 def split(x: Tensor, sections: int, axis: int = 0) -> list[Tensor]:
     """Cut into equal sections along an axis.  Raises ValueError where its length is no multiple of their number."""
-    length = x.shape[axis]
+    length = x.shape[normalize_axis_index(axis, x.ndim)]
     if sections < 1 or length % sections:
         raise ValueError(f"split: axis {axis} of shape {x.shape} cannot be cut into {sections} equal sections")
     before, step = (slice(None),) * (axis % x.ndim), length // sections

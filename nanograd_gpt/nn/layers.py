@@ -13,7 +13,7 @@ import numpy as np
 from ..arguments import dropout_rate, whole_number
 from ..backend.contract import Bools, Ints
 from ..backend.select import Device, to_device
-from ..rng import Generator, RandomStream
+from ..rng import Generator, RandomStream, checked_stream
 from ..tensor import Tensor
 from . import functional as F
 from .module import Module, Parameter
@@ -27,7 +27,7 @@ class Linear(Module):
 
     def __init__(self, d_in: int, d_out: int, bias: bool = True, *, rng: RandomStream | None = None) -> None:
         d_in, d_out = whole_number("d_in", d_in, 1), whole_number("d_out", d_out, 0)
-        bound, rng = 1 / sqrt(d_in), rng or Generator.unseeded()
+        bound, rng = 1 / sqrt(d_in), Generator.unseeded() if rng is None else checked_stream(rng)
         self.weight = Parameter(rng.uniform((d_out, d_in), -bound, bound))
         self.bias = Parameter(rng.uniform((d_out,), -bound, bound)) if bias else None
 
@@ -43,7 +43,7 @@ class Embedding(Module):
 
     def __init__(self, n_vectors: int, emb_dim: int, *, rng: RandomStream | None = None) -> None:
         shape = whole_number("n_vectors", n_vectors, 0), whole_number("emb_dim", emb_dim, 0)
-        self.weight = Parameter((rng or Generator.unseeded()).normal(shape))
+        self.weight = Parameter((Generator.unseeded() if rng is None else checked_stream(rng)).normal(shape))
 
     def forward(self, ids: Ints) -> Tensor:
         return F.embedding(ids, self.weight)
@@ -79,7 +79,10 @@ class Dropout(Module):
     """
 
     def __init__(self, rate: float, *, rng: RandomStream | None = None) -> None:
-        self.rate, self.rng = dropout_rate("dropout", rate), rng or Generator.unseeded()
+        self.rate, self.rng = (
+            dropout_rate("dropout", rate),
+            Generator.unseeded() if rng is None else checked_stream(rng),
+        )
 
     @property
     def drops(self) -> bool:

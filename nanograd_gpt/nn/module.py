@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
+import numpy as np
+
 from ..autograd import Leaf
 from ..backend.contract import Array
 from ..backend.select import Device, device_of, to_device
@@ -23,9 +25,20 @@ class Parameter(Tensor):
 
 
 class Module:
-    """A part of a network.  A subclass gives `forward`; assigning a Parameter or a Module to an attribute names it."""
+    """A part of a network.  A subclass gives `forward`; assigning a Parameter or a Module to an attribute names it.
+
+    What stands in a list or a dict is not found, as in PyTorch; Sequential(*layers) holds several.
+    """
 
     training: bool = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse a Tensor in place of a Parameter, which would leave the network without a word."""
+        old = vars(self).get(name)
+        if isinstance(old, Parameter) and isinstance(value, Tensor) and not isinstance(value, Parameter):
+            where = f"{type(self).__name__}.{name}"
+            raise TypeError(f"{where} is a Parameter and cannot become a Tensor; write to {name}.data[...] instead")
+        super().__setattr__(name, value)
 
     def named_children(self) -> Iterator[tuple[str, Module | Parameter]]:
         return ((name, part) for name, part in vars(self).items() if isinstance(part, Module | Parameter))
@@ -77,7 +90,12 @@ class Module:
         return self.train(False)
 
     def to(self, device: Device | None = None, dtype: Any = None) -> Self:
-        """Move to a device or change the dtype; make the optimizer afterwards.  What moves forgets its gradient."""
+        """Move to a device or change the dtype; make the optimizer afterwards.  What moves forgets its gradient.
+
+        Raises InputError for a device that is not there, TypeError for a dtype that is not floating-point.
+        """
+        if dtype is not None and np.dtype(dtype).kind not in "fc":
+            raise TypeError(f"to: a parameter holds floating-point numbers, and not {np.dtype(dtype)}")
         for p in self.parameters():
             data = p.data if device is None else to_device(p.data, device)
             data = data if dtype is None else data.astype(dtype, copy=False)

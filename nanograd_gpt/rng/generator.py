@@ -61,6 +61,13 @@ class RandomStream(Protocol):
         ...
 
 
+def checked_stream(rng: RandomStream) -> RandomStream:
+    """A stream of random numbers.  Raises TypeError for a seed, or another library's generator."""
+    if not hasattr(rng, "epoch_order"):
+        raise TypeError(f"rng is {type(rng).__name__}, expected a Generator or TorchStream: Generator(123), say")
+    return rng
+
+
 class Generator:
     """The default stream.  Two with one seed and different stream numbers are independent.
 

@@ -192,7 +192,8 @@ def _names_of(optimizer: AdamW, model: GPTModel) -> list[str]:
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, Array], config: GPTConfig | None = None) -> None:
-    metadata = {"format": "pt"} if config is None else {"format": "pt", "config": json.dumps(config.to_dict())}
+    # one entry at most: safetensors writes several in an order that changes from process to process
+    metadata = {"format": "pt"} if config is None else {"config": json.dumps(config.to_dict())}
     try:
         save_file({name: np.ascontiguousarray(to_host(a)) for name, a in arrays.items()}, path, metadata)
     except SafetensorError as error:

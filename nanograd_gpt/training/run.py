@@ -24,7 +24,7 @@ from ..rng import Generator, RandomStream, TorchStream
 from ..tokenizer.encoding import encode, token_bytes
 from ..tokenizer.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
 from .checkpoint import checkpoint_facts, load_checkpoint, save_checkpoint
-from .config import DataConfig, RunConfig, TrainingConfig, from_toml
+from .config import DataConfig, RunConfig, TrainingConfig, from_toml, preset
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
 from .loop import Progress, StepResult, check_samples, training_steps
@@ -129,18 +129,20 @@ class Run:
 
         So the rate never jumps unasked: a run made longer stays at min_lr once its cosine has ended, as nanoGPT's does
         after lr_decay_iters; Hugging Face's Trainer computes the rate anew for the new length.
-        Raises InputError where it would stay at 0.
+        A run that was to end within its warm-up is planned anew.  Raises InputError where the rate would stay at 0.
         """
         plan, planned_steps = self.schedule, self.total_steps
         self.config = self.config.replace(settings)
         if not isinstance(plan, WarmupCosine) or self.total_steps == planned_steps or "decay_steps" in settings:
+            return
+        if plan.warmup_steps == plan.total_steps:  # all warm-up: there is no decay to keep
             return
         if plan.minimum == 0 and self.total_steps > plan.total_steps:
             raise InputError(
                 f"resume: the learning rate falls to min_lr = 0 at update {plan.total_steps}, and nothing is learned "
                 f"from there to update {self.total_steps}; add --decay-steps 0 to stretch its fall over the whole run"
             )
-        self.config = self.config.replace({"warmup_steps": plan.warmup_steps, "decay_steps": plan.total_steps})
+        self.config = self.config.replace({"decay_steps": plan.total_steps})
 
     def steps(self) -> Iterator[StepResult]:
         """Train to the end, from wherever `progress` is; see training_steps."""
@@ -184,7 +186,8 @@ class Run:
 
     def save_place_of_text(self, directory: Path) -> None:
         """Write where the text of a run that goes on is now; the settings stay those it began with."""
-        config = self.config.replace(from_toml(directory / "config.toml") | {"data": self.config.data.data})
+        written = from_toml(directory / "config.toml")  # over the preset, as a resumed run reads it
+        config = preset("tiny").replace(written | {"data": self.config.data.data})
         self.save_config(directory, config)
         path = directory / "environment.json"
         facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

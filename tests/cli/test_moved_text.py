@@ -144,3 +144,14 @@ def test_a_name_that_is_a_setting_stays_one_where_a_file_has_it_too(project: Pat
     settings = from_toml(Path("run/config.toml"))
     assert (settings["data"], settings["tokenizer"], settings["weights"]) == ("story", "own", "")
     goes_on("run", "--data", "story")
+
+
+def test_the_text_of_a_run_from_before_decay_steps_may_have_moved_as_its_length_changes(project: Path) -> None:
+    cosine = "--schedule", "cosine", "--warmup-steps", 1, "--min-lr", 1e-4
+    works(*train(Path("run"), Path("text.txt"), "--max-steps", 4, *cosine))
+    config = project / "run" / "config.toml"
+    lines = config.read_text(encoding="utf-8").splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if not line.startswith("decay_steps")), encoding="utf-8")
+    (project / "text.txt").rename(project / "renamed.txt")
+    works("train", "--resume", "run", "--data", "renamed.txt", "--max-steps", 6)
+    assert from_toml(config)["decay_steps"] == 4

@@ -274,11 +274,11 @@ def test_a_cache_goes_on_by_itself(copied: Copy) -> None:
     cache = model.new_cache(2)
     first, second = np.arange(8).reshape(2, 2, 2)
     with no_grad():
-        model(first, cache)
+        model(first, cache=cache)
         twin = copied(cache)
-        expected = model(second, cache).data
+        expected = model(second, cache=cache).data
         np.testing.assert_array_equal(twin.lengths, [2, 2])
-        np.testing.assert_array_equal(model(second, twin).data, expected)
+        np.testing.assert_array_equal(model(second, cache=twin).data, expected)
 
 
 @every_copy

@@ -14,6 +14,7 @@ from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.rng import Generator
+from nanograd_gpt.tensor import Tensor
 
 from .tiny import TINY, ids_of, one_line
 
@@ -225,3 +226,12 @@ def test_the_mean_over_many_dropout_masks_of_the_embeddings_is_the_value_without
     assert 0.45 < (dropped == 0).mean() < 0.55
     kept = dropped != 0
     np.testing.assert_array_equal(dropped[kept], 2 * embedded.data[kept])
+
+
+def test_ids_may_be_a_list_or_a_tensor() -> None:
+    model = GPTModel(TINY)
+    ids = [[1, 2, 0]]
+    expected = model(np.array(ids)).data
+    for given in (ids, Tensor(np.array(ids))):
+        np.testing.assert_array_equal(model(given).data, expected)
+        assert model.loss(given, given).item() == model.loss(np.array(ids), np.array(ids)).item()

@@ -79,3 +79,28 @@ def test_lists_and_numbers_are_differentiated() -> None:
     assert check_gradients(lambda x, y: (x * y).tanh(), [[1.0, 2.0], 0.3]) <= 1e-14
     with pytest.raises(GradientError, match="gradient of input 0"):
         check_gradients(wrong, [[1.0, 2.0]])
+
+
+def test_a_function_that_changes_its_input_is_named() -> None:
+    def doubled(x: Tensor) -> Tensor:
+        x.data *= 2
+        return x * 1.0
+
+    with pytest.raises(GradientError, match="doubled: the function writes to its input"):
+        check_gradients(doubled, [X.copy()], name="doubled")
+
+
+def test_a_function_that_is_random_is_named() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(GradientError, match=r"two evaluations differ; leave out dropout with model\.eval\(\)"):
+        check_gradients(lambda x: x * rng.random(), [X])
+
+
+def test_a_function_that_returns_no_tensor_is_named() -> None:
+    with pytest.raises(TypeError, match="the function returned float, expected a Tensor"):
+        check_gradients(lambda x: 1.0, [X])  # type: ignore[arg-type, return-value]
+
+
+def test_leaves_may_be_pairs_of_names_and_tensors() -> None:
+    x = Tensor(X.copy(), requires_grad=True)
+    assert check_function(lambda: (x * x).sum(), iter([("x", x)])) <= 1e-14

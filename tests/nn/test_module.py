@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nanograd_gpt.errors import InputError
+from nanograd_gpt.grad_mode import no_grad
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
 from nanograd_gpt.nn.module import Module, Parameter, Sequential
@@ -305,3 +306,31 @@ def test_repr_nests_the_parts_with_their_names_dtypes_and_shapes() -> None:
     assert repr(Sequential(linear(), GELU())) == (
         "Sequential(\n  0: Linear(\n    weight: float32[2, 3]\n    bias: float32[2]\n  )\n  1: GELU()\n)"
     )
+
+
+def test_a_tensor_cannot_take_a_parameters_place() -> None:
+    layer = Linear(2, 3, rng=Generator(1))
+    with pytest.raises(TypeError, match=r"Linear\.weight is a Parameter .* write to weight\.data"):
+        layer.weight = Tensor(np.zeros((3, 2)))  # type: ignore[assignment]
+    with no_grad(), pytest.raises(TypeError, match=r"Linear\.weight is a Parameter"):
+        layer.weight -= 0.1  # type: ignore[misc, assignment]
+    assert len(layer.parameters()) == 2
+
+
+@pytest.mark.parametrize("dtype", [int, bool, "uint8"])
+def test_parameters_stay_floating_point(dtype: Any) -> None:
+    with pytest.raises(TypeError, match="a parameter holds floating-point numbers"):
+        Linear(2, 2, rng=Generator(1)).to(dtype=dtype)
+
+
+@pytest.mark.parametrize("device", ["gpu", "mps", np.float64])
+def test_an_unknown_device_is_named(device: Any) -> None:
+    with pytest.raises(InputError, match=r"device: .* is unknown; choose auto, cpu or cuda"):
+        Linear(2, 2, rng=Generator(1)).to(device)
+
+
+@pytest.mark.parametrize("rng", [123, np.random.default_rng(1)])
+def test_a_stream_that_is_none_of_ours_is_named(rng: Any) -> None:
+    for make in (lambda: Linear(2, 2, rng=rng), lambda: Embedding(2, 2, rng=rng), lambda: Dropout(0.1, rng=rng)):
+        with pytest.raises(TypeError, match=r"rng is (int|Generator), expected a Generator or TorchStream"):
+            make()

@@ -1,4 +1,4 @@
-"""The threads that compute: how many, a team of our own, and the matrix library kept to one while the team works.
+"""The threads that compute: how many, a pool of our own, and the matrix library kept to one while the team works.
 
 A matrix library's own threads wait for their next product in a busy loop, and take the processors from ours: the two
 kinds do not go together.  So a large model's products are cut among our threads, each of which multiplies alone; in a
