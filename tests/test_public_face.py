@@ -90,3 +90,11 @@ def test_the_example_for_contributors_runs() -> None:
     names: dict[str, Any] = {}
     exec(compile(example, "CONTRIBUTING.md", "exec"), names)
     np.testing.assert_allclose(names["x"].grad, np.cos([0.5, 1.0]))
+
+
+def test_the_example_for_who_comes_from_pytorch_learns() -> None:
+    document = (Path(ng.__path__[0]) / "ops" / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", document, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(example, "ops/README.md", "exec"), names)
+    assert names["accuracy"] > 0.9

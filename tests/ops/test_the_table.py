@@ -9,7 +9,7 @@ from nanograd_gpt import ops
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor
 
-TABLE = (Path(ops.__path__[0]) / "README.md").read_text(encoding="utf-8").split("|---|---|---|\n")[1]
+TABLE = (Path(ops.__path__[0]) / "README.md").read_text(encoding="utf-8").split("|---|---|---|\n")[1].split("\n\n")[0]
 FIRST_COLUMN = " ".join(line.split("|")[1] for line in TABLE.splitlines())
 NO_OPERATIONS = {"data", "node", "shape", "ndim", "size", "dtype", "device", "requires_grad", "grad", "zero_grad"}
 
