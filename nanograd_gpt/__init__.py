@@ -11,7 +11,7 @@ from .generation.beam import Beam, beam_search
 from .generation.explain import explain_next
 from .generation.generate import generate, generate_batch, generate_text
 from .generation.sampling import Sampling
-from .generation.streaming import complete, complete_batch
+from .generation.streaming import complete, complete_batch, complete_stream
 from .gpt.config import GPT_CONFIG_124M, GPTConfig, parameter_shapes
 from .gpt.kv_cache import KVCache
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
@@ -68,6 +68,7 @@ __all__ = [
     "clip_grad_norm",
     "complete",
     "complete_batch",
+    "complete_stream",
     "create_dataloader_v1",
     "decay_groups",
     "download_gpt2",

@@ -187,10 +187,7 @@ def _deliver(parent: Node, result: Array | GradOut, dy: Array | None) -> None:
 def accumulate_grad(node: Node, gradient: Array, fresh: bool) -> None:
     """Add a gradient to what has come so far, in place wherever one of the two arrays is ours."""
     if node.grad is None:
-        if isinstance(node, Leaf):
-            node.grad = _kept(node, gradient, fresh)
-        else:
-            node.grad, node.owned = gradient, fresh
+        node.grad, node.owned = (_kept(node, gradient, fresh), True) if isinstance(node, Leaf) else (gradient, fresh)
     elif node.owned:
         node.grad += gradient
     elif fresh:

@@ -120,6 +120,11 @@ WHOLE: dict[str, tuple[Call, int]] = {
     "generate_batch eos_id": (lambda n: ng.generate_batch(gpt(), [IDS, IDS[:3]], 3, 8, eos_id=n), 5),
     "complete max_new_tokens": (lambda n: ng.complete(small_model().eval(), "a", BYTES, n), 3),
     "complete context_size": (lambda n: ng.complete(small_model().eval(), "abc", BYTES, 3, context_size=n), 4),
+    "complete_stream max_new_tokens": (lambda n: [*ng.complete_stream(small_model().eval(), "a", BYTES, n)], 3),
+    "complete_stream context_size": (
+        lambda n: [*ng.complete_stream(small_model().eval(), "abc", BYTES, 3, context_size=n)],
+        4,
+    ),
     "complete_batch max_new_tokens": (lambda n: ng.complete_batch(small_model().eval(), ["a", "b"], BYTES, n), 3),
     "complete_batch context_size": (
         lambda n: ng.complete_batch(small_model().eval(), ["abc", "b"], BYTES, 3, context_size=n),

@@ -12,7 +12,7 @@ from ..backend.contract import Ints
 from ..errors import InputError
 from ..generation.beam import beam_search
 from ..generation.sampling import Sampling
-from ..generation.streaming import complete, prompt_ids
+from ..generation.streaming import complete_stream, prompt_ids
 from ..gpt.model import GPTModel
 from ..rng import Generator
 from ..tokenizer.encoding import end_of_text, padding_ids
@@ -83,14 +83,13 @@ def _sampling(options: Namespace) -> Sampling:
 def _written(
     options: Namespace, model: GPTModel, tokenizer: Any, prompt: str | Ints, rng: Generator | None = None
 ) -> Iterator[str]:
-    return complete(
+    return complete_stream(
         model,
         prompt,
         tokenizer,
         options.max_new_tokens,
         _sampling(options),
         stop=options.stop,
-        stream=True,
         rng=rng or Generator(options.seed, SAMPLE_STREAM),
     )
 

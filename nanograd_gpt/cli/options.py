@@ -60,11 +60,13 @@ def _add_option(section: Any, name: str, default: Any, what: str) -> None:
 
 
 def add_weights(parser: ArgumentParser) -> None:
-    """--weights, of training: what it starts from"""
+    """--init-from, of training, which is --weights too: a model to start from"""
     parser.add_argument(
+        "--init-from",
         "--weights",
+        dest="weights",
         metavar="SOURCE",
-        help=f"start from these instead of random numbers, with small steps: {MODEL_SOURCES}",
+        help=f"start from these weights instead of random numbers, with small steps: {MODEL_SOURCES}",
     )
 
 

@@ -1,4 +1,4 @@
-"""The plan of a new training: from random numbers, or from --weights, with their sizes and their tokenizer."""
+"""The plan of a new training: from random numbers, or --init-from weights, with their sizes and their tokenizer."""
 
 from __future__ import annotations
 

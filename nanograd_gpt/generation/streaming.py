@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
-from typing import Literal, overload
 
 import numpy as np
 import tiktoken
@@ -18,36 +17,6 @@ from .generate import checked_prompts, new_tokens
 from .sampling import Sampling
 
 
-@overload
-def complete(
-    model: GPTModel,
-    prompt: str | Ints,
-    tokenizer: tiktoken.Encoding,
-    max_new_tokens: int = ...,
-    sampling: Sampling | None = ...,
-    *,
-    stop: Sequence[str] = ...,
-    stream: Literal[False] = ...,
-    context_size: int | None = ...,
-    rng: RandomStream | None = ...,
-) -> str: ...
-
-
-@overload
-def complete(
-    model: GPTModel,
-    prompt: str | Ints,
-    tokenizer: tiktoken.Encoding,
-    max_new_tokens: int = ...,
-    sampling: Sampling | None = ...,
-    *,
-    stop: Sequence[str] = ...,
-    stream: Literal[True],
-    context_size: int | None = ...,
-    rng: RandomStream | None = ...,
-) -> Iterator[str]: ...
-
-
 def complete(
     model: GPTModel,
     prompt: str | Ints,
@@ -56,19 +25,41 @@ def complete(
     sampling: Sampling | None = None,
     *,
     stop: Sequence[str] = (),
-    stream: bool = False,
     context_size: int | None = None,
     rng: RandomStream | None = None,
-) -> str | Iterator[str]:
-    """Continue a prompt; returns the new text alone: one string, or with stream an iterator over its pieces.
+) -> str:
+    """Continue a prompt; returns the new text alone.
 
-    The prompt is a text, or its tokens (T,).  It ends after max_new_tokens, at the tokenizer's end of text if there is
-    one, or before the first of the `stop` strings.  Ids that stand for no token are never chosen.  A piece holds whole
-    characters, and never a part of a stop string.  context_size: the model's, unless given.
-    Raises InputError for an empty prompt, for settings out of range, and for a tokenizer larger than the model's.
+    prompt: a text, or its tokens (T,), T >= 1.
+    max_new_tokens: >= 0; the text may end sooner, at the tokenizer's end of text or before a stop string.
+    sampling: how a token is chosen; greedily by default.
+    stop: strings, none of them empty, before the first of which the text ends.
+    context_size: tokens the model looks back on, 1 .. the model's context_length, which is the default.
+    rng: the stream that sampling draws from; Generator() by default.
+
+    Ids that stand for no token are never chosen.  Raises InputError for an empty prompt, for settings out of range, and
+    for a tokenizer larger than the model's.
+
+        complete(model, "Every effort", get_tokenizer("gpt2"), 50, Sampling(temperature=0.8, top_p=0.9))
     """
     pieces = _pieces(model, [prompt], tokenizer, max_new_tokens, sampling, stop, context_size, rng)
-    return (piece for _, piece in pieces) if stream else "".join(piece for _, piece in pieces)
+    return "".join(piece for _, piece in pieces)
+
+
+def complete_stream(
+    model: GPTModel,
+    prompt: str | Ints,
+    tokenizer: tiktoken.Encoding,
+    max_new_tokens: int = 100,
+    sampling: Sampling | None = None,
+    *,
+    stop: Sequence[str] = (),
+    context_size: int | None = None,
+    rng: RandomStream | None = None,
+) -> Iterator[str]:
+    """complete, as an iterator over pieces of whole characters, none of them part of a stop string."""
+    pieces = _pieces(model, [prompt], tokenizer, max_new_tokens, sampling, stop, context_size, rng)
+    return (piece for _, piece in pieces)
 
 
 def complete_batch(
@@ -114,12 +105,12 @@ def _as_text(
         if token == last:
             ended.add(b)
             continue
-        if piece := writing[b].add(token):
+        if piece := writing[b].push(token):
             yield b, piece
         if writing[b].stopped:
             ended.add(b)
     for b, text in enumerate(writing):
-        if piece := text.rest():
+        if piece := text.flush():
             yield b, piece
 
 
@@ -146,11 +137,11 @@ class StreamDecoder:
         self.decoder = getincrementaldecoder("utf-8")(errors="replace")
         self.kept = ""
 
-    def add(self, token: int) -> str:
+    def push(self, token: int) -> str:
         """The piece that this token makes certain, perhaps none.  Nothing comes after a stop string."""
         return self._given(self.decoder.decode(self.tokenizer.decode_single_token_bytes(token)))
 
-    def rest(self) -> str:
+    def flush(self) -> str:
         """Return what was kept back, once the text has ended; half a character reads as U+FFFD."""
         piece = self._given(self.decoder.decode(b"", final=True)) + self.kept
         self.kept = ""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..arguments import whole_number
 from ..backend.contract import Ints
-from ..backend.select import Device, to_device
+from ..backend.select import Device
 from ..gpt.model import GPTModel
 from ..grad_mode import no_grad
 from ..tensor import Tensor
@@ -21,8 +21,12 @@ class Evaluation(NamedTuple):
 
 
 def calc_loss_batch(input_batch: Ints, target_batch: Ints, model: GPTModel, device: Device) -> Tensor:
-    """inputs (B, T), targets (B, T)  ->  mean cross-entropy ()"""
-    return model.loss(to_device(input_batch, device), to_device(target_batch, device))
+    """inputs (B, T), targets (B, T)  ->  mean cross-entropy ()
+
+    device is the book's argument: the model moves a batch to its own.
+    """
+    del device
+    return model.loss(input_batch, target_batch)
 
 
 def calc_loss_loader(data_loader: DataLoader, model: GPTModel, device: Device, num_batches: int | None = None) -> float:

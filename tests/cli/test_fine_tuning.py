@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def tune(directory: Path, text: Path, weights: Path, *more: object) -> list[object]:
-    return ["train", "--out", directory, "--data", text, "--weights", weights, *COURSE, "--epochs", 1, *more]
+    return ["train", "--out", directory, "--data", text, "--init-from", weights, *COURSE, "--epochs", 1, *more]
 
 
 def config_of(run: Path) -> Any:

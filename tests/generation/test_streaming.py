@@ -13,7 +13,7 @@ from gpt.tiny import one_line
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.generation.sampling import Sampling
-from nanograd_gpt.generation.streaming import StreamDecoder, complete, complete_batch
+from nanograd_gpt.generation.streaming import StreamDecoder, complete, complete_batch, complete_stream
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
@@ -28,10 +28,10 @@ def pieces(tokenizer: Any, tokens: list[int], *stop: str) -> list[str]:
     """What each token gives, up to a stop string, and the rest."""
     text, given = StreamDecoder(tokenizer, stop), []
     for token in tokens:
-        given.append(text.add(token))
+        given.append(text.push(token))
         if text.stopped:
             break
-    return [*given, text.rest()]
+    return [*given, text.flush()]
 
 
 # --- whole characters
@@ -159,7 +159,7 @@ def test_a_stop_string_ends_it_and_asks_no_more() -> None:
 
 def test_streamed_pieces_come_one_by_one_and_are_the_text() -> None:
     model: Any = Script("aß世")
-    stream = complete(model, "x", BYTES, stream=True)
+    stream = complete_stream(model, "x", BYTES)
     assert model.asked == 0
     assert (next(stream), model.asked) == ("a", 1)
     assert (next(stream), model.asked) == ("ß", 3)
@@ -184,7 +184,7 @@ def test_greedy_text_is_generate_texts(model: GPTModel) -> None:
     ids = generate_text(model, text_to_token_ids("Every", BYTES), 60, 24)
     assert complete(model, "Every", BYTES, 60) == token_ids_to_text(ids[0, 5:], BYTES)
     assert complete(model, np.array(BYTES.encode("Every")), BYTES, 60) == token_ids_to_text(ids[0, 5:], BYTES)
-    assert "".join(complete(model, "Every", BYTES, 60, stream=True)) == complete(model, "Every", BYTES, 60)
+    assert "".join(complete_stream(model, "Every", BYTES, 60)) == complete(model, "Every", BYTES, 60)
 
 
 def test_sampled_text_is_its_seeds(model: GPTModel) -> None:
