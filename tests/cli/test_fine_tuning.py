@@ -290,7 +290,7 @@ def test_a_config_file_is_held_to_the_same(
     file.write_text(toml, encoding="utf-8")
     command = tune(tmp_path / "run", other, trained, "--config", file)
     if not given:
-        command = [part for part in command if part not in ("--weights", trained)]
+        command = [part for part in command if part not in ("--init-from", trained)]
         if "weights" not in toml:
             file.write_text(f"{toml}\n[training]\nweights = {json.dumps(str(trained))}", encoding="utf-8")
     elif "weights" in toml:
