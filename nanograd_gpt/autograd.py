@@ -5,8 +5,7 @@
     y, node = record(Mul, [a, a], [x, x])      # y is a * a; the node remembers how it came about
     backward(node, np.ones(1))                 # dy/dy = 1, so that x.grad is 2 a = [6.]
 
-A gradient has the dtype of the array it belongs to; of a complex gradient for a real array the real part counts.
-Complex arrays are differentiated as analytic functions are: d(z * z) = 2z dz, without a conjugate.
+A gradient has its array's dtype.  Complex arrays are differentiated as analytic functions are: d(z * z) = 2z dz.
 """
 
 from __future__ import annotations
@@ -49,8 +48,7 @@ class Leaf(Node):
     buffer: Array | None
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.dtype, self.grad, self.order, self.owned, self.parents = dtype, None, 0, True, ()
-        self.buffer = None
+        self.dtype, self.grad, self.order, self.owned, self.parents, self.buffer = dtype, None, 0, True, (), None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the gradient, but not the buffer, which is part of an optimizer's array."""
@@ -99,19 +97,14 @@ class Function(Node):
         return GradOut(self.kernels.xp.empty_like(like, dtype=parent.dtype), accumulate=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise RuntimeError(
-            f"{type(self).__name__}: a Tensor that an operation made can be neither deep-copied nor pickled, for its "
-            "graph cannot; use .detach()"
-        )
+        name = type(self).__name__
+        raise RuntimeError(f"{name}: a Tensor with a graph can be neither deep-copied nor pickled; use .detach()")
 
 
 def record(
     op: type[Function], arrays: Sequence[Any], parents: Sequence[Node | None], params: Mapping[str, Any] | None = None
 ) -> tuple[Array, Function | None]:
-    """Run an operation; returns its result, and its node if a gradient may be asked for, else None.
-
-    The parents belong to the arrays, None where an array needs no gradient.
-    """
+    """Run an operation on arrays, whose nodes are the parents; returns its result, and its node if it is recorded."""
     params, node = params or {}, op()
     recorded = is_grad_enabled() and any(parents)
     if recorded:
@@ -171,11 +164,9 @@ def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
 
 def _deliver(parent: Node, result: Array | GradOut, dy: Array | None) -> None:
     if isinstance(result, GradOut):
-        if result.accumulate:
-            return  # it was the parent's own gradient, which has grown in place
         if isinstance(parent, Leaf) and parent.grad is None:
             parent.grad = result.array
-        else:
+        elif not result.accumulate:  # else it was the parent's own gradient, which has grown in place
             accumulate_grad(parent, result.array, fresh=True)
     elif result.dtype == parent.dtype:
         # dy may go to another input too, and a view shares its memory with whatever it is a view of
@@ -207,7 +198,6 @@ def _kept(leaf: Leaf, gradient: Array, fresh: bool) -> Array:
 
 
 def _in_dtype(gradient: Array, dtype: np.dtype[Any]) -> Array:
-    if gradient.dtype == dtype:
-        return gradient
+    """The gradient in another dtype; of a complex one for a real array, the real part."""
     real: Array = gradient.real if gradient.dtype.kind == "c" and dtype.kind != "c" else gradient
-    return real.astype(dtype)
+    return real.astype(dtype, copy=False)
