@@ -174,6 +174,18 @@ def test_leaves_that_were_handed_one_gradient_have_an_array_each() -> None:
         np.testing.assert_array_equal(y.grad, times)
 
 
+def test_a_real_leaf_has_an_array_of_its_own_after_a_complex_gradient() -> None:
+    x, z = leaf(), Tensor(X + 1j, requires_grad=True)
+    given = np.full_like(z.data, 1 + 2j)
+    (x + z + x).backward(given)
+    np.testing.assert_array_equal(given, 1 + 2j)
+    np.testing.assert_array_equal(x.grad, 2)
+    np.testing.assert_array_equal(z.grad, 1 + 2j)
+    assert x.grad is not None
+    assert x.grad.flags.c_contiguous
+    assert not np.shares_memory(x.grad, given)
+
+
 def test_a_gradient_nobody_wants_is_not_asked_for() -> None:
     wanted: list[bool] = []
 
