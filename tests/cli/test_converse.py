@@ -66,7 +66,7 @@ def test_of_a_long_conversation_half_a_context_is_kept_in_mind(
         seen.append(prompt.tolist())
         yield "an answer"
 
-    monkeypatch.setattr("nanograd_gpt.cli.generate.complete", watched)
+    monkeypatch.setattr("nanograd_gpt.cli.generate.complete_stream", watched)
     say("the sun rose\nan old miller\n", "--model", trained, "--max-new-tokens", 40)
     tokens = get_tokenizer(trained / "tokenizer.json").encode("the sun rose\nan answer\nan old miller\n")
     assert seen[1] == tokens[-8:]
