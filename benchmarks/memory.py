@@ -19,7 +19,7 @@ PROMPT = [6109, 3626, 6100, 345]  # "Every effort moves you"
 
 
 class Job(NamedTuple):
-    """What one process does."""
+    """The work of one process."""
 
     name: str
     contender: str

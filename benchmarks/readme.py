@@ -56,7 +56,7 @@ def result(name: str) -> Any:
 
 
 def default_run() -> str:
-    """What the default training prints, and how long it took."""
+    """Output and duration of the default training."""
     facts = result("default_run.json")
     evaluations, sample = facts["evaluations"], facts["samples"][-1]
     chosen = evaluations[0], evaluations[len(evaluations) // 4], evaluations[-1]

@@ -1,4 +1,4 @@
-"""What is compared: the sizes of the models, and of a batch."""
+"""The setups that are compared: sizes of the models, and of a batch."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ LABELS = {
 
 
 class Target(NamedTuple):
-    """What a figure must be at most, and what it aims at."""
+    """The limit of a figure, and its goal."""
 
     what: str
     must: float
@@ -135,7 +135,7 @@ def generation() -> str:
 
 
 def profile(name: str) -> str:
-    """Where the time of a step goes."""
+    """The time of a step, by operation."""
     facts = result(f"profile_{name}.json")
     machine = facts["machine"]
     limits = (
@@ -205,7 +205,7 @@ def _sizes(setup: Mapping[str, Any]) -> str:
 
 
 def _about(facts: Mapping[str, Any]) -> str:
-    """What it was measured on."""
+    """The machine and the versions that a figure was measured on."""
     about = facts["environment"]
     versions = {"numpy": about["numpy"], **facts.get("versions", {})}
     names = {"numpy": "NumPy", "torch": "PyTorch", "transformers": "Transformers"}

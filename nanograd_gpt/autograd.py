@@ -153,7 +153,7 @@ def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
         gradients = node.backward(dy)
         if len(gradients) != len(node.parents):
             raise TypeError(f"{len(gradients)} gradients were returned for {len(node.parents)} inputs")
-    except Exception as error:  # any error is raised again, with a note
+    except Exception as error:  # whatever it is, it is raised again, with a note
         error.add_note(f"in {name}.backward")
         raise
     return gradients

@@ -198,10 +198,10 @@ class Tensor:
 
     # Comparisons give plain arrays of bools, for there is nothing to differentiate
 
-    def __eq__(self, other: object) -> Bools:  # type: ignore[override]  # element by element, as NumPy's
+    def __eq__(self, other: object) -> Bools:  # type: ignore[override]  # an array, as in NumPy and PyTorch; object's gives a bool
         return _compared(operator.eq, self.data, other)
 
-    def __ne__(self, other: object) -> Bools:  # type: ignore[override]
+    def __ne__(self, other: object) -> Bools:  # type: ignore[override]  # likewise
         return _compared(operator.ne, self.data, other)
 
     __hash__ = object.__hash__
@@ -292,7 +292,7 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
     parents = [t.node if isinstance(t, Tensor) else None for t in inputs]
     try:
         out, node = record(op, arrays, parents, params)
-    except Exception as error:  # any error is raised again, with a note
+    except Exception as error:  # whatever it is, it is raised again, with a note
         error.add_note(f"in {op.__name__}({', '.join([*map(_described, arrays), *_pairs(params)])})")
         raise
     result = Tensor.__new__(Tensor)
@@ -351,5 +351,5 @@ def _unpacked(numbers: tuple[int | tuple[int, ...], ...]) -> tuple[int, ...]:
 def as_ids(ids: TokenIds) -> Ints:
     """The array behind a Tensor, or of a list: an operation's parameters are arrays."""
     given = ids.data if isinstance(ids, Tensor) else ids
-    array: Ints = np.asarray(given) if isinstance(given, list | tuple | int) else given  # type: ignore[assignment]
+    array = np.asarray(given) if isinstance(given, list | tuple | int) else cast("Ints", given)
     return array if array.size else array.astype(np.int64)  # NumPy makes floats of an empty list

@@ -50,7 +50,7 @@ def halves(clock: Clock, n: int) -> dict[str, float]:
 
 
 class Contender:
-    """What answers.  A contender adds prepare, and what else it can."""
+    """Base class of the contenders.  A subclass adds prepare and a method for each request that it answers."""
 
     packages: tuple[str, ...] = ()
 

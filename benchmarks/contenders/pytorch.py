@@ -1,4 +1,4 @@
-"""What the contenders in PyTorch share.  Each names its model, its optimizer and its loss."""
+"""Code shared by the contenders in PyTorch.  Each names its model, its optimizer and its loss."""
 
 from __future__ import annotations
 

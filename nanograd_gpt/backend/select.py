@@ -76,7 +76,7 @@ def to_host(array: Array) -> HostArray:
     """The same values as a NumPy array; waits for the GPU if they are there."""
     if isinstance(array, np.ndarray):
         return array
-    kernels_of(array)  # a clear error for what is no array
+    kernels_of(array)  # raises a clear error if it is not an array
     host: HostArray = array.get()
     return host
 

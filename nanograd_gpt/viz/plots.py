@@ -6,7 +6,7 @@ No figure touches pyplot's global state: each is an object of its own, which a n
 from __future__ import annotations
 
 from ..files import write_whole
-from . import any_backend  # noqa: F401  # before any import of matplotlib
+from . import any_backend  # noqa: F401  # for its effect: it makes the import of matplotlib below safe
 
 # isort: split
 import contextlib

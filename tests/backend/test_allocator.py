@@ -27,7 +27,7 @@ print(held - before, kept - before, resident() - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, which only Linux has")
 def test_freed_arrays_stay_until_they_are_given_back() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     held, kept, after = (int(n) / 2**20 for n in done.stdout.split())
@@ -36,7 +36,7 @@ def test_freed_arrays_stay_until_they_are_given_back() -> None:
     assert after < 50
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, which only Linux has")
 @pytest.mark.parametrize("variable", [None, "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
 def test_an_import_keeps_no_memory_and_thresholds_of_the_users_stay(variable: str | None) -> None:
     code = CODE.replace("\nkeep_freed_memory()", "") if variable is None else CODE

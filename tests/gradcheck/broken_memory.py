@@ -24,7 +24,7 @@ SINKING = (Linear, LinearGELU, PackedLinear, LayerNorm, Embedding, LinearCrossEn
 def with_sink(op: Operation, change: Callable[[GradOut], GradOut]) -> Operation:
     """The operation with a kernel that takes its sinks for others, which the engine does not see."""
 
-    class Broken(op):  # type: ignore[misc, valid-type]  # mypy knows no base class that is an argument
+    class Broken(op):  # type: ignore[misc, valid-type]  # mypy accepts no variable as a base class
         def grad_out(self, i: int, like: Array) -> GradOut | None:
             sink = super().grad_out(i, like)
             return None if sink is None else change(sink)
@@ -44,7 +44,7 @@ def with_backward(op: Operation, rule: Callable[[Function, Array], Sequence[Any]
     def backward(node: Function, dy: Array) -> Sequence[Any]:
         try:
             return rule(node, dy)
-        except Exception as error:  # a rule that fails shows nothing
+        except Exception as error:  # a crash would not show that the check works
             raise RuleFailsError from error
 
     return type("Broken", (op,), {"backward": backward})

@@ -28,7 +28,7 @@ class RuleFailsError(Exception):
 def with_rule(op: Operation, rule: Rule) -> Operation:
     """The operation with another backward rule."""
 
-    class Broken(op):  # type: ignore[misc, valid-type]  # mypy knows no base class that is an argument
+    class Broken(op):  # type: ignore[misc, valid-type]  # mypy accepts no variable as a base class
         def forward(self, *inputs: Array, **params: Any) -> Array:
             y: Array = super().forward(*inputs, **params)
             self.saved = inputs, params
@@ -38,7 +38,7 @@ def with_rule(op: Operation, rule: Rule) -> Operation:
             inputs, params = self.saved
             try:
                 return rule(dy, *inputs, **params)
-            except Exception as error:  # a rule that was broken on purpose may fail in any way
+            except Exception as error:  # a crash would not show that the check works
                 raise RuleFailsError from error
 
     return Broken

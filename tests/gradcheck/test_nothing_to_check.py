@@ -98,7 +98,7 @@ def test_a_function_that_is_random_is_named() -> None:
 
 def test_a_function_that_returns_no_tensor_is_named() -> None:
     with pytest.raises(TypeError, match="the function returned float, expected a Tensor"):
-        check_gradients(lambda x: 1.0, [X])  # type: ignore[arg-type, return-value]
+        check_gradients(lambda x: 1.0, [X])  # type: ignore[arg-type, return-value]  # the wrong type is what is tested
 
 
 def test_leaves_may_be_pairs_of_names_and_tensors() -> None:

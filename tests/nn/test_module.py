@@ -311,9 +311,9 @@ def test_repr_nests_the_parts_with_their_names_dtypes_and_shapes() -> None:
 def test_a_tensor_cannot_take_a_parameters_place() -> None:
     layer = Linear(2, 3, rng=Generator(1))
     with pytest.raises(TypeError, match=r"Linear\.weight is a Parameter .* write to weight\.data"):
-        layer.weight = Tensor(np.zeros((3, 2)))  # type: ignore[assignment]
+        layer.weight = Tensor(np.zeros((3, 2)))  # type: ignore[assignment]  # the wrong type is what is tested
     with no_grad(), pytest.raises(TypeError, match=r"Linear\.weight is a Parameter"):
-        layer.weight -= 0.1  # type: ignore[misc, assignment]
+        layer.weight -= 0.1  # type: ignore[misc, assignment]  # likewise
     assert len(layer.parameters()) == 2
 
 

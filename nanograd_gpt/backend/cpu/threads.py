@@ -40,7 +40,7 @@ _number: int | None = None
 def n_threads() -> int:
     """The number of threads a kernel may use: NANOGRAD_THREADS, or as many as the matrix library was going to use.
 
-    Raises InputError for a NANOGRAD_THREADS that is no number of threads.
+    Raises InputError if NANOGRAD_THREADS is not a valid number of threads.
     """
     return _first_number() if _number is None else _number
 
