@@ -70,7 +70,7 @@ def _without_ids(samples: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 
 def _in_common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens from the start two texts share."""
+    """The number of tokens that two texts share from the start."""
     return int(np.cumprod(np.array(a) == np.array(b)).sum())
 
 

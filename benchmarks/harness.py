@@ -1,4 +1,4 @@
-"""How contenders are compared: each in a process of its own, taking turns, with the same threads, weights and data."""
+"""Comparison of contenders: each in a process of its own, taking turns, with the same threads, weights and data."""
 
 from __future__ import annotations
 

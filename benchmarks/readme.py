@@ -94,7 +94,7 @@ def book_numbers() -> str:
 
 
 def appendix_d() -> str:
-    """How many pairs of losses are those of PyTorch's log of appendix D, and of the published one."""
+    """The number of pairs of losses that are those of PyTorch's log of appendix D, and of the published one."""
     ours, theirs = result("appendix_d.json"), result("appendix_d_pytorch.json")
     ours_and_theirs = [[(e["train_loss"], e["val_loss"]) for e in log["evaluations"]] for log in (ours, theirs)]
     printed, printed_by_pytorch = ([[round(x, 3) for x in pair] for pair in pairs] for pairs in ours_and_theirs)

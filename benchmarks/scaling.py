@@ -1,4 +1,4 @@
-"""How a train step's time grows: with batch, context, width, layers and threads, ours and the best eager PyTorch.
+"""A train step's time by batch, context, width, layers and threads, ours and the best eager PyTorch.
 
     python benchmarks/scaling.py [--rounds N]
 

@@ -185,7 +185,7 @@ def layers() -> str:
 
 
 def start_up() -> str:
-    """How long it takes to start."""
+    """Start-up times."""
     facts = result("startup.json")
     rows = []
     for name, samples in facts["samples"].items():
@@ -226,7 +226,7 @@ def _same_twice(facts: Mapping[str, Any]) -> str:
 
 
 def _agreement(facts: Mapping[str, Any]) -> str:
-    """How far a loss of another's is from ours: far less than what is asked, for a small error hardly moves a loss."""
+    """The distance of another's loss from ours: far less than what is asked, for a small error hardly moves a loss."""
     ours, *others = facts["losses"].values()
     furthest = max((abs(a - b) for other in others for a, b in zip(ours, other, strict=True)), default=0.0)
     return f"The losses checked before, {ours[0]:.6f} and after an update {ours[1]:.6f}, agree to {furthest:.1e}."

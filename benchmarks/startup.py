@@ -1,4 +1,4 @@
-"""How long it takes to start: our import and our command's help, beside Python alone, NumPy and PyTorch.
+"""Start-up times: our import and our command's help, beside Python alone, NumPy and PyTorch.
 
     python benchmarks/startup.py [--rounds N]
 

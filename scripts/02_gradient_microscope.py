@@ -32,7 +32,7 @@ COMPLEX_LIMIT = 1e-14
 
 
 def loss(x: Tensor) -> Tensor:
-    """What a GPT does between its last block and its loss, in small: GELU, LayerNorm, head, cross-entropy."""
+    """The end of a GPT, from its last block to its loss, in small: GELU, LayerNorm, head, cross-entropy."""
     h = F.layer_norm(F.gelu(x), Tensor(SCALE), Tensor(SHIFT))  # (4, 8)
     return F.cross_entropy(F.linear(h, Tensor(WEIGHT)), TARGETS)
 

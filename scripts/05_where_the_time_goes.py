@@ -1,4 +1,4 @@
-"""Where the time of a train step goes: every kernel beside the machine's limit, and what the engine itself costs."""
+"""The time of a train step: every kernel beside the machine's limit, and what the engine itself costs."""
 
 import sys
 from argparse import ArgumentParser

@@ -1,4 +1,4 @@
-"""What the deep dives share: --out, saving figures, and claims that must hold."""
+"""Code shared by the deep dives: --out, saving figures, and claims that must hold."""
 
 from __future__ import annotations
 

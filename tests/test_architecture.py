@@ -219,7 +219,7 @@ def test_no_deep_learning_framework_and_no_pickle_and_each_heavy_library_in_its_
 
 
 def test_cupy_and_the_kernels_that_need_it_are_imported_at_use_only() -> None:
-    """Where CuPy is not installed, the test below would not see it."""
+    """Read from the sources: the test of what importing loads sees no CuPy on a machine without it."""
     assert early(all_imports()) == []
 
 
@@ -239,7 +239,7 @@ def test_importing_the_package_leaves_what_is_slow_or_optional_alone() -> None:
 OPENINGS = re.compile(r"(What|Where|Of|Within|When|How|Whose)\b")  # of a clause, and not of a statement
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", sources(), ids=short)
 def test_a_docstring_begins_with_a_noun_or_an_imperative_verb(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

@@ -1,4 +1,4 @@
-"""Whose memory a gradient is: leaves and their buffers, and gradients that are handed on."""
+"""Ownership of a gradient's memory: leaves and their buffers, and gradients that are handed on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a formula asks of `xp` is there in NumPy and in CuPy alike, name and keywords: found without running it."""
+"""Names and keywords that a formula asks of `xp` are in NumPy and in CuPy alike: found without running it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many threads compute, the team of them, and the matrix library kept to one while it works."""
+"""The number of threads that compute, the team of them, and the matrix library kept to one while it works."""
 
 from __future__ import annotations
 

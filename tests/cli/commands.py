@@ -36,14 +36,14 @@ def nanograd(*argv: object) -> Result:
 
 
 def works(*argv: object) -> str:
-    """What the command prints; it must end well, and complain of nothing."""
+    """The command's output; it must end well, and complain of nothing."""
     result = nanograd(*argv)
     assert (result.code, result.err) == (0, ""), result
     return result.out
 
 
 def fails(*argv: object, code: int = 2) -> str:
-    """What the command complains of, in one line."""
+    """The command's one line of complaint."""
     return complaint(nanograd(*argv), code)
 
 

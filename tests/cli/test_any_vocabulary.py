@@ -41,7 +41,7 @@ ENCODINGS: dict[str, Callable[[], tiktoken.Encoding]] = {
 
 
 def every_command(run: Path) -> None:
-    """What writes a token, reads one, or shows one; each fails if it cannot."""
+    """The commands that write a token, read one, or show one; each fails if it cannot."""
     works("generate", "--model", run, *SHORT, *HOT)
     works("generate", "--model", run, *SHORT, *HOT, "--top-k", 200, "--top-p", 0.99, "--min-p", 0.001)
     works("generate", "--model", run, *SHORT, "--repetition-penalty", 2.0, "--stop", "zzz")

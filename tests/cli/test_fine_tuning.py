@@ -52,7 +52,7 @@ def model_of(run: Path) -> GPTModel:
 
 
 def losses_of(model: GPTModel, text: Path, tokenizer: Path, length: int) -> list[float]:
-    """Of the training and of the validation part."""
+    """The losses of the training and of the validation part."""
     losses = []
     for part in split_text(text.read_text(encoding="utf-8"))[:2]:
         encoding = get_tokenizer(tokenizer)

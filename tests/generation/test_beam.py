@@ -33,7 +33,7 @@ def model_of(seed: int, config: GPTConfig = CONFIG) -> GPTModel:
 
 
 def log_probability(model: GPTModel, text: Ints, n_new: int, context_size: int = CONTEXT) -> float:
-    """Of the last n_new tokens, each after all before it that the context holds."""
+    """The log-probability of the last n_new tokens, each after all before it that the context holds."""
     total = 0.0
     for end in range(len(text) - n_new, len(text)):
         logits = model(text[None, max(0, end - context_size) : end]).data[:, -1]

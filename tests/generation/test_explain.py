@@ -1,4 +1,4 @@
-"""What a model expected after each token, against its own logits."""
+"""A model's predictions after each token, against its own logits."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ TEXT = "Grüße, 世界! 👋🏽 e\u0301 \ufffd fin"
 
 
 def pieces(tokenizer: Any, tokens: list[int], *stop: str) -> list[str]:
-    """What each token gives, up to a stop string, and the rest."""
+    """The piece that each token gives, up to a stop string, and the rest."""
     text, given = StreamDecoder(tokenizer, stop), []
     for token in tokens:
         given.append(text.push(token))

@@ -45,7 +45,7 @@ def kept(shape: tuple[int, ...], rate: float) -> torch.Tensor:
 
 
 def orders(n: int, shuffle: bool) -> torch.Tensor:
-    """Of the items in three passes of one loader"""
+    """The order of the items in three passes of one loader."""
     loader = DataLoader(range(n), batch_size=1, shuffle=shuffle)
     return torch.stack([torch.cat(list(loader)) for _ in range(3)])
 

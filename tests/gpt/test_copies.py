@@ -66,7 +66,7 @@ def train(model: GPTModel, optimizer: AdamW, some: Batches) -> None:
 
 
 def train_on(model: GPTModel, optimizer: AdamW) -> list[bytes]:
-    """What comes of it: first a gradient on top of the one that is there."""
+    """Train on, at first with a gradient on top of the one there; returns the bytes of all parameters and moments."""
     inputs, targets = batches()[3]
     model.loss(inputs, targets).backward()
     optimizer.step()

@@ -20,7 +20,7 @@ def flat(a: Array) -> Array:
 
 
 def matmul_first_batch(dz: Array, x: Array, y: Array) -> list[Array]:
-    """Where the right side is repeated over a batch, its gradient from the batch's first alone."""
+    """The gradient of a right side that is repeated over a batch, from the batch's first alone."""
     dx, dy = true(MatMul, dz, x, y)
     if x.ndim > y.ndim >= 2:
         dy = true(MatMul, dz[:1], x[:1], y)[1]

@@ -1,4 +1,4 @@
-"""What cannot be checked does not pass: no floats, no elements, no directions."""
+"""Cases that cannot be checked do not pass: no floats, no elements, no directions."""
 
 from __future__ import annotations
 

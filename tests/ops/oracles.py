@@ -1,4 +1,4 @@
-"""What the operations are held against: the textbook's formulas on primitive operations, in float64."""
+"""Oracles of the operations: the textbook's formulas on primitive operations, in float64."""
 
 from __future__ import annotations
 

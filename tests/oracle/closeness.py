@@ -1,4 +1,4 @@
-"""How far a tensor is from its reference: relative to the reference's length, never element by element.
+"""The distance of a tensor from its reference: relative to the reference's length, never element by element.
 
 An element may be as small as it likes and still carries the rounding of its larger neighbours.
 """

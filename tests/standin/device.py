@@ -16,7 +16,7 @@ ATTRIBUTES |= {"MaxSharedMemoryPerBlock": 49152, "MaxSharedMemoryPerBlockOptin":
 
 
 class MemoryPointer:
-    """Where an array's first element is."""
+    """The address of an array's first element."""
 
     device_id = 0
 

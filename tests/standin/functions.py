@@ -47,7 +47,7 @@ def host_side(value: Any) -> Any:
 
 
 def of_numpy(function: Function, types: Any, args: Any, kwargs: Any) -> Any:
-    """What a NumPy function does with a device array: CuPy's of the same module and name runs, if there is one."""
+    """Run CuPy's function of the same module and name, if there is one, where a NumPy function meets a device array."""
     from .cupy_standin import cupy  # made of this module's functions
 
     owner: Any = cupy

@@ -88,7 +88,7 @@ def bound(value: Any) -> Any:
 
 
 def axes_of(item: Any) -> int:
-    """How many of the array's axes one index uses up."""
+    """The number of the array's axes that one index uses up."""
     if item is None or item is Ellipsis:
         return 0
     return item.ndim if isinstance(item, np.ndarray) and item.dtype == bool else 1

@@ -15,7 +15,7 @@ owners: WeakValueDictionary[int, Any] = WeakValueDictionary()  # the device arra
 
 
 def used_bytes() -> int:
-    """What CuPy's memory pool would say is in use."""
+    """The memory that CuPy's pool would say is in use."""
     return sum(-(-array.nbytes // BLOCK) * BLOCK for array in list(owners.values()))
 
 

@@ -1,4 +1,4 @@
-"""What cupy.ndarray's special methods do: who answers x + y, and which of them make the host wait."""
+"""The special methods of cupy.ndarray: who answers x + y, and which of them make the host wait."""
 
 from __future__ import annotations
 

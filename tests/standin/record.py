@@ -1,4 +1,4 @@
-"""What the stand-in notes down, and whether it pretends to have a GPU."""
+"""The stand-in's notes, and whether it pretends to have a GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MESSAGES = {
 
 
 class CUDARuntimeError(RuntimeError):
-    """What CuPy raises where a call of CUDA's fails."""
+    """The error that CuPy raises when a call of CUDA's fails."""
 
     def __init__(self, status: int = 100) -> None:
         self.status = status

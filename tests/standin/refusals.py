@@ -1,4 +1,4 @@
-"""What CuPy refuses, and what it lets pass and computes wrongly: arguments are seen before NumPy gets them.
+"""Arguments that CuPy refuses, or lets pass and computes wrongly: they are seen before NumPy gets them.
 
 CuPy 14.2 was asked, call by call: calls.py has the calls, cupy_calls.json the answers.
 """
@@ -58,7 +58,7 @@ def is_device_array(value: Any) -> bool:
 
 
 def check_arguments(name: str, entry: Entry, bound: dict[str, Any]) -> None:
-    """What one of CuPy's functions looks at, or stumbles over, before any kernel."""
+    """Check the arguments as one of CuPy's functions does before any kernel runs."""
     if name not in TAKES_HOST_ARRAYS | TAKES_PLAIN | NO_ARRAY_FIRST:
         for value, typed in arrays_of(name, entry, bound):
             refuse_plain(name, value, typed)
@@ -107,7 +107,7 @@ def refuse_host_array(value: Any, verb: str) -> None:
 
 
 def refuse_device_parameters(name: str, bound: dict[str, Any]) -> None:
-    """What shapes a result must be known on the host."""
+    """Refuse device arrays for parameters that CuPy needs to know on the host."""
     for parameter in HOST_PARAMETERS & bound.keys():
         value = bound[parameter]
         if any(is_device_array(item) for item in (value if isinstance(value, (list, tuple)) else [value])):

@@ -114,7 +114,7 @@ def matmul(*args: Any, **kwargs: Any) -> Any:
 
 
 def of_numpy(function: np.ufunc, method: str, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What a NumPy ufunc does with a device array: CuPy's of the same name runs, and mixing with host arrays raises."""
+    """Run CuPy's ufunc of the same name where a NumPy ufunc meets a device array; mixing with host arrays raises."""
     name = function.__name__
     if api().missing(name):
         return NotImplemented

@@ -46,7 +46,7 @@ def merges_by_recounting(text: str, n_merges: int) -> list[Pair]:
 
 
 def encode_by_merges(word: Word, merges: list[Pair]) -> Word:
-    """What the merges say of a word: each applied in its turn, everywhere it fits."""
+    """A word's tokens by the merges: each applied in its turn, everywhere it fits."""
     for m, pair in enumerate(merges):
         word = join(word, pair, 256 + m)
     return word

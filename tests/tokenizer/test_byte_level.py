@@ -219,7 +219,7 @@ ANYTHING: list[Any] = [None, True, 3, -1, 1.5, 2**40, "x", "", [], [3], ["a", "b
 
 
 def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where the values of a document are; of long lists and tables, at the first few."""
+    """The places of a document's values; of long lists and tables, the first few."""
     entries = list(node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ())
     for key, value in entries[:12]:
         yield (*path, key)

@@ -1,4 +1,4 @@
-"""Where the text comes from, what is refused, and the split."""
+"""Sources of the text, what is refused, and the split."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def ids_of(n: int, seed: int = 0) -> Ints:
 
 
 def first_start(token: int, stride: int, length: int = LENGTH) -> int:
-    """Where the first window begins that predicts a token: the smallest multiple of stride that is not too far away."""
+    """The start of the first window that predicts a token: the smallest multiple of stride that is not too far away."""
     return next(start for start in range(0, token, stride) if token - start <= length)
 
 

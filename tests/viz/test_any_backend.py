@@ -24,7 +24,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def python(*argv: object, cwd: Path, **variables: str) -> str:
-    """What a process says, with these variables and no display."""
+    """The output of a process with these variables and no display."""
     env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
     done = subprocess.run(
         [sys.executable, *map(str, argv)], capture_output=True, text=True, check=False, cwd=cwd, env=env | variables

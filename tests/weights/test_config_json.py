@@ -1,4 +1,4 @@
-"""What Hugging Face's config.json says besides sizes: three dropout rates where we have one; and one file or shards."""
+"""Hugging Face's config.json besides sizes: three dropout rates where we have one; and one file or shards."""
 
 from __future__ import annotations
 

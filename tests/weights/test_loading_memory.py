@@ -1,4 +1,4 @@
-"""How much memory a process needs to load a model: the model's own, and little more."""
+"""Memory that a process needs to load a model: the model's own, and little more."""
 
 from __future__ import annotations
 

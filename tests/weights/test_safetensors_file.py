@@ -213,7 +213,7 @@ def test_a_file_without_arrays_is_no_model(tmp_path: Path, header: bytes) -> Non
 
 
 def test_no_flipped_bit_of_a_header_gives_another_model(tmp_path: Path) -> None:
-    """What the header says beside names, shapes and places may change: nothing is computed from it."""
+    """The header's text beside names, shapes and places may change: nothing is computed from it."""
     directory = copied("deep", tmp_path)
     file = directory / "model.safetensors"
     raw, expected = file.read_bytes(), load_weights(directory).state_dict()
