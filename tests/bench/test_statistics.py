@@ -35,7 +35,7 @@ def test_what_are_no_pairs_is_refused(ours: list[float], theirs: list[float]) ->
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    """The interval holds the true ratio in 88% (5th to 11th round) to 96% (4th to 12th) of 200 experiments of 15 rounds."""
+    """The interval of 15 rounds holds the true ratio in 88% (5th to 11th round) to 96% (4th to 12th) of experiments."""
     rng = np.random.default_rng(5)
     covered = 0
     for _ in range(200):
