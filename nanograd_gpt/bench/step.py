@@ -1,8 +1,9 @@
-"""One train step by phase, and a generation by its two parts."""
+"""Timings of a train step by phase, and of generation by token."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from time import perf_counter, process_time
 from typing import TypeVar
 
@@ -11,7 +12,8 @@ import numpy as np
 from ..backend.contract import Ints
 from ..backend.cpu.allocator import keep_freed_memory
 from ..backend.select import synchronize
-from ..generation.generate import generate_text
+from ..generation.generate import new_tokens
+from ..generation.sampling import Sampling
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..optim import AdamW
@@ -68,11 +70,11 @@ class TrainStep:
         return perf_counter()
 
 
-def timed_generation(model: GPTModel, prompt: Ints, n_new: int) -> tuple[float, Ints]:
-    """Seconds to continue prompt (B, T) greedily by n_new tokens, and the text (B, T + n_new)."""
-    start = perf_counter()
-    text = generate_text(model, prompt, n_new, model.config.context_length)  # ends on the host
-    return perf_counter() - start, text
+def token_times(model: GPTModel, prompt: Ints, n_new: int) -> list[float]:
+    """Seconds to each of n_new greedy tokens after prompt (T,), in one run; the first includes reading the prompt."""
+    tokens = new_tokens(model, [prompt], n_new, model.config.context_length, Sampling(), None, ended=())
+    times = [perf_counter(), *(perf_counter() for _ in tokens)]  # a token is on the host when it is yielded
+    return [end - start for start, end in pairwise(times)]
 
 
 def repeated(measure: Callable[[], T], seconds: float, at_least: int = 3, at_most: int = 50) -> list[T]:

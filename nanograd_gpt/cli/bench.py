@@ -11,7 +11,7 @@ from typing import Any
 from ..bench.machine import measured_machine, peak_memory
 from ..bench.profile import profiled_step
 from ..bench.statistics import Summary, summary
-from ..bench.step import PHASES, TrainStep, random_batch, repeated, timed_generation
+from ..bench.step import PHASES, TrainStep, random_batch, repeated, token_times
 from ..bench.table import COLUMNS, aligned, profile_cells, profile_facts
 from ..environment import environment
 from ..errors import InputError
@@ -96,17 +96,16 @@ def _step(facts: dict[str, Any]) -> list[str]:
 
 
 def _generation(model: GPTModel, seconds: float) -> dict[str, Any]:
-    """Samples of the time to the first token, and of the time of each one after it."""
+    """Samples of the time to the first token, and of the mean time of each one after it."""
     prompt_tokens, new = _lengths(model.config)
-    prompt, _ = random_batch(model.config, 1, prompt_tokens)
-    timed_generation(model, prompt, 1)
-    pairs = repeated(lambda: [timed_generation(model, prompt, n)[0] for n in (1, new)], seconds)
-    per_token = [(all_of_them - first) / (new - 1) for first, all_of_them in pairs]
+    prompt = random_batch(model.config, 1, prompt_tokens)[0][0]
+    token_times(model, prompt, 1)
+    texts = repeated(lambda: token_times(model, prompt, new), seconds)
     return {
         "prompt_tokens": prompt_tokens,
         "new_tokens": new,
-        "prefill": [first for first, _ in pairs],
-        "per_token": per_token,
+        "prefill": [first for first, *_ in texts],
+        "per_token": [sum(others) / len(others) for _, *others in texts],
     }
 
 
