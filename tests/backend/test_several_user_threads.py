@@ -16,7 +16,7 @@ from nanograd_gpt.backend.cpu import threads
 pytestmark = pytest.mark.skipif(not threads.blas_obeys(), reason="this matrix library cannot be told a thread number")
 
 COMMON = """
-import os, signal, threading, time
+import os, signal, threading, time, warnings
 import numpy as np
 from nanograd_gpt import AdamW, GPTModel, Tensor, no_grad
 from nanograd_gpt.backend.cpu import threads
@@ -197,6 +197,7 @@ print(interrupts > 20, other.is_alive(), same, library() == threads.n_threads())
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_process_forked_while_another_thread_computes_is_free() -> None:
     code = """
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # from 3.12 on, Python warns of these forks
 ended = threading.Event()
 def compute():
     while not ended.is_set():

@@ -175,8 +175,9 @@ def test_without_a_choice_there_are_as_many_as_the_matrix_library_has() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_makes_a_team_of_its_own() -> None:
     code = """
-import os, threading
+import os, threading, warnings
 from nanograd_gpt.backend.cpu import threads
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)  # from 3.12 on, Python warns of this very fork
 threads.set_threads(2)
 threads.parallel_for(range(4), lambda _: None)
 child = os.fork()
