@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+CLOSE = 0.75  # of 1: a lower similarity suggests words that nobody meant
+LISTED = 12  # words; a longer list hides the message
+
 
 class InputError(ValueError):
     """Something given to us cannot be used; the command line prints it as `error: ...` and exits with code 2."""
@@ -14,6 +17,8 @@ class RunError(RuntimeError):
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
-    """The end of a message about an unknown word: a likely correction, or all there are."""
-    close = get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; choose one of {', '.join(known)}"
+    """The end of a message about an unknown word: a likely correction, or all there are if they are few."""
+    close = get_close_matches(word, known, n=1, cutoff=CLOSE)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; choose one of {', '.join(known)}" if len(known) <= LISTED else ""

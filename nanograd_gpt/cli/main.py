@@ -11,6 +11,7 @@ from typing import NoReturn
 from ..environment import own_version
 from ..errors import InputError, RunError, did_you_mean
 from . import bench, convert, evaluate, explain_next, generate, gradcheck, info, plot, train
+from .synonyms import suggestion, translate
 
 COMMANDS = {
     "train": train,
@@ -63,14 +64,18 @@ def _run(argv: list[str]) -> int:
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise InputError(f"command: {argv[0]!r} is unknown{did_you_mean(argv[0], list(COMMANDS))}")
     parser, parsers = _parsers()
+    chosen = parsers[argv[0]] if argv and argv[0] in COMMANDS else parser
+    known = [name for action in chosen._actions for name in action.option_strings if name.startswith("--")]
+    argv, notes = translate(argv, known)
     options, unknown = parser.parse_known_args(argv)
     if options.command is None and not unknown:
         parser.print_help()
         return 0
     if unknown:
-        chosen = parsers.get(options.command, parser)
-        known = [s for action in chosen._actions for s in action.option_strings if s.startswith("--")]
-        raise InputError(f"{chosen.prog}: {unknown[0]!r} is unknown{did_you_mean(unknown[0].split('=')[0], known)}")
+        hint = suggestion(unknown[0], known) or f"; {chosen.prog} --help lists what there is"
+        raise InputError(f"{chosen.prog}: {unknown[0]!r} is unknown{hint}")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     code: int = COMMANDS[options.command].run(options)
     return code
 

@@ -14,6 +14,7 @@ from ..arguments import pythons_own
 from ..errors import InputError, did_you_mean
 from ..gpt.config import PRESETS as MODELS
 from ..gpt.config import GPTConfig
+from .synonyms import SYNONYMS
 
 SCHEDULES = ["flat", "cosine", "appendix-d"]
 
@@ -123,7 +124,8 @@ class RunConfig:
         values = {name: asdict(group) for name, group in self.groups().items()}
         for name, value in settings.items():
             if name not in owner:
-                raise InputError(f"setting: {name!r} is unknown{did_you_mean(name, list(owner))}")
+                hint = did_you_mean(SYNONYMS.get(name, name), list(owner)) or "; the config.toml of a run lists all"
+                raise InputError(f"setting: {name!r} is unknown{hint}")
             values[owner[name]][name] = _typed(name, value, values[owner[name]][name])
         return RunConfig(
             GPTConfig(**values["model"]), DataConfig(**values["data"]), TrainingConfig(**values["training"])

@@ -106,10 +106,10 @@ def test_the_books_training_is_the_books() -> None:
     [
         ("emb_dmi", "did you mean 'emb_dim'?"),
         ("epoch", "did you mean 'epochs'?"),
-        ("qqq", "choose one of vocab_size, context_length, "),
+        ("qqq", "the config.toml of a run lists all"),
     ],
 )
-def test_an_unknown_setting_is_refused_with_the_likely_one_or_all(word: str, guess: str) -> None:
+def test_an_unknown_setting_is_refused_with_the_likely_one_or_where_all_are(word: str, guess: str) -> None:
     with pytest.raises(InputError) as error:
         TINY.replace({word: 1})
     assert f"setting: {word!r} is unknown; {guess}" in one_line(error)
