@@ -5,37 +5,59 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from itertools import groupby
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
-from ..errors import RunError
+from ..errors import InputError, RunError, did_you_mean
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..gradcheck import GradientError, check_function, check_hessian_symmetry
 from ..gradcheck.cases import Case, cases
 from ..tensor import Tensor
 
+WHOLE = "GPT"
 TINY = GPTConfig(vocab_size=11, context_length=6, emb_dim=8, n_heads=2, n_layers=2, drop_rate=0.0, qkv_bias=True)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.epilog = "Each error is relative to the length of the whole gradient; the limit is 1e-12."
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"operations to check, such as Tanh or LayerNorm, or {WHOLE} [all]"
+    )
+    parser.epilog = "Each error is relative to the norm of the whole gradient; the limit is 1e-12."
 
 
 def run(options: Namespace) -> int:
-    del options
+    by_operation = {name: list(group) for name, group in groupby(sorted(cases(), key=_name), key=_name)}
+    chosen = _chosen(options.names, [*by_operation, WHOLE])
     started, failures = perf_counter(), 0
-    by_operation = sorted(cases(), key=lambda case: case.op.__name__)
+    print(f"checking {Path(__file__).parents[1]}")
     print(f"{'operation':<20} {'cases':>5}  worst error")
-    for name, group in groupby(by_operation, key=lambda case: case.op.__name__):
-        failures += _line(name, list(group))
-    failures += _model_lines()
+    for name, group in by_operation.items():
+        if name in chosen:
+            failures += _line(name, group)
+    if WHOLE in chosen:
+        failures += _model_lines()
     seconds = perf_counter() - started
     if failures:
         raise RunError(f"gradcheck: {failures} of the checks above failed ({seconds:.1f} s)")
     print(f"checked: every gradient agrees to 1e-12 or better ({seconds:.1f} s)")
     return 0
+
+
+def _name(case: Case) -> str:
+    return case.op.__name__
+
+
+def _chosen(names: list[str], known: list[str]) -> list[str]:
+    """The names as they are spelled, in whatever case they were typed; all of them where none is given."""
+    spelled = {name.lower(): name for name in known}
+    for name in names:
+        if name.lower() not in spelled:
+            hint = did_you_mean(name.lower(), list(spelled)) or "; nanograd-gpt gradcheck alone lists all"
+            raise InputError(f"gradcheck: {name!r} is unknown{hint}")
+    return [spelled[name.lower()] for name in names] or known
 
 
 def _line(name: str, group: list[Case]) -> int:

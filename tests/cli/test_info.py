@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 from cli.commands import complaint, fails, nanograd, works
 
+import nanograd_gpt
 from nanograd_gpt.gpt.config import PRESETS, GPTConfig
 from nanograd_gpt.gradcheck import cases as all_cases
 from nanograd_gpt.ops import elementwise
@@ -142,9 +146,42 @@ def few_cases(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few_cases")
 def test_gradcheck_prints_one_line_an_operation_with_its_worst_error() -> None:
     lines = works("gradcheck").splitlines()
-    assert [line.split()[0] for line in lines] == ["operation", "Exp", "Mul", "GPT,", "GPT,", "checked:"]
-    for line in lines[1:-1]:
+    assert [line.split()[0] for line in lines] == ["checking", "operation", "Exp", "Mul", "GPT,", "GPT,", "checked:"]
+    for line in lines[2:-1]:
         assert 0 <= float(line.split()[-1]) <= 1e-12
+
+
+@pytest.mark.usefixtures("few_cases")
+@pytest.mark.parametrize(
+    ("names", "checked"), [(["exp"], ["Exp"]), (["Mul", "EXP"], ["Exp", "Mul"]), (["gpt"], ["GPT,", "GPT,"])]
+)
+def test_gradcheck_checks_the_operations_that_are_named(names: list[str], checked: list[str]) -> None:
+    lines = works("gradcheck", *names).splitlines()
+    assert [line.split()[0] for line in lines] == ["checking", "operation", *checked, "checked:"]
+
+
+@pytest.mark.usefixtures("few_cases")
+@pytest.mark.parametrize(
+    ("name", "hint"), [("Epx", "; choose one of exp, mul, gpt"), ("mull", "; did you mean 'mul'?")]
+)
+def test_gradcheck_refuses_a_name_that_it_does_not_know(name: str, hint: str) -> None:
+    assert fails("gradcheck", "Exp", name) == f"gradcheck: {name!r} is unknown{hint}"
+
+
+def test_gradcheck_names_the_code_that_it_checks_and_finds_a_rule_broken_there(tmp_path: Path) -> None:
+    """In an installed copy, edits of the clone are not what is checked: the first line tells."""
+    package = tmp_path / "nanograd_gpt"
+    shutil.copytree(Path(nanograd_gpt.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    source = package / "ops" / "elementwise.py"
+    text = source.read_text(encoding="utf-8")
+    rule = text.index("return", text.index("def backward", text.index("class Tanh")))
+    source.write_text(f"{text[:rule]}dy = dy * 1.01\n        {text[rule:]}", encoding="utf-8")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "nanograd_gpt", "gradcheck", "Tanh"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
+    assert done.stdout.splitlines()[0] == f"checking {package}"
+    assert "Tanh                 FAILED" in done.stdout
+    assert done.returncode == 1
 
 
 @pytest.mark.usefixtures("few_cases")
