@@ -34,16 +34,35 @@ def _of_all_groups(name: str) -> Any:
 
 
 class AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), with PyTorch's semantics and defaults.
+    """Adam with decoupled weight decay, with PyTorch's semantics and defaults.
 
-    parameters: Tensors that want a gradient, or groups of them with settings of their own, as PyTorch has them:
-    [{"params": [...], "weight_decay": 0.0}, ...].  decay_groups makes the usual two; otherwise every parameter decays,
-    biases and norms too.  One without a gradient is left alone, and its steps do not count.
-    lr and weight_decay >= 0, betas in [0, 1), eps > 0 (PyTorch's may be 0).  `param_groups` shows the settings, and
-    lets them be changed; the groups stay.
-    copy.deepcopy and pickle of a model and its optimizer together give twins that train on; of an optimizer alone, the
-    copy has copies of the parameters.
-    Raises InputError for values out of range, and for parameters that cannot be trained.
+    parameters          Tensors that require a gradient, or groups of them with their own settings, as in PyTorch:
+                        [{"params": [...], "weight_decay": 0.0}, ...]; decay_groups makes the usual two
+    lr                  float >= 0 [1e-3]: learning rate
+    betas               two floats in [0, 1) [(0.9, 0.999)]: decay of the running means of gradient and squared gradient
+    eps                 float > 0 [1e-8]: added to the square root of the second; PyTorch allows 0
+    weight_decay        float >= 0 [1e-2]: applies to all parameters, biases and norms too, unless groups say otherwise
+
+    A parameter without a gradient is skipped, and its step count stays.  Settings can be read and changed in
+    `param_groups`; the groups themselves are fixed.  copy.deepcopy and pickle of a model together with its optimizer
+    give a pair that trains on; of an optimizer alone, the copy has copies of the parameters.
+    Raises InputError for values out of range and for parameters that cannot be trained.
+    Source: Loshchilov and Hutter 2019.
+
+    >>> import numpy as np
+    >>> import nanograd_gpt as ng
+    >>> weight = ng.Parameter(np.array([1.0, -2.0]))
+    >>> optimizer = AdamW([weight], lr=0.5, weight_decay=0.0)
+    >>> for _ in range(4):
+    ...     loss = (weight * weight).sum()
+    ...     optimizer.zero_grad()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     print(f"{loss.item():.3f}", weight.data.round(3))
+    5.000 [ 0.5 -1.5]
+    2.500 [ 0.034 -1.009]
+    1.019 [-0.336 -0.537]
+    0.401 [-0.542 -0.101]
     """
 
     def __init__(
@@ -228,11 +247,21 @@ def _check_mean(name: str, array: Any, shape: tuple[int, ...], of_squares: bool)
 
 
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Array:
-    """Scale all gradients down so that their norm, taken together, is at most max_norm; returns the norm before, ().
+    """Scale all gradients in place so that their global norm is at most max_norm; returns the norm before, ().
 
-    parameters: any iterable of Tensors, or one.  As PyTorch's clip_grad_norm_ does, with 1e-6 added to the norm.  The
-    result stays on the device: no waiting for it.
-    Raises InputError for a max_norm that is not positive, and where there is no gradient.
+    parameters          iterable of Tensors, or one Tensor; those without a gradient are skipped
+    max_norm            float > 0
+
+    The norm stays on the device, so nothing waits for it.  Raises InputError for a max_norm that is not positive and if
+    no parameter has a gradient.  Source: Pascanu et al. 2013; like PyTorch's clip_grad_norm_, with 1e-6 added to the
+    norm.
+
+    >>> import numpy as np
+    >>> import nanograd_gpt as ng
+    >>> weight = ng.Parameter(np.array([3.0, 4.0]))
+    >>> (weight * weight / 2).sum().backward()  # the gradient is the weight itself
+    >>> float(clip_grad_norm([weight], max_norm=1.0)), weight.grad.round(3).tolist()
+    (5.0, [0.6, 0.8])
     """
     limit = real_number("max_norm", max_norm, "a number > 0")
     if not limit > 0:

@@ -33,13 +33,33 @@ def beam_search(
     eos_id: int | None = None,
     padding: Ints | None = None,
 ) -> list[Beam]:
-    """The n_best continuations of a prompt (T,), best first, out of n_beams kept at every length.
+    """Search for the most likely continuations of a prompt, keeping n_beams candidates at every length.
 
-    Of the 2 * n_beams likeliest extensions, the likeliest n_beams that do not end are kept.  One that ends in eos_id
-    counts if it is among the first n_beams; its score includes the eos_id, its text does not.  The search is over when
-    no text under way can become better than n_beams that have ended.  length_penalty 0 compares log probabilities,
-    which favours short texts; 1 their mean a token.  Ids in `padding` (see padding_ids) are never chosen.
-    Raises InputError for settings out of range; RunError for logits of nan.
+    prompt (T,)  ->  n_best Beams with a text (T + new,) and a score in nats, best first
+
+    model               GPTModel; in training mode dropout stays active
+    prompt              token ids (T,), T >= 1: an array or a list
+    max_new_tokens      int >= 0: upper bound for `new`, in tokens
+    context_size        int in 1 .. context_length: tokens the model sees
+    n_beams             int >= 1: candidates kept at every length
+    length_penalty      float in [-10, 10] [1.0]: exponent of the length that divides a log probability.  0 compares log
+                        probabilities, which favours short texts; 1 compares their mean per token
+    n_best              int in 1 .. n_beams [1]: continuations returned
+    eos_id              int or None [None]: ends a text; counts in its score, and is left out of its text
+    padding             ids (n,) that stand for no token, never chosen [None]; see padding_ids
+
+    Of the 2 * n_beams most likely extensions, the first n_beams that do not end are kept; one that ends counts if it is
+    among the first n_beams.  The search stops when no open candidate can beat n_beams finished ones.
+    Raises InputError for settings out of range, RunError for logits of nan.  The penalty is that of Hugging Face's
+    beam search.
+
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> for beam in beam_search(model, [1, 2, 3], max_new_tokens=4, context_size=8, n_beams=3, n_best=2):
+    ...     print(beam.text, round(beam.score, 2))
+    [ 1  2  3 80 92 40 65] -3.36
+    [ 1  2  3 80 92 40 67] -3.37
     """
     (text,) = checked_prompts([prompt])
     max_new_tokens, context_size = checked_lengths(model, max_new_tokens, context_size)

@@ -42,12 +42,28 @@ class Position(NamedTuple):
 
 
 def explain_next(model: GPTModel, ids: Ints, top: int = 5, padding: Ints | None = None) -> list[Position]:
-    """The `top` likeliest tokens after each of ids (T,), without dropout; the model's mode is as before afterwards.
+    """List the most likely tokens after each token of a text, and the probability and rank of the actual one.
 
-    Ids in `padding` (see padding_ids) are neither listed nor ranked, for they never come; probabilities are the
-    model's own, over all V, so that they are those of which a text's loss is made.
-    Raises InputError for ids that are no row of 1 .. context_length tokens and for top outside 1 .. V, padding not
-    counted; RunError for logits that are not finite.
+    ids (T,)  ->  a list of T Positions
+
+    model               GPTModel; runs without dropout, and its mode is restored afterwards
+    ids                 token ids (T,), T in 1 .. context_length: an array
+    top                 int in 1 .. V [5]: how many candidates to list; V without padding
+    padding             ids (n,) that stand for no token, neither listed nor ranked [None]; see padding_ids
+
+    Probabilities are a softmax over all V logits, padding included, so that they agree with the text's loss.
+    Raises InputError for ids that are not such a row and for top out of range, RunError for logits that are not finite.
+
+    >>> import numpy as np
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123))
+    >>> for position in explain_next(model, np.array([1, 2, 3]), top=2):
+    ...     actual = position.came and (position.came.token, position.came.rank)
+    ...     print(position.token, [(g.token, round(g.probability, 3)) for g in position.expected], actual)
+    1 [(49, 0.039), (98, 0.032)] (2, 84)
+    2 [(10, 0.026), (94, 0.023)] (3, 21)
+    3 [(80, 0.036), (93, 0.035)] None
     """
     ids, padding = to_host(ids), checked_padding(padding, model.config.vocab_size)
     V = model.config.vocab_size - len(padding)

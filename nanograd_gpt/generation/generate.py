@@ -32,11 +32,32 @@ def generate_text(
     repetition_penalty: float = 1.0,
     padding: Ints | None = None,
 ) -> Ints:
-    """Continue every row of idx (B, T) by up to max_new_tokens tokens; returns (B, T + new), on the host.
+    """Continue every row of a batch token by token.
 
-    Sampling says what the settings mean.  A row ends before its first eos_id: it is filled with eos_id while others go
-    on, and the text ends when all have ended.  Ids in `padding` (see padding_ids) are never chosen.  Book section 5.3.
-    Raises InputError for an empty or wrongly shaped idx, and for settings out of range; RunError for logits of nan.
+    idx (B, T)  ->  (B, T + new), on the host
+
+    model               GPTModel; in training mode dropout stays active
+    idx                 token ids (B, T), T >= 1: an array, a list or a Tensor
+    max_new_tokens      int >= 0: upper bound for `new`, in tokens
+    context_size        int in 1 .. context_length: tokens the model sees; of a longer text, the last ones
+    temperature         float >= 0 [0.0]: 0 is greedy; see Sampling for this and for
+    top_k, top_p, min_p, repetition_penalty
+    eos_id              int or None [None]: a row ends before its first eos_id, and is filled up with eos_id while
+                        other rows continue
+    rng                 random stream to sample from [Generator()]
+    padding             ids (n,) that stand for no token, never chosen [None]; see padding_ids
+
+    Raises InputError for an empty or wrongly shaped idx and for settings out of range, RunError for logits of nan.
+    Source: book section 5.3.
+
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> generate_text(model, [[1, 2, 3]], max_new_tokens=5, context_size=8).tolist()
+    [[1, 2, 3, 80, 93, 57, 8, 13]]
+    >>> rng = ng.Generator(1)
+    >>> generate_text(model, [[1, 2, 3]], 5, 8, temperature=1.0, top_k=10, rng=rng).tolist()
+    [[1, 2, 3, 44, 28, 29, 17, 18]]
     """
     idx = to_host(as_ids(idx))
     if idx.ndim != 2 or not idx.size:
@@ -59,9 +80,21 @@ def generate_batch(
     rng: RandomStream | None = None,
     padding: Ints | None = None,
 ) -> list[Ints]:
-    """generate_text for B prompts of any lengths, each (T,): returns each continued (T + new,), up to its own end.
+    """Continue B prompts of any lengths, each (T,); returns a list of B arrays (T + new,), each up to its own end.
 
-    A greedy text is what its prompt gives alone.  Raises InputError for no prompts, or one that is no row of tokens.
+    prompts             B token id sequences (T,), T >= 1: arrays or lists
+    sampling            Sampling or None: the settings for choosing a token [greedy]
+    model, max_new_tokens, context_size, eos_id, rng, padding
+                        as in generate_text
+
+    A greedy continuation does not depend on the other prompts.  Raises InputError without prompts, for one that is not
+    a row of tokens and for settings out of range, RunError for logits of nan.  Source: book section 5.3.
+
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> [text.tolist() for text in generate_batch(model, [[1, 2, 3], [4]], max_new_tokens=3, context_size=8)]
+    [[1, 2, 3, 80, 93, 57], [4, 71, 80, 93]]
     """
     texts, ended = checked_prompts(prompts), set[int]()
     eos_id = None if eos_id is None else whole_number("eos_id", eos_id)

@@ -18,14 +18,24 @@ COLDEST = 1e-30  # a lower temperature could overflow float32; this one leaves t
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings for choosing a token from the logits, applied in this order.
+    """Settings for choosing the next token from its logits, applied in this order.
 
-    repetition_penalty above 1 makes what the text holds already less likely (Keskar et al. 2019).
-    temperature 0 takes the likeliest token, whatever follows here; above 0 it divides the logits.
-    top_k leaves the k likeliest (Fan et al. 2018), top_p the likeliest that together reach this probability (Holtzman
-    et al. 2020), min_p those at least this share as likely as the likeliest (Nguyen et al. 2024).  What ties with the
-    last one left is left too, so that no choice hangs on the order of the vocabulary.
-    Raises InputError for a setting out of range.
+    repetition_penalty  float in [0.01, 100] [1.0]: above 1, tokens already in the text become less likely
+    temperature         float >= 0 [0.0]: divides the logits; 0 takes the most likely token, whatever follows
+    top_k               int in 1 .. V, or None [None]: keep the k most likely tokens
+    top_p               float in (0, 1] [1.0]: keep the most likely tokens that together reach this probability
+    min_p               float in [0, 1] [0.0]: keep tokens with at least this share of the highest probability
+
+    Tokens that tie with the last one kept are kept too, so the choice does not depend on the order of the vocabulary.
+    Raises InputError for a setting out of range.  Sources: Keskar et al. 2019 (repetition_penalty), Fan et al. 2018
+    (top_k), Holtzman et al. 2020 (top_p), Nguyen et al. 2024 (min_p).
+
+    >>> import numpy as np
+    >>> import nanograd_gpt as ng
+    >>> logits = np.repeat([[2.0, 1.0, 0.0, -1.0]], 1000, axis=0)
+    >>> tokens = next_tokens(logits, Sampling(temperature=1.0, top_k=2), rng=ng.Generator(1))
+    >>> np.bincount(tokens, minlength=4).tolist()  # exp(2) : exp(1) is 731 : 269
+    [745, 255, 0, 0]
     """
 
     temperature: float = 0.0

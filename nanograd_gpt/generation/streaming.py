@@ -28,19 +28,29 @@ def complete(
     context_size: int | None = None,
     rng: RandomStream | None = None,
 ) -> str:
-    """Continue a prompt; returns the new text alone.
+    """Continue a prompt; returns the new text without the prompt.
 
-    prompt: a text, or its tokens (T,), T >= 1.
-    max_new_tokens: >= 0; the text may end sooner, at the tokenizer's end of text or before a stop string.
-    sampling: how a token is chosen; greedily by default.
-    stop: strings, none of them empty, before the first of which the text ends.
-    context_size: tokens the model looks back on, 1 .. the model's context_length, which is the default.
-    rng: the stream that sampling draws from; Generator() by default.
+    model               GPTModel; in training mode dropout stays active
+    prompt              str, not empty, or its token ids (T,), T >= 1
+    tokenizer           tiktoken.Encoding with at most vocab_size ids; ids it lacks are never chosen
+    max_new_tokens      int >= 0 [100]: upper bound, in tokens; the tokenizer's end of text ends the text sooner
+    sampling            Sampling or None: the settings for choosing a token [greedy]
+    stop                strings, none of them empty [()]: the text ends before the first of them
+    context_size        int in 1 .. context_length: tokens the model sees [context_length]
+    rng                 random stream to sample from [Generator()]
 
-    Ids that stand for no token are never chosen.  Raises InputError for an empty prompt, for settings out of range, and
-    for a tokenizer larger than the model's.
+    Raises InputError for an empty prompt, settings out of range and a tokenizer larger than the model's vocabulary,
+    RunError for logits of nan.
 
-        complete(model, "Every effort", get_tokenizer("gpt2"), 50, Sampling(temperature=0.8, top_p=0.9))
+    >>> import nanograd_gpt as ng
+    >>> tokenizer = ng.get_tokenizer("gpt2")
+    >>> config = ng.GPTConfig(context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> complete(model, "Every effort", tokenizer, max_new_tokens=4)
+    'Linux-$ sponsored Mont'
+    >>> sampling = ng.Sampling(temperature=0.8, top_p=0.9)
+    >>> complete(model, "Every effort", tokenizer, 4, sampling, rng=ng.Generator(2))
+    ' wo Fortmad fors'
     """
     pieces = _pieces(model, [prompt], tokenizer, max_new_tokens, sampling, stop, context_size, rng)
     return "".join(piece for _, piece in pieces)
@@ -57,7 +67,22 @@ def complete_stream(
     context_size: int | None = None,
     rng: RandomStream | None = None,
 ) -> Iterator[str]:
-    """complete, as an iterator over pieces of whole characters, none of them part of a stop string."""
+    """Continue a prompt as complete does; returns an iterator over the new text as it is written.
+
+    Each piece consists of whole characters, none of them part of a stop string.  Parameters and errors are those of
+    complete; invalid arguments are refused at the call, before the first piece.
+
+    >>> import nanograd_gpt as ng
+    >>> tokenizer = ng.get_tokenizer("gpt2")
+    >>> config = ng.GPTConfig(context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> for piece in complete_stream(model, "Every effort", tokenizer, max_new_tokens=4):
+    ...     print(repr(piece))
+    'Linux'
+    '-$'
+    ' sponsored'
+    ' Mont'
+    """
     pieces = _pieces(model, [prompt], tokenizer, max_new_tokens, sampling, stop, context_size, rng)
     return (piece for _, piece in pieces)
 
@@ -73,7 +98,19 @@ def complete_batch(
     context_size: int | None = None,
     rng: RandomStream | None = None,
 ) -> list[str]:
-    """complete for several prompts at once, each to its own end."""
+    """Continue several prompts in one batch, each to its own end; returns their new texts in order.
+
+    prompts             B texts, or their token ids, each (T,)
+
+    The other parameters and the errors are those of complete; `rng` is shared by all prompts.
+
+    >>> import nanograd_gpt as ng
+    >>> tokenizer = ng.get_tokenizer("gpt2")
+    >>> config = ng.GPTConfig(context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> complete_batch(model, ["Every effort", "A"], tokenizer, max_new_tokens=3)
+    ['Linux-$ sponsored', ' reflections pumpingBook']
+    """
     texts = [""] * len(prompts)
     for b, piece in _pieces(model, prompts, tokenizer, max_new_tokens, sampling, stop, context_size, rng):
         texts[b] += piece

@@ -17,7 +17,26 @@ LARGEST = 10**12  # parameters; a slip of the keyboard is told from a plan
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The sizes of a GPTModel.  Raises InputError for a size below 1, or where they do not fit together."""
+    """Sizes of a GPTModel, under the book's names.
+
+    vocab_size          int >= 1 [50257]: token ids, V
+    context_length      int >= 1 [256]: longest input, in tokens
+    emb_dim             int >= 1, a multiple of n_heads [768]: channels, C
+    n_heads             int >= 1 [12]: attention heads per layer, H
+    n_layers            int >= 1 [12]: transformer blocks
+    drop_rate           float in [0, 1) [0.1]: dropout probability in training mode
+    qkv_bias            bool [False]: biases of the query, key and value projections
+    tied_head           bool [False]: the output head shares tok_emb's weight, as in GPT-2
+
+    Raises InputError for a value out of range and for sizes that do not fit together.  Source: book section 4.1.
+
+    >>> config = GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> config.n_parameters
+    9824
+    >>> GPTConfig(emb_dim=100, n_heads=12)
+    Traceback (most recent call last):
+    nanograd_gpt.errors.InputError: emb_dim: 100 cannot be shared among n_heads = 12; use a multiple
+    """
 
     vocab_size: int = 50257
     context_length: int = 256
@@ -26,7 +45,7 @@ class GPTConfig:
     n_layers: int = 12
     drop_rate: float = 0.1
     qkv_bias: bool = False
-    tied_head: bool = False  # the head is tok_emb's weight, as in GPT-2 itself
+    tied_head: bool = False
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):

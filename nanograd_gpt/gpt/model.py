@@ -116,13 +116,25 @@ class TransformerBlock(Module):
 
 
 class GPTModel(Module):
-    """Token ids in, logits of the next token out.
+    """GPT: logits of the next token at every position.
 
-    ids (B, T) of integers, an array, a list or a Tensor, T <= context_length  ->  (B, T, V)
+    ids (B, T)  ->  (B, T, V)
 
-    `config` is the book's dictionary or a GPTConfig; `rng` initialises the weights, and draws dropout's masks later.
-    With a cache, ids are the tokens that come after those it holds: within no_grad() and in evaluation mode alone.
-    Raises InputError for sizes that do not fit together, and for ids that are not (B, T), too long, or outside V.
+    config              GPTConfig, or the book's dictionary of its fields
+    rng                 random stream for the initial weights and for dropout's masks later [Generator()]
+
+    Called with ids: integers in 0 .. V - 1, an array, a list or a Tensor, T in 1 .. context_length.  With cache=, a
+    KVCache from new_cache, ids are the tokens after those in the cache; in eval mode within no_grad() only.
+    Raises InputError for sizes that do not fit together and for ids that are not (B, T), too long, or out of range.
+    Source: book section 4.6.
+
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> model([[1, 2, 3]]).shape, model.n_parameters
+    ((1, 3, 100), 9824)
+    >>> print(f"{model.loss([[1, 2, 3]], [[2, 3, 4]]).item():.2f} nats")  # untrained: about log(100) = 4.61
+    4.71 nats
     """
 
     def __init__(self, config: GPTConfig | Mapping[str, Any], *, rng: RandomStream | None = None) -> None:

@@ -37,9 +37,25 @@ SCHEMA = 1
 def save_checkpoint(
     path: Path | str, model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a checkpoint directory, whole or not at all; `state` is what else JSON can hold.  Returns its path.
+    """Write a checkpoint directory atomically; returns its path.
 
-    Raises InputError, and writes nothing, for a state that JSON cannot hold; NumPy's numbers are saved as Python's.
+    path                directory to write; an existing one is replaced
+    model               GPTModel
+    optimizer           AdamW over this model's parameters
+    state               mapping of JSON values to save beside them [None]; NumPy's numbers are saved as Python's
+
+    Raises InputError, before anything is written, for an optimizer of another model and for a state that JSON cannot
+    hold, RunError if the disk is full.  Source: book section 5.4, with safetensors instead of pickles.
+
+    >>> import tempfile
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123))
+    >>> optimizer = ng.AdamW(model.parameters())
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = save_checkpoint(f"{directory}/step_9", model, optimizer, {"note": "ten updates"})
+    ...     print(*sorted(file.name for file in path.iterdir()))
+    MANIFEST.json model.safetensors optimizer.safetensors state.json
     """
     path = Path(path)
     facts = checkpoint_facts(model, optimizer, state)
@@ -91,10 +107,25 @@ def checkpoint_facts(model: GPTModel, optimizer: AdamW, state: Mapping[str, Any]
 
 
 def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None = None) -> dict[str, Any]:
-    """Put a checkpoint's weights into the model, and its moments and settings into the optimizer; returns its state.
+    """Load a checkpoint's weights into a model, and its moments and settings into an optimizer; returns its state.
 
-    The model is in training mode afterwards if an optimizer is given, else in evaluation mode, as in the book.
-    Raises InputError, and changes nothing, if the checkpoint is missing, damaged, or of another configuration.
+    path                directory that save_checkpoint wrote
+    model               GPTModel of the same configuration; in training mode afterwards if an optimizer is given, else
+                        in eval mode, as in the book
+    optimizer           AdamW over this model's parameters, or None to load the weights alone [None]
+
+    With an optimizer the model's random stream is restored too.  Raises InputError, and changes nothing, if the
+    checkpoint is missing, damaged, or of another configuration.  Source: book section 5.4.
+
+    >>> import tempfile
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model, other = (ng.GPTModel(config, rng=ng.Generator(seed)) for seed in (1, 2))
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = save_checkpoint(f"{directory}/step_9", model, ng.AdamW(model.parameters()), {"note": "ten updates"})
+    ...     state = load_checkpoint(path, other)
+    >>> state["note"], bool((model.out_head.weight.data == other.out_head.weight.data).all()), other.training
+    ('ten updates', True, False)
     """
     path = Path(path)
     state = read_state(path)

@@ -87,9 +87,27 @@ def create_dataloader_v1(
     tokenizer: tiktoken.Encoding | None = None,
     rng: RandomStream | None = None,
 ) -> DataLoader:
-    """Batches of inputs and targets (B, T) from a text, with GPT-2's tokenizer unless another is given.
+    """Cut a text into windows of tokens; returns a DataLoader of batches: inputs (B, T) and targets (B, T).
 
-    Raises InputError for sizes below 1, and for workers: batches are views of one array, and cost nothing to make.
+    txt                 str; shorter than one window it gives no batches
+    batch_size          int >= 1 [4]: windows per batch, B
+    max_length          int >= 1 [256]: tokens per window, T
+    stride              int >= 1 [128]: tokens between the starts of windows
+    shuffle             bool [True]: draw a new order for every pass
+    drop_last           bool [True]: leave out a last batch that is not full
+    num_workers         0: the book's argument; batches are slices of one array and need no workers
+    tokenizer           tiktoken.Encoding [get_tokenizer("gpt2")]
+    rng                 random stream for the order [Generator()]
+
+    Targets are the inputs one token later.  Raises InputError for sizes below 1 and for workers.
+    Source: book section 2.6.
+
+    >>> import nanograd_gpt as ng
+    >>> loader = create_dataloader_v1("one two three four five six seven", batch_size=2, max_length=3, stride=3)
+    >>> decode = ng.get_tokenizer("gpt2").decode
+    >>> for inputs, targets in loader:
+    ...     print([decode(row) for row in inputs.tolist()], [decode(row) for row in targets.tolist()])
+    ['one two three', ' four five six'] [' two three four', ' five six seven']
     """
     if num_workers:
         raise InputError(f"num_workers: {num_workers} is not supported; leave it at 0")

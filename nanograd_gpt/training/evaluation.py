@@ -60,12 +60,25 @@ class Window(NamedTuple):
 
 
 def evaluate_text(model: GPTModel, ids: Ints, stride: int | None = None, batch_size: int = 1) -> TextLoss:
-    """The loss of a text's tokens ids (n,), without dropout; the model's mode is as before afterwards.
+    """Compute the loss of a whole text, in windows of context_length tokens; the last may be shorter.
 
-    Windows of context_length tokens begin every `stride` tokens, by default where the one before ends; the last may be
-    shorter.  Each token is predicted in the first window that reaches it, the one with the most context before it.
-    Raises InputError for fewer than 2 tokens, ids outside the vocabulary, a stride that is not 1 .. context_length, or
-    a batch_size below 1.
+    ids (n,)  ->  a TextLoss over n - 1 predicted tokens: nats, loss per token, perplexity, bits per byte
+
+    model               GPTModel; runs without dropout, and its mode is restored afterwards
+    ids                 token ids (n,), n >= 2: an array
+    stride              int in 1 .. context_length: tokens between the starts of windows [context_length, no overlap]
+    batch_size          int >= 1 [1]: windows per forward pass
+
+    Each token is predicted once, in the first window that reaches it, which gives it the most context.
+    Raises InputError for fewer than 2 tokens, ids outside the vocabulary and settings out of range.
+
+    >>> import numpy as np
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123))
+    >>> found = evaluate_text(model, np.arange(20), stride=4)
+    >>> print(f"{found.tokens} tokens in {found.windows} windows: loss {found.loss:.3f}, log(100) = {np.log(100):.3f}")
+    19 tokens in 4 windows: loss 4.807, log(100) = 4.605
     """
     ids, length = to_host(ids), model.config.context_length
     _check(model, ids)

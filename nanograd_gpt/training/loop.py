@@ -157,10 +157,43 @@ def train_model_simple(
     start_context: str,
     tokenizer: tiktoken.Encoding,
 ) -> tuple[list[float], list[float], list[int]]:
-    """The book's training, with its prints; returns training losses, validation losses, and tokens seen at each.
+    """Train as the book does, printing losses and, after every epoch, a sample text.
 
-    The model may be new, or come from load_pretrained or load_model: its training goes on from those weights.  A sample
-    is printed after every epoch, and tried before the first.  Book section 5.2.
+    Returns training losses, validation losses (both nats per token) and tokens seen, a list each, one entry per
+    evaluation.
+
+    model               GPTModel: new, or from load_pretrained or load_model to continue from its weights
+    train_loader        DataLoader with at least one batch; see create_dataloader_v1
+    val_loader          DataLoader; without batches the validation loss is nan
+    optimizer           AdamW over model.parameters()
+    device              "cpu" or "cuda": the book's argument; the model's own device is used
+    num_epochs          int >= 0: passes over train_loader
+    eval_freq           int >= 1: updates from one evaluation to the next; the first update is followed by one
+    eval_iter           int >= 1: batches of each loader per evaluation
+    start_context       str, not empty: text that the samples continue
+    tokenizer           tiktoken.Encoding with at most vocab_size ids
+
+    Raises InputError for values out of range and a start_context or tokenizer that does not fit, before the first
+    update.  Source: book section 5.2.
+
+    >>> import nanograd_gpt as ng
+    >>> from nanograd_gpt.tokenizer.tokenizer import train_tokenizer
+    >>> text = "The cat sat on the mat.  The dog sat on the cat.  " * 8
+    >>> tokenizer = train_tokenizer(text, n_merges=30)
+    >>> loader = ng.create_dataloader_v1(text, batch_size=4, max_length=8, stride=4, tokenizer=tokenizer)
+    >>> config = ng.GPTConfig(tokenizer.n_vocab, context_length=8, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.0)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123))
+    >>> optimizer = ng.AdamW(model.parameters(), lr=0.02)
+    >>> losses, _, tokens_seen = train_model_simple(
+    ...     model, loader, loader, optimizer, "cpu", num_epochs=2, eval_freq=10, eval_iter=2,
+    ...     start_context="The cat", tokenizer=tokenizer,
+    ... )  # doctest: +ELLIPSIS
+    Ep 1 (Step 000000): Train loss 4.6..., Val loss 4.6...
+    The cat sat ...
+    Ep 2 (Step 000010): Train loss 0.7..., Val loss 0.6...
+    The cat sat on the ...
+    >>> tokens_seen
+    [32, 352]
     """
     check_samples(tokenizer, model.config.vocab_size, start_context)
     train_losses, val_losses, track_tokens_seen = [], [], []

@@ -26,16 +26,27 @@ TOKENIZERS = "'gpt2', a saved tokenizer's file, Hugging Face's tokenizer.json or
 
 
 def load_pretrained(source: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> GPTModel:
-    """The model that a source holds, in evaluation mode.
+    """Load a model by path or name; returns it in eval mode.
 
-    source: a run's directory, a checkpoint, a model file, GPT-2 by name ("gpt2", "gpt2-medium", ...; downloaded once),
-        or a directory with Hugging Face's or OpenAI's files.
-    n_heads: needed where weights come without a configuration and emb_dim is none of GPT-2's.
-    drop_rate: in place of the file's, in [0, 1).
+    source              path of a run's directory, a checkpoint, a model file, or a directory with Hugging Face's or
+                        OpenAI's files; or "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (downloaded once)
+    n_heads             int >= 1 or None [None]: needed without a configuration, if emb_dim is not one of GPT-2's
+    drop_rate           float in [0, 1) or None [None]: replaces the file's dropout rate
 
-    Raises InputError, naming the file and the tensor, for what cannot be read, is missing, left over, or of another
-    shape or kind; RunError if it cannot be downloaded.  Warns where config.json has several dropout rates, for a model
-    here has one: without drop_rate it is resid_pdrop, which matters in training alone.
+    Raises InputError, naming the file and the tensor, for files that cannot be read and for tensors that are missing,
+    left over, or of another shape or dtype; RunError if a download fails.  Warns if config.json has several dropout
+    rates, since a model here has one: without drop_rate it is resid_pdrop, which matters in training only.
+    Source: book section 5.5.
+
+    >>> import tempfile
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123))
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = ng.save_model(f"{directory}/model.safetensors", model)
+    ...     loaded = load_pretrained(path, drop_rate=0.0)
+    >>> loaded.config.emb_dim, loaded.config.drop_rate, loaded.training
+    (16, 0.0, False)
     """
     opened = open_model(source, n_heads, drop_rate)
     if opened.rates:
