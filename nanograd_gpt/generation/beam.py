@@ -9,6 +9,7 @@ import numpy as np
 
 from ..arguments import not_allowed, real_number, whole_number
 from ..backend.contract import HostArray, Ints
+from ..backend.plain.activation import log_softmax
 from ..errors import RunError
 from ..gpt.model import GPTModel
 from .decoder import IncrementalDecoder
@@ -71,7 +72,10 @@ def beam_search(
     going, ended = [Beam(text, 0.0)], list[Beam]()  # going: by their log probability, not divided yet
     for n in range(1, max_new_tokens + 1):
         logits = decoder.next_logits([beam.text for beam in going], range(len(going)))  # (K, V)
-        total = np.array([[beam.score] for beam in going]) + log_softmax(logits)
+        log_probabilities = log_softmax(logits.astype(np.float64), axis=-1)
+        if np.isnan(log_probabilities).any():
+            raise RunError("beam search: the model's logits are not finite; its training has diverged")
+        total = np.array([[beam.score] for beam in going]) + log_probabilities
         parents, kept = list[int](), list[Beam]()
         for rank, (k, token) in enumerate(_largest(total, 2 * n_beams)):
             score = float(total[k, token])
@@ -87,16 +91,6 @@ def beam_search(
         decoder.branch(parents)
     length = max(1, max_new_tokens) ** length_penalty
     return _best([*ended, *(Beam(beam.text, beam.score / length) for beam in going)], n_best)
-
-
-def log_softmax(logits: HostArray) -> HostArray:
-    """logits (K, V)  ->  log probabilities in float64.  Raises RunError for logits that are not finite."""
-    x = logits.astype(np.float64)
-    x -= x.max(axis=-1, keepdims=True)
-    x -= np.log(np.exp(x).sum(axis=-1, keepdims=True))
-    if np.isnan(x).any():
-        raise RunError("beam search: the model's logits are not finite; its training has diverged")
-    return x
 
 
 def _largest(total: HostArray, n: int) -> list[tuple[int, int]]:

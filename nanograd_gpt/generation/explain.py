@@ -9,6 +9,7 @@ import numpy as np
 
 from ..arguments import whole_number
 from ..backend.contract import HostArray, Ints
+from ..backend.plain.activation import softmax
 from ..backend.select import to_host
 from ..errors import InputError, RunError
 from ..gpt.model import GPTModel
@@ -88,8 +89,7 @@ def _logits(model: GPTModel, ids: Ints) -> Iterator[HostArray]:
 
 
 def _position(token: int, logits: HostArray, came: int | None, top: int, padding: Ints) -> Position:
-    probabilities = np.exp(logits - logits.max())
-    probabilities /= probabilities.sum()
+    probabilities = softmax(logits, axis=-1)
     logits[padding] = -np.inf
     likeliest = np.argsort(-logits, kind="stable")[:top]
     outcome = None

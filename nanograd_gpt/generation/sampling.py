@@ -10,6 +10,7 @@ import numpy as np
 
 from ..arguments import real_number, whole_number
 from ..backend.contract import HostArray, Ints
+from ..backend.plain.activation import softmax
 from ..errors import InputError, RunError
 from ..rng import RandomStream
 
@@ -82,7 +83,7 @@ def next_tokens(logits: HostArray, sampling: Sampling, rng: RandomStream, texts:
         logits = keep_top_p(logits, sampling.top_p)
     if sampling.min_p > 0:
         logits = keep_min_p(logits, sampling.min_p)
-    probabilities = softmax(logits)
+    probabilities = softmax(logits, axis=-1)
     _check_finite(probabilities)
     return rng.multinomial(probabilities)
 
@@ -109,7 +110,7 @@ def keep_top_k(logits: HostArray, top_k: int) -> HostArray:
 
 def keep_top_p(logits: HostArray, top_p: float) -> HostArray:
     """logits (B, V), with -inf where likelier tokens reach the probability top_p without it"""
-    probabilities = softmax(logits.astype(np.float64))
+    probabilities = softmax(logits.astype(np.float64), axis=-1)
     falling = -np.sort(-probabilities, axis=-1)
     likelier = np.cumsum(falling, axis=-1) - falling
     n_kept = np.maximum(1, (likelier < top_p).sum(axis=-1, keepdims=True))
@@ -121,10 +122,3 @@ def keep_min_p(logits: HostArray, min_p: float) -> HostArray:
     """logits (B, V), with -inf for all less likely than min_p times the likeliest"""
     ratio = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return np.where(ratio < min_p, -np.inf, logits)
-
-
-def softmax(logits: HostArray) -> HostArray:
-    """logits (B, V)  ->  probabilities (B, V)"""
-    probabilities: HostArray = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities /= probabilities.sum(axis=-1, keepdims=True)
-    return probabilities

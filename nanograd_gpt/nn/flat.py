@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 from ..autograd import Leaf
@@ -23,7 +24,7 @@ def pack_contiguous(parameters: Sequence[Parameter]) -> None:
     if whole is not None and all(p.data.base is whole for p in parameters):
         return
     flat = kernels_of(parameters[0].data).xp.concatenate([p.data.reshape(-1) for p in parameters])
-    for p, end in zip(parameters, _running_sum([p.size for p in parameters]), strict=True):
+    for p, end in zip(parameters, accumulate(p.size for p in parameters), strict=True):
         p.data = flat[end - p.size : end].reshape(p.shape)
 
 
@@ -46,7 +47,7 @@ class FlatParameters:
         if len(kinds) > 1:
             raise InputError(f"optimizer: parameters must share one dtype and device, got {sorted(map(str, kinds))}")
         self.parameters = list(parameters)
-        self.ends = _running_sum([p.size for p in parameters])
+        self.ends = list(accumulate(p.size for p in parameters))
         self.kernels = kernels_of(parameters[0].data)
         xp, dtype = self.kernels.xp, parameters[0].dtype
         self.data: Array = xp.empty(self.ends[-1], dtype=dtype)
@@ -113,11 +114,3 @@ def _check_trainable(i: int, p: Parameter) -> None:
     else:
         why = "wants no gradient; make it with requires_grad=True, or leave it out"
     raise InputError(f"optimizer: parameter {i}, a Tensor of shape {p.shape}, {why}")
-
-
-def _running_sum(sizes: Sequence[int]) -> list[int]:
-    ends, total = [], 0
-    for size in sizes:
-        total += size
-        ends.append(total)
-    return ends

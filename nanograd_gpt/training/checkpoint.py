@@ -89,19 +89,20 @@ def checkpoint_facts(model: GPTModel, optimizer: AdamW, state: Mapping[str, Any]
     Raises InputError for a foreign optimizer, and for a state that JSON cannot hold.
     """
     names, saved = _names_of(optimizer, model), optimizer.state_dict()
-    facts = {
+    groups = [{**group, "params": [names[i] for i in group["params"]]} for group in saved.get("groups", [])]
+    metadata = {
         "schema": SCHEMA,
         "config": model.config.to_dict(),
         "optimizer": {
             "settings": saved["settings"],
             "steps": dict(zip(names, saved["steps"], strict=True)),
-            **({"groups": _named(saved["groups"], names)} if "groups" in saved else {}),
+            **({"groups": groups} if groups else {}),
         },
         "model_stream": model.rng.state(),
         **(state or {}),
     }
     try:
-        return json.dumps(facts, indent=1, default=for_json)
+        return json.dumps(metadata, indent=1, default=for_json)
     except (TypeError, ValueError) as error:
         raise InputError(f"checkpoint: the state cannot be saved ({error}); give what JSON can hold") from None
 
@@ -164,11 +165,6 @@ def _moments(path: Path, facts: Any, names: list[str]) -> dict[str, Any]:
         numbers = {n: i for i, n in enumerate(names)}
         state["groups"] = [{**g, "params": [numbers.get(n) for n in g["params"]]} for g in facts["groups"]]
     return state
-
-
-def _named(groups: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
-    """An optimizer's groups with their parameters by name."""
-    return [{**group, "params": [names[i] for i in group["params"]]} for group in groups]
 
 
 def read_state(path: Path) -> dict[str, Any]:

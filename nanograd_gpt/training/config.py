@@ -155,7 +155,17 @@ def preset(name: str) -> RunConfig:
     if name not in MODELS:
         raise InputError(f"preset: {name!r} is unknown{did_you_mean(name, list(MODELS))}")
     if name == "tiny":
-        return RunConfig(MODELS["tiny"], DataConfig(), _tiny_training())
+        training = TrainingConfig(
+            epochs=20,
+            lr=2e-3,
+            schedule="cosine",
+            warmup_steps=40,
+            min_lr=1e-4,
+            max_norm=1.0,
+            eval_freq=20,
+            sample_every=4,
+        )
+        return RunConfig(MODELS["tiny"], DataConfig(), training)
     return RunConfig(MODELS[name], DataConfig(tokenizer="gpt2", batch_size=2), TrainingConfig())
 
 
@@ -167,19 +177,6 @@ def book() -> RunConfig:
 def fine_tuning() -> RunConfig:
     """Training that goes on from weights: small steps, few epochs.  Sizes and tokenizer are the weights' own."""
     return preset("gpt2-124m").replace({"lr": 5e-5, "epochs": 2})
-
-
-def _tiny_training() -> TrainingConfig:
-    return TrainingConfig(
-        epochs=20,
-        lr=2e-3,
-        schedule="cosine",
-        warmup_steps=40,
-        min_lr=1e-4,
-        max_norm=1.0,
-        eval_freq=20,
-        sample_every=4,
-    )
 
 
 def _require(name: str, value: float, allowed: bool, what: str) -> None:

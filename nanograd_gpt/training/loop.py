@@ -19,6 +19,7 @@ from ..backend.select import Device
 from ..errors import InputError
 from ..generation.generate import generate_text
 from ..gpt.model import GPTModel
+from ..nn.inference_mode import inference_mode
 from ..optim import AdamW, clip_grad_norm
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids, token_ids_to_text
@@ -243,9 +244,9 @@ def check_samples(tokenizer: tiktoken.Encoding, vocab_size: int, start_context: 
 
 def sample_line(model: GPTModel, tokenizer: tiktoken.Encoding, start_context: str) -> str:
     """The context and 50 greedy tokens, newlines shown as spaces; the model is in training mode afterwards."""
-    model.eval()
     prompt = text_to_token_ids(start_context, tokenizer)
     padding = padding_ids(tokenizer, model.config.vocab_size)
-    text = generate_text(model, prompt, 50, context_size=model.pos_emb.weight.shape[0], padding=padding)
+    with inference_mode(model):
+        text = generate_text(model, prompt, 50, context_size=model.config.context_length, padding=padding)
     model.train()
     return token_ids_to_text(text, tokenizer).replace("\n", " ")

@@ -8,7 +8,7 @@ from ..arguments import whole_number
 from ..backend.contract import Ints
 from ..backend.select import Device
 from ..gpt.model import GPTModel
-from ..grad_mode import no_grad
+from ..nn.inference_mode import inference_mode
 from ..tensor import Tensor
 from .data import DataLoader
 
@@ -54,8 +54,7 @@ def evaluate_model(
 
     The training loader is shuffled, so that each evaluation draws a new order from its stream, as in the book.
     """
-    model.eval()
-    with no_grad():
+    with inference_mode(model):
         evaluation = Evaluation(
             calc_loss_loader(train_loader, model, device, num_batches=eval_iter),
             calc_loss_loader(val_loader, model, device, num_batches=eval_iter),

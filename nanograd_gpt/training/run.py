@@ -68,10 +68,14 @@ class Run:
         self.model_rng, self.data_rng = streams(config.training)
         self.train_loader = self._loader(self.train_text, train=True)
         self.val_loader = self._loader(self.val_text, train=False)
-        for what, loader in (("training", self.train_loader), ("validation", self.val_loader)):
+        for what, text, loader in (
+            ("training", self.train_text, self.train_loader),
+            ("validation", self.val_text, self.val_loader),
+        ):
             if len(loader) == 0:
+                n_tokens = len(encode(text, self.tokenizer))
                 raise InputError(
-                    f"data: the {what} part of {config.data.data!r} has {self._n_tokens(what)} tokens, too few for "
+                    f"data: the {what} part of {config.data.data!r} has {n_tokens} tokens, too few for "
                     f"a batch of windows of {config.model.context_length}; use more text, or a smaller "
                     "--context-length or --batch-size"
                 )
@@ -102,10 +106,6 @@ class Run:
             tokenizer=self.tokenizer,
             rng=self.data_rng,
         )
-
-    def _n_tokens(self, what: str) -> int:
-        text = self.train_text if what == "training" else self.val_text
-        return len(encode(text, self.tokenizer))
 
     @property
     def total_steps(self) -> int:
