@@ -178,14 +178,15 @@ class AdamW:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state, its settings included: the learning rate is the saved one.
 
+        initial_lr, which a state of one group does not have, stays as it is then.
         Raises InputError, and changes nothing, if the state is of other parameters or groups, or is no state of ours.
         """
         self.check_state_dict(state)
         settings, groups = state["settings"], state.get("groups", [state["settings"]])
         self._lr = checked_setting("lr", settings["lr"])
-        self._initial_lr = checked_setting("initial_lr", settings.get("initial_lr", self._lr))
+        self._initial_lr = checked_setting("initial_lr", settings.get("initial_lr", self._initial_lr))
         for group, saved in zip(self.param_groups, groups, strict=True):
-            group.update({"initial_lr": saved["lr"], **{name: saved[name] for name in SETTINGS if name in saved}})
+            group.update({name: saved[name] for name in SETTINGS if name in saved})
         self.steps = [int(n) for n in state["steps"]]
         device: Device = self.parameters[0].device
         for i in range(len(self.parameters)):
@@ -226,13 +227,14 @@ class AdamW:
                 raise InputError(f"optimizer: {where}it has other parameters in the state than here")
 
 
-def _check_settings(where: str, settings: Any, names: Sequence[str]) -> None:
+def _check_settings(where: str, settings: Any, required: Sequence[str]) -> None:
     if not isinstance(settings, Mapping):
         raise InputError(f"optimizer: {where}the settings are a {type(settings).__name__}, not a mapping")
-    for name in names:
-        if name not in settings:
+    for name in SETTINGS:
+        if name in settings:
+            checked_setting(name, settings[name], f"optimizer: {where}")
+        elif name in required:
             raise InputError(f"optimizer: {where}the state has no {name}; give what state_dict() returned")
-        checked_setting(name, settings[name], f"optimizer: {where}")
 
 
 def _check_mean(name: str, array: Any, shape: tuple[int, ...], of_squares: bool) -> None:

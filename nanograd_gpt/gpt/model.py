@@ -73,6 +73,9 @@ class MultiHeadAttention(Module):
         y: Tensor = self.out_proj(context)
         return y
 
+    def extra_repr(self) -> str:
+        return f"num_heads={self.num_heads}"
+
 
 class FeedForward(Module):
     """Two linear layers, four times as wide in between.

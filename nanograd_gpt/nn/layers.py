@@ -34,6 +34,10 @@ class Linear(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
 
+    def extra_repr(self) -> str:
+        d_out, d_in = self.weight.shape
+        return f"d_in={d_in}, d_out={d_out}, bias={self.bias is not None}"
+
 
 class Embedding(Module):
     """A table of vectors, normally distributed, looked up by id.
@@ -47,6 +51,10 @@ class Embedding(Module):
 
     def forward(self, ids: Ints) -> Tensor:
         return F.embedding(ids, self.weight)
+
+    def extra_repr(self) -> str:
+        n_vectors, emb_dim = self.weight.shape
+        return f"{n_vectors}, {emb_dim}"
 
 
 class LayerNorm(Module):
@@ -63,6 +71,9 @@ class LayerNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.scale, self.shift, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.scale.size}"
 
 
 class GELU(Module):
@@ -101,3 +112,6 @@ class Dropout(Module):
         if not self.drops:
             return x + residual
         return F.dropout_add(x, residual, self.keep_mask(x.shape, x.device), self.rate)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
