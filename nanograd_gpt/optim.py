@@ -12,12 +12,12 @@ from .backend.select import Device, kernels_of, to_device
 from .errors import InputError
 from .nn.flat import FlatParameters
 from .nn.module import Parameter
-from .nn.param_groups import SETTINGS, Parameters, ParamGroup, checked_setting, groups_of
+from .nn.param_groups import SETTINGS, Parameters, ParamGroup, checked_setting, make_param_groups
 from .tensor import Tensor
 from .versions import mark_changed
 
 
-def _of_all_groups(name: str) -> Any:
+def _shared_setting(name: str) -> Any:
     """A setting as an attribute: of the one group, or of several alike; setting it sets it in all of them."""
 
     def read(optimizer: AdamW) -> Any:
@@ -75,7 +75,7 @@ class AdamW:
     ) -> None:
         given = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         defaults = {name: checked_setting(name, value) for name, value in given.items()}
-        self.param_groups = groups_of(parameters, defaults)
+        self.param_groups = make_param_groups(parameters, defaults)
         self._lr: float = defaults["lr"]
         self._initial_lr: float = defaults["lr"]
         ends = list(accumulate(len(group["params"]) for group in self.param_groups))
@@ -118,9 +118,9 @@ class AdamW:
             raise InputError("lr: it was 0, to which no group's is in proportion; set each in optimizer.param_groups")
         return made_with * (lr / self._initial_lr)
 
-    betas = _of_all_groups("betas")
-    eps = _of_all_groups("eps")
-    weight_decay = _of_all_groups("weight_decay")
+    betas = _shared_setting("betas")
+    eps = _shared_setting("eps")
+    weight_decay = _shared_setting("weight_decay")
 
     def step(self) -> None:
         """Update every parameter that has a gradient.  A graph that needs the old values cannot be walked back then."""

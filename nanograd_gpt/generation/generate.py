@@ -1,4 +1,4 @@
-"""Token ids from a model, one at a time: the likeliest, or a sampled one."""
+"""Autoregressive generation of token ids, greedy or sampled."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def generate_text(
         raise InputError(f"prompt: expected token ids of shape (B, T) with T >= 1, got shape {idx.shape}")
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     texts = generate_batch(model, list(idx), max_new_tokens, context_size, sampling, eos_id, rng, padding)
-    return pad_right(texts, fill=0 if eos_id is None else eos_id)  # without eos_id all have one length
+    return pad_right(texts, fill=0 if eos_id is None else eos_id)  # without eos_id all have the same length
 
 
 generate = generate_text  # the name in the book's own package
@@ -118,17 +118,17 @@ def new_tokens(
     ended: Collection[int],
     padding: Ints | None = None,
 ) -> Iterator[tuple[int, int]]:
-    """Each new token as it is chosen, after the number of its text; texts that the caller adds to `ended` stop.
+    """Yield (text index, token) for each new token; texts that the caller adds to `ended` stop.
 
-    Raises InputError for settings out of range, at once.
+    Raises InputError for settings out of range at the call, before the first token.
     """
     max_new_tokens, context_size = checked_lengths(model, max_new_tokens, context_size)
     sampling.check(model.config.vocab_size)
     decoder = IncrementalDecoder(model, context_size, max(map(len, prompts)) + max_new_tokens, padding)
-    return _chosen(decoder, list(prompts), max_new_tokens, sampling, rng or Generator(), ended)
+    return _sampled(decoder, list(prompts), max_new_tokens, sampling, rng or Generator(), ended)
 
 
-def _chosen(
+def _sampled(
     decoder: IncrementalDecoder,
     texts: list[Ints],
     max_new_tokens: int,
@@ -136,23 +136,25 @@ def _chosen(
     rng: RandomStream,
     ended: Collection[int],
 ) -> Iterator[tuple[int, int]]:
-    going = list(range(len(texts)))
+    active = list(range(len(texts)))
     for _ in range(max_new_tokens):
-        chosen = next_tokens(decoder.next_logits(texts, going), sampling, rng, texts)  # (B,)
-        for b in going:
-            texts[b] = np.append(texts[b], chosen[b])
-            yield b, int(chosen[b])
-        going = [b for b in going if b not in ended]
-        if not going:
+        tokens = next_tokens(decoder.next_logits(texts, active), sampling, rng, texts)  # (B,)
+        for b in active:
+            texts[b] = np.append(texts[b], tokens[b])
+            yield b, int(tokens[b])
+        active = [b for b in active if b not in ended]
+        if not active:
             return
 
 
 def checked_prompts(prompts: Sequence[Ints | Sequence[int]]) -> list[Ints]:
-    """Each prompt as an array (T,) on the host.  Raises InputError for none, or one that is no row of tokens."""
+    """Convert each prompt to an array (T,) on the host.  Raises InputError for none or an invalid one."""
     texts: list[Ints] = [np.array(p) if isinstance(p, Sequence) else to_host(p) for p in prompts]
-    texts = [text.astype(np.int64) if text.dtype.kind in "iu" else text for text in texts]  # new tokens may be larger
+    texts = [
+        text.astype(np.int64) if text.dtype.kind in "iu" else text for text in texts
+    ]  # a small dtype may not hold new ids
     if not texts:
-        raise InputError("prompts: there are none; give at least one")
+        raise InputError("prompts: the list is empty; give at least one prompt")
     for i, text in enumerate(texts):
         if text.ndim != 1 or not text.size:
             raise InputError(f"prompts: expected token ids of shape (T,) with T >= 1, got {text.shape} in row {i}")
@@ -160,7 +162,7 @@ def checked_prompts(prompts: Sequence[Ints | Sequence[int]]) -> list[Ints]:
 
 
 def checked_lengths(model: GPTModel, max_new_tokens: int, context_size: int) -> tuple[int, int]:
-    """A number of new tokens, and a context.  Raises InputError for those that cannot be."""
+    """Return both as ints.  Raises InputError for a value out of range."""
     longest = model.config.context_length
     return (
         whole_number("max_new_tokens", max_new_tokens, 0, allowed="a number >= 0"),

@@ -1,4 +1,4 @@
-"""Text continued as text: piece by piece while it is written, and up to a stop string."""
+"""Text in, text out: completion as a whole or streamed, up to a stop string."""
 
 from __future__ import annotations
 
@@ -127,32 +127,32 @@ def _pieces(
     context_size: int | None,
     rng: RandomStream | None,
 ) -> Iterator[tuple[int, str]]:
-    """Pieces of text, each after the number of its prompt."""
+    """Yield (prompt index, piece of text)."""
     ids, ended = checked_prompts([prompt_ids(prompt, tokenizer) for prompt in prompts]), set[int]()
     size = model.config.context_length if context_size is None else context_size
     padding = padding_ids(tokenizer, model.config.vocab_size)
     tokens = new_tokens(model, ids, max_new_tokens, size, sampling or Sampling(), rng, ended, padding)
-    return _as_text(tokens, [StreamDecoder(tokenizer, stop) for _ in ids], end_of_text(tokenizer), ended)
+    return _decoded(tokens, [StreamDecoder(tokenizer, stop) for _ in ids], end_of_text(tokenizer), ended)
 
 
-def _as_text(
-    tokens: Iterator[tuple[int, int]], writing: list[StreamDecoder], last: int | None, ended: set[int]
+def _decoded(
+    tokens: Iterator[tuple[int, int]], decoders: list[StreamDecoder], eos_id: int | None, ended: set[int]
 ) -> Iterator[tuple[int, str]]:
     for b, token in tokens:
-        if token == last:
+        if token == eos_id:
             ended.add(b)
             continue
-        if piece := writing[b].push(token):
+        if piece := decoders[b].push(token):
             yield b, piece
-        if writing[b].stopped:
+        if decoders[b].stopped:
             ended.add(b)
-    for b, text in enumerate(writing):
-        if piece := text.flush():
+    for b, decoder in enumerate(decoders):
+        if piece := decoder.flush():
             yield b, piece
 
 
 def prompt_ids(prompt: str | Ints, tokenizer: tiktoken.Encoding) -> Ints:
-    """A prompt's tokens (T,), which it may be already.  Raises InputError if a text has none."""
+    """Encode a prompt (T,), unless it is token ids already.  Raises InputError for an empty text."""
     if not isinstance(prompt, str):
         return prompt
     ids = encode(prompt, tokenizer)
@@ -162,9 +162,10 @@ def prompt_ids(prompt: str | Ints, tokenizer: tiktoken.Encoding) -> Ints:
 
 
 class StreamDecoder:
-    """A text that grows token by token, of which a piece is given out once nothing to come can change it.
+    """Decodes tokens to text incrementally; text is emitted once later tokens cannot change it.
 
-    What may still become a character, or one of the stop strings, is kept back.  Raises InputError for an empty one.
+    Incomplete characters and possible beginnings of a stop string are held back until then.  Raises InputError for an
+    empty stop string.
     """
 
     def __init__(self, tokenizer: tiktoken.Encoding, stop: Sequence[str] = ()) -> None:
@@ -172,26 +173,26 @@ class StreamDecoder:
             raise InputError("stop: an empty string would stop at once; give at least one character")
         self.tokenizer, self.stop, self.stopped = tokenizer, tuple(stop), False
         self.decoder = getincrementaldecoder("utf-8")(errors="replace")
-        self.kept = ""
+        self.pending = ""
 
     def push(self, token: int) -> str:
-        """The piece that this token makes certain, perhaps none.  Nothing comes after a stop string."""
-        return self._given(self.decoder.decode(self.tokenizer.decode_single_token_bytes(token)))
+        """Add a token; returns the text that is certain now, perhaps empty, and always empty after a stop string."""
+        return self._emit(self.decoder.decode(self.tokenizer.decode_single_token_bytes(token)))
 
     def flush(self) -> str:
-        """Return what was kept back, once the text has ended; half a character reads as U+FFFD."""
-        piece = self._given(self.decoder.decode(b"", final=True)) + self.kept
-        self.kept = ""
+        """Return the rest at the end of the text; an incomplete character becomes U+FFFD."""
+        piece = self._emit(self.decoder.decode(b"", final=True)) + self.pending
+        self.pending = ""
         return piece
 
-    def _given(self, more: str) -> str:
+    def _emit(self, more: str) -> str:
         if self.stopped:
             return ""
-        text = self.kept + more
+        text = self.pending + more
         found = [(text.index(s) + len(s), text.index(s)) for s in self.stop if s in text]
-        if found:  # the one that is complete first, however the text was cut into tokens
-            self.stopped, self.kept = True, ""
+        if found:  # the stop string that is complete first, independent of token boundaries
+            self.stopped, self.pending = True, ""
             return text[: min(found)[1]]
         n = max((n for s in self.stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
-        self.kept = text[len(text) - n :]
+        self.pending = text[len(text) - n :]
         return text[: len(text) - n]

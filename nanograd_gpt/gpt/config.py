@@ -12,7 +12,7 @@ from ..errors import InputError, did_you_mean
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]  # of parameters, by name
 
-LARGEST = 10**12  # parameters; a slip of the keyboard is told from a plan
+MAX_PARAMETERS = 10**12  # parameters; a slip of the keyboard is told from a plan
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class GPTConfig:
         for name in ("qkv_bias", "tied_head"):
             object.__setattr__(self, name, flag(name, getattr(self, name)))
         object.__setattr__(self, "drop_rate", dropout_rate("drop_rate", self.drop_rate))
-        if self.n_parameters > LARGEST:
+        if self.n_parameters > MAX_PARAMETERS:
             raise InputError(f"model: {self.n_parameters:,} parameters are too many; choose smaller sizes")
 
     @classmethod
@@ -72,7 +72,10 @@ class GPTConfig:
     @property
     def n_parameters(self) -> int:
         """The number of parameters of a GPTModel of these sizes."""
-        sizes = [sum(map(prod, shapes.values())) for shapes in (_before(self), _block(self), _after(self))]
+        sizes = [
+            sum(map(prod, shapes.values()))
+            for shapes in (_embedding_shapes(self), _block_shapes(self), _head_shapes(self))
+        ]
         return sizes[0] + self.n_layers * sizes[1] + sizes[2]
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,16 +84,16 @@ class GPTConfig:
 
 def parameter_shapes(config: GPTConfig) -> Shapes:
     """The shapes of a GPTModel's parameters by name, in the order of its state_dict, without making one."""
-    blocks = {f"trf_blocks.{i}.{name}": s for i in range(config.n_layers) for name, s in _block(config).items()}
-    return _before(config) | blocks | _after(config)
+    blocks = {f"trf_blocks.{i}.{name}": s for i in range(config.n_layers) for name, s in _block_shapes(config).items()}
+    return _embedding_shapes(config) | blocks | _head_shapes(config)
 
 
-def _before(config: GPTConfig) -> Shapes:
+def _embedding_shapes(config: GPTConfig) -> Shapes:
     C = config.emb_dim
     return {"tok_emb.weight": (config.vocab_size, C), "pos_emb.weight": (config.context_length, C)}
 
 
-def _block(config: GPTConfig) -> Shapes:
+def _block_shapes(config: GPTConfig) -> Shapes:
     """The shapes in one transformer block."""
     C = config.emb_dim
     shapes: Shapes = {}
@@ -104,7 +107,7 @@ def _block(config: GPTConfig) -> Shapes:
     return shapes | {f"{norm}.{name}": (C,) for norm in ("norm1", "norm2") for name in ("scale", "shift")}
 
 
-def _after(config: GPTConfig) -> Shapes:
+def _head_shapes(config: GPTConfig) -> Shapes:
     C = config.emb_dim
     head = {} if config.tied_head else {"out_head.weight": (config.vocab_size, C)}
     return {"final_norm.scale": (C,), "final_norm.shift": (C,), **head}

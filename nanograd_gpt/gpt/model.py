@@ -46,18 +46,18 @@ class MultiHeadAttention(Module):
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
         self.W_key = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
         self.W_value = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
-        self._join_projections()
+        self._pack_projections()
         self.out_proj = Linear(d_out, d_out, rng=rng)
         self.dropout = Dropout(dropout, rng=rng)
 
-    def _join_projections(self) -> None:
+    def _pack_projections(self) -> None:
         """Make queries, keys and values one product."""
         pack_contiguous([p.weight for p in (self.W_query, self.W_key, self.W_value)])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy or a pickle, whose arrays have been copied one by one."""
         vars(self).update(state)
-        self._join_projections()
+        self._pack_projections()
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
         B, T, _ = x.shape
@@ -66,7 +66,7 @@ class MultiHeadAttention(Module):
         qkv = F.packed_linear(x, [p.weight for p in projections], biases)  # (B, T, 3 * d_out)
         if cache is None:
             scores = B, self.num_heads, T, T
-            keep = self.dropout.keep_mask(scores, x.device) if self.dropout.drops else None
+            keep = self.dropout.keep_mask(scores, x.device) if self.dropout.is_active else None
             context = F.causal_attention(qkv, self.num_heads, keep, self.dropout.rate)  # (B, T, d_out)
         else:
             context = cache.attention(qkv)  # (B, T, d_out)
@@ -187,13 +187,13 @@ class GPTModel(Module):
         ids, targets = as_ids(ids), as_ids(targets)
         if targets.shape != ids.shape:
             raise InputError(f"targets: shape {targets.shape} differs from the ids' {ids.shape}")
-        targets = self._checked(targets, "targets").reshape(-1)
+        targets = self._checked_ids(targets, "targets").reshape(-1)
         x = self.hidden_states(ids).reshape(-1, self.config.emb_dim)  # (N, C)
         return F.linear_cross_entropy(x, self.out_head.weight, targets)
 
     def hidden_states(self, ids: TokenIds, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
         """ids (B, T), of which counts (B,) of a row are no padding  ->  what goes into the head (B, T, C)"""
-        ids = self._checked(as_ids(ids), "ids")
+        ids = self._checked_ids(as_ids(ids), "ids")
         positions = kernels_of(ids).xp.arange(ids.shape[1]) if cache is None else self._next_slots(cache, ids)
         x = self.tok_emb(ids) + self.pos_emb(positions)  # (B, T, C)
         x = self.drop_emb(x)
@@ -212,7 +212,7 @@ class GPTModel(Module):
             raise InputError("cache: it keeps nothing for backward or dropout; use model.eval(), within no_grad()")
         return cache.next_slots(*ids.shape)
 
-    def _checked(self, ids: Ints, what: str) -> Ints:
+    def _checked_ids(self, ids: Ints, what: str) -> Ints:
         """The ids on the model's device.  Their values are looked at on the host alone: no waiting for a GPU."""
         length, V = self.config.context_length, self.config.vocab_size
         if ids.ndim != 2 or ids.dtype.kind not in "iu":

@@ -52,7 +52,7 @@ class FlatParameters:
         xp, dtype = self.kernels.xp, parameters[0].dtype
         self.data: Array = xp.empty(self.ends[-1], dtype=dtype)
         self.grad: Array = xp.empty(self.ends[-1], dtype=dtype)
-        self.views = [self._adopted(p, end) for p, end in zip(self.parameters, self.ends, strict=True)]
+        self.views = [self._move_in(p, end) for p, end in zip(self.parameters, self.ends, strict=True)]
         give_freed_memory_back()  # which held the parameters until now
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -60,7 +60,7 @@ class FlatParameters:
         self.check_in_place()
         return FlatParameters, (self.parameters,)
 
-    def _adopted(self, p: Parameter, end: int) -> Array:
+    def _move_in(self, p: Parameter, end: int) -> Array:
         part = slice(end - p.size, end)
         view: Array = self.data[part].reshape(p.shape)
         view[...] = p.data
@@ -92,14 +92,14 @@ class FlatParameters:
         for i in members:
             p = self.parameters[i]
             if start is not None and (p.grad is None or steps[i] != steps[start]):
-                yield self._run(start, i)
+                yield self._as_slices(start, i)
                 start = None
             if start is None and p.grad is not None:
                 start = i
         if start is not None:
-            yield self._run(start, members.stop)
+            yield self._as_slices(start, members.stop)
 
-    def _run(self, first: int, behind: int) -> tuple[slice, slice]:
+    def _as_slices(self, first: int, behind: int) -> tuple[slice, slice]:
         begin = self.ends[first] - self.parameters[first].size
         return slice(first, behind), slice(begin, self.ends[behind - 1])
 

@@ -96,7 +96,7 @@ class Dropout(Module):
         )
 
     @property
-    def drops(self) -> bool:
+    def is_active(self) -> bool:
         """Whether anything is dropped now."""
         return self.training and self.rate > 0
 
@@ -105,11 +105,11 @@ class Dropout(Module):
         return to_device(self.rng.keep_mask(shape, self.rate), device)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.keep_mask(x.shape, x.device), self.rate) if self.drops else x
+        return F.dropout(x, self.keep_mask(x.shape, x.device), self.rate) if self.is_active else x
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
         """x (...), residual (...)  ->  dropout(x) + residual, in one operation"""
-        if not self.drops:
+        if not self.is_active:
             return x + residual
         return F.dropout_add(x, residual, self.keep_mask(x.shape, x.device), self.rate)
 

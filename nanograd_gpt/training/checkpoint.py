@@ -58,7 +58,7 @@ def save_checkpoint(
     MANIFEST.json model.safetensors optimizer.safetensors state.json
     """
     path = Path(path)
-    facts = checkpoint_facts(model, optimizer, state)
+    facts = checkpoint_metadata(model, optimizer, state)
     names = _names_of(optimizer, model)
     saved = optimizer.state_dict()
     moments = {
@@ -83,7 +83,7 @@ def save_checkpoint(
     return path
 
 
-def checkpoint_facts(model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None) -> str:
+def checkpoint_metadata(model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None) -> str:
     """A checkpoint's state.json: all that it holds besides arrays.
 
     Raises InputError for a foreign optimizer, and for a state that JSON cannot hold.

@@ -36,7 +36,7 @@ class DataConfig:
     stride: int = setting(0, "tokens between the starts of windows; 0: the context length, so none overlap")
 
     def __post_init__(self) -> None:
-        _own_types(self)
+        _coerce_fields(self)
         _require("n_merges", self.n_merges, self.n_merges >= 0, ">= 0")
         _require("batch_size", self.batch_size, self.batch_size >= 1, ">= 1")
         _require("stride", self.stride, self.stride >= 0, ">= 0")
@@ -74,7 +74,7 @@ class TrainingConfig:
     )
 
     def __post_init__(self) -> None:
-        _own_types(self)
+        _coerce_fields(self)
         for name in ("epochs", "accumulate", "eval_freq", "eval_iter", "sample_every"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
         for name in ("max_steps", "warmup_steps", "decay_steps", "checkpoint_every", "seed"):
@@ -124,7 +124,7 @@ class RunConfig:
         for name, value in settings.items():
             if name not in owner:
                 raise InputError(f"setting: {name!r} is unknown{did_you_mean(name, list(owner))}")
-            values[owner[name]][name] = _typed(name, value, values[owner[name]][name])
+            values[owner[name]][name] = _coerced(name, value, values[owner[name]][name])
         return RunConfig(
             GPTConfig(**values["model"]), DataConfig(**values["data"]), TrainingConfig(**values["training"])
         )
@@ -184,12 +184,12 @@ def _require(name: str, value: float, allowed: bool, what: str) -> None:
         raise InputError(f"{name}: {value} is not allowed; choose a number {what}")
 
 
-def _own_types(group: DataConfig | TrainingConfig) -> None:
+def _coerce_fields(group: DataConfig | TrainingConfig) -> None:
     for f in fields(group):
-        object.__setattr__(group, f.name, _typed(f.name, getattr(group, f.name), f.default))
+        object.__setattr__(group, f.name, _coerced(f.name, getattr(group, f.name), f.default))
 
 
-def _typed(name: str, value: Any, like: Any) -> Any:
+def _coerced(name: str, value: Any, like: Any) -> Any:
     """The value in the setting's type: NumPy's numbers do, and whole ones for fractions; nothing else is converted."""
     value = pythons_own(value)
     if isinstance(like, float) and type(value) is int and abs(value) < 2**53:

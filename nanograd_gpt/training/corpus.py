@@ -10,7 +10,7 @@ from ..arguments import real_number
 from ..errors import InputError, RunError
 
 STORY, VERDICT = "story", "the-verdict"
-NAMED = (STORY, VERDICT, "")  # texts that are no file of the user's
+BUILTIN_TEXTS = (STORY, VERDICT, "")  # texts that are no file of the user's
 VERDICT_URL = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/ch02/01_main-chapter-code/the-verdict.txt"
 VERDICT_SHA256 = "b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f"
 

@@ -22,7 +22,7 @@ from ..gpt.model import GPTModel
 from ..nn import functional as F
 from ..nn.inference_mode import inference_mode
 
-LARGEST_EXPONENT = 700  # exp of more does not fit a float
+MAX_EXPONENT = 700  # exp of more does not fit a float
 
 
 class TextLoss(NamedTuple):
@@ -40,7 +40,7 @@ class TextLoss(NamedTuple):
     @property
     def perplexity(self) -> float:
         """exp(loss): as unsure as a choice among so many tokens; inf beyond floats."""
-        return inf if self.loss > LARGEST_EXPONENT else exp(self.loss)
+        return inf if self.loss > MAX_EXPONENT else exp(self.loss)
 
     def bits_per_byte(self, n_bytes: int) -> float:
         """Bits per byte of the predicted tokens' n_bytes: comparable between tokenizers, as the loss is not."""
@@ -86,13 +86,13 @@ def evaluate_text(model: GPTModel, ids: Ints, stride: int | None = None, batch_s
         length if stride is None else whole_number("stride", stride, 1, length, f"1 .. {length}, the context length")
     )
     batch_size = whole_number("batch_size", batch_size, 1)
-    windows = windows_of(len(ids), length, stride)
+    windows = sliding_windows(len(ids), length, stride)
     with inference_mode(model):
         nats = fsum(_nats(model, ids, batch) for batch in _batches(windows, batch_size))
     return TextLoss(nats, len(ids) - 1, len(windows))
 
 
-def windows_of(n: int, length: int, stride: int) -> list[Window]:
+def sliding_windows(n: int, length: int, stride: int) -> list[Window]:
     """The windows over a text of n tokens, at least 2."""
     windows: list[Window] = []
     seen = 0  # the last token that is predicted
@@ -104,7 +104,7 @@ def windows_of(n: int, length: int, stride: int) -> list[Window]:
     return windows
 
 
-def n_bytes_of(ids: Ints, tokenizer: tiktoken.Encoding) -> int:
+def count_bytes(ids: Ints, tokenizer: tiktoken.Encoding) -> int:
     """UTF-8 bytes of tokens ids (n,), which may begin or end within a character."""
     return sum(len(tokenizer.decode_single_token_bytes(i)) for i in ids.tolist())
 

@@ -86,7 +86,7 @@ def training_steps(
     keep_freed_memory()
     for epoch in range(progress.epoch, num_epochs):
         model.train()
-        order = _order_of_epoch(train_loader, progress)
+        order = _epoch_order(train_loader, progress)
         batches = train_loader.batches(order, first=progress.batch)
         while group := [*islice(batches, accumulate)]:
             if max_steps is not None and progress.global_step + 1 >= max_steps:
@@ -116,7 +116,7 @@ def training_steps(
             )
 
 
-def _order_of_epoch(loader: DataLoader, progress: Progress) -> Ints:
+def _epoch_order(loader: DataLoader, progress: Progress) -> Ints:
     """Draw the order of a new epoch, or once more that of the epoch under way, leaving the stream where it is."""
     if progress.epoch_stream is None:
         progress.epoch_stream = loader.rng.state()
@@ -196,7 +196,7 @@ def train_model_simple(
     >>> tokens_seen
     [32, 352]
     """
-    check_samples(tokenizer, model.config.vocab_size, start_context)
+    check_sample_prompt(tokenizer, model.config.vocab_size, start_context)
     train_losses, val_losses, track_tokens_seen = [], [], []
     for report in training_steps(
         model,
@@ -233,7 +233,7 @@ def generate_and_print_sample(
     print(sample_line(model, tokenizer, start_context))
 
 
-def check_samples(tokenizer: tiktoken.Encoding, vocab_size: int, start_context: str) -> None:
+def check_sample_prompt(tokenizer: tiktoken.Encoding, vocab_size: int, start_context: str) -> None:
     """Raise InputError where a training could not show samples that continue this context."""
     padding_ids(tokenizer, vocab_size)
     ids = text_to_token_ids(start_context, tokenizer)

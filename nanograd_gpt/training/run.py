@@ -23,18 +23,18 @@ from ..optim import AdamW
 from ..rng import Generator, RandomStream, TorchStream
 from ..tokenizer.encoding import encode, token_bytes
 from ..tokenizer.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
-from .checkpoint import checkpoint_facts, load_checkpoint, save_checkpoint
+from .checkpoint import checkpoint_metadata, load_checkpoint, save_checkpoint
 from .config import DataConfig, RunConfig, TrainingConfig, from_toml, preset
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
-from .loop import Progress, StepResult, check_samples, training_steps
+from .loop import Progress, StepResult, check_sample_prompt, training_steps
 from .run_directory import checkpoints
+from .run_text import relative_data_path, text_hash, with_absolute_paths
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
-from .text_of_run import text_hash, way_to_text, with_absolute_paths
-from .weights import copy_weights, weights_hash
+from .weights import transfer_weights, weights_hash
 
 MODEL_STREAM, DATA_STREAM = 0, 1  # of random numbers, so that one does not shift the other
-KEPT_CHECKPOINTS = 2
+MAX_CHECKPOINTS = 2
 
 
 class Run:
@@ -79,7 +79,7 @@ class Run:
                     f"a batch of windows of {config.model.context_length}; use more text, or a smaller "
                     "--context-length or --batch-size"
                 )
-        check_samples(self.tokenizer, config.model.vocab_size, config.training.prompt)
+        check_sample_prompt(self.tokenizer, config.model.vocab_size, config.training.prompt)
         self.progress = Progress()
         self.weights_sha256: str | None = None  # of what it began from, if not from random numbers
 
@@ -165,8 +165,8 @@ class Run:
         )
 
     def init_from(self, weights: GPTModel) -> None:
-        """Start from a model's weights.  Raises InputError where they do not fit: see copy_weights."""
-        copy_weights(weights, self.model)
+        """Start from a model's weights.  Raises InputError where they do not fit: see transfer_weights."""
+        transfer_weights(weights, self.model)
         self.weights_sha256 = weights_hash(weights)
 
     # Its directory
@@ -176,7 +176,7 @@ class Run:
         directory.mkdir(parents=True, exist_ok=True)
         self.save_config(directory)
         facts = environment() | ({"weights_sha256": self.weights_sha256} if self.weights_sha256 else {})
-        facts |= way_to_text(self.config, directory)
+        facts |= relative_data_path(self.config, directory)
         write_whole(directory / "environment.json", json.dumps(facts, indent=1).encode())
         save_tokenizer(self.tokenizer, directory / "tokenizer.json")
 
@@ -184,21 +184,21 @@ class Run:
         """Write config.toml, whole or not at all: the run's configuration, or another."""
         write_whole(directory / "config.toml", with_absolute_paths(config or self.config).to_toml().encode())
 
-    def save_place_of_text(self, directory: Path) -> None:
+    def save_data_path(self, directory: Path) -> None:
         """Write where the text of a run that goes on is now; the settings stay those it began with."""
         written = from_toml(directory / "config.toml")  # over the preset, as a resumed run reads it
         config = preset("tiny").replace(written | {"data": self.config.data.data})
         self.save_config(directory, config)
         path = directory / "environment.json"
         facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        write_whole(path, json.dumps(facts | way_to_text(config, directory), indent=1).encode())
+        write_whole(path, json.dumps(facts | relative_data_path(config, directory), indent=1).encode())
 
-    def rehearse(self, directory: Path) -> None:
+    def preflight(self, directory: Path) -> None:
         """Try what comes after the last update, so that nothing fails there: all that a checkpoint says besides arrays.
 
         Raises RunError where the disk has no room for the checkpoints.
         """
-        checkpoint_facts(self.model, self.optimizer, self._state())
+        checkpoint_metadata(self.model, self.optimizer, self._state())
         parent = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.is_dir())
         needed, disk = self._bytes_needed(directory), shutil.disk_usage(parent)
         if disk.total and disk.free < needed:  # a disk that is no disk says 0 of both
@@ -210,7 +210,7 @@ class Run:
     def _bytes_needed(self, directory: Path) -> int:
         """Weights and AdamW's two moments, in the checkpoints that come before an older one goes, at least one."""
         several = 0 < self.config.training.checkpoint_every < self.total_steps
-        n = max(1, (KEPT_CHECKPOINTS + 1 if several else 1) - len(checkpoints(directory)))
+        n = max(1, (MAX_CHECKPOINTS + 1 if several else 1) - len(checkpoints(directory)))
         return 3 * sum(p.data.nbytes for p in self.model.parameters()) * n
 
     def _state(self) -> dict[str, Any]:
@@ -227,7 +227,7 @@ class Run:
         """Write a checkpoint of this moment, and drop all but the last few."""
         step, state = self.progress.global_step, self._state()
         path = save_checkpoint(directory / "checkpoints" / f"step_{step}", self.model, self.optimizer, state)
-        for older in checkpoints(directory)[:-KEPT_CHECKPOINTS]:
+        for older in checkpoints(directory)[:-MAX_CHECKPOINTS]:
             shutil.rmtree(older)
         return path
 

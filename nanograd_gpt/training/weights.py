@@ -27,7 +27,7 @@ def check_sizes(weights: GPTConfig, given: Mapping[str, Any]) -> None:
             raise InputError(f"{name}: {value} is not the weights', which is {own}; leave it out")
 
 
-def copy_weights(source: GPTModel, target: GPTModel) -> None:
+def transfer_weights(source: GPTModel, target: GPTModel) -> None:
     """Copy one model's weights into another, cut to its context.  Raises InputError: see check_sizes."""
     check_sizes(source.config, target.config.to_dict())
     state = source.state_dict()

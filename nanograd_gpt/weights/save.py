@@ -20,7 +20,7 @@ from ..tokenizer.byte_level import to_tokenizer_config, to_tokenizer_json
 from ..tokenizer.encoding import end_of_text, padding_ids
 from ..tokenizer.tokenizer import save_tokenizer
 from .config_files import to_config_json
-from .gpt2_names import PREFIX, THEIRS, gpt2_mappings
+from .gpt2_names import HUGGING_FACE, PREFIX, gpt2_mappings
 
 KINDS = {"float16": "F16", "float32": "F32", "float64": "F64"}
 
@@ -51,7 +51,7 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
     directory = Path(directory)
     if directory.exists():
         raise InputError(f"convert: {directory} exists already; give a new directory")
-    tensors, config = _in_their_layout(model), model.config
+    tensors, config = _gpt2_tensors(model), model.config
     if tokenizer is not None:
         padding_ids(tokenizer, config.vocab_size)
     last = config.vocab_size - 1 if tokenizer is None else end_of_text(tokenizer)
@@ -86,7 +86,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def _in_their_layout(model: GPTModel) -> dict[str, list[Array]]:
+def _gpt2_tensors(model: GPTModel) -> dict[str, list[Array]]:
     """Each of their tensors as the parts of ours that stand side by side in it: views, no copies yet."""
     state = model.state_dict()
     dtype = state["tok_emb.weight"].dtype
@@ -97,7 +97,7 @@ def _in_their_layout(model: GPTModel) -> dict[str, list[Array]]:
         ours = state.get(part.name)
         if ours is None:  # a bias that the model does without
             ours = np.zeros(model.config.emb_dim, dtype=dtype)
-        name = part.gpt2_name if part.gpt2_name == THEIRS.head else PREFIX + part.gpt2_name
+        name = part.gpt2_name if part.gpt2_name == HUGGING_FACE.head else PREFIX + part.gpt2_name
         tensors.setdefault(name, []).append(ours.T if part.transposed else ours)
     return tensors
 

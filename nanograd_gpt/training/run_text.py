@@ -14,9 +14,9 @@ from typing import Any
 
 from ..errors import InputError
 from .config import RunConfig
-from .corpus import NAMED, load_text
+from .corpus import BUILTIN_TEXTS, load_text
 
-WAY = "data_from_run"  # its name in environment.json
+RELATIVE_DATA = "data_from_run"  # its name in environment.json
 
 
 def text_hash(text: str) -> str:
@@ -27,18 +27,18 @@ def text_hash(text: str) -> str:
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """A configuration that means the same in every folder; what is no path to a file stays."""
     paths = {"data": config.data.data, "tokenizer": config.data.tokenizer, "weights": config.training.weights}
-    names = {"data": NAMED, "tokenizer": ("own", "gpt2"), "weights": ("",)}
+    names = {"data": BUILTIN_TEXTS, "tokenizer": ("own", "gpt2"), "weights": ("",)}
     return config.replace({name: _absolute(path) for name, path in paths.items() if path not in names[name]})
 
 
-def way_to_text(config: RunConfig, directory: Path) -> dict[str, str]:
+def relative_data_path(config: RunConfig, directory: Path) -> dict[str, str]:
     """The entry for a run's environment.json: empty if the text is not a file, or is on another drive."""
     try:
         way = os.path.relpath(os.path.expanduser(config.data.data), directory)
         way.encode()
     except ValueError:  # a path that is not UTF-8, too, which JSON cannot hold
         return {}
-    return {} if config.data.data in NAMED else {WAY: way}
+    return {} if config.data.data in BUILTIN_TEXTS else {RELATIVE_DATA: way}
 
 
 def find_text(directory: Path, data: str, expected: str | None, remedy: str) -> str:
@@ -47,7 +47,7 @@ def find_text(directory: Path, data: str, expected: str | None, remedy: str) -> 
     The first place that has a text of the expected SHA-256.  Raises InputError, which ends with the remedy, where none
     has.
     """
-    if data in NAMED:
+    if data in BUILTIN_TEXTS:
         return data
     found = None
     for source in _places(directory, data):
@@ -82,7 +82,7 @@ def _places(directory: Path, data: str) -> Iterator[str]:
     """Places where the text may be: as written, relative to the run, or relative to a folder above the run."""
     yield data
     here = os.path.abspath(directory)
-    if way := _environment(directory).get(WAY):
+    if way := _environment(directory).get(RELATIVE_DATA):
         yield os.path.normpath(os.path.join(here, str(way)))
     if not os.path.isabs(data):  # of a run from before the path was made absolute
         yield from (str(parent / data) for parent in Path(here).parents)
