@@ -150,9 +150,8 @@ def _sampled(
 def checked_prompts(prompts: Sequence[Ints | Sequence[int]]) -> list[Ints]:
     """Convert each prompt to an array (T,) on the host.  Raises InputError for none or an invalid one."""
     texts: list[Ints] = [np.array(p) if isinstance(p, Sequence) else to_host(p) for p in prompts]
-    texts = [
-        text.astype(np.int64) if text.dtype.kind in "iu" else text for text in texts
-    ]  # a small dtype may not hold new ids
+    # as int64, since new ids may overflow a smaller type
+    texts = [text.astype(np.int64) if text.dtype.kind in "iu" else text for text in texts]
     if not texts:
         raise InputError("prompts: the list is empty; give at least one prompt")
     for i, text in enumerate(texts):

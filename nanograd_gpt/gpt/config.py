@@ -72,11 +72,9 @@ class GPTConfig:
     @property
     def n_parameters(self) -> int:
         """The number of parameters of a GPTModel of these sizes."""
-        sizes = [
-            sum(map(prod, shapes.values()))
-            for shapes in (_embedding_shapes(self), _block_shapes(self), _head_shapes(self))
-        ]
-        return sizes[0] + self.n_layers * sizes[1] + sizes[2]
+        shapes = _embedding_shapes(self), _block_shapes(self), _head_shapes(self)
+        embeddings, block, head = (sum(map(prod, part.values())) for part in shapes)
+        return embeddings + self.n_layers * block + head
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
