@@ -1,7 +1,7 @@
-"""The loss of a whole text, in windows that may overlap: every token but the first is predicted exactly once.
+"""Loss of a whole text, in windows that may overlap: every token but the first is predicted exactly once.
 
-A token at the start of a window is predicted from almost nothing.  Windows that begin every `stride` tokens score only
-what the one before has not seen, so that a shorter stride gives every token more context, for more work.
+A token at the start of a window has almost no context.  Windows that begin every `stride` tokens score only tokens that
+the previous window did not reach, so a shorter stride gives every token more context, at a higher cost.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from ..gpt.model import GPTModel
 from ..nn import functional as F
 from ..nn.inference_mode import inference_mode
 
-MAX_EXPONENT = 700  # exp of more does not fit a float
+MAX_EXPONENT = 700  # exp overflows a float64 above about 709
 
 
 class TextLoss(NamedTuple):
-    """The loss of a text under a model."""
+    """Loss of a text under a model."""
 
-    nats: float  # minus the logarithm of the probability of all predicted tokens together
-    tokens: int  # predicted: all but the first
+    nats: float  # minus the log probability of all predicted tokens together
+    tokens: int  # predicted tokens: all but the first
     windows: int
 
     @property
     def loss(self) -> float:
-        """Nats a token."""
+        """Nats per token."""
         return self.nats / self.tokens
 
     @property
     def perplexity(self) -> float:
-        """exp(loss): as unsure as a choice among so many tokens; inf beyond floats."""
+        """exp(loss), the number of equally likely tokens with the same loss; inf on overflow."""
         return inf if self.loss > MAX_EXPONENT else exp(self.loss)
 
     def bits_per_byte(self, n_bytes: int) -> float:
-        """Bits per byte of the predicted tokens' n_bytes: comparable between tokenizers, as the loss is not."""
+        """Bits per byte, given the predicted tokens' n_bytes; comparable between tokenizers, unlike the loss."""
         return self.nats / log(2) / n_bytes
 
 
 class Window(NamedTuple):
-    """Tokens start .. stop - 1 go in, and each predicts the one after it; the last `scored` of these count."""
+    """Inputs start .. stop - 1, each predicting the next token; the last `scored` predictions count."""
 
     start: int
     stop: int
@@ -93,9 +93,9 @@ def evaluate_text(model: GPTModel, ids: Ints, stride: int | None = None, batch_s
 
 
 def sliding_windows(n: int, length: int, stride: int) -> list[Window]:
-    """The windows over a text of n tokens, at least 2."""
+    """List the windows over a text of n >= 2 tokens."""
     windows: list[Window] = []
-    seen = 0  # the last token that is predicted
+    seen = 0  # the last token predicted so far
     while seen < n - 1:
         start = len(windows) * stride
         stop = min(start + length, n - 1)
@@ -105,12 +105,12 @@ def sliding_windows(n: int, length: int, stride: int) -> list[Window]:
 
 
 def count_bytes(ids: Ints, tokenizer: tiktoken.Encoding) -> int:
-    """UTF-8 bytes of tokens ids (n,), which may begin or end within a character."""
+    """Count the UTF-8 bytes of tokens ids (n,), which may begin or end inside a character."""
     return sum(len(tokenizer.decode_single_token_bytes(i)) for i in ids.tolist())
 
 
 def _batches(windows: list[Window], batch_size: int) -> Iterator[list[Window]]:
-    """Windows of one length in each."""
+    """Group windows of equal length into batches."""
     for _, group in groupby(windows, key=lambda window: window.length):
         equal = list(group)
         for i in range(0, len(equal), batch_size):
@@ -118,7 +118,7 @@ def _batches(windows: list[Window], batch_size: int) -> Iterator[list[Window]]:
 
 
 def _nats(model: GPTModel, ids: Ints, batch: list[Window]) -> float:
-    """The summed loss of what a batch scores; the head runs on that alone."""
+    """Sum the loss of a batch's scored tokens; the head runs on those alone."""
     T = batch[0].length
     at = np.array([window.start for window in batch])[:, None] + np.arange(T)  # (B, T)
     scored = np.arange(T) >= T - np.array([[window.scored] for window in batch])  # (B, T)

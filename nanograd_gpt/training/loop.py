@@ -1,6 +1,6 @@
-"""The training loop.  There is one: it yields a report after every update, and whoever runs it decides what to do.
+"""The training loop: a generator that yields a StepResult after every update; its caller decides what to do with it.
 
-`train_model_simple` prints what the book prints; the command line writes metrics, figures and checkpoints.
+`train_model_simple` prints as the book does; the command line writes metrics, figures and checkpoints.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from .schedule import Schedule
 
 @dataclass
 class Progress:
-    """The progress of a training: with the weights and the random streams, all that resuming needs."""
+    """Position in a training run: together with the weights and the random streams, all that resuming needs."""
 
     epoch: int = 0  # epochs completed
-    batch: int = 0  # batches done in the one under way
+    batch: int = 0  # batches done in the current epoch
     global_step: int = -1  # number of the last update; the first one is 0, as in the book
     tokens_seen: int = 0
-    epoch_stream: dict[str, Any] | None = None  # the loader's stream before it drew the order of this epoch
+    epoch_stream: dict[str, Any] | None = None  # the loader's stream before this epoch's order was drawn
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """The result of one update.  Arrays stay on the device: reading them waits for it."""
+    """The result of one update.  Arrays stay on the device; reading one synchronises."""
 
     epoch: int  # from 1
     global_step: int
     tokens_seen: int
     loss: Array  # ()
     lr: float
-    grad_norm: Array | None  # () before clipping; None where nothing is clipped
+    grad_norm: Array | None  # () before clipping; None without clipping
     evaluation: Evaluation | None
     epoch_ended: bool
 
@@ -70,12 +70,12 @@ def training_steps(
     accumulate: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[StepResult]:
-    """Train for num_epochs passes over train_loader, or until update max_steps; yield a Report after every update.
+    """Train for num_epochs passes over train_loader, or max_steps updates; yield a StepResult after every update.
 
-    Every eval_freq-th update, the first among them, is followed by an evaluation over eval_iter batches.  Gradients of
-    `accumulate` batches make one update; they are clipped to max_norm from update clip_from on, the first one being 0.
-    `schedule` sets optimizer.lr before each; without one it stays as it is.
-    `progress` is kept up to date, and says where to start.
+    An evaluation over eval_iter batches follows update 0 and every eval_freq-th after it.  Each update accumulates the
+    gradients of `accumulate` batches, clipped to the global norm max_norm from update clip_from on.
+    `schedule` sets optimizer.lr before each update; without one it is left alone.
+    `progress` says where to start, and is updated in place.
     """
     if len(train_loader) == 0:
         raise InputError("training data: too short for one batch; use more text, a shorter context or a smaller batch")
@@ -117,7 +117,7 @@ def training_steps(
 
 
 def _epoch_order(loader: DataLoader, progress: Progress) -> Ints:
-    """Draw the order of a new epoch, or once more that of the epoch under way, leaving the stream where it is."""
+    """Draw the order of a new epoch, or redraw that of a resumed one and restore the stream."""
     if progress.epoch_stream is None:
         progress.epoch_stream = loader.rng.state()
         return loader.draw_order()
@@ -131,7 +131,7 @@ def _epoch_order(loader: DataLoader, progress: Progress) -> Ints:
 def _update(
     model: GPTModel, optimizer: AdamW, batches: list[Batch], device: Device, max_norm: float | None
 ) -> tuple[Array, Array | None]:
-    """One optimizer step on the mean loss of some batches; returns that loss, and the gradient's norm if clipped."""
+    """Take one optimizer step on the mean loss of some batches; returns the loss, and the gradient norm if clipped."""
     optimizer.zero_grad()
     total = None
     for input_batch, target_batch in batches:
@@ -219,7 +219,7 @@ def train_model_simple(
 
 
 def evaluation_line(epoch: int, global_step: int, evaluation: Evaluation) -> str:
-    """As the book prints it."""
+    """Format an evaluation as the book prints it."""
     return (
         f"Ep {epoch} (Step {global_step:06d}): "
         f"Train loss {evaluation.train_loss:.3f}, Val loss {evaluation.val_loss:.3f}"
@@ -234,11 +234,11 @@ def generate_and_print_sample(
 
 
 def check_sample_prompt(tokenizer: tiktoken.Encoding, vocab_size: int, start_context: str) -> None:
-    """Raise InputError where a training could not show samples that continue this context."""
+    """Raise InputError for a start context that samples cannot continue: empty, or not decodable."""
     padding_ids(tokenizer, vocab_size)
     ids = text_to_token_ids(start_context, tokenizer)
     if not ids.size:
-        raise InputError("prompt: it is empty; give a text that samples are to continue")
+        raise InputError("prompt: it is empty; give a text for samples to continue")
     token_ids_to_text(ids, tokenizer)
 
 

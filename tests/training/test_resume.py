@@ -244,7 +244,7 @@ def test_a_flat_rate_has_no_plan_to_keep(config: RunConfig) -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_run_made_longer_never_trains_at_a_rate_of_0_without_being_told_to(config: RunConfig, schedule: str) -> None:
     run = Run(config.replace({"schedule": schedule, "min_lr": 0.0}), "cpu")
-    with pytest.raises(InputError, match=r"resume: .* falls to min_lr = 0 at update 10, .* to update 20") as error:
+    with pytest.raises(InputError, match=r"resume: .* falls to min_lr = 0 at update 10, .* up to 20") as error:
         run.change_length({"epochs": 4})
     assert "--decay-steps 0" in one_line(error)
     run.change_length({"epochs": 4, "decay_steps": 0})
