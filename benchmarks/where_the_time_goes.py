@@ -18,7 +18,7 @@ from nanograd_gpt import GPTModel
 from nanograd_gpt.bench.machine import measured_machine
 from nanograd_gpt.bench.profile import profiled_step
 from nanograd_gpt.bench.step import TrainStep, random_batch
-from nanograd_gpt.bench.table import COLUMNS, aligned, profile_cells, profile_facts
+from nanograd_gpt.bench.table import COLUMNS, aligned, profile_cells, profile_metadata
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def profiled(setup: Setup, rounds: int) -> dict[str, Any]:
     step = TrainStep(GPTModel(setup.config), random_batch(setup.config, setup.batch_size, setup.length))
     for _ in range(WARM_UP):
         step.run()
-    return {"setup": setup.facts(), **profile_facts(profiled_step(step, rounds), measured_machine("cpu"))}
+    return {"setup": setup.facts(), **profile_metadata(profiled_step(step, rounds), measured_machine("cpu"))}
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ from .backend.select import Device, kernels_of, to_device
 from .errors import InputError
 from .nn.flat import FlatParameters
 from .nn.module import Parameter
-from .nn.param_groups import SETTINGS, Parameters, ParamGroup, checked_setting, groups_of
+from .nn.param_groups import SETTINGS, Parameters, ParamGroup, checked_setting, make_param_groups
 from .tensor import Tensor
 from .versions import mark_changed
 
 
-def _of_all_groups(name: str) -> Any:
+def _shared_setting(name: str) -> Any:
     """A setting as an attribute: of the one group, or of several alike; setting it sets it in all of them."""
 
     def read(optimizer: AdamW) -> Any:
@@ -34,16 +34,35 @@ def _of_all_groups(name: str) -> Any:
 
 
 class AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), with PyTorch's semantics and defaults.
+    """Adam with decoupled weight decay, with PyTorch's semantics and defaults.
 
-    parameters: Tensors that want a gradient, or groups of them with settings of their own, as PyTorch has them:
-    [{"params": [...], "weight_decay": 0.0}, ...].  decay_groups makes the usual two; otherwise every parameter decays,
-    biases and norms too.  One without a gradient is left alone, and its steps do not count.
-    lr and weight_decay >= 0, betas in [0, 1), eps > 0 (PyTorch's may be 0).  `param_groups` shows the settings, and
-    lets them be changed; the groups stay.
-    copy.deepcopy and pickle of a model and its optimizer together give twins that train on; of an optimizer alone, the
-    copy has copies of the parameters.
-    Raises InputError for values out of range, and for parameters that cannot be trained.
+    parameters          Tensors that require a gradient, or groups of them with their own settings, as in PyTorch:
+                        [{"params": [...], "weight_decay": 0.0}, ...]; decay_groups makes the usual two
+    lr                  float >= 0 [1e-3]: learning rate
+    betas               two floats in [0, 1) [(0.9, 0.999)]: decay of the running means of gradient and squared gradient
+    eps                 float > 0 [1e-8]: added to the square root of the second; PyTorch allows 0
+    weight_decay        float >= 0 [1e-2]: applies to all parameters, biases and norms too, unless groups say otherwise
+
+    A parameter without a gradient is skipped, and its step count stays.  Settings can be read and changed in
+    `param_groups`; the groups themselves are fixed.  copy.deepcopy and pickle of a model together with its optimizer
+    give a pair that trains on; of an optimizer alone, the copy has copies of the parameters.
+    Raises InputError for values out of range and for parameters that cannot be trained.
+    Source: Loshchilov and Hutter 2019.
+
+    >>> import numpy as np
+    >>> import nanograd_gpt as ng
+    >>> weight = ng.Parameter(np.array([1.0, -2.0]))
+    >>> optimizer = AdamW([weight], lr=0.5, weight_decay=0.0)
+    >>> for _ in range(4):
+    ...     loss = (weight * weight).sum()
+    ...     optimizer.zero_grad()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     print(f"{loss.item():.3f}", weight.data.round(3))
+    5.000 [ 0.5 -1.5]
+    2.500 [ 0.034 -1.009]
+    1.019 [-0.336 -0.537]
+    0.401 [-0.542 -0.101]
     """
 
     def __init__(
@@ -56,7 +75,7 @@ class AdamW:
     ) -> None:
         given = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         defaults = {name: checked_setting(name, value) for name, value in given.items()}
-        self.param_groups = groups_of(parameters, defaults)
+        self.param_groups = make_param_groups(parameters, defaults)
         self._lr: float = defaults["lr"]
         self._initial_lr: float = defaults["lr"]
         ends = list(accumulate(len(group["params"]) for group in self.param_groups))
@@ -99,9 +118,9 @@ class AdamW:
             raise InputError("lr: it was 0, to which no group's is in proportion; set each in optimizer.param_groups")
         return made_with * (lr / self._initial_lr)
 
-    betas = _of_all_groups("betas")
-    eps = _of_all_groups("eps")
-    weight_decay = _of_all_groups("weight_decay")
+    betas = _shared_setting("betas")
+    eps = _shared_setting("eps")
+    weight_decay = _shared_setting("weight_decay")
 
     def step(self) -> None:
         """Update every parameter that has a gradient.  A graph that needs the old values cannot be walked back then."""
@@ -159,14 +178,15 @@ class AdamW:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state, its settings included: the learning rate is the saved one.
 
+        initial_lr, which a state of one group does not have, stays as it is then.
         Raises InputError, and changes nothing, if the state is of other parameters or groups, or is no state of ours.
         """
         self.check_state_dict(state)
         settings, groups = state["settings"], state.get("groups", [state["settings"]])
         self._lr = checked_setting("lr", settings["lr"])
-        self._initial_lr = checked_setting("initial_lr", settings.get("initial_lr", self._lr))
+        self._initial_lr = checked_setting("initial_lr", settings.get("initial_lr", self._initial_lr))
         for group, saved in zip(self.param_groups, groups, strict=True):
-            group.update({"initial_lr": saved["lr"], **{name: saved[name] for name in SETTINGS if name in saved}})
+            group.update({name: saved[name] for name in SETTINGS if name in saved})
         self.steps = [int(n) for n in state["steps"]]
         device: Device = self.parameters[0].device
         for i in range(len(self.parameters)):
@@ -207,13 +227,14 @@ class AdamW:
                 raise InputError(f"optimizer: {where}it has other parameters in the state than here")
 
 
-def _check_settings(where: str, settings: Any, names: Sequence[str]) -> None:
+def _check_settings(where: str, settings: Any, required: Sequence[str]) -> None:
     if not isinstance(settings, Mapping):
         raise InputError(f"optimizer: {where}the settings are a {type(settings).__name__}, not a mapping")
-    for name in names:
-        if name not in settings:
+    for name in SETTINGS:
+        if name in settings:
+            checked_setting(name, settings[name], f"optimizer: {where}")
+        elif name in required:
             raise InputError(f"optimizer: {where}the state has no {name}; give what state_dict() returned")
-        checked_setting(name, settings[name], f"optimizer: {where}")
 
 
 def _check_mean(name: str, array: Any, shape: tuple[int, ...], of_squares: bool) -> None:
@@ -228,11 +249,21 @@ def _check_mean(name: str, array: Any, shape: tuple[int, ...], of_squares: bool)
 
 
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Array:
-    """Scale all gradients down so that their norm, taken together, is at most max_norm; returns the norm before, ().
+    """Scale all gradients in place so that their global norm is at most max_norm; returns the norm before, ().
 
-    parameters: any iterable of Tensors, or one.  As PyTorch's clip_grad_norm_ does, with 1e-6 added to the norm.  The
-    result stays on the device: no waiting for it.
-    Raises InputError for a max_norm that is not positive, and where there is no gradient.
+    parameters          iterable of Tensors, or one Tensor; those without a gradient are skipped
+    max_norm            float > 0
+
+    The norm stays on the device, so nothing waits for it.  Raises InputError for a max_norm that is not positive and if
+    no parameter has a gradient.  Source: Pascanu et al. 2013; like PyTorch's clip_grad_norm_, with 1e-6 added to the
+    norm.
+
+    >>> import numpy as np
+    >>> import nanograd_gpt as ng
+    >>> weight = ng.Parameter(np.array([3.0, 4.0]))
+    >>> (weight * weight / 2).sum().backward()  # the gradient is the weight itself
+    >>> float(clip_grad_norm([weight], max_norm=1.0)), weight.grad.round(3).tolist()
+    (5.0, [0.6, 0.8])
     """
     limit = real_number("max_norm", max_norm, "a number > 0")
     if not limit > 0:

@@ -9,7 +9,7 @@ from nanograd_gpt import GPTModel
 from nanograd_gpt.bench.machine import measured_machine
 from nanograd_gpt.bench.profile import profiled_step
 from nanograd_gpt.bench.step import TrainStep, random_batch
-from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, aligned, profile_cells, profile_facts
+from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, aligned, profile_cells, profile_metadata
 from nanograd_gpt.gpt.config import PRESETS
 from nanograd_gpt.training.config import preset
 from nanograd_gpt.viz.plots import BLUE, GREEN, ORANGE, new_axes, style
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     # How fast could it be?  No program multiplies faster than this machine's best matrix product, or reads and writes
     # what no cache holds faster than it copies.  An array that is still in a cache may beat the second.
     machine = measured_machine("cpu")
-    facts = profile_facts(profile, machine)
+    facts = profile_metadata(profile, machine)
     print(*aligned([COLUMNS, *profile_cells(facts)]), sep="\n")
     print(
         f"at best: {machine.flops_per_second / 1e9:.0f} GFLOP/s in matrix products, "

@@ -5,7 +5,8 @@ import sys
 import numpy as np
 from _deep_dive import DeepDive
 
-from nanograd_gpt.generation.sampling import Sampling, keep_min_p, keep_top_k, keep_top_p, next_tokens, softmax
+from nanograd_gpt.backend.plain.activation import softmax
+from nanograd_gpt.generation.sampling import Sampling, keep_min_p, keep_top_k, keep_top_p, next_tokens
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.viz.plots import BLUE, GREEN, ORANGE, PURPLE, new_axes, style
 
@@ -19,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     dive = DeepDive(__doc__, argv)
 
     # Greedy choice always says the same.  Sampling draws each token as often as it is likely: sometimes "toward".
-    p = softmax(LOGITS)[0]
+    p = softmax(LOGITS, axis=-1)[0]
     greedy = WORDS[int(next_tokens(LOGITS, Sampling(), Generator(1))[0])]
     print(f"greedy: {greedy}.  Probabilities:")
     show(p)
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 
     # Temperature divides the logits: below 1 it makes the likely likelier, above 1 it evens them out.
     print("\ntemperature 0.1, 1 and 5:")
-    by_temperature = {t: softmax(LOGITS / t)[0] for t in (0.1, 1.0, 5.0)}
+    by_temperature = {t: softmax(LOGITS / t, axis=-1)[0] for t in (0.1, 1.0, 5.0)}
     for t, q in by_temperature.items():
         show(q)
         dive.claim(f"at {t}, drawn as it says", is_drawn_as(Sampling(t), q))
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     with style():
         figure, axes = new_axes(7.2, 4)
         shown = {"temperature 1": p, "temperature 5": by_temperature[5.0]}
-        shown |= {f"2, {name}": softmax(logits)[0] for name, logits in list(kept.items())[:2]}
+        shown |= {f"2, {name}": softmax(logits, axis=-1)[0] for name, logits in list(kept.items())[:2]}
         for i, ((name, q), colour) in enumerate(zip(shown.items(), (BLUE, ORANGE, GREEN, PURPLE), strict=True)):
             axes.bar(np.arange(len(WORDS)) + 0.2 * (i - 1.5), q, 0.2, color=colour, label=name)
         axes.set_xticks(range(len(WORDS)), WORDS)
@@ -104,7 +105,7 @@ def is_drawn_as(sampling: Sampling, p: np.ndarray) -> bool:
 
 def shared_out(before: np.ndarray, after: np.ndarray) -> bool:
     """Whether what is left has kept its proportions, pizza is gone, and all makes 1 again."""
-    left, p, q = np.isfinite(after[0]), softmax(before)[0], softmax(after)[0]
+    left, p, q = np.isfinite(after[0]), softmax(before, axis=-1)[0], softmax(after, axis=-1)[0]
     return bool(
         q[WORDS.index("pizza")] == 0
         and abs(q.sum() - 1) < 1e-12

@@ -112,6 +112,18 @@ def test_a_state_of_one_group_is_in_the_form_it_always_had() -> None:
     assert state["settings"] == {"lr": 0.1, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 1e-2}
 
 
+def test_loading_a_state_of_one_group_leaves_the_initial_learning_rate() -> None:
+    source, optimizer = AdamW(parameters(), lr=0.1), AdamW(parameters(), lr=0.2)
+    source.lr = 0.01
+    optimizer.load_state_dict(source.state_dict())
+    assert optimizer.lr == 0.01
+    assert optimizer.param_groups[0]["initial_lr"] == 0.2
+    state = source.state_dict()
+    state["settings"]["initial_lr"] = 0.3
+    optimizer.load_state_dict(state)
+    assert optimizer.param_groups[0]["initial_lr"] == 0.3
+
+
 def settings_with(**changes: Any) -> dict[str, Any]:
     return {"lr": 4e-4, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01, **changes}
 
@@ -147,8 +159,10 @@ FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
     "lr a word": ({"settings": settings_with(lr="fast")}, "lr: 'fast' is not allowed; choose a finite number >= 0"),
     "one beta": ({"settings": settings_with(betas=[0.9])}, "betas: [0.9] is not allowed; choose two numbers in [0, 1)"),
     "a beta of 1": ({"settings": settings_with(betas=[0.9, 1.0])}, "beta2: 1.0 is not allowed"),
+    "initial_lr -1": ({"settings": settings_with(initial_lr=-1)}, "initial_lr: -1 is not allowed"),
     "eps 0": ({"settings": settings_with(eps=0)}, "eps: 0 is not allowed; choose a finite number > 0"),
     "no lr": ({"settings": {"betas": [0.9, 0.99]}}, "the state has no lr; give what state_dict() returned"),
+    "settings as a number": ({"settings": 1e-3}, "the settings are a float, not a mapping"),
     "settings as a list": ({"settings": [1e-3]}, "the settings are a list, not a mapping"),
     "two groups": ({"groups": [ONE_GROUP, ONE_GROUP]}, "2 parameter groups in the state, 1 here"),
     "groups as a word": ({"groups": "two"}, "str parameter groups in the state, 1 here"),

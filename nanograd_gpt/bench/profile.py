@@ -30,7 +30,7 @@ KERNELS = sorted(name for name, member in vars(Kernels).items() if callable(memb
 
 @dataclass
 class Entry:
-    """All calls of one name: their seconds, less those of recorded calls within, and their work."""
+    """All calls of one name: their seconds, less those of record calls within, and their work."""
 
     name: str
     kind: Kind
@@ -42,7 +42,7 @@ class Entry:
 
 @dataclass
 class Profile:
-    """The entries recorded in so many seconds, the recorder's own time taken out."""
+    """The entries record in so many seconds, the recorder's own time taken out."""
 
     seconds: float = 0.0
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -66,7 +66,7 @@ def profiled_step(step: TrainStep, rounds: int) -> Profile:
     """The profile of one update: of several, the one whose time is nearest their median."""
     profiles = []
     for _ in range(rounds):
-        with recorded(step.model) as profile:
+        with record(step.model) as profile:
             step.run()
         profiles.append(profile)
     median = summary([p.seconds for p in profiles]).median
@@ -74,7 +74,7 @@ def profiled_step(step: TrainStep, rounds: int) -> Profile:
 
 
 @contextlib.contextmanager
-def recorded(model: GPTModel) -> Iterator[Profile]:
+def record(model: GPTModel) -> Iterator[Profile]:
     """Record all that is computed within on the model's backend; its profile is complete at the end.
 
     For the time being the kernels, the operations and the model's random numbers are replaced by timed ones: run
@@ -82,7 +82,7 @@ def recorded(model: GPTModel) -> Iterator[Profile]:
     """
     recorder = _Recorder(model.device)
     with ExitStack() as replaced:
-        for owner, name, timed in _doorways(model, recorder):
+        for owner, name, timed in _instrumented(model, recorder):
             replaced.enter_context(_replaced(owner, name, timed))
         start = perf_counter()
         try:
@@ -92,7 +92,7 @@ def recorded(model: GPTModel) -> Iterator[Profile]:
             recorder.profile.seconds = perf_counter() - start - recorder.own_time
 
 
-def _doorways(model: GPTModel, recorder: _Recorder) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
+def _instrumented(model: GPTModel, recorder: _Recorder) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
     """Everything that computes on arrays, by its owner and name, and what stands in for it."""
     kernels = kernels_of(model.parameters()[0].data)
     for name in KERNELS:
@@ -153,7 +153,7 @@ class _Recorder:
         return self._timed(call, lambda *_: (name, "random", Cost(0, 0)))
 
     def _timed(self, call: Callable[..., Any], work: Callable[..., Work | None]) -> Callable[..., Any]:
-        """The function with a clock: `work` says what a call was, given whether recorded calls were within it."""
+        """The function with a clock: `work` says what a call was, given whether record calls were within it."""
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             entered, accounted = perf_counter(), self.accounted

@@ -13,7 +13,7 @@ COLUMNS = ["what", "calls", "ms", "rate", "share", "at best ms"]
 OVERHEAD = "the engine's own Python"
 
 
-def profile_facts(profile: Profile, machine: Machine) -> dict[str, Any]:
+def profile_metadata(profile: Profile, machine: Machine) -> dict[str, Any]:
     """All of a profile, longest first, each entry with the seconds it takes at least on this machine ("floor")."""
     entries = [{**asdict(e), "floor": machine.floor(e.flops, e.bytes)} for e in profile.longest_first()]
     return {

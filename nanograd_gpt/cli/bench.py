@@ -12,7 +12,7 @@ from ..bench.machine import measured_machine, peak_memory
 from ..bench.profile import profiled_step
 from ..bench.statistics import Summary, summary
 from ..bench.step import PHASES, TrainStep, random_batch, repeated, token_times
-from ..bench.table import COLUMNS, aligned, profile_cells, profile_facts
+from ..bench.table import COLUMNS, aligned, profile_cells, profile_metadata
 from ..environment import environment
 from ..errors import InputError
 from ..gpt.config import GPTConfig
@@ -67,7 +67,7 @@ def _measured(
     facts["step"] = repeated(step.timed, seconds)
     yield f"train step: {config.n_parameters:,} parameters, batch {batch_size} x {config.context_length}", _step(facts)
 
-    facts["profile"] = profile_facts(profiled_step(step, PROFILED), machine)
+    facts["profile"] = profile_metadata(profiled_step(step, PROFILED), machine)
     yield "where a step's time goes", aligned([COLUMNS, *profile_cells(facts["profile"])])
 
     model.eval()

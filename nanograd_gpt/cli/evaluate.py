@@ -13,9 +13,9 @@ from ..tokenizer.tokenizer import text_to_token_ids
 from ..training.checkpoint import read_state
 from ..training.config import from_toml, preset
 from ..training.corpus import load_text, split_text
-from ..training.evaluation import evaluate_text, n_bytes_of
+from ..training.evaluation import count_bytes, evaluate_text
 from ..training.run_directory import latest_checkpoint
-from ..training.text_of_run import find_text
+from ..training.run_text import find_text
 from .options import add_model, model_from
 
 SPLITS = ["train", "val", "test"]
@@ -43,7 +43,7 @@ def run(options: Namespace) -> int:
         result = evaluate_text(model, ids, options.stride, options.batch_size)
     if isnan(result.nats):
         raise RunError(f"evaluate: the loss is nan: {options.model} holds weights that are not finite; use others")
-    n_bytes = n_bytes_of(ids[1:], tokenizer)
+    n_bytes = count_bytes(ids[1:], tokenizer)
     windows = f"{result.windows} windows of {length}, stride {options.stride or length}"
     print(f"text        {what}: {result.tokens} tokens predicted in {windows}")
     print(f"loss        {result.loss:.6f} nats a token")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,23 +23,20 @@ from .options import add_model, model_from
 
 SAMPLE_STREAM = 2  # of random numbers, apart from the model's and the data's
 PROMPT = "Every effort moves you"
-WITHOUT_BEAMS: dict[str, Any] = {
-    "temperature": 0.0, "top_k": None, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0, "stop": []
-}  # fmt: skip
+WITHOUT_BEAMS: dict[str, Any] = {**asdict(Sampling()), "stop": []}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--prompt", help=f"the text to continue [{PROMPT!r}]")
     parser.add_argument("--max-new-tokens", type=int, default=100, help="how many tokens to add")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token; above: sample")
+    parser.add_argument("--temperature", type=float, help="0: the likeliest token; above: sample")
     parser.add_argument("--top-k", type=int, help="sample among the k likeliest only")
-    parser.add_argument("--top-p", type=float, default=1.0, help="among the likeliest that make up this probability")
-    parser.add_argument("--min-p", type=float, default=0.0, help="among those this share as likely as the likeliest")
-    parser.add_argument(
-        "--repetition-penalty", type=float, default=1.0, help="above 1: what is there already becomes less likely"
-    )
+    parser.add_argument("--top-p", type=float, help="among the likeliest that make up this probability")
+    parser.add_argument("--min-p", type=float, help="among those this share as likely as the likeliest")
+    parser.add_argument("--repetition-penalty", type=float, help="above 1: what is there already becomes less likely")
     parser.add_argument("--stop", action="append", default=[], help="end before this string; may be given again")
+    parser.set_defaults(**asdict(Sampling()))
     parser.add_argument("--seed", type=int, default=123, help="of the sampling")
     parser.add_argument("--beams", type=int, help="beam search, with so many texts at a time")
     parser.add_argument("--length-penalty", type=float, default=1.0, help="with --beams; 0 favours short texts")

@@ -27,8 +27,8 @@ from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog
 from ..training.run import Run
 from ..training.run_directory import latest_checkpoint, new_directory, step_of
+from ..training.run_text import check_text, find_text
 from ..training.schedule import Flat
-from ..training.text_of_run import check_text, find_text
 from .figures import rehearse_figures, write_figures
 from .info import gigabytes
 from .options import add_device, add_settings, add_weights, device_from, given_settings, user_path
@@ -54,16 +54,16 @@ def run(options: Namespace) -> int:
         return 0
     if isinstance(start, Path):
         training.load(start)
-        training.rehearse(directory)
+        training.preflight(directory)
         if options.data:
-            training.save_place_of_text(directory)
+            training.save_data_path(directory)
         print(f"going on after step {training.progress.global_step}, from {start}")
         if given_settings(options) and training.total_steps > training.progress.global_step + 1:
             training.save_config(directory)  # its length belongs to the run from now on
     else:
         if start is not None:
             training.init_from(start)
-        training.rehearse(directory)
+        training.preflight(directory)
         training.save_settings(directory)
     del start  # one copy of the weights is enough
     rehearse_figures(directory)

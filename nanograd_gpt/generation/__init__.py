@@ -1,1 +1,1 @@
-"""Text from a model: sampling, beam search, text as it is written, and what the model expected at each place."""
+"""Text generation: sampling, beam search, streaming, and a model's predictions at every position of a text."""

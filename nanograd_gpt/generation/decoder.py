@@ -1,4 +1,4 @@
-"""Asks a model what comes next in several texts, and reads nothing twice where it need not."""
+"""Incremental decoding of several texts with a key-value cache."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..tokenizer.encoding import checked_padding
 
 
 class IncrementalDecoder:
-    """The logits of the token after each of several texts, which grow between the calls.
+    """Computes next-token logits for several texts that grow between the calls.
 
-    A text goes on in a cache as long as it fits the context.  Of a longer one the model sees the last context_size
-    tokens, as the book has it, and they begin at position 0 again: each step moves every token, so that nothing can be
-    kept and the whole window is read.  So it is in training mode, where dropout's masks are new each time.
-    The logits of `padding`, ids (n,) that stand for no token, are -inf: no way of choosing takes one of them.
+    A text uses the cache as long as it fits the context.  Of a longer text the model sees the last context_size
+    tokens, at positions from 0 as in the book: every step shifts all positions, so the cache is useless and the whole
+    window is recomputed.  The same holds in training mode, where dropout draws new masks each time.
+    The logits of `padding`, ids (n,) that stand for no token, are -inf, so no sampling rule selects one.
     """
 
     def __init__(self, model: GPTModel, context_size: int, longest: int, padding: Ints | None = None) -> None:
@@ -27,36 +27,36 @@ class IncrementalDecoder:
         self.padding = checked_padding(padding, model.config.vocab_size)
         self.capacity = min(longest, context_size)
         self.cache: KVCache | None = None
-        self.held: list[int] = []  # the text in each row of the cache
-        self.logits: HostArray | None = None  # (B, V); a text that has ended keeps its last, and draws on in vain
+        self.cached: list[int] = []  # the text in each row of the cache
+        self.logits: HostArray | None = None  # (B, V); a finished text keeps its last logits
 
-    def next_logits(self, texts: Sequence[Ints], going: Sequence[int]) -> HostArray:
-        """The logits (B, V) after each text, brought up to date for those still going: all of them at first."""
-        fitting = [b for b in going if len(texts[b]) <= self.context_size and not self.model.training]
-        sliding = sorted(set(going) - set(fitting))
+    def next_logits(self, texts: Sequence[Ints], active: Sequence[int]) -> HostArray:
+        """Return the logits (B, V) after each text, updated for the active ones; the first call takes all texts."""
+        fitting = [b for b in active if len(texts[b]) <= self.context_size and not self.model.training]
+        sliding = sorted(set(active) - set(fitting))
         if fitting:
-            self._update(texts, fitting, self._go_on(texts, fitting))
+            self._update(texts, fitting, self._extend_cache(texts, fitting))
         if sliding:
-            self._update(texts, sliding, self._read([texts[b][-self.context_size :] for b in sliding]))
-        assert self.logits is not None  # some text is going
+            self._update(texts, sliding, self._forward([texts[b][-self.context_size :] for b in sliding]))
+        assert self.logits is not None  # some text is active
         return self.logits
 
     def branch(self, parents: Sequence[int]) -> None:
-        """From now on text i is what text parents[i] was, each of which went on until now; it may become several."""
-        if self.cache is not None and list(parents) != self.held:
-            self.cache = self.cache.select([self.held.index(b) for b in parents])
-        self.held, self.logits = list(range(len(parents))), None
+        """Reorder the texts: text i continues text parents[i], an active one; a parent may be listed several times."""
+        if self.cache is not None and list(parents) != self.cached:
+            self.cache = self.cache.select([self.cached.index(b) for b in parents])
+        self.cached, self.logits = list(range(len(parents))), None
 
-    def _go_on(self, texts: Sequence[Ints], rows: list[int]) -> HostArray:
+    def _extend_cache(self, texts: Sequence[Ints], rows: list[int]) -> HostArray:
         if self.cache is None:
             self.cache = self.model.new_cache(len(rows), self.capacity)
-        elif rows != self.held:
-            self.cache = self.cache.select(np.flatnonzero(np.isin(self.held, rows)))
-        self.held = rows
+        elif rows != self.cached:
+            self.cache = self.cache.select(np.flatnonzero(np.isin(self.cached, rows)))
+        self.cached = rows
         new = [texts[b][n:] for b, n in zip(rows, self.cache.lengths, strict=True)]
-        return self._read(new, self.cache)
+        return self._forward(new, self.cache)
 
-    def _read(self, rows: list[Ints], cache: KVCache | None = None) -> HostArray:
+    def _forward(self, rows: list[Ints], cache: KVCache | None = None) -> HostArray:
         counts = np.array([len(row) for row in rows])
         return to_host(self.model.next_token_logits(pad_right(rows, fill=0), cache, counts).data)
 
@@ -68,7 +68,7 @@ class IncrementalDecoder:
 
 
 def pad_right(rows: Sequence[Ints], fill: int) -> Ints:
-    """Rows of any lengths (T,), filled up on the right  ->  (B, T)"""
+    """B rows (T,) of any lengths  ->  (B, T), padded on the right with `fill`"""
     ids = np.full((len(rows), max(map(len, rows))), fill, dtype=np.result_type(*rows))
     for row, values in zip(ids, rows, strict=True):
         row[: len(values)] = values

@@ -1,4 +1,4 @@
-"""A model's expectations in a text: the likeliest next tokens, and the probability of the one that came."""
+"""A model's predictions at every position of a text: the most likely next tokens, and the rank of the actual one."""
 
 from __future__ import annotations
 
@@ -9,61 +9,78 @@ import numpy as np
 
 from ..arguments import whole_number
 from ..backend.contract import HostArray, Ints
+from ..backend.plain.activation import softmax
 from ..backend.select import to_host
 from ..errors import InputError, RunError
 from ..gpt.model import GPTModel
 from ..nn.inference_mode import inference_mode
 from ..tokenizer.encoding import checked_padding
 
-LOGITS = 1 << 22  # held at a time: 16 MiB in float32
+LOGITS_PER_CHUNK = 1 << 22  # 16 MiB in float32
 
 
-class Guess(NamedTuple):
-    """A token that may come next."""
-
-    token: int
-    probability: float
-
-
-class Outcome(NamedTuple):
-    """The token that did come next."""
+class Candidate(NamedTuple):
+    """A possible next token, and its probability under the model."""
 
     token: int
     probability: float
-    rank: int  # 1 + the number of strictly likelier tokens
+
+
+class ActualToken(NamedTuple):
+    """The next token of the text, with its probability and rank under the model."""
+
+    token: int
+    probability: float
+    rank: int  # 1 + the number of tokens with a higher probability
 
 
 class Position(NamedTuple):
-    """One place in a text, and what the model expected after it."""
+    """One position of a text, and the model's predictions for the token after it."""
 
     token: int
-    expected: list[Guess]  # likeliest first; of equals, the smaller id
-    came: Outcome | None  # None at the end of the text
+    candidates: list[Candidate]  # most likely first; ties by id
+    actual: ActualToken | None  # None at the end of the text
 
 
 def explain_next(model: GPTModel, ids: Ints, top: int = 5, padding: Ints | None = None) -> list[Position]:
-    """The `top` likeliest tokens after each of ids (T,), without dropout; the model's mode is as before afterwards.
+    """List the most likely tokens after each token of a text, and the probability and rank of the actual one.
 
-    Ids in `padding` (see padding_ids) are neither listed nor ranked, for they never come; probabilities are the
-    model's own, over all V, so that they are those of which a text's loss is made.
-    Raises InputError for ids that are no row of 1 .. context_length tokens and for top outside 1 .. V, padding not
-    counted; RunError for logits that are not finite.
+    ids (T,)  ->  a list of T Positions
+
+    model               GPTModel; runs without dropout, and its mode is restored afterwards
+    ids                 token ids (T,), T in 1 .. context_length: an array
+    top                 int in 1 .. V [5]: how many candidates to list; V without padding
+    padding             ids (n,) that stand for no token, neither listed nor ranked [None]; see padding_ids
+
+    Probabilities are a softmax over all V logits, padding included, so that they agree with the text's loss.
+    Raises InputError for ids that are not such a row and for top out of range, RunError for logits that are not finite.
+
+    >>> import numpy as np
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123))
+    >>> for position in explain_next(model, np.array([1, 2, 3]), top=2):
+    ...     actual = position.actual and (position.actual.token, position.actual.rank)
+    ...     print(position.token, [(c.token, round(c.probability, 3)) for c in position.candidates], actual)
+    1 [(49, 0.039), (98, 0.032)] (2, 84)
+    2 [(10, 0.026), (94, 0.023)] (3, 21)
+    3 [(80, 0.036), (93, 0.035)] None
     """
     ids, padding = to_host(ids), checked_padding(padding, model.config.vocab_size)
     V = model.config.vocab_size - len(padding)
     if ids.ndim != 1:
         raise InputError(f"prompt: expected token ids of shape (T,), got shape {ids.shape}")
     top = whole_number("top", top, 1, V, f"1 .. {V} (the vocabulary)")
-    came = [*ids[1:].tolist(), None]
+    next_ids = [*ids[1:].tolist(), None]
     with inference_mode(model):
-        rows = zip(ids.tolist(), _logits(model, ids), came, strict=True)
+        rows = zip(ids.tolist(), _logits(model, ids), next_ids, strict=True)
         return [_position(token, logits, following, top, padding) for token, logits, following in rows]
 
 
 def _logits(model: GPTModel, ids: Ints) -> Iterator[HostArray]:
-    """ids (T,)  ->  T rows (V,) in float64; never are all of a long text there at once"""
+    """ids (T,)  ->  T rows (V,) in float64, computed in chunks: a long text never needs all its logits in memory"""
     x = model.hidden_states(ids[None])[0]  # (T, C)
-    step = max(1, LOGITS // model.config.vocab_size)
+    step = max(1, LOGITS_PER_CHUNK // model.config.vocab_size)
     for i in range(0, len(ids), step):
         logits = to_host(model.out_head(x[i : i + step]).data).astype(np.float64)
         if not np.isfinite(logits).all():
@@ -71,13 +88,12 @@ def _logits(model: GPTModel, ids: Ints) -> Iterator[HostArray]:
         yield from logits
 
 
-def _position(token: int, logits: HostArray, came: int | None, top: int, padding: Ints) -> Position:
-    probabilities = np.exp(logits - logits.max())
-    probabilities /= probabilities.sum()
+def _position(token: int, logits: HostArray, next_id: int | None, top: int, padding: Ints) -> Position:
+    probabilities = softmax(logits, axis=-1)
     logits[padding] = -np.inf
-    likeliest = np.argsort(-logits, kind="stable")[:top]
-    outcome = None
-    if came is not None:
-        rank = 1 + int((logits > logits[came]).sum())
-        outcome = Outcome(came, float(probabilities[came]), rank)
-    return Position(token, [Guess(int(i), float(probabilities[i])) for i in likeliest], outcome)
+    most_likely = np.argsort(-logits, kind="stable")[:top]
+    actual = None
+    if next_id is not None:
+        rank = 1 + int((logits > logits[next_id]).sum())
+        actual = ActualToken(next_id, float(probabilities[next_id]), rank)
+    return Position(token, [Candidate(int(i), float(probabilities[i])) for i in most_likely], actual)

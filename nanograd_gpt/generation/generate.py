@@ -1,4 +1,4 @@
-"""Token ids from a model, one at a time: the likeliest, or a sampled one."""
+"""Autoregressive generation of token ids, greedy or sampled."""
 
 from __future__ import annotations
 
@@ -22,28 +22,49 @@ def generate_text(
     idx: TokenIds,
     max_new_tokens: int,
     context_size: int,
-    temperature: float = 0.0,
-    top_k: int | None = None,
+    temperature: float = Sampling.temperature,
+    top_k: int | None = Sampling.top_k,
     eos_id: int | None = None,
     rng: RandomStream | None = None,
     *,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    repetition_penalty: float = 1.0,
+    top_p: float = Sampling.top_p,
+    min_p: float = Sampling.min_p,
+    repetition_penalty: float = Sampling.repetition_penalty,
     padding: Ints | None = None,
 ) -> Ints:
-    """Continue every row of idx (B, T) by up to max_new_tokens tokens; returns (B, T + new), on the host.
+    """Continue every row of a batch token by token.
 
-    Sampling says what the settings mean.  A row ends before its first eos_id: it is filled with eos_id while others go
-    on, and the text ends when all have ended.  Ids in `padding` (see padding_ids) are never chosen.  Book section 5.3.
-    Raises InputError for an empty or wrongly shaped idx, and for settings out of range; RunError for logits of nan.
+    idx (B, T)  ->  (B, T + new), on the host
+
+    model               GPTModel; in training mode dropout stays active
+    idx                 token ids (B, T), T >= 1: an array, a list or a Tensor
+    max_new_tokens      int >= 0: upper bound for `new`, in tokens
+    context_size        int in 1 .. context_length: tokens the model sees; of a longer text, the last ones
+    temperature         float >= 0 [0.0]: 0 is greedy; see Sampling for this and for
+    top_k, top_p, min_p, repetition_penalty
+    eos_id              int or None [None]: a row ends before its first eos_id, and is filled up with eos_id while
+                        other rows continue
+    rng                 random stream to sample from [Generator()]
+    padding             ids (n,) that stand for no token, never chosen [None]; see padding_ids
+
+    Raises InputError for an empty or wrongly shaped idx and for settings out of range, RunError for logits of nan.
+    Source: book section 5.3.
+
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> generate_text(model, [[1, 2, 3]], max_new_tokens=5, context_size=8).tolist()
+    [[1, 2, 3, 80, 93, 57, 8, 13]]
+    >>> rng = ng.Generator(1)
+    >>> generate_text(model, [[1, 2, 3]], 5, 8, temperature=1.0, top_k=10, rng=rng).tolist()
+    [[1, 2, 3, 44, 28, 29, 17, 18]]
     """
     idx = to_host(as_ids(idx))
     if idx.ndim != 2 or not idx.size:
         raise InputError(f"prompt: expected token ids of shape (B, T) with T >= 1, got shape {idx.shape}")
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     texts = generate_batch(model, list(idx), max_new_tokens, context_size, sampling, eos_id, rng, padding)
-    return pad_right(texts, fill=0 if eos_id is None else eos_id)  # without eos_id all have one length
+    return pad_right(texts, fill=0 if eos_id is None else eos_id)  # without eos_id all have the same length
 
 
 generate = generate_text  # the name in the book's own package
@@ -59,9 +80,21 @@ def generate_batch(
     rng: RandomStream | None = None,
     padding: Ints | None = None,
 ) -> list[Ints]:
-    """generate_text for B prompts of any lengths, each (T,): returns each continued (T + new,), up to its own end.
+    """Continue B prompts of any lengths, each (T,); returns a list of B arrays (T + new,), each up to its own end.
 
-    A greedy text is what its prompt gives alone.  Raises InputError for no prompts, or one that is no row of tokens.
+    prompts             B token id sequences (T,), T >= 1: arrays or lists
+    sampling            Sampling or None: the settings for choosing a token [greedy]
+    model, max_new_tokens, context_size, eos_id, rng, padding
+                        as in generate_text
+
+    A greedy continuation does not depend on the other prompts.  Raises InputError without prompts, for one that is not
+    a row of tokens and for settings out of range, RunError for logits of nan.  Source: book section 5.3.
+
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> [text.tolist() for text in generate_batch(model, [[1, 2, 3], [4]], max_new_tokens=3, context_size=8)]
+    [[1, 2, 3, 80, 93, 57], [4, 71, 80, 93]]
     """
     texts, ended = checked_prompts(prompts), set[int]()
     eos_id = None if eos_id is None else whole_number("eos_id", eos_id)
@@ -85,17 +118,17 @@ def new_tokens(
     ended: Collection[int],
     padding: Ints | None = None,
 ) -> Iterator[tuple[int, int]]:
-    """Each new token as it is chosen, after the number of its text; texts that the caller adds to `ended` stop.
+    """Yield (text index, token) for each new token; texts that the caller adds to `ended` stop.
 
-    Raises InputError for settings out of range, at once.
+    Raises InputError for settings out of range at the call, before the first token.
     """
     max_new_tokens, context_size = checked_lengths(model, max_new_tokens, context_size)
     sampling.check(model.config.vocab_size)
     decoder = IncrementalDecoder(model, context_size, max(map(len, prompts)) + max_new_tokens, padding)
-    return _chosen(decoder, list(prompts), max_new_tokens, sampling, rng or Generator(), ended)
+    return _sampled(decoder, list(prompts), max_new_tokens, sampling, rng or Generator(), ended)
 
 
-def _chosen(
+def _sampled(
     decoder: IncrementalDecoder,
     texts: list[Ints],
     max_new_tokens: int,
@@ -103,23 +136,24 @@ def _chosen(
     rng: RandomStream,
     ended: Collection[int],
 ) -> Iterator[tuple[int, int]]:
-    going = list(range(len(texts)))
+    active = list(range(len(texts)))
     for _ in range(max_new_tokens):
-        chosen = next_tokens(decoder.next_logits(texts, going), sampling, rng, texts)  # (B,)
-        for b in going:
-            texts[b] = np.append(texts[b], chosen[b])
-            yield b, int(chosen[b])
-        going = [b for b in going if b not in ended]
-        if not going:
+        tokens = next_tokens(decoder.next_logits(texts, active), sampling, rng, texts)  # (B,)
+        for b in active:
+            texts[b] = np.append(texts[b], tokens[b])
+            yield b, int(tokens[b])
+        active = [b for b in active if b not in ended]
+        if not active:
             return
 
 
 def checked_prompts(prompts: Sequence[Ints | Sequence[int]]) -> list[Ints]:
-    """Each prompt as an array (T,) on the host.  Raises InputError for none, or one that is no row of tokens."""
+    """Convert each prompt to an array (T,) on the host.  Raises InputError for none or an invalid one."""
     texts: list[Ints] = [np.array(p) if isinstance(p, Sequence) else to_host(p) for p in prompts]
-    texts = [text.astype(np.int64) if text.dtype.kind in "iu" else text for text in texts]  # new tokens may be larger
+    # as int64, since new ids may overflow a smaller type
+    texts = [text.astype(np.int64) if text.dtype.kind in "iu" else text for text in texts]
     if not texts:
-        raise InputError("prompts: there are none; give at least one")
+        raise InputError("prompts: the list is empty; give at least one prompt")
     for i, text in enumerate(texts):
         if text.ndim != 1 or not text.size:
             raise InputError(f"prompts: expected token ids of shape (T,) with T >= 1, got {text.shape} in row {i}")
@@ -127,7 +161,7 @@ def checked_prompts(prompts: Sequence[Ints | Sequence[int]]) -> list[Ints]:
 
 
 def checked_lengths(model: GPTModel, max_new_tokens: int, context_size: int) -> tuple[int, int]:
-    """A number of new tokens, and a context.  Raises InputError for those that cannot be."""
+    """Return both as ints.  Raises InputError for a value out of range."""
     longest = model.config.context_length
     return (
         whole_number("max_new_tokens", max_new_tokens, 0, allowed="a number >= 0"),

@@ -1,4 +1,4 @@
-"""The next token from its logits: the likeliest, or one drawn from those that are left to choose from."""
+"""Choosing the next token from its logits: greedily, or by sampling from the tokens that the filters keep."""
 
 from __future__ import annotations
 
@@ -10,22 +10,33 @@ import numpy as np
 
 from ..arguments import real_number, whole_number
 from ..backend.contract import HostArray, Ints
+from ..backend.plain.activation import softmax
 from ..errors import InputError, RunError
 from ..rng import RandomStream
 
-COLDEST = 1e-30  # a lower temperature could overflow float32; this one leaves the likeliest token alone already
+MIN_TEMPERATURE = 1e-30  # a lower one could overflow float32; this one is greedy already
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings for choosing a token from the logits, applied in this order.
+    """Settings for choosing the next token from its logits, applied in this order.
 
-    repetition_penalty above 1 makes what the text holds already less likely (Keskar et al. 2019).
-    temperature 0 takes the likeliest token, whatever follows here; above 0 it divides the logits.
-    top_k leaves the k likeliest (Fan et al. 2018), top_p the likeliest that together reach this probability (Holtzman
-    et al. 2020), min_p those at least this share as likely as the likeliest (Nguyen et al. 2024).  What ties with the
-    last one left is left too, so that no choice hangs on the order of the vocabulary.
-    Raises InputError for a setting out of range.
+    repetition_penalty  float in [0.01, 100] [1.0]: above 1, tokens already in the text become less likely
+    temperature         float >= 0 [0.0]: divides the logits; 0 takes the most likely token, whatever follows
+    top_k               int in 1 .. V, or None [None]: keep the k most likely tokens
+    top_p               float in (0, 1] [1.0]: keep the most likely tokens that together reach this probability
+    min_p               float in [0, 1] [0.0]: keep tokens with at least this share of the highest probability
+
+    Tokens that tie with the last one kept are kept too, so the choice does not depend on the order of the vocabulary.
+    Raises InputError for a setting out of range.  Sources: Keskar et al. 2019 (repetition_penalty), Fan et al. 2018
+    (top_k), Holtzman et al. 2020 (top_p), Nguyen et al. 2024 (min_p).
+
+    >>> import numpy as np
+    >>> import nanograd_gpt as ng
+    >>> logits = np.repeat([[2.0, 1.0, 0.0, -1.0]], 1000, axis=0)
+    >>> tokens = next_tokens(logits, Sampling(temperature=1.0, top_k=2), rng=ng.Generator(1))
+    >>> np.bincount(tokens, minlength=4).tolist()  # exp(2) : exp(1) is 731 : 269
+    [745, 255, 0, 0]
     """
 
     temperature: float = 0.0
@@ -45,34 +56,34 @@ class Sampling:
             ("min_p", 0 <= self.min_p <= 1, "a number in [0, 1]"),
             ("repetition_penalty", 0.01 <= self.repetition_penalty <= 100, "a number in [0.01, 100]; 1 is none"),
         ):
-            if not allowed:  # nan is none of them
+            if not allowed:  # nan fails every comparison
                 raise InputError(f"{name}: {getattr(self, name)} is not allowed; choose {what}")
 
     def check(self, vocab_size: int) -> None:
-        """Raise InputError for a top_k that is no number of tokens of this vocabulary."""
+        """Raise InputError for a top_k outside 1 .. V."""
         if self.top_k is not None and not 1 <= self.top_k <= vocab_size:
             raise InputError(f"top_k: {self.top_k} is not allowed; choose 1 .. {vocab_size} (the vocabulary)")
 
 
 def next_tokens(logits: HostArray, sampling: Sampling, rng: RandomStream, texts: Sequence[Ints] = ()) -> Ints:
-    """logits (B, V)  ->  a token for each row (B,); `texts`, one a row, are what a repetition penalty looks at.
+    """logits (B, V)  ->  a token for each row (B,); the repetition penalty applies to the tokens in `texts`, one a row.
 
     Raises RunError for logits that are not finite.
     """
     if sampling.repetition_penalty != 1:
         logits = penalize_repetition(logits, texts, sampling.repetition_penalty)
     if sampling.temperature == 0:
-        likeliest: Ints = logits.argmax(axis=-1)
-        _check_finite(np.take_along_axis(logits, likeliest[:, None], axis=-1))  # argmax finds a nan if there is one
-        return likeliest
+        most_likely: Ints = logits.argmax(axis=-1)
+        _check_finite(np.take_along_axis(logits, most_likely[:, None], axis=-1))  # argmax returns a nan if there is one
+        return most_likely
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
-    logits = logits / np.float32(max(sampling.temperature, COLDEST))
+    logits = logits / np.float32(max(sampling.temperature, MIN_TEMPERATURE))
     if sampling.top_p < 1:
         logits = keep_top_p(logits, sampling.top_p)
     if sampling.min_p > 0:
         logits = keep_min_p(logits, sampling.min_p)
-    probabilities = softmax(logits)
+    probabilities = softmax(logits, axis=-1)
     _check_finite(probabilities)
     return rng.multinomial(probabilities)
 
@@ -83,38 +94,31 @@ def _check_finite(numbers: HostArray) -> None:
 
 
 def penalize_repetition(logits: HostArray, texts: Sequence[Ints], penalty: float) -> HostArray:
-    """logits (B, V), B texts (T,)  ->  (B, V): of a text's tokens, those above 0 divided, the others multiplied"""
+    """logits (B, V), B texts (T,)  ->  (B, V): for tokens in the text, divide positive logits, multiply the others"""
     logits = logits.copy()
     for row, text in zip(logits, texts, strict=True):
-        there = np.unique(text)
-        row[there] = np.where(row[there] > 0, row[there] / penalty, row[there] * penalty)
+        seen = np.unique(text)
+        row[seen] = np.where(row[seen] > 0, row[seen] / penalty, row[seen] * penalty)
     return logits
 
 
 def keep_top_k(logits: HostArray, top_k: int) -> HostArray:
-    """logits (B, V), with -inf for all that are smaller than the row's k-th largest"""
+    """logits (B, V)  ->  (B, V), with -inf below the row's k-th largest"""
     smallest_kept = np.partition(logits, -top_k, axis=-1)[:, -top_k, None]
     return np.where(logits < smallest_kept, -np.inf, logits)
 
 
 def keep_top_p(logits: HostArray, top_p: float) -> HostArray:
-    """logits (B, V), with -inf where likelier tokens reach the probability top_p without it"""
-    probabilities = softmax(logits.astype(np.float64))
-    falling = -np.sort(-probabilities, axis=-1)
-    likelier = np.cumsum(falling, axis=-1) - falling
-    n_kept = np.maximum(1, (likelier < top_p).sum(axis=-1, keepdims=True))
-    smallest_kept = np.take_along_axis(falling, n_kept - 1, axis=-1)
+    """logits (B, V)  ->  (B, V), with -inf where more likely tokens reach the probability top_p already"""
+    probabilities = softmax(logits.astype(np.float64), axis=-1)
+    descending = -np.sort(-probabilities, axis=-1)
+    before = np.cumsum(descending, axis=-1) - descending  # probability of all more likely tokens
+    n_kept = np.maximum(1, (before < top_p).sum(axis=-1, keepdims=True))
+    smallest_kept = np.take_along_axis(descending, n_kept - 1, axis=-1)
     return np.where(probabilities < smallest_kept, -np.inf, logits)
 
 
 def keep_min_p(logits: HostArray, min_p: float) -> HostArray:
-    """logits (B, V), with -inf for all less likely than min_p times the likeliest"""
+    """logits (B, V)  ->  (B, V), with -inf where the probability is below min_p times the highest"""
     ratio = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return np.where(ratio < min_p, -np.inf, logits)
-
-
-def softmax(logits: HostArray) -> HostArray:
-    """logits (B, V)  ->  probabilities (B, V)"""
-    probabilities: HostArray = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities /= probabilities.sum(axis=-1, keepdims=True)
-    return probabilities

@@ -1,4 +1,4 @@
-"""Text continued as text: piece by piece while it is written, and up to a stop string."""
+"""Text in, text out: completion as a whole or streamed, up to a stop string."""
 
 from __future__ import annotations
 
@@ -28,19 +28,29 @@ def complete(
     context_size: int | None = None,
     rng: RandomStream | None = None,
 ) -> str:
-    """Continue a prompt; returns the new text alone.
+    """Continue a prompt; returns the new text without the prompt.
 
-    prompt: a text, or its tokens (T,), T >= 1.
-    max_new_tokens: >= 0; the text may end sooner, at the tokenizer's end of text or before a stop string.
-    sampling: how a token is chosen; greedily by default.
-    stop: strings, none of them empty, before the first of which the text ends.
-    context_size: tokens the model looks back on, 1 .. the model's context_length, which is the default.
-    rng: the stream that sampling draws from; Generator() by default.
+    model               GPTModel; in training mode dropout stays active
+    prompt              str, not empty, or its token ids (T,), T >= 1
+    tokenizer           tiktoken.Encoding with at most vocab_size ids; ids it lacks are never chosen
+    max_new_tokens      int >= 0 [100]: upper bound, in tokens; the tokenizer's end of text ends the text sooner
+    sampling            Sampling or None: the settings for choosing a token [greedy]
+    stop                strings, none of them empty [()]: the text ends before the first of them
+    context_size        int in 1 .. context_length: tokens the model sees [context_length]
+    rng                 random stream to sample from [Generator()]
 
-    Ids that stand for no token are never chosen.  Raises InputError for an empty prompt, for settings out of range, and
-    for a tokenizer larger than the model's.
+    Raises InputError for an empty prompt, settings out of range and a tokenizer larger than the model's vocabulary,
+    RunError for logits of nan.
 
-        complete(model, "Every effort", get_tokenizer("gpt2"), 50, Sampling(temperature=0.8, top_p=0.9))
+    >>> import nanograd_gpt as ng
+    >>> tokenizer = ng.get_tokenizer("gpt2")
+    >>> config = ng.GPTConfig(context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> complete(model, "Every effort", tokenizer, max_new_tokens=4)
+    'Linux-$ sponsored Mont'
+    >>> sampling = ng.Sampling(temperature=0.8, top_p=0.9)
+    >>> complete(model, "Every effort", tokenizer, 4, sampling, rng=ng.Generator(2))
+    ' wo Fortmad fors'
     """
     pieces = _pieces(model, [prompt], tokenizer, max_new_tokens, sampling, stop, context_size, rng)
     return "".join(piece for _, piece in pieces)
@@ -57,7 +67,22 @@ def complete_stream(
     context_size: int | None = None,
     rng: RandomStream | None = None,
 ) -> Iterator[str]:
-    """complete, as an iterator over pieces of whole characters, none of them part of a stop string."""
+    """Continue a prompt as complete does; returns an iterator over the new text as it is written.
+
+    Each piece consists of whole characters, none of them part of a stop string.  Parameters and errors are those of
+    complete; invalid arguments are refused at the call, before the first piece.
+
+    >>> import nanograd_gpt as ng
+    >>> tokenizer = ng.get_tokenizer("gpt2")
+    >>> config = ng.GPTConfig(context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> for piece in complete_stream(model, "Every effort", tokenizer, max_new_tokens=4):
+    ...     print(repr(piece))
+    'Linux'
+    '-$'
+    ' sponsored'
+    ' Mont'
+    """
     pieces = _pieces(model, [prompt], tokenizer, max_new_tokens, sampling, stop, context_size, rng)
     return (piece for _, piece in pieces)
 
@@ -73,7 +98,19 @@ def complete_batch(
     context_size: int | None = None,
     rng: RandomStream | None = None,
 ) -> list[str]:
-    """complete for several prompts at once, each to its own end."""
+    """Continue several prompts in one batch, each to its own end; returns their new texts in order.
+
+    prompts             B texts, or their token ids, each (T,)
+
+    The other parameters and the errors are those of complete; `rng` is shared by all prompts.
+
+    >>> import nanograd_gpt as ng
+    >>> tokenizer = ng.get_tokenizer("gpt2")
+    >>> config = ng.GPTConfig(context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> complete_batch(model, ["Every effort", "A"], tokenizer, max_new_tokens=3)
+    ['Linux-$ sponsored', ' reflections pumpingBook']
+    """
     texts = [""] * len(prompts)
     for b, piece in _pieces(model, prompts, tokenizer, max_new_tokens, sampling, stop, context_size, rng):
         texts[b] += piece
@@ -90,32 +127,32 @@ def _pieces(
     context_size: int | None,
     rng: RandomStream | None,
 ) -> Iterator[tuple[int, str]]:
-    """Pieces of text, each after the number of its prompt."""
+    """Yield (prompt index, piece of text)."""
     ids, ended = checked_prompts([prompt_ids(prompt, tokenizer) for prompt in prompts]), set[int]()
     size = model.config.context_length if context_size is None else context_size
     padding = padding_ids(tokenizer, model.config.vocab_size)
     tokens = new_tokens(model, ids, max_new_tokens, size, sampling or Sampling(), rng, ended, padding)
-    return _as_text(tokens, [StreamDecoder(tokenizer, stop) for _ in ids], end_of_text(tokenizer), ended)
+    return _decoded(tokens, [StreamDecoder(tokenizer, stop) for _ in ids], end_of_text(tokenizer), ended)
 
 
-def _as_text(
-    tokens: Iterator[tuple[int, int]], writing: list[StreamDecoder], last: int | None, ended: set[int]
+def _decoded(
+    tokens: Iterator[tuple[int, int]], decoders: list[StreamDecoder], eos_id: int | None, ended: set[int]
 ) -> Iterator[tuple[int, str]]:
     for b, token in tokens:
-        if token == last:
+        if token == eos_id:
             ended.add(b)
             continue
-        if piece := writing[b].push(token):
+        if piece := decoders[b].push(token):
             yield b, piece
-        if writing[b].stopped:
+        if decoders[b].stopped:
             ended.add(b)
-    for b, text in enumerate(writing):
-        if piece := text.flush():
+    for b, decoder in enumerate(decoders):
+        if piece := decoder.flush():
             yield b, piece
 
 
 def prompt_ids(prompt: str | Ints, tokenizer: tiktoken.Encoding) -> Ints:
-    """A prompt's tokens (T,), which it may be already.  Raises InputError if a text has none."""
+    """Encode a prompt (T,), unless it is token ids already.  Raises InputError for an empty text."""
     if not isinstance(prompt, str):
         return prompt
     ids = encode(prompt, tokenizer)
@@ -125,9 +162,10 @@ def prompt_ids(prompt: str | Ints, tokenizer: tiktoken.Encoding) -> Ints:
 
 
 class StreamDecoder:
-    """A text that grows token by token, of which a piece is given out once nothing to come can change it.
+    """Decodes tokens to text incrementally; text is emitted once later tokens cannot change it.
 
-    What may still become a character, or one of the stop strings, is kept back.  Raises InputError for an empty one.
+    Incomplete characters and possible beginnings of a stop string are held back until then.  Raises InputError for an
+    empty stop string.
     """
 
     def __init__(self, tokenizer: tiktoken.Encoding, stop: Sequence[str] = ()) -> None:
@@ -135,26 +173,26 @@ class StreamDecoder:
             raise InputError("stop: an empty string would stop at once; give at least one character")
         self.tokenizer, self.stop, self.stopped = tokenizer, tuple(stop), False
         self.decoder = getincrementaldecoder("utf-8")(errors="replace")
-        self.kept = ""
+        self.pending = ""
 
     def push(self, token: int) -> str:
-        """The piece that this token makes certain, perhaps none.  Nothing comes after a stop string."""
-        return self._given(self.decoder.decode(self.tokenizer.decode_single_token_bytes(token)))
+        """Add a token; returns the text that is certain now, perhaps empty, and always empty after a stop string."""
+        return self._emit(self.decoder.decode(self.tokenizer.decode_single_token_bytes(token)))
 
     def flush(self) -> str:
-        """Return what was kept back, once the text has ended; half a character reads as U+FFFD."""
-        piece = self._given(self.decoder.decode(b"", final=True)) + self.kept
-        self.kept = ""
+        """Return the rest at the end of the text; an incomplete character becomes U+FFFD."""
+        piece = self._emit(self.decoder.decode(b"", final=True)) + self.pending
+        self.pending = ""
         return piece
 
-    def _given(self, more: str) -> str:
+    def _emit(self, more: str) -> str:
         if self.stopped:
             return ""
-        text = self.kept + more
+        text = self.pending + more
         found = [(text.index(s) + len(s), text.index(s)) for s in self.stop if s in text]
-        if found:  # the one that is complete first, however the text was cut into tokens
-            self.stopped, self.kept = True, ""
+        if found:  # the stop string that is complete first, independent of token boundaries
+            self.stopped, self.pending = True, ""
             return text[: min(found)[1]]
         n = max((n for s in self.stop for n in range(1, len(s)) if text.endswith(s[:n])), default=0)
-        self.kept = text[len(text) - n :]
+        self.pending = text[len(text) - n :]
         return text[: len(text) - n]

@@ -12,12 +12,31 @@ from ..errors import InputError, did_you_mean
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]  # of parameters, by name
 
-LARGEST = 10**12  # parameters; a slip of the keyboard is told from a plan
+MAX_PARAMETERS = 10**12  # parameters; a slip of the keyboard is told from a plan
 
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The sizes of a GPTModel.  Raises InputError for a size below 1, or where they do not fit together."""
+    """Sizes of a GPTModel, under the book's names.
+
+    vocab_size          int >= 1 [50257]: token ids, V
+    context_length      int >= 1 [256]: longest input, in tokens
+    emb_dim             int >= 1, a multiple of n_heads [768]: channels, C
+    n_heads             int >= 1 [12]: attention heads per layer, H
+    n_layers            int >= 1 [12]: transformer blocks
+    drop_rate           float in [0, 1) [0.1]: dropout probability in training mode
+    qkv_bias            bool [False]: biases of the query, key and value projections
+    tied_head           bool [False]: the output head shares tok_emb's weight, as in GPT-2
+
+    Raises InputError for a value out of range and for sizes that do not fit together.  Source: book section 4.1.
+
+    >>> config = GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> config.n_parameters
+    9824
+    >>> GPTConfig(emb_dim=100, n_heads=12)
+    Traceback (most recent call last):
+    nanograd_gpt.errors.InputError: emb_dim: 100 cannot be shared among n_heads = 12; use a multiple
+    """
 
     vocab_size: int = 50257
     context_length: int = 256
@@ -26,7 +45,7 @@ class GPTConfig:
     n_layers: int = 12
     drop_rate: float = 0.1
     qkv_bias: bool = False
-    tied_head: bool = False  # the head is tok_emb's weight, as in GPT-2 itself
+    tied_head: bool = False
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
@@ -36,7 +55,7 @@ class GPTConfig:
         for name in ("qkv_bias", "tied_head"):
             object.__setattr__(self, name, flag(name, getattr(self, name)))
         object.__setattr__(self, "drop_rate", dropout_rate("drop_rate", self.drop_rate))
-        if self.n_parameters > LARGEST:
+        if self.n_parameters > MAX_PARAMETERS:
             raise InputError(f"model: {self.n_parameters:,} parameters are too many; choose smaller sizes")
 
     @classmethod
@@ -53,8 +72,9 @@ class GPTConfig:
     @property
     def n_parameters(self) -> int:
         """The number of parameters of a GPTModel of these sizes."""
-        sizes = [sum(map(prod, shapes.values())) for shapes in (_before(self), _block(self), _after(self))]
-        return sizes[0] + self.n_layers * sizes[1] + sizes[2]
+        shapes = _embedding_shapes(self), _block_shapes(self), _head_shapes(self)
+        embeddings, block, head = (sum(map(prod, part.values())) for part in shapes)
+        return embeddings + self.n_layers * block + head
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,16 +82,16 @@ class GPTConfig:
 
 def parameter_shapes(config: GPTConfig) -> Shapes:
     """The shapes of a GPTModel's parameters by name, in the order of its state_dict, without making one."""
-    blocks = {f"trf_blocks.{i}.{name}": s for i in range(config.n_layers) for name, s in _block(config).items()}
-    return _before(config) | blocks | _after(config)
+    blocks = {f"trf_blocks.{i}.{name}": s for i in range(config.n_layers) for name, s in _block_shapes(config).items()}
+    return _embedding_shapes(config) | blocks | _head_shapes(config)
 
 
-def _before(config: GPTConfig) -> Shapes:
+def _embedding_shapes(config: GPTConfig) -> Shapes:
     C = config.emb_dim
     return {"tok_emb.weight": (config.vocab_size, C), "pos_emb.weight": (config.context_length, C)}
 
 
-def _block(config: GPTConfig) -> Shapes:
+def _block_shapes(config: GPTConfig) -> Shapes:
     """The shapes in one transformer block."""
     C = config.emb_dim
     shapes: Shapes = {}
@@ -85,7 +105,7 @@ def _block(config: GPTConfig) -> Shapes:
     return shapes | {f"{norm}.{name}": (C,) for norm in ("norm1", "norm2") for name in ("scale", "shift")}
 
 
-def _after(config: GPTConfig) -> Shapes:
+def _head_shapes(config: GPTConfig) -> Shapes:
     C = config.emb_dim
     head = {} if config.tied_head else {"out_head.weight": (config.vocab_size, C)}
     return {"final_norm.scale": (C,), "final_norm.shift": (C,), **head}

@@ -46,18 +46,18 @@ class MultiHeadAttention(Module):
         self.W_query = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
         self.W_key = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
         self.W_value = Linear(d_in, d_out, bias=qkv_bias, rng=rng)
-        self._join_projections()
+        self._pack_projections()
         self.out_proj = Linear(d_out, d_out, rng=rng)
         self.dropout = Dropout(dropout, rng=rng)
 
-    def _join_projections(self) -> None:
+    def _pack_projections(self) -> None:
         """Make queries, keys and values one product."""
         pack_contiguous([p.weight for p in (self.W_query, self.W_key, self.W_value)])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copy or a pickle, whose arrays have been copied one by one."""
         vars(self).update(state)
-        self._join_projections()
+        self._pack_projections()
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
         B, T, _ = x.shape
@@ -66,12 +66,15 @@ class MultiHeadAttention(Module):
         qkv = F.packed_linear(x, [p.weight for p in projections], biases)  # (B, T, 3 * d_out)
         if cache is None:
             scores = B, self.num_heads, T, T
-            keep = self.dropout.keep_mask(scores, x.device) if self.dropout.drops else None
+            keep = self.dropout.keep_mask(scores, x.device) if self.dropout.is_active else None
             context = F.causal_attention(qkv, self.num_heads, keep, self.dropout.rate)  # (B, T, d_out)
         else:
             context = cache.attention(qkv)  # (B, T, d_out)
         y: Tensor = self.out_proj(context)
         return y
+
+    def extra_repr(self) -> str:
+        return f"num_heads={self.num_heads}"
 
 
 class FeedForward(Module):
@@ -116,13 +119,25 @@ class TransformerBlock(Module):
 
 
 class GPTModel(Module):
-    """Token ids in, logits of the next token out.
+    """GPT: logits of the next token at every position.
 
-    ids (B, T) of integers, an array, a list or a Tensor, T <= context_length  ->  (B, T, V)
+    ids (B, T)  ->  (B, T, V)
 
-    `config` is the book's dictionary or a GPTConfig; `rng` initialises the weights, and draws dropout's masks later.
-    With a cache, ids are the tokens that come after those it holds: within no_grad() and in evaluation mode alone.
-    Raises InputError for sizes that do not fit together, and for ids that are not (B, T), too long, or outside V.
+    config              GPTConfig, or the book's dictionary of its fields
+    rng                 random stream for the initial weights and for dropout's masks later [Generator()]
+
+    Called with ids: integers in 0 .. V - 1, an array, a list or a Tensor, T in 1 .. context_length.  With cache=, a
+    KVCache from new_cache, ids are the tokens after those in the cache; in eval mode within no_grad() only.
+    Raises InputError for sizes that do not fit together and for ids that are not (B, T), too long, or out of range.
+    Source: book section 4.6.
+
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = GPTModel(config, rng=ng.Generator(123)).eval()
+    >>> model([[1, 2, 3]]).shape, model.n_parameters
+    ((1, 3, 100), 9824)
+    >>> print(f"{model.loss([[1, 2, 3]], [[2, 3, 4]]).item():.2f} nats")  # untrained: about log(100) = 4.61
+    4.71 nats
     """
 
     def __init__(self, config: GPTConfig | Mapping[str, Any], *, rng: RandomStream | None = None) -> None:
@@ -172,13 +187,13 @@ class GPTModel(Module):
         ids, targets = as_ids(ids), as_ids(targets)
         if targets.shape != ids.shape:
             raise InputError(f"targets: shape {targets.shape} differs from the ids' {ids.shape}")
-        targets = self._checked(targets, "targets").reshape(-1)
+        targets = self._checked_ids(targets, "targets").reshape(-1)
         x = self.hidden_states(ids).reshape(-1, self.config.emb_dim)  # (N, C)
         return F.linear_cross_entropy(x, self.out_head.weight, targets)
 
     def hidden_states(self, ids: TokenIds, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
         """ids (B, T), of which counts (B,) of a row are no padding  ->  what goes into the head (B, T, C)"""
-        ids = self._checked(as_ids(ids), "ids")
+        ids = self._checked_ids(as_ids(ids), "ids")
         positions = kernels_of(ids).xp.arange(ids.shape[1]) if cache is None else self._next_slots(cache, ids)
         x = self.tok_emb(ids) + self.pos_emb(positions)  # (B, T, C)
         x = self.drop_emb(x)
@@ -197,7 +212,7 @@ class GPTModel(Module):
             raise InputError("cache: it keeps nothing for backward or dropout; use model.eval(), within no_grad()")
         return cache.next_slots(*ids.shape)
 
-    def _checked(self, ids: Ints, what: str) -> Ints:
+    def _checked_ids(self, ids: Ints, what: str) -> Ints:
         """The ids on the model's device.  Their values are looked at on the host alone: no waiting for a GPU."""
         length, V = self.config.context_length, self.config.vocab_size
         if ids.ndim != 2 or ids.dtype.kind not in "iu":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 from ..autograd import Leaf
@@ -23,7 +24,7 @@ def pack_contiguous(parameters: Sequence[Parameter]) -> None:
     if whole is not None and all(p.data.base is whole for p in parameters):
         return
     flat = kernels_of(parameters[0].data).xp.concatenate([p.data.reshape(-1) for p in parameters])
-    for p, end in zip(parameters, _running_sum([p.size for p in parameters]), strict=True):
+    for p, end in zip(parameters, accumulate(p.size for p in parameters), strict=True):
         p.data = flat[end - p.size : end].reshape(p.shape)
 
 
@@ -46,12 +47,12 @@ class FlatParameters:
         if len(kinds) > 1:
             raise InputError(f"optimizer: parameters must share one dtype and device, got {sorted(map(str, kinds))}")
         self.parameters = list(parameters)
-        self.ends = _running_sum([p.size for p in parameters])
+        self.ends = list(accumulate(p.size for p in parameters))
         self.kernels = kernels_of(parameters[0].data)
         xp, dtype = self.kernels.xp, parameters[0].dtype
         self.data: Array = xp.empty(self.ends[-1], dtype=dtype)
         self.grad: Array = xp.empty(self.ends[-1], dtype=dtype)
-        self.views = [self._adopted(p, end) for p, end in zip(self.parameters, self.ends, strict=True)]
+        self.views = [self._move_in(p, end) for p, end in zip(self.parameters, self.ends, strict=True)]
         give_freed_memory_back()  # which held the parameters until now
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -59,7 +60,7 @@ class FlatParameters:
         self.check_in_place()
         return FlatParameters, (self.parameters,)
 
-    def _adopted(self, p: Parameter, end: int) -> Array:
+    def _move_in(self, p: Parameter, end: int) -> Array:
         part = slice(end - p.size, end)
         view: Array = self.data[part].reshape(p.shape)
         view[...] = p.data
@@ -91,14 +92,14 @@ class FlatParameters:
         for i in members:
             p = self.parameters[i]
             if start is not None and (p.grad is None or steps[i] != steps[start]):
-                yield self._run(start, i)
+                yield self._as_slices(start, i)
                 start = None
             if start is None and p.grad is not None:
                 start = i
         if start is not None:
-            yield self._run(start, members.stop)
+            yield self._as_slices(start, members.stop)
 
-    def _run(self, first: int, behind: int) -> tuple[slice, slice]:
+    def _as_slices(self, first: int, behind: int) -> tuple[slice, slice]:
         begin = self.ends[first] - self.parameters[first].size
         return slice(first, behind), slice(begin, self.ends[behind - 1])
 
@@ -113,11 +114,3 @@ def _check_trainable(i: int, p: Parameter) -> None:
     else:
         why = "wants no gradient; make it with requires_grad=True, or leave it out"
     raise InputError(f"optimizer: parameter {i}, a Tensor of shape {p.shape}, {why}")
-
-
-def _running_sum(sizes: Sequence[int]) -> list[int]:
-    ends, total = [], 0
-    for size in sizes:
-        total += size
-        ends.append(total)
-    return ends

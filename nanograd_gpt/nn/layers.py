@@ -34,6 +34,10 @@ class Linear(Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)
 
+    def extra_repr(self) -> str:
+        d_out, d_in = self.weight.shape
+        return f"d_in={d_in}, d_out={d_out}, bias={self.bias is not None}"
+
 
 class Embedding(Module):
     """A table of vectors, normally distributed, looked up by id.
@@ -47,6 +51,10 @@ class Embedding(Module):
 
     def forward(self, ids: Ints) -> Tensor:
         return F.embedding(ids, self.weight)
+
+    def extra_repr(self) -> str:
+        n_vectors, emb_dim = self.weight.shape
+        return f"{n_vectors}, {emb_dim}"
 
 
 class LayerNorm(Module):
@@ -63,6 +71,9 @@ class LayerNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.scale, self.shift, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.scale.size}"
 
 
 class GELU(Module):
@@ -85,7 +96,7 @@ class Dropout(Module):
         )
 
     @property
-    def drops(self) -> bool:
+    def is_active(self) -> bool:
         """Whether anything is dropped now."""
         return self.training and self.rate > 0
 
@@ -94,10 +105,13 @@ class Dropout(Module):
         return to_device(self.rng.keep_mask(shape, self.rate), device)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.keep_mask(x.shape, x.device), self.rate) if self.drops else x
+        return F.dropout(x, self.keep_mask(x.shape, x.device), self.rate) if self.is_active else x
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
         """x (...), residual (...)  ->  dropout(x) + residual, in one operation"""
-        if not self.drops:
+        if not self.is_active:
             return x + residual
         return F.dropout_add(x, residual, self.keep_mask(x.shape, x.device), self.rate)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"

@@ -134,14 +134,18 @@ class Module:
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self.forward(*inputs, **options)
 
+    def extra_repr(self) -> str:
+        """Settings that repr shows in the brackets; by default the module's own parameters.  Override as in PyTorch."""
+        own = [(name, p) for name, p in self.named_children() if isinstance(p, Parameter)]
+        return ", ".join(f"{name}={p.dtype}{list(p.shape)}" for name, p in own)
+
     def __repr__(self) -> str:
-        parts = [f"{name}: {_summary(part)}" for name, part in self.named_children()]
-        inside = "\n".join(parts).replace("\n", "\n  ")
-        return f"{type(self).__name__}(\n  {inside}\n)" if parts else f"{type(self).__name__}()"
-
-
-def _summary(part: Module | Parameter) -> str:
-    return f"{part.dtype}{list(part.shape)}" if isinstance(part, Parameter) else repr(part)
+        name, extra = type(self).__name__, self.extra_repr()
+        lines = [f"({name}): {part!r}" for name, part in self.named_children() if isinstance(part, Module)]
+        if not lines:
+            return f"{name}({extra})"
+        inside = "\n".join([extra, *lines] if extra else lines).replace("\n", "\n  ")
+        return f"{name}(\n  {inside}\n)"
 
 
 class Sequential(Module):

@@ -53,12 +53,12 @@ class ParamGroup(MutableMapping[str, Any]):
         return f"ParamGroup({len(self.params)} parameters, {settings})"
 
 
-def groups_of(parameters: Parameters, defaults: Mapping[str, Any]) -> list[ParamGroup]:
+def make_param_groups(parameters: Parameters, defaults: Mapping[str, Any]) -> list[ParamGroup]:
     """An optimizer's groups: one of all parameters, or those given as mappings, with defaults for what they leave out.
 
     Raises InputError for what are neither parameters nor groups, and for settings that checked_setting refuses.
     """
-    given = _listed("parameters", parameters)
+    given = _as_list("parameters", parameters)
     if not any(isinstance(group, Mapping) for group in given):
         return [ParamGroup(given, defaults)]
     groups = []
@@ -68,7 +68,7 @@ def groups_of(parameters: Parameters, defaults: Mapping[str, Any]) -> list[Param
             what = "'params' is missing" if isinstance(group, Mapping) else f"it is a {type(group).__name__}"
             raise InputError(f"optimizer: {where}{what}; give {{'params': [...], 'weight_decay': 0.1}}, for example")
         params: Any = group["params"]
-        params = [params] if isinstance(params, Tensor) else _listed(where + "params", params)
+        params = [params] if isinstance(params, Tensor) else _as_list(where + "params", params)
         own = {name: value for name, value in group.items() if name != "params"}
         groups.append(ParamGroup(params, {**defaults, **own}, where))
     return groups
@@ -107,7 +107,7 @@ def _number(name: str, value: Any, least: float, what: str, below: float | None 
     return number
 
 
-def _listed(name: str, parameters: Any) -> list[Any]:
+def _as_list(name: str, parameters: Any) -> list[Any]:
     """An iterable's elements, in an order that is the same the next time."""
     if isinstance(parameters, Tensor | Mapping | str | set | frozenset) or not isinstance(parameters, Iterable):
         raise InputError(

@@ -2,11 +2,11 @@
 
     step_N/model.safetensors      the parameters by name
            optimizer.safetensors  exp_avg.NAME and exp_avg_sq.NAME
-           state.json             progress, streams of random numbers, configuration, versions; the optimizer's
-                                  settings and steps, and of several parameter groups each one's
+           state.json             progress, random streams, configuration, versions; the optimizer's settings, per
+                                  parameter group if there are several, and its step counts
            MANIFEST.json          the SHA-256 of each of these, written last
 
-safetensors alone does not notice a flipped bit; hence the manifest.
+safetensors alone does not detect a flipped bit; hence the manifest.
 """
 
 from __future__ import annotations
@@ -37,12 +37,28 @@ SCHEMA = 1
 def save_checkpoint(
     path: Path | str, model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write a checkpoint directory, whole or not at all; `state` is what else JSON can hold.  Returns its path.
+    """Write a checkpoint directory atomically; returns its path.
 
-    Raises InputError, and writes nothing, for a state that JSON cannot hold; NumPy's numbers are saved as Python's.
+    path                directory to write; an existing one is replaced
+    model               GPTModel
+    optimizer           AdamW over this model's parameters
+    state               mapping of JSON values to save beside them [None]; NumPy's numbers are saved as Python's
+
+    Raises InputError, before anything is written, for an optimizer of another model and for a state that JSON cannot
+    hold, RunError if the disk is full.  Source: book section 5.4, with safetensors instead of pickles.
+
+    >>> import tempfile
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123))
+    >>> optimizer = ng.AdamW(model.parameters())
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = save_checkpoint(f"{directory}/step_9", model, optimizer, {"note": "ten updates"})
+    ...     print(*sorted(file.name for file in path.iterdir()))
+    MANIFEST.json model.safetensors optimizer.safetensors state.json
     """
     path = Path(path)
-    facts = checkpoint_facts(model, optimizer, state)
+    metadata = checkpoint_metadata(model, optimizer, state)
     names = _names_of(optimizer, model)
     saved = optimizer.state_dict()
     moments = {
@@ -55,7 +71,7 @@ def save_checkpoint(
     work.mkdir(parents=True)
     _save_arrays(work / "model.safetensors", model.state_dict(), model.config)
     _save_arrays(work / "optimizer.safetensors", moments)
-    (work / "state.json").write_text(facts, encoding="utf-8")
+    (work / "state.json").write_text(metadata, encoding="utf-8")
     hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
     (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
     for file in work.iterdir():
@@ -67,40 +83,56 @@ def save_checkpoint(
     return path
 
 
-def checkpoint_facts(model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None) -> str:
-    """A checkpoint's state.json: all that it holds besides arrays.
+def checkpoint_metadata(model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None) -> str:
+    """Return a checkpoint's state.json: everything except arrays.
 
-    Raises InputError for a foreign optimizer, and for a state that JSON cannot hold.
+    Raises InputError for the optimizer of another model and for a state that is not JSON-serialisable.
     """
     names, saved = _names_of(optimizer, model), optimizer.state_dict()
-    facts = {
+    groups = [{**group, "params": [names[i] for i in group["params"]]} for group in saved.get("groups", [])]
+    metadata = {
         "schema": SCHEMA,
         "config": model.config.to_dict(),
         "optimizer": {
             "settings": saved["settings"],
             "steps": dict(zip(names, saved["steps"], strict=True)),
-            **({"groups": _named(saved["groups"], names)} if "groups" in saved else {}),
+            **({"groups": groups} if groups else {}),
         },
         "model_stream": model.rng.state(),
         **(state or {}),
     }
     try:
-        return json.dumps(facts, indent=1, default=for_json)
+        return json.dumps(metadata, indent=1, default=for_json)
     except (TypeError, ValueError) as error:
         raise InputError(f"checkpoint: the state cannot be saved ({error}); give what JSON can hold") from None
 
 
 def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None = None) -> dict[str, Any]:
-    """Put a checkpoint's weights into the model, and its moments and settings into the optimizer; returns its state.
+    """Load a checkpoint's weights into a model, and its moments and settings into an optimizer; returns its state.
 
-    The model is in training mode afterwards if an optimizer is given, else in evaluation mode, as in the book.
-    Raises InputError, and changes nothing, if the checkpoint is missing, damaged, or of another configuration.
+    path                directory that save_checkpoint wrote
+    model               GPTModel of the same configuration; in training mode afterwards if an optimizer is given, else
+                        in eval mode, as in the book
+    optimizer           AdamW over this model's parameters, or None to load the weights alone [None]
+
+    With an optimizer the model's random stream is restored too.  Raises InputError, and changes nothing, if the
+    checkpoint is missing, damaged, or of another configuration.  Source: book section 5.4.
+
+    >>> import tempfile
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model, other = (ng.GPTModel(config, rng=ng.Generator(seed)) for seed in (1, 2))
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = save_checkpoint(f"{directory}/step_9", model, ng.AdamW(model.parameters()), {"note": "ten updates"})
+    ...     state = load_checkpoint(path, other)
+    >>> state["note"], bool((model.out_head.weight.data == other.out_head.weight.data).all()), other.training
+    ('ten updates', True, False)
     """
     path = Path(path)
     state = read_state(path)
-    theirs, ours = GPTConfig.of(state["config"]), model.config
-    if theirs != ours:
-        differing = [f"{k} {v} (here {getattr(ours, k)})" for k, v in theirs.to_dict().items() if v != getattr(ours, k)]
+    saved, here = GPTConfig.of(state["config"]), model.config
+    if saved != here:
+        differing = [f"{k} {v} (here {getattr(here, k)})" for k, v in saved.to_dict().items() if v != getattr(here, k)]
         raise InputError(f"checkpoint: {path} is of another configuration: {', '.join(differing)}")
     weights = _load_arrays(path / "model.safetensors")
     model.check_state_dict(weights)
@@ -114,36 +146,31 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     return state
 
 
-def _moments(path: Path, facts: Any, names: list[str]) -> dict[str, Any]:
-    """An optimizer's state_dict from its file and from state.json."""
+def _moments(path: Path, metadata: Any, names: list[str]) -> dict[str, Any]:
+    """Assemble an optimizer's state_dict from its file and from state.json."""
     arrays = _load_arrays(path)
-    if not isinstance(facts, dict):
-        raise InputError(f"checkpoint: {path.with_name('state.json')} has nothing about the optimizer; use another one")
-    steps = facts.get("steps") or {}
+    if not isinstance(metadata, dict):
+        raise InputError(f"checkpoint: {path.with_name('state.json')} has no optimizer entry; use another checkpoint")
+    steps = metadata.get("steps") or {}
     for n in names:
         if f"exp_avg.{n}" not in arrays or f"exp_avg_sq.{n}" not in arrays or n not in steps:
-            raise InputError(f"checkpoint: {path} has nothing for {n}")
+            raise InputError(f"checkpoint: {path} has no optimizer state for {n}; use another checkpoint")
     state = {
-        **facts,
+        **metadata,
         "steps": [steps[n] for n in names],
         "exp_avg": [arrays[f"exp_avg.{n}"] for n in names],
         "exp_avg_sq": [arrays[f"exp_avg_sq.{n}"] for n in names],
     }
-    if "groups" in facts:
+    if "groups" in metadata:
         numbers = {n: i for i, n in enumerate(names)}
-        state["groups"] = [{**g, "params": [numbers.get(n) for n in g["params"]]} for g in facts["groups"]]
+        state["groups"] = [{**g, "params": [numbers.get(n) for n in g["params"]]} for g in metadata["groups"]]
     return state
 
 
-def _named(groups: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
-    """An optimizer's groups with their parameters by name."""
-    return [{**group, "params": [names[i] for i in group["params"]]} for group in groups]
-
-
 def read_state(path: Path) -> dict[str, Any]:
-    """A checkpoint's state.json, after every file has been held against the manifest.
+    """Read a checkpoint's state.json, after verifying every file against the manifest.
 
-    Raises InputError if the checkpoint is missing, incomplete, damaged or of a schema we do not know.
+    Raises InputError if the checkpoint is missing, incomplete, damaged or of an unknown schema.
     """
     if not path.is_dir():
         raise InputError(f"checkpoint: {path} does not exist; give a directory such as runs/NAME/checkpoints/step_100")
@@ -165,7 +192,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
-    """Write the weights alone, as one safetensors file; `book` adds the mask buffers of the book's PyTorch model."""
+    """Write only the weights, as one safetensors file; book=True adds the mask buffers of the book's PyTorch model."""
     path = Path(path)
     work = path.with_name(f".{path.name}.partial")
     _save_arrays(work, model.book_state_dict() if book else model.state_dict(), model.config)
@@ -175,24 +202,24 @@ def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
 
 
 def load_model(path: Path | str) -> GPTModel:
-    """The model in a file that save_model wrote, in evaluation mode; load_weights reads it, and others too.
+    """Load a model from a file that save_model wrote, in eval mode; reads every format that load_weights reads.
 
-    Raises InputError if it cannot be read as one.
+    Raises InputError for a file that cannot be read.
     """
     return load_weights(path)
 
 
 def _names_of(optimizer: AdamW, model: GPTModel) -> list[str]:
-    """The optimizer's parameters by their names in the model."""
+    """Return the names in the model of the optimizer's parameters."""
     names = {id(p): name for name, p in model.named_parameters()}
     try:
         return [names[id(p)] for p in optimizer.parameters]
     except KeyError:
-        raise InputError("checkpoint: the optimizer has parameters that are not the model's; make it anew") from None
+        raise InputError("checkpoint: the optimizer has parameters that are not the model's; make a new one") from None
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, Array], config: GPTConfig | None = None) -> None:
-    # one entry at most: safetensors writes several in an order that changes from process to process
+    # at most one entry: safetensors writes several in an order that differs between processes
     metadata = {"format": "pt"} if config is None else {"config": json.dumps(config.to_dict())}
     try:
         save_file({name: np.ascontiguousarray(to_host(a)) for name, a in arrays.items()}, path, metadata)

@@ -1,4 +1,4 @@
-"""Everything that decides a run, in three groups of settings; presets; and the config.toml that keeps them."""
+"""Settings of a run in three groups, presets, and config.toml."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ SCHEDULES = ["flat", "cosine", "appendix-d"]
 
 
 def setting(default: Any, what: str) -> Any:
-    """A dataclass field with the line that the command line's help shows."""
+    """Create a dataclass field with its help text for the command line."""
     return field(default=default, metadata={"help": what})
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The text, and how it is cut into tokens, windows and batches."""
+    """Settings of the text, the tokenizer, windows and batches."""
 
-    data: str = setting("story", "'story' (ships with us), 'the-verdict' (downloaded), or a UTF-8 file")
-    tokenizer: str = setting("own", "'own' (learned from the text), 'gpt2', or a tokenizer's file or directory")
-    n_merges: int = setting(512, "merges that an own tokenizer learns")
-    train_ratio: float = setting(0.9, "share of the characters to train on")
-    test_ratio: float = setting(0.0, "share held out at the end, for `evaluate --split test`")
-    batch_size: int = setting(8, "windows a batch")
+    data: str = setting("story", "'story' (bundled), 'the-verdict' (downloaded), or a UTF-8 file")
+    tokenizer: str = setting("own", "'own' (trained on the text), 'gpt2', or a tokenizer's file or directory")
+    n_merges: int = setting(512, "BPE merges of an own tokenizer")
+    train_ratio: float = setting(0.9, "fraction of the characters to train on")
+    test_ratio: float = setting(0.0, "fraction held out at the end, for `evaluate --split test`")
+    batch_size: int = setting(8, "windows per batch")
     stride: int = setting(0, "tokens between the starts of windows; 0: the context length, so none overlap")
 
     def __post_init__(self) -> None:
-        _own_types(self)
+        _coerce_fields(self)
         _require("n_merges", self.n_merges, self.n_merges >= 0, ">= 0")
         _require("batch_size", self.batch_size, self.batch_size >= 1, ">= 1")
         _require("stride", self.stride, self.stride >= 0, ">= 0")
@@ -47,35 +47,35 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The course of the training."""
+    """Settings of the optimization, of evaluations, samples and checkpoints."""
 
     epochs: int = setting(10, "passes over the training text")
-    max_steps: int = setting(0, "stop after so many updates; 0: no limit")
+    max_steps: int = setting(0, "stop after this many updates; 0: no limit")
     lr: float = setting(4e-4, "learning rate (its peak, with a schedule)")
     schedule: str = setting(
         "flat", "'flat'; 'cosine' after a linear warm-up; 'appendix-d': the book's, which clips only after the warm-up"
     )
     warmup_steps: int = setting(0, "updates of linear warm-up, if the schedule is not flat")
-    decay_steps: int = setting(0, "updates until the rate is down at min_lr, where it stays; 0: the whole run")
-    initial_lr: float = setting(0.0, "learning rate that the warm-up starts from")
+    decay_steps: int = setting(0, "updates until the rate reaches min_lr and stays there; 0: the whole run")
+    initial_lr: float = setting(0.0, "learning rate at the start of the warm-up")
     min_lr: float = setting(0.0, "learning rate at the end, if the schedule is not flat")
-    weight_decay: float = setting(0.1, "AdamW's decay")
-    decay: str = setting("all", "what decays: 'all' parameters, or 'matrices' (embeddings too), not biases and norms")
+    weight_decay: float = setting(0.1, "AdamW's weight decay")
+    decay: str = setting("all", "what decays: 'all' parameters, or 'matrices' and embeddings, not biases and norms")
     max_norm: float = setting(0.0, "clip gradients to this global norm; 0: no clipping")
-    accumulate: int = setting(1, "batches an update")
-    eval_freq: int = setting(5, "updates from one evaluation to the next")
-    eval_iter: int = setting(5, "batches of each loader an evaluation looks at")
-    sample_every: int = setting(1, "epochs from one sample to the next")
-    checkpoint_every: int = setting(0, "updates from one checkpoint to the next; 0: at the end alone")
-    prompt: str = setting("Every effort moves you", "what samples start from")
-    weights: str = setting("", "what to start from; none: random numbers")
-    seed: int = setting(123, "of every stream of random numbers")
+    accumulate: int = setting(1, "batches per update (gradient accumulation)")
+    eval_freq: int = setting(5, "updates between evaluations")
+    eval_iter: int = setting(5, "batches of each loader per evaluation")
+    sample_every: int = setting(1, "epochs between samples")
+    checkpoint_every: int = setting(0, "updates between checkpoints; 0: only at the end")
+    prompt: str = setting("Every effort moves you", "text that samples continue")
+    weights: str = setting("", "weights to start from; empty: random initialisation")
+    seed: int = setting(123, "seed of all random streams")
     random: str = setting(
         "own", "'own'; 'torch': PyTorch's on the CPU, for the book's numbers; 'torch-mcg31': its MKL build's on Intel"
     )
 
     def __post_init__(self) -> None:
-        _own_types(self)
+        _coerce_fields(self)
         for name in ("epochs", "accumulate", "eval_freq", "eval_iter", "sample_every"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
         for name in ("max_steps", "warmup_steps", "decay_steps", "checkpoint_every", "seed"):
@@ -93,19 +93,19 @@ class TrainingConfig:
                 raise InputError(f"{name}: {value!r} is unknown{did_you_mean(value, known)}")
         if self.schedule != "flat" and 0 < self.decay_steps < self.warmup_steps:
             raise InputError(
-                f"decay_steps: {self.decay_steps} are fewer than warmup_steps = {self.warmup_steps}, "
-                "which are among them; choose more, or 0 for the whole run"
+                f"decay_steps: {self.decay_steps} is less than warmup_steps = {self.warmup_steps}, which it includes; "
+                "choose more, or 0 for the whole run"
             )
         for name in ("decay_steps", "initial_lr"):
             if self.schedule == "flat" and (value := getattr(self, name)):
                 raise InputError(
-                    f"{name}: {value} does nothing with the schedule 'flat'; leave it out, or choose 'cosine'"
+                    f"{name}: {value} has no effect with the schedule 'flat'; leave it out, or choose 'cosine'"
                 )
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run."""
+    """All settings of a run."""
 
     model: GPTConfig
     data: DataConfig
@@ -119,14 +119,14 @@ class RunConfig:
         return {"model": self.model, "data": self.data, "training": self.training}
 
     def replace(self, settings: Mapping[str, Any]) -> RunConfig:
-        """With some settings changed, by their plain names: no two groups share one.  Raises InputError for others."""
+        """Return a copy with some settings replaced, by name across groups.  Raises InputError for unknown names."""
         owner = {f.name: name for name, group in self.groups().items() for f in fields(group)}
         values = {name: asdict(group) for name, group in self.groups().items()}
         for name, value in settings.items():
             if name not in owner:
                 hint = did_you_mean(SYNONYMS.get(name, name), list(owner)) or "; the config.toml of a run lists all"
                 raise InputError(f"setting: {name!r} is unknown{hint}")
-            values[owner[name]][name] = _typed(name, value, values[owner[name]][name])
+            values[owner[name]][name] = _coerced(name, value, values[owner[name]][name])
         return RunConfig(
             GPTConfig(**values["model"]), DataConfig(**values["data"]), TrainingConfig(**values["training"])
         )
@@ -139,7 +139,7 @@ class RunConfig:
 
 
 def from_toml(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file, whatever groups they stand in.  Raises InputError if it cannot be read."""
+    """Read the settings from a TOML file, with or without group tables.  Raises InputError if it cannot be read."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -153,35 +153,32 @@ def from_toml(path: Path) -> dict[str, Any]:
 
 
 def preset(name: str) -> RunConfig:
-    """A preset by its name.  Raises InputError, with a likely correction, if there is none."""
+    """Return a preset by name.  Raises InputError, with a suggestion, for an unknown one."""
     if name not in MODELS:
         raise InputError(f"preset: {name!r} is unknown{did_you_mean(name, list(MODELS))}")
     if name == "tiny":
-        return RunConfig(MODELS["tiny"], DataConfig(), _tiny_training())
+        training = TrainingConfig(
+            epochs=20,
+            lr=2e-3,
+            schedule="cosine",
+            warmup_steps=40,
+            min_lr=1e-4,
+            max_norm=1.0,
+            eval_freq=20,
+            sample_every=4,
+        )
+        return RunConfig(MODELS["tiny"], DataConfig(), training)
     return RunConfig(MODELS[name], DataConfig(tokenizer="gpt2", batch_size=2), TrainingConfig())
 
 
 def book() -> RunConfig:
-    """The book's own training: its model, text, settings and random numbers."""
+    """Return the book's training run: its model, text, settings and random numbers."""
     return preset("gpt2-124m").replace({"data": "the-verdict", "random": "torch"})
 
 
 def fine_tuning() -> RunConfig:
-    """Training that goes on from weights: small steps, few epochs.  Sizes and tokenizer are the weights' own."""
+    """Return the preset for fine-tuning: a low rate, few epochs.  Sizes and tokenizer come from the weights."""
     return preset("gpt2-124m").replace({"lr": 5e-5, "epochs": 2})
-
-
-def _tiny_training() -> TrainingConfig:
-    return TrainingConfig(
-        epochs=20,
-        lr=2e-3,
-        schedule="cosine",
-        warmup_steps=40,
-        min_lr=1e-4,
-        max_norm=1.0,
-        eval_freq=20,
-        sample_every=4,
-    )
 
 
 def _require(name: str, value: float, allowed: bool, what: str) -> None:
@@ -189,13 +186,13 @@ def _require(name: str, value: float, allowed: bool, what: str) -> None:
         raise InputError(f"{name}: {value} is not allowed; choose a number {what}")
 
 
-def _own_types(group: DataConfig | TrainingConfig) -> None:
+def _coerce_fields(group: DataConfig | TrainingConfig) -> None:
     for f in fields(group):
-        object.__setattr__(group, f.name, _typed(f.name, getattr(group, f.name), f.default))
+        object.__setattr__(group, f.name, _coerced(f.name, getattr(group, f.name), f.default))
 
 
-def _typed(name: str, value: Any, like: Any) -> Any:
-    """The value in the setting's type: NumPy's numbers do, and whole ones for fractions; nothing else is converted."""
+def _coerced(name: str, value: Any, like: Any) -> Any:
+    """Convert NumPy's numbers to Python's, and integers to floats; anything else must have the type of `like`."""
     value = pythons_own(value)
     if isinstance(like, float) and type(value) is int and abs(value) < 2**53:
         return float(value)
@@ -207,7 +204,7 @@ def _typed(name: str, value: Any, like: Any) -> Any:
 
 
 def _is_unicode(text: str) -> bool:
-    """Not so for an argument's bytes that were no UTF-8: they reach us as lone surrogates."""
+    """Tell whether a text encodes as UTF-8; undecodable bytes in an argument arrive as lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -219,5 +216,5 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML wants this one escaped too
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML requires DEL to be escaped too
     return repr(value)

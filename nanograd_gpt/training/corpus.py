@@ -1,4 +1,4 @@
-"""Sources of text: the story that ships with the package, the book's short story, or a file."""
+"""Sources of text: the bundled story, the book's short story, or a file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..arguments import real_number
 from ..errors import InputError, RunError
 
 STORY, VERDICT = "story", "the-verdict"
-NAMED = (STORY, VERDICT, "")  # texts that are no file of the user's
+BUILTIN_TEXTS = (STORY, VERDICT, "")  # texts that are not the user's files
 VERDICT_URL = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/ch02/01_main-chapter-code/the-verdict.txt"
 VERDICT_SHA256 = "b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f"
 
 
 def load_text(source: str = STORY) -> str:
-    """The text of "story" (ours), "the-verdict" (downloaded once, then cached), or a UTF-8 file (~ is home).
+    """Load the text of "story" (bundled), "the-verdict" (downloaded once, then cached), or a UTF-8 file (~ is home).
 
     Raises InputError if a file is missing, empty or not UTF-8 text, and RunError if a download fails.
     """
@@ -26,7 +26,7 @@ def load_text(source: str = STORY) -> str:
 
 
 def read_text(path: Path) -> str:
-    """A file's text, its line ends as they are.  Raises InputError if it is missing, empty or not UTF-8 text."""
+    """Read a file's text, line endings unchanged.  Raises InputError if it is missing, empty or not UTF-8 text."""
     if not path.exists():
         raise InputError(f"data: {path} does not exist; give a UTF-8 text file, 'story' or '{VERDICT}'")
     if not path.is_file():
@@ -44,8 +44,11 @@ def read_text(path: Path) -> str:
 
 
 def download_verdict() -> Path:
-    """The book's story in the user's cache, verified by its hash.  Raises RunError with the manual way if offline."""
-    import pooch  # only here: nothing else needs the network
+    """Return the book's story in the user's cache, downloaded once and verified by its hash.
+
+    Raises RunError, with the URL for a manual download, if it fails.
+    """
+    import pooch  # slow to import, and only downloads need it
 
     pooch.get_logger().setLevel("WARNING")
     cache = Path(pooch.os_cache("nanograd_gpt"))
@@ -60,9 +63,9 @@ def download_verdict() -> Path:
 
 
 def split_text(text: str, train_ratio: float = 0.9, test_ratio: float = 0.0) -> tuple[str, str, str]:
-    """Cut into training, validation and held-out test text, by characters: the first at int(train_ratio * length).
+    """Split into training, validation and test text by characters; training ends at int(train_ratio * length).
 
-    Raises InputError unless 0 < train_ratio, 0 <= test_ratio, and together they leave something for validation.
+    Raises InputError unless 0 < train_ratio, 0 <= test_ratio, and their sum is below 1.
     """
     train_ratio, test_ratio = real_number("train_ratio", train_ratio), real_number("test_ratio", test_ratio)
     if not (0 < train_ratio < 1 and 0 <= test_ratio < 1 and train_ratio + test_ratio < 1):

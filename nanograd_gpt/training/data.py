@@ -1,4 +1,4 @@
-"""Windows of tokens, and batches of windows: the book's chapter 2."""
+"""Windows of tokens and batches of windows, as in the book's chapter 2."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..errors import InputError
 from ..rng import Generator, RandomStream
 from ..tokenizer.tokenizer import get_tokenizer, text_to_token_ids
 
-Batch: TypeAlias = tuple[Ints, Ints]  # inputs (B, T) and targets (B, T), which are the inputs one token later
+Batch: TypeAlias = tuple[Ints, Ints]  # inputs (B, T) and targets (B, T), the inputs one token later
 
 
 class GPTDatasetV1:
-    """Every stride-th window of max_length tokens, with the window one token later as its target.
+    """Windows of max_length tokens, one every `stride` tokens, each with the window one token later as its target.
 
-    A text of exactly max_length tokens has no window: its last target would be missing.
+    A text of exactly max_length tokens has no window, since its last target would be missing.
     """
 
     def __init__(self, txt: str, tokenizer: tiktoken.Encoding, max_length: int, stride: int) -> None:
@@ -29,7 +29,7 @@ class GPTDatasetV1:
         self.__setstate__((ids, max_length, stride))
 
     def __getstate__(self) -> tuple[Ints, int, int]:
-        """For copies and pickles: the tokens once, not in every window that shows them."""
+        """Copy and pickle the tokens once, not every overlapping window."""
         return self.ids, self.max_length, self.stride
 
     def __setstate__(self, state: tuple[Ints, int, int]) -> None:
@@ -49,7 +49,7 @@ class GPTDatasetV1:
 
 
 class DataLoader:
-    """Batches of a dataset's windows, in a new order at every pass if shuffled."""
+    """Batches of a dataset's windows, reshuffled for every pass if shuffle is set."""
 
     def __init__(
         self, dataset: GPTDatasetV1, batch_size: int, shuffle: bool, drop_last: bool, *, rng: RandomStream
@@ -65,11 +65,11 @@ class DataLoader:
         return self.batches(self.draw_order())
 
     def draw_order(self) -> Ints:
-        """The order of the windows in the next pass."""
+        """Draw the order of the windows for the next pass."""
         return self.rng.epoch_order(len(self.dataset), self.shuffle)
 
     def batches(self, order: Ints, first: int = 0) -> Iterator[Batch]:
-        """The batches of a pass in this order, from batch `first` on."""
+        """Yield the batches of a pass in this order, from batch `first` on."""
         for i in range(first, len(self)):
             chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
             yield self.dataset.input_ids[chosen], self.dataset.target_ids[chosen]
@@ -87,9 +87,27 @@ def create_dataloader_v1(
     tokenizer: tiktoken.Encoding | None = None,
     rng: RandomStream | None = None,
 ) -> DataLoader:
-    """Batches of inputs and targets (B, T) from a text, with GPT-2's tokenizer unless another is given.
+    """Cut a text into windows of tokens; returns a DataLoader of batches: inputs (B, T) and targets (B, T).
 
-    Raises InputError for sizes below 1, and for workers: batches are views of one array, and cost nothing to make.
+    txt                 str; shorter than one window it gives no batches
+    batch_size          int >= 1 [4]: windows per batch, B
+    max_length          int >= 1 [256]: tokens per window, T
+    stride              int >= 1 [128]: tokens between the starts of windows
+    shuffle             bool [True]: draw a new order for every pass
+    drop_last           bool [True]: leave out a last batch that is not full
+    num_workers         0: the book's argument; batches are slices of one array and need no workers
+    tokenizer           tiktoken.Encoding [get_tokenizer("gpt2")]
+    rng                 random stream for the order [Generator()]
+
+    Targets are the inputs one token later.  Raises InputError for sizes below 1 and for workers.
+    Source: book section 2.6.
+
+    >>> import nanograd_gpt as ng
+    >>> loader = create_dataloader_v1("one two three four five six seven", batch_size=2, max_length=3, stride=3)
+    >>> decode = ng.get_tokenizer("gpt2").decode
+    >>> for inputs, targets in loader:
+    ...     print([decode(row) for row in inputs.tolist()], [decode(row) for row in targets.tolist()])
+    ['one two three', ' four five six'] [' two three four', ' five six seven']
     """
     if num_workers:
         raise InputError(f"num_workers: {num_workers} is not supported; leave it at 0")

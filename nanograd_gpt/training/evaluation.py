@@ -1,7 +1,7 @@
-"""The loss of a whole text, in windows that may overlap: every token but the first is predicted exactly once.
+"""Loss of a whole text, in windows that may overlap: every token but the first is predicted exactly once.
 
-A token at the start of a window is predicted from almost nothing.  Windows that begin every `stride` tokens score only
-what the one before has not seen, so that a shorter stride gives every token more context, for more work.
+A token at the start of a window has almost no context.  Windows that begin every `stride` tokens score only tokens that
+the previous window did not reach, so a shorter stride gives every token more context, at a higher cost.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from ..gpt.model import GPTModel
 from ..nn import functional as F
 from ..nn.inference_mode import inference_mode
 
-LARGEST_EXPONENT = 700  # exp of more does not fit a float
+MAX_EXPONENT = 700  # exp overflows a float64 above about 709
 
 
 class TextLoss(NamedTuple):
-    """The loss of a text under a model."""
+    """Loss of a text under a model."""
 
-    nats: float  # minus the logarithm of the probability of all predicted tokens together
-    tokens: int  # predicted: all but the first
+    nats: float  # minus the log probability of all predicted tokens together
+    tokens: int  # predicted tokens: all but the first
     windows: int
 
     @property
     def loss(self) -> float:
-        """Nats a token."""
+        """Nats per token."""
         return self.nats / self.tokens
 
     @property
     def perplexity(self) -> float:
-        """exp(loss): as unsure as a choice among so many tokens; inf beyond floats."""
-        return inf if self.loss > LARGEST_EXPONENT else exp(self.loss)
+        """exp(loss), the number of equally likely tokens with the same loss; inf on overflow."""
+        return inf if self.loss > MAX_EXPONENT else exp(self.loss)
 
     def bits_per_byte(self, n_bytes: int) -> float:
-        """Bits per byte of the predicted tokens' n_bytes: comparable between tokenizers, as the loss is not."""
+        """Bits per byte, given the predicted tokens' n_bytes; comparable between tokenizers, unlike the loss."""
         return self.nats / log(2) / n_bytes
 
 
 class Window(NamedTuple):
-    """Tokens start .. stop - 1 go in, and each predicts the one after it; the last `scored` of these count."""
+    """Inputs start .. stop - 1, each predicting the next token; the last `scored` predictions count."""
 
     start: int
     stop: int
@@ -60,12 +60,25 @@ class Window(NamedTuple):
 
 
 def evaluate_text(model: GPTModel, ids: Ints, stride: int | None = None, batch_size: int = 1) -> TextLoss:
-    """The loss of a text's tokens ids (n,), without dropout; the model's mode is as before afterwards.
+    """Compute the loss of a whole text, in windows of context_length tokens; the last may be shorter.
 
-    Windows of context_length tokens begin every `stride` tokens, by default where the one before ends; the last may be
-    shorter.  Each token is predicted in the first window that reaches it, the one with the most context before it.
-    Raises InputError for fewer than 2 tokens, ids outside the vocabulary, a stride that is not 1 .. context_length, or
-    a batch_size below 1.
+    ids (n,)  ->  a TextLoss over n - 1 predicted tokens: nats, loss per token, perplexity, bits per byte
+
+    model               GPTModel; runs without dropout, and its mode is restored afterwards
+    ids                 token ids (n,), n >= 2: an array
+    stride              int in 1 .. context_length: tokens between the starts of windows [context_length, no overlap]
+    batch_size          int >= 1 [1]: windows per forward pass
+
+    Each token is predicted once, in the first window that reaches it, which gives it the most context.
+    Raises InputError for fewer than 2 tokens, ids outside the vocabulary and settings out of range.
+
+    >>> import numpy as np
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123))
+    >>> found = evaluate_text(model, np.arange(20), stride=4)
+    >>> print(f"{found.tokens} tokens in {found.windows} windows: loss {found.loss:.3f}, log(100) = {np.log(100):.3f}")
+    19 tokens in 4 windows: loss 4.807, log(100) = 4.605
     """
     ids, length = to_host(ids), model.config.context_length
     _check(model, ids)
@@ -73,16 +86,16 @@ def evaluate_text(model: GPTModel, ids: Ints, stride: int | None = None, batch_s
         length if stride is None else whole_number("stride", stride, 1, length, f"1 .. {length}, the context length")
     )
     batch_size = whole_number("batch_size", batch_size, 1)
-    windows = windows_of(len(ids), length, stride)
+    windows = sliding_windows(len(ids), length, stride)
     with inference_mode(model):
         nats = fsum(_nats(model, ids, batch) for batch in _batches(windows, batch_size))
     return TextLoss(nats, len(ids) - 1, len(windows))
 
 
-def windows_of(n: int, length: int, stride: int) -> list[Window]:
-    """The windows over a text of n tokens, at least 2."""
+def sliding_windows(n: int, length: int, stride: int) -> list[Window]:
+    """List the windows over a text of n >= 2 tokens."""
     windows: list[Window] = []
-    seen = 0  # the last token that is predicted
+    seen = 0  # the last token predicted so far
     while seen < n - 1:
         start = len(windows) * stride
         stop = min(start + length, n - 1)
@@ -91,13 +104,13 @@ def windows_of(n: int, length: int, stride: int) -> list[Window]:
     return windows
 
 
-def n_bytes_of(ids: Ints, tokenizer: tiktoken.Encoding) -> int:
-    """UTF-8 bytes of tokens ids (n,), which may begin or end within a character."""
+def count_bytes(ids: Ints, tokenizer: tiktoken.Encoding) -> int:
+    """Count the UTF-8 bytes of tokens ids (n,), which may begin or end inside a character."""
     return sum(len(tokenizer.decode_single_token_bytes(i)) for i in ids.tolist())
 
 
 def _batches(windows: list[Window], batch_size: int) -> Iterator[list[Window]]:
-    """Windows of one length in each."""
+    """Group windows of equal length into batches."""
     for _, group in groupby(windows, key=lambda window: window.length):
         equal = list(group)
         for i in range(0, len(equal), batch_size):
@@ -105,7 +118,7 @@ def _batches(windows: list[Window], batch_size: int) -> Iterator[list[Window]]:
 
 
 def _nats(model: GPTModel, ids: Ints, batch: list[Window]) -> float:
-    """The summed loss of what a batch scores; the head runs on that alone."""
+    """Sum the loss of a batch's scored tokens; the head runs on those alone."""
     T = batch[0].length
     at = np.array([window.start for window in batch])[:, None] + np.arange(T)  # (B, T)
     scored = np.arange(T) >= T - np.array([[window.scored] for window in batch])  # (B, T)

@@ -1,6 +1,6 @@
-"""The training loop.  There is one: it yields a report after every update, and whoever runs it decides what to do.
+"""The training loop: a generator that yields a StepResult after every update; its caller decides what to do with it.
 
-`train_model_simple` prints what the book prints; the command line writes metrics, figures and checkpoints.
+`train_model_simple` prints as the book does; the command line writes metrics, figures and checkpoints.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..backend.select import Device
 from ..errors import InputError
 from ..generation.generate import generate_text
 from ..gpt.model import GPTModel
+from ..nn.inference_mode import inference_mode
 from ..optim import AdamW, clip_grad_norm
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids, token_ids_to_text
@@ -29,25 +30,25 @@ from .schedule import Schedule
 
 @dataclass
 class Progress:
-    """The progress of a training: with the weights and the random streams, all that resuming needs."""
+    """Position in a training run: together with the weights and the random streams, all that resuming needs."""
 
     epoch: int = 0  # epochs completed
-    batch: int = 0  # batches done in the one under way
+    batch: int = 0  # batches done in the current epoch
     global_step: int = -1  # number of the last update; the first one is 0, as in the book
     tokens_seen: int = 0
-    epoch_stream: dict[str, Any] | None = None  # the loader's stream before it drew the order of this epoch
+    epoch_stream: dict[str, Any] | None = None  # the loader's stream before this epoch's order was drawn
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """The result of one update.  Arrays stay on the device: reading them waits for it."""
+    """The result of one update.  Arrays stay on the device; reading one synchronises."""
 
     epoch: int  # from 1
     global_step: int
     tokens_seen: int
     loss: Array  # ()
     lr: float
-    grad_norm: Array | None  # () before clipping; None where nothing is clipped
+    grad_norm: Array | None  # () before clipping; None without clipping
     evaluation: Evaluation | None
     epoch_ended: bool
 
@@ -69,12 +70,12 @@ def training_steps(
     accumulate: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[StepResult]:
-    """Train for num_epochs passes over train_loader, or until update max_steps; yield a Report after every update.
+    """Train for num_epochs passes over train_loader, or max_steps updates; yield a StepResult after every update.
 
-    Every eval_freq-th update, the first among them, is followed by an evaluation over eval_iter batches.  Gradients of
-    `accumulate` batches make one update; they are clipped to max_norm from update clip_from on, the first one being 0.
-    `schedule` sets optimizer.lr before each; without one it stays as it is.
-    `progress` is kept up to date, and says where to start.
+    An evaluation over eval_iter batches follows update 0 and every eval_freq-th after it.  Each update accumulates the
+    gradients of `accumulate` batches, clipped to the global norm max_norm from update clip_from on.
+    `schedule` sets optimizer.lr before each update; without one it is left alone.
+    `progress` says where to start, and is updated in place.
     """
     if len(train_loader) == 0:
         raise InputError("training data: too short for one batch; use more text, a shorter context or a smaller batch")
@@ -85,7 +86,7 @@ def training_steps(
     keep_freed_memory()
     for epoch in range(progress.epoch, num_epochs):
         model.train()
-        order = _order_of_epoch(train_loader, progress)
+        order = _epoch_order(train_loader, progress)
         batches = train_loader.batches(order, first=progress.batch)
         while group := [*islice(batches, accumulate)]:
             if max_steps is not None and progress.global_step + 1 >= max_steps:
@@ -115,8 +116,8 @@ def training_steps(
             )
 
 
-def _order_of_epoch(loader: DataLoader, progress: Progress) -> Ints:
-    """Draw the order of a new epoch, or once more that of the epoch under way, leaving the stream where it is."""
+def _epoch_order(loader: DataLoader, progress: Progress) -> Ints:
+    """Draw the order of a new epoch, or redraw that of a resumed one and restore the stream."""
     if progress.epoch_stream is None:
         progress.epoch_stream = loader.rng.state()
         return loader.draw_order()
@@ -130,7 +131,7 @@ def _order_of_epoch(loader: DataLoader, progress: Progress) -> Ints:
 def _update(
     model: GPTModel, optimizer: AdamW, batches: list[Batch], device: Device, max_norm: float | None
 ) -> tuple[Array, Array | None]:
-    """One optimizer step on the mean loss of some batches; returns that loss, and the gradient's norm if clipped."""
+    """Take one optimizer step on the mean loss of some batches; returns the loss, and the gradient norm if clipped."""
     optimizer.zero_grad()
     total = None
     for input_batch, target_batch in batches:
@@ -157,12 +158,45 @@ def train_model_simple(
     start_context: str,
     tokenizer: tiktoken.Encoding,
 ) -> tuple[list[float], list[float], list[int]]:
-    """The book's training, with its prints; returns training losses, validation losses, and tokens seen at each.
+    """Train as the book does, printing losses and, after every epoch, a sample text.
 
-    The model may be new, or come from load_pretrained or load_model: its training goes on from those weights.  A sample
-    is printed after every epoch, and tried before the first.  Book section 5.2.
+    Returns training losses, validation losses (both nats per token) and tokens seen, a list each, one entry per
+    evaluation.
+
+    model               GPTModel: new, or from load_pretrained or load_model to continue from its weights
+    train_loader        DataLoader with at least one batch; see create_dataloader_v1
+    val_loader          DataLoader; without batches the validation loss is nan
+    optimizer           AdamW over model.parameters()
+    device              "cpu" or "cuda": the book's argument; the model's own device is used
+    num_epochs          int >= 0: passes over train_loader
+    eval_freq           int >= 1: updates from one evaluation to the next; the first update is followed by one
+    eval_iter           int >= 1: batches of each loader per evaluation
+    start_context       str, not empty: text that the samples continue
+    tokenizer           tiktoken.Encoding with at most vocab_size ids
+
+    Raises InputError for values out of range and a start_context or tokenizer that does not fit, before the first
+    update.  Source: book section 5.2.
+
+    >>> import nanograd_gpt as ng
+    >>> from nanograd_gpt.tokenizer.tokenizer import train_tokenizer
+    >>> text = "The cat sat on the mat.  The dog sat on the cat.  " * 8
+    >>> tokenizer = train_tokenizer(text, n_merges=30)
+    >>> loader = ng.create_dataloader_v1(text, batch_size=4, max_length=8, stride=4, tokenizer=tokenizer)
+    >>> config = ng.GPTConfig(tokenizer.n_vocab, context_length=8, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.0)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123))
+    >>> optimizer = ng.AdamW(model.parameters(), lr=0.02)
+    >>> losses, _, tokens_seen = train_model_simple(
+    ...     model, loader, loader, optimizer, "cpu", num_epochs=2, eval_freq=10, eval_iter=2,
+    ...     start_context="The cat", tokenizer=tokenizer,
+    ... )  # doctest: +ELLIPSIS
+    Ep 1 (Step 000000): Train loss 4.6..., Val loss 4.6...
+    The cat sat ...
+    Ep 2 (Step 000010): Train loss 0.7..., Val loss 0.6...
+    The cat sat on the ...
+    >>> tokens_seen
+    [32, 352]
     """
-    check_samples(tokenizer, model.config.vocab_size, start_context)
+    check_sample_prompt(tokenizer, model.config.vocab_size, start_context)
     train_losses, val_losses, track_tokens_seen = [], [], []
     for report in training_steps(
         model,
@@ -185,7 +219,7 @@ def train_model_simple(
 
 
 def evaluation_line(epoch: int, global_step: int, evaluation: Evaluation) -> str:
-    """As the book prints it."""
+    """Format an evaluation as the book prints it."""
     return (
         f"Ep {epoch} (Step {global_step:06d}): "
         f"Train loss {evaluation.train_loss:.3f}, Val loss {evaluation.val_loss:.3f}"
@@ -199,20 +233,20 @@ def generate_and_print_sample(
     print(sample_line(model, tokenizer, start_context))
 
 
-def check_samples(tokenizer: tiktoken.Encoding, vocab_size: int, start_context: str) -> None:
-    """Raise InputError where a training could not show samples that continue this context."""
+def check_sample_prompt(tokenizer: tiktoken.Encoding, vocab_size: int, start_context: str) -> None:
+    """Raise InputError for a start context that samples cannot continue: empty, or not decodable."""
     padding_ids(tokenizer, vocab_size)
     ids = text_to_token_ids(start_context, tokenizer)
     if not ids.size:
-        raise InputError("prompt: it is empty; give a text that samples are to continue")
+        raise InputError("prompt: it is empty; give a text for samples to continue")
     token_ids_to_text(ids, tokenizer)
 
 
 def sample_line(model: GPTModel, tokenizer: tiktoken.Encoding, start_context: str) -> str:
     """The context and 50 greedy tokens, newlines shown as spaces; the model is in training mode afterwards."""
-    model.eval()
     prompt = text_to_token_ids(start_context, tokenizer)
     padding = padding_ids(tokenizer, model.config.vocab_size)
-    text = generate_text(model, prompt, 50, context_size=model.pos_emb.weight.shape[0], padding=padding)
+    with inference_mode(model):
+        text = generate_text(model, prompt, 50, context_size=model.config.context_length, padding=padding)
     model.train()
     return token_ids_to_text(text, tokenizer).replace("\n", " ")

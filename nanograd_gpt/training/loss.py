@@ -1,4 +1,4 @@
-"""The loss of a batch and of a loader, and the evaluation of a model on both loaders: book section 5.1 and 5.2."""
+"""Loss of a batch, of a loader, and on both loaders: book sections 5.1 and 5.2."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ..arguments import whole_number
 from ..backend.contract import Ints
 from ..backend.select import Device
 from ..gpt.model import GPTModel
-from ..grad_mode import no_grad
+from ..nn.inference_mode import inference_mode
 from ..tensor import Tensor
 from .data import DataLoader
 
 
 class Evaluation(NamedTuple):
-    """Mean losses in nats a token."""
+    """Mean losses in nats per token."""
 
     train_loss: float
     val_loss: float
@@ -23,16 +23,16 @@ class Evaluation(NamedTuple):
 def calc_loss_batch(input_batch: Ints, target_batch: Ints, model: GPTModel, device: Device) -> Tensor:
     """inputs (B, T), targets (B, T)  ->  mean cross-entropy ()
 
-    device is the book's argument: the model moves a batch to its own.
+    device is the book's argument and unused: the model moves batches to its own device.
     """
     del device
     return model.loss(input_batch, target_batch)
 
 
 def calc_loss_loader(data_loader: DataLoader, model: GPTModel, device: Device, num_batches: int | None = None) -> float:
-    """The mean of the batches' mean losses: over the first num_batches of a pass, or all; nan if there are none.
+    """Average the batches' mean losses over the first num_batches of a pass, or all; nan without batches.
 
-    A short last batch weighs as much as a full one, as in the book.  Raises InputError for num_batches below 1.
+    A short last batch has the same weight as a full one, as in the book.  Raises InputError for num_batches below 1.
     """
     if len(data_loader) == 0:
         return float("nan")
@@ -50,12 +50,11 @@ def calc_loss_loader(data_loader: DataLoader, model: GPTModel, device: Device, n
 def evaluate_model(
     model: GPTModel, train_loader: DataLoader, val_loader: DataLoader, device: Device, eval_iter: int
 ) -> Evaluation:
-    """Losses over eval_iter batches of each loader, without dropout; the model is in training mode afterwards.
+    """Compute the loss over eval_iter batches of each loader, without dropout; leaves the model in training mode.
 
-    The training loader is shuffled, so that each evaluation draws a new order from its stream, as in the book.
+    A shuffled training loader draws a new order from its stream for each evaluation, as in the book.
     """
-    model.eval()
-    with no_grad():
+    with inference_mode(model):
         evaluation = Evaluation(
             calc_loss_loader(train_loader, model, device, num_batches=eval_iter),
             calc_loss_loader(val_loader, model, device, num_batches=eval_iter),

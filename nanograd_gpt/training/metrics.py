@@ -1,4 +1,4 @@
-"""metrics.jsonl: what happened in a run, one JSON event a line, as it happens."""
+"""metrics.jsonl: a run's events as they happen, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Event: TypeAlias = dict[str, Any]
 
 
 class MetricsLog:
-    """Appends events to a file; a line is with the operating system before `write` returns.
+    """Appends events to a file; `write` flushes each line to the operating system.
 
     Events: start, step (step, epoch, tokens, loss, lr, grad_norm, seconds), evaluation (step, epoch, tokens,
     train_loss, val_loss; step -1 is before the first update), sample (step, epoch, text), end (steps, seconds).
@@ -25,8 +25,8 @@ class MetricsLog:
         _end_last_line(path)
         self.file = path.open("a", encoding="utf-8")
 
-    def write(self, event: str, **facts: Any) -> None:
-        self.file.write(json.dumps({"event": event, **facts}, default=for_json) + "\n")
+    def write(self, event: str, **values: Any) -> None:
+        self.file.write(json.dumps({"event": event, **values}, default=for_json) + "\n")
         self.file.flush()
 
     def __enter__(self) -> Self:
@@ -40,7 +40,7 @@ class MetricsLog:
 
 
 def _end_last_line(path: Path) -> None:
-    """A crash may have cut the last line off: begin on a new one."""
+    """End a last line that a crash truncated, so that the next event starts on a new one."""
     if path.exists() and (text := path.read_bytes()) and not text.endswith(b"\n"):
         with path.open("ab") as file:
             file.write(b"\n")
@@ -48,7 +48,7 @@ def _end_last_line(path: Path) -> None:
 
 @dataclass
 class Metrics:
-    """A run's events by kind, each step once: what was done again after a resume replaces what was lost."""
+    """A run's events by kind, each step once: steps repeated after a resume replace the earlier ones."""
 
     steps: list[Event] = field(default_factory=list)
     evaluations: list[Event] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """Read a run's metrics.jsonl.  Raises InputError if it is not there; lines cut off by a crash are passed over."""
+    """Read a run's metrics.jsonl, skipping lines truncated by a crash.  Raises InputError if the file is missing."""
     if not path.is_file():
         raise InputError(f"run: {path} does not exist; give the directory of a run that `nanograd-gpt train` wrote")
     by_step: dict[str, dict[int, Event]] = {"step": {}, "evaluation": {}, "sample": {}}
@@ -70,7 +70,7 @@ def read_metrics(path: Path) -> Metrics:
         elif kind == "start":
             metrics.starts.append(event)
             metrics.end = None
-            for events in by_step.values():  # what came after the checkpoint that this start goes on from is void
+            for events in by_step.values():  # discard events after the checkpoint resumed from
                 for step in [s for s in events if s > event.get("resumed_from", -1)]:
                     del events[step]
         elif kind == "end":

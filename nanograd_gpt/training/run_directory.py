@@ -12,18 +12,18 @@ from ..errors import InputError
 
 
 def checkpoints(directory: Path) -> list[Path]:
-    """A run's checkpoints, oldest first."""
+    """List a run's checkpoints, oldest first."""
     found = (directory / "checkpoints").glob("step_*")
     return sorted((p for p in found if p.name[5:].isdigit()), key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The number of the last update before a run's checkpoint."""
+    """Return the number of the last update before a checkpoint, from its name."""
     return int(checkpoint.name.removeprefix("step_"))
 
 
 def latest_checkpoint(directory: Path) -> Path:
-    """A run's newest checkpoint.  Raises InputError if there is none."""
+    """Return a run's newest checkpoint.  Raises InputError if there is none."""
     found = checkpoints(directory)
     if not found:
         raise InputError(f"run: {directory} has no checkpoint; give a directory that `nanograd-gpt train` wrote")
@@ -31,7 +31,7 @@ def latest_checkpoint(directory: Path) -> Path:
 
 
 def new_directory(parent: Path, name: str) -> Path:
-    """parent/name, or parent/name-2 and so on if that is taken."""
+    """Return parent/name, or parent/name-2 and so on if it exists.  Creates nothing."""
     candidate, n = parent / name, 1
     while candidate.exists():
         n += 1

@@ -1,4 +1,4 @@
-"""The learning rate at each step."""
+"""Learning rate schedules."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TypeAlias
 from ..arguments import real_number, whole_number
 from ..errors import InputError
 
-Schedule: TypeAlias = Callable[[int], float]  # an update's number, from 0  ->  its learning rate
+Schedule: TypeAlias = Callable[[int], float]  # update number, from 0  ->  learning rate
 
 
 @dataclass(frozen=True)
 class Flat:
-    """The same learning rate at every step: the book's training."""
+    """Constant learning rate, as in the book's chapter 5."""
 
     lr: float
 
@@ -28,13 +28,13 @@ class Flat:
 
 @dataclass(frozen=True)
 class WarmupCosine:
-    """From `initial` to `peak` in a line over the warm-up, then to `minimum` in half a cosine wave.
+    """Linear warm-up from `initial` to `peak`, then cosine decay to `minimum`.
 
-    Update k of the warm-up, from 0, has initial + (peak - initial) * (k + 1) / warmup_steps: one update ahead of the
-    book's appendix D and of Hugging Face's get_cosine_schedule_with_warmup, which begin at the initial rate itself, so
-    that an initial rate of 0 wastes no update, and the peak comes twice.  AppendixD is their rule.
+    Update k of the warm-up, from 0, has initial + (peak - initial) * (k + 1) / warmup_steps.  This is one update ahead
+    of the book's appendix D and of Hugging Face's get_cosine_schedule_with_warmup, which start at `initial` itself: an
+    initial rate of 0 wastes no update here, and the peak is used twice.  AppendixD implements their rule.
 
-    Counted in updates; after total_steps the rate stays at its minimum, as after nanoGPT's lr_decay_iters.
+    After total_steps updates the rate stays at `minimum`, as after nanoGPT's lr_decay_iters.
     Raises InputError unless 0 <= warmup_steps <= total_steps.
     """
 
@@ -68,18 +68,18 @@ class WarmupCosine:
 
 @dataclass(frozen=True)
 class AppendixD(WarmupCosine):
-    """The schedule of the book's appendix D: the warm-up begins at `initial` itself, and clipping begins after it.
+    """Schedule of the book's appendix D: the warm-up starts at `initial` itself, and clipping starts after it.
 
-    Update k of the warm-up has initial + k * (peak - initial) / warmup_steps.  With initial and minimum 0 it is Hugging
-    Face's get_cosine_schedule_with_warmup.
+    Update k of the warm-up has initial + k * (peak - initial) / warmup_steps.  With initial and minimum 0 it equals
+    Hugging Face's get_cosine_schedule_with_warmup.
     """
 
     @property
     def first_clipped(self) -> int:
-        """The first update whose gradients are clipped.
+        """First update whose gradients are clipped.
 
-        The book's condition is `global_step > warmup_steps`, so the update at the peak is not among them; later
-        editions of its notebook have >=.
+        The book's condition is `global_step > warmup_steps`, which excludes the update at the peak; later editions of
+        its notebook have >=.
         """
         return self.warmup_steps + 1
 

@@ -1,4 +1,4 @@
-"""Any model by one name: a run's directory, a checkpoint, a file, a directory of weights, or GPT-2's on the hub."""
+"""Opening a model by path or name: a run, a checkpoint, a file, a directory of weights, or GPT-2 from the hub."""
 
 from __future__ import annotations
 
@@ -26,16 +26,27 @@ TOKENIZERS = "'gpt2', a saved tokenizer's file, Hugging Face's tokenizer.json or
 
 
 def load_pretrained(source: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> GPTModel:
-    """The model that a source holds, in evaluation mode.
+    """Load a model by path or name; returns it in eval mode.
 
-    source: a run's directory, a checkpoint, a model file, GPT-2 by name ("gpt2", "gpt2-medium", ...; downloaded once),
-        or a directory with Hugging Face's or OpenAI's files.
-    n_heads: needed where weights come without a configuration and emb_dim is none of GPT-2's.
-    drop_rate: in place of the file's, in [0, 1).
+    source              path of a run's directory, a checkpoint, a model file, or a directory with Hugging Face's or
+                        OpenAI's files; or "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (downloaded once)
+    n_heads             int >= 1 or None [None]: needed without a configuration, if emb_dim is not one of GPT-2's
+    drop_rate           float in [0, 1) or None [None]: replaces the file's dropout rate
 
-    Raises InputError, naming the file and the tensor, for what cannot be read, is missing, left over, or of another
-    shape or kind; RunError if it cannot be downloaded.  Warns where config.json has several dropout rates, for a model
-    here has one: without drop_rate it is resid_pdrop, which matters in training alone.
+    Raises InputError, naming the file and the tensor, for files that cannot be read and for tensors that are missing,
+    left over, or of another shape or dtype; RunError if a download fails.  Warns if config.json has several dropout
+    rates, since a model here has one: without drop_rate it is resid_pdrop, which matters in training only.
+    Source: book section 5.5.
+
+    >>> import tempfile
+    >>> import nanograd_gpt as ng
+    >>> config = ng.GPTConfig(vocab_size=100, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123))
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = ng.save_model(f"{directory}/model.safetensors", model)
+    ...     loaded = load_pretrained(path, drop_rate=0.0)
+    >>> loaded.config.emb_dim, loaded.config.drop_rate, loaded.training
+    (16, 0.0, False)
     """
     opened = open_model(source, n_heads, drop_rate)
     if opened.rates:
@@ -44,26 +55,26 @@ def load_pretrained(source: Path | str, n_heads: int | None = None, drop_rate: f
 
 
 class Source(NamedTuple):
-    """A model in evaluation mode, and where it is from."""
+    """A model in eval mode, and its origin."""
 
     model: GPTModel
     path: Path
-    run: Path | None  # its run's directory, if it has one
-    rates: Mapping[str, float]  # of dropout, where a file has several
+    run: Path | None  # its run's directory, if it comes from a run
+    rates: Mapping[str, float]  # dropout rates by name, if its config.json has several
 
     def own_tokenizer(self) -> str | None:
-        """The setting that means its own: its run's, or what is beside the weights; None where nothing is.
+        """Return the tokenizer setting that belongs to the model: its run's, or a file beside the weights; else None.
 
-        Raises InputError where that is of a kind that cannot be read.
+        Raises InputError for a tokenizer file of an unsupported kind.
         """
         beside = tokenizer_beside(self.path) if self.run is None else self.run / "tokenizer.json"
         return None if beside is None else str(beside)
 
 
 def tokenizer_for_model(setting: str, config: GPTConfig, whose: str) -> tiktoken.Encoding:
-    """The tokenizer that a setting means; a model may have more ids than it, which are padding.
+    """Load the tokenizer of a setting; the model's ids beyond it are padding.
 
-    Raises InputError if it has more than the model.
+    Raises InputError if the tokenizer has more ids than the model.
     """
     tokenizer, V = get_tokenizer(setting), config.vocab_size
     if tokenizer.n_vocab > V:
@@ -74,9 +85,9 @@ def tokenizer_for_model(setting: str, config: GPTConfig, whose: str) -> tiktoken
 
 
 def open_model(source: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> Source:
-    """The model in a run, a checkpoint or any layout of weights; n_heads and drop_rate are for weights alone.
+    """Open the model in a run, a checkpoint or a file of weights; n_heads and drop_rate apply to weights only.
 
-    Raises InputError if there is no such model, and RunError if it cannot be downloaded.
+    Raises InputError if there is no such model, and RunError if a download fails.
     """
     path = local_path(Path(source))
     if is_pretrained(path):
@@ -89,9 +100,9 @@ def open_model(source: Path | str, n_heads: int | None = None, drop_rate: float 
 
 
 def local_path(path: Path) -> Path:
-    """The path itself; or, for a name of GPT-2's weights where nothing has that path, the file downloaded for it.
+    """Return the path itself if it exists, or else the downloaded file for a GPT-2 name.
 
-    Raises InputError if there is neither, and RunError if it cannot be downloaded.
+    Raises InputError for neither, and RunError if the download fails.
     """
     if path.exists():
         return path

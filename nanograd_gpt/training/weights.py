@@ -1,4 +1,4 @@
-"""Weights that a training begins from: which sizes may be changed, and how they get into the run's model."""
+"""Initial weights of a run: which sizes may differ from the model's, and their transfer."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ..gpt.model import GPTModel
 
 
 def check_sizes(weights: GPTConfig, given: Mapping[str, Any]) -> None:
-    """Raise InputError if a model with these settings cannot begin from such weights; settings that are no size pass.
+    """Raise InputError if a model with the given settings cannot start from these weights; ignores other settings.
 
-    Dropout is free, and a context may be shorter: then the first positions' embeddings are kept.
+    drop_rate may differ, and the context may be shorter: then the first positions' embeddings are used.
     """
     for name, own in weights.to_dict().items():
         value = given.get(name, own)
         if name == "context_length" and isinstance(value, int) and value > own:
             raise InputError(f"context_length: {value} is longer than the weights'; choose 1 .. {own}")
         if name not in ("context_length", "drop_rate") and value != own:
-            raise InputError(f"{name}: {value} is not the weights', which is {own}; leave it out")
+            raise InputError(f"{name}: {value} differs from the weights', which is {own}; leave it out")
 
 
-def copy_weights(source: GPTModel, target: GPTModel) -> None:
-    """Copy one model's weights into another, cut to its context.  Raises InputError: see check_sizes."""
+def transfer_weights(source: GPTModel, target: GPTModel) -> None:
+    """Copy one model's weights into another, truncated to its context.  Raises InputError: see check_sizes."""
     check_sizes(source.config, target.config.to_dict())
     state = source.state_dict()
     state["pos_emb.weight"] = state["pos_emb.weight"][: target.config.context_length]
@@ -36,7 +36,7 @@ def copy_weights(source: GPTModel, target: GPTModel) -> None:
 
 
 def weights_hash(model: GPTModel) -> str:
-    """A SHA-256 of every weight and its name."""
+    """Return a SHA-256 over all weights and their names."""
     digest = sha256()
     for name, array in model.state_dict().items():
         digest.update(name.encode())

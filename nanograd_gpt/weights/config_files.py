@@ -13,9 +13,9 @@ from .gpt2_names import Layout
 from .safetensors_file import StoredTensor
 
 HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # GPT-2's, by emb_dim: the one size that no shape tells
-DROP_RATE = 0.1  # where config.json does not say it
+DEFAULT_DROP_RATE = 0.1  # where config.json does not say it
 TANH_GELU = "gelu_new", "gelu_pytorch_tanh"  # two names of one formula
-AS_OURS = {  # config.json: what must be as our model has it, and what Hugging Face takes where it is not said
+SUPPORTED = {  # config.json: what must be as our model has it, and what Hugging Face takes where it is not said
     "model_type": ("gpt2", "gpt2"),
     "layer_norm_epsilon": (1e-5, 1e-5),
     "scale_attn_weights": (True, True),
@@ -30,7 +30,7 @@ RATES = "resid_pdrop", "embd_pdrop", "attn_pdrop"
 def from_config_json(path: Path) -> GPTConfig:
     """Hugging Face's; of their three dropout rates resid_pdrop.  Raises InputError for what we compute otherwise."""
     given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))
-    for name, (ours, default) in AS_OURS.items():
+    for name, (ours, default) in SUPPORTED.items():
         if given.get(name, default) != ours:
             raise InputError(f"model: {path}: {name} {given[name]!r} is not ours; a model with {ours!r} is needed")
     activation = given.get("activation_function", TANH_GELU[0])
@@ -40,10 +40,10 @@ def from_config_json(path: Path) -> GPTConfig:
     ours = {"vocab_size": "vocab_size", "context_length": length}
     config = _config(
         path,
-        drop_rate=given.get("resid_pdrop", DROP_RATE),
+        drop_rate=given.get("resid_pdrop", DEFAULT_DROP_RATE),
         qkv_bias=True,
         tied_head=given.get("tie_word_embeddings", True),
-        **_taken(path, given, {**ours, "emb_dim": "n_embd", "n_heads": "n_head", "n_layers": "n_layer"}),
+        **_sizes_from(path, given, {**ours, "emb_dim": "n_embd", "n_heads": "n_head", "n_layers": "n_layer"}),
     )
     if given.get("n_inner") not in (None, 4 * config.emb_dim):
         raise InputError(f"model: {path}: n_inner {given['n_inner']!r} is not ours; {4 * config.emb_dim} is needed")
@@ -53,7 +53,7 @@ def from_config_json(path: Path) -> GPTConfig:
 def differing_rates(path: Path) -> dict[str, float]:
     """The three dropout rates in Hugging Face's config.json; none where all are the same, as our one drop_rate is."""
     given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))
-    rates = {name: given.get(name, DROP_RATE) for name in RATES}
+    rates = {name: given.get(name, DEFAULT_DROP_RATE) for name in RATES}
     return rates if any(rate != rates[RATES[0]] for rate in rates.values()) else {}
 
 
@@ -61,7 +61,7 @@ def to_config_json(config: GPTConfig, eot_token: int | None) -> dict[str, Any]:
     """A config.json for Hugging Face's transformers; eot_token ends a text there too."""
     return {
         "architectures": ["GPT2LMHeadModel"],
-        **{name: ours for name, (ours, _) in AS_OURS.items()},
+        **{name: ours for name, (ours, _) in SUPPORTED.items()},
         "activation_function": TANH_GELU[0],
         "vocab_size": config.vocab_size,
         "n_positions": config.context_length,
@@ -79,7 +79,7 @@ def from_hparams(path: Path) -> GPTConfig:
     """OpenAI's.  Raises InputError for a size that is missing, or is none."""
     given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))
     ours = {"vocab_size": "n_vocab", "context_length": "n_ctx", "emb_dim": "n_embd", "n_heads": "n_head"}
-    return _config(path, qkv_bias=True, tied_head=True, **_taken(path, given, {**ours, "n_layers": "n_layer"}))
+    return _config(path, qkv_bias=True, tied_head=True, **_sizes_from(path, given, {**ours, "n_layers": "n_layer"}))
 
 
 def from_metadata(path: Path, text: str) -> GPTConfig:
@@ -87,7 +87,7 @@ def from_metadata(path: Path, text: str) -> GPTConfig:
     try:
         return GPTConfig.of(_parsed(path, text))
     except InputError as error:
-        raise _about(path, error) from None
+        raise _with_path(path, error) from None
 
 
 def from_shapes(
@@ -134,7 +134,7 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
     return parsed
 
 
-def _taken(path: Path, given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def _sizes_from(path: Path, given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """The given sizes, under our names."""
     for theirs in names.values():
         if theirs not in given:
@@ -146,10 +146,10 @@ def _config(path: Path, **sizes: Any) -> GPTConfig:
     try:
         return GPTConfig(**sizes)
     except InputError as error:
-        raise _about(path, error) from None
+        raise _with_path(path, error) from None
 
 
-def _about(path: Path, error: InputError) -> InputError:
+def _with_path(path: Path, error: InputError) -> InputError:
     """The same error, with the file that it is about."""
     message = str(error)
     return error if str(path) in message else InputError(f"model: {path}: {message}")

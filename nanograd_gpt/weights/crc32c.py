@@ -44,7 +44,7 @@ def _read(register: int, data: Bytes) -> int:
     padded[-len(data) :] = data
     first = slice(len(padded) - len(data), len(padded) - len(data) + 4)
     padded[first] ^= np.frombuffer(register.to_bytes(4, "little"), dtype=np.uint8)
-    return _joined(_registers(padded.reshape(n_rows, ROW)))
+    return _combined(_registers(padded.reshape(n_rows, ROW)))
 
 
 def _registers(rows: Bytes) -> Words:
@@ -55,11 +55,11 @@ def _registers(rows: Bytes) -> Words:
     return registers
 
 
-def _joined(registers: Words) -> int:
+def _combined(registers: Words) -> int:
     """The register after all rows, of the registers of each: pairs, then pairs of pairs."""
     level = 0
     while len(registers) > 1:
-        registers = _applied(_zeros_read(level), registers[0::2]) ^ registers[1::2]
+        registers = _applied(_zeros_matrix(level), registers[0::2]) ^ registers[1::2]
         level += 1
     return int(registers[0])
 
@@ -74,10 +74,10 @@ def _table() -> Words:
 
 
 @cache
-def _zeros_read(level: int) -> Words:
+def _zeros_matrix(level: int) -> Words:
     """The effect of ROW * 2^level bytes of zeros on each bit of a register (32,)"""
     if level:
-        half = _zeros_read(level - 1)
+        half = _zeros_matrix(level - 1)
         return _applied(half, half)
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
     for _ in range(ROW):

@@ -48,8 +48,8 @@ BLOCK = [
 FINAL_NORM = [WeightMapping("final_norm.scale", "ln_f.weight"), WeightMapping("final_norm.shift", "ln_f.bias")]
 HEAD = WeightMapping("out_head.weight", "lm_head.weight")
 
-OURS = Layout("tok_emb.weight", "pos_emb.weight", "trf_blocks.", HEAD.name)
-THEIRS = Layout("wte.weight", "wpe.weight", "h.", HEAD.gpt2_name)
+NATIVE = Layout("tok_emb.weight", "pos_emb.weight", "trf_blocks.", HEAD.name)
+HUGGING_FACE = Layout("wte.weight", "wpe.weight", "h.", HEAD.gpt2_name)
 PREFIX = "transformer."
 BUFFERS = re.compile(r".*\.(attn\.bias|attn\.masked_bias|att\.mask)")  # causal masks in old files: nothing is learned
 

@@ -16,7 +16,7 @@ from ..gpt.config import GPTConfig, parameter_shapes
 from ..gpt.model import GPTModel
 from ..rng import Generator
 from .config_files import differing_rates, from_config_json, from_hparams, from_metadata, from_shapes
-from .gpt2_names import BUFFERS, OURS, PREFIX, THEIRS, Layout, WeightMapping, from_openai, gpt2_mappings
+from .gpt2_names import BUFFERS, HUGGING_FACE, NATIVE, PREFIX, Layout, WeightMapping, from_openai, gpt2_mappings
 from .safetensors_file import DTYPES, StoredTensor, open_safetensors, open_shards, row_chunks
 from .tf_checkpoint import open_tf_checkpoint
 
@@ -24,7 +24,7 @@ CONFIG, HPARAMS = "config.json", "hparams.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-class Given(NamedTuple):
+class Overrides(NamedTuple):
     """Settings from the caller, in place of the files' or where they have none."""
 
     n_heads: int | None
@@ -42,7 +42,7 @@ class Pretrained:
 
     def load(self) -> GPTModel:
         """The model with its weights, in evaluation mode; they go straight to their place, a few rows at a time."""
-        model = GPTModel(self.config, rng=_NoNumbers())
+        model = GPTModel(self.config, rng=_ZeroStream())
         state = model.state_dict()
         for mapping in self.mappings:
             target = state[mapping.name].T if mapping.transposed else state[mapping.name]
@@ -61,7 +61,7 @@ def _copy(stored: StoredTensor, target: Array, qkv_index: int | None) -> None:
         target[rows] = piece[:, columns]
 
 
-class _NoNumbers(Generator):
+class _ZeroStream(Generator):
     """Weights that are about to be loaded need no random numbers, nor any memory before.  Dropout draws as ever."""
 
     def uniform(self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Any:
@@ -93,7 +93,7 @@ def several_rates(rates: Mapping[str, float]) -> str:
 def open_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> Pretrained:
     """As load_weights, but all is only looked at: `config` tells its sizes, and nothing is warned of."""
     path = Path(path)
-    given = Given(n_heads, drop_rate)
+    given = Overrides(n_heads, drop_rate)
     if not path.is_dir():
         return _from_safetensors(path, *open_safetensors(path), given)
     if (path / HPARAMS).is_file():
@@ -113,35 +113,35 @@ def is_pretrained(path: Path) -> bool:
 
 
 def _from_safetensors(
-    path: Path, stored: Mapping[str, StoredTensor], metadata: Mapping[str, str], given: Given
+    path: Path, stored: Mapping[str, StoredTensor], metadata: Mapping[str, str], given: Overrides
 ) -> Pretrained:
     """Hugging Face's names; or ours, which are the book's: from save_model, or a PyTorch state_dict as safetensors."""
     stored = _without_prefix(path, {name: array for name, array in stored.items() if not BUFFERS.fullmatch(name)})
-    if OURS.tokens in stored:
-        return _checked(path, stored, _own_config(path, stored, metadata, given.n_heads), OURS, given)
-    if THEIRS.tokens in stored:
-        opened = _checked(path, stored, _their_config(path, stored, given.n_heads), THEIRS, given)
+    if NATIVE.tokens in stored:
+        return _checked(path, stored, _native_config(path, stored, metadata, given.n_heads), NATIVE, given)
+    if HUGGING_FACE.tokens in stored:
+        opened = _checked(path, stored, _hugging_face_config(path, stored, given.n_heads), HUGGING_FACE, given)
         beside = path.with_name(CONFIG)
         several = given.drop_rate is None and beside.is_file()
         return replace(opened, rates=differing_rates(beside)) if several else opened
-    raise InputError(f"model: {path} has neither {OURS.tokens} nor {THEIRS.tokens}, so it is no GPT-2; give another")
+    raise InputError(f"model: {path} has neither {NATIVE.tokens} nor {HUGGING_FACE.tokens}; give GPT-2's weights")
 
 
-def _own_config(
+def _native_config(
     path: Path, stored: Mapping[str, StoredTensor], metadata: Mapping[str, str], n_heads: int | None
 ) -> GPTConfig:
     if "config" in metadata:
         return from_metadata(path, metadata["config"])
-    qkv_bias, tied = "trf_blocks.0.att.W_query.bias" in stored, OURS.head not in stored
-    return from_shapes(path, stored, OURS, n_heads, qkv_bias=qkv_bias, tied_head=tied)
+    qkv_bias, tied = "trf_blocks.0.att.W_query.bias" in stored, NATIVE.head not in stored
+    return from_shapes(path, stored, NATIVE, n_heads, qkv_bias=qkv_bias, tied_head=tied)
 
 
-def _their_config(path: Path, stored: Mapping[str, StoredTensor], n_heads: int | None) -> GPTConfig:
+def _hugging_face_config(path: Path, stored: Mapping[str, StoredTensor], n_heads: int | None) -> GPTConfig:
     beside = path.with_name(CONFIG)
     if beside.is_file():
         return from_config_json(beside)
-    tied = THEIRS.head not in stored or _equal(stored[THEIRS.head], stored[THEIRS.tokens])
-    return from_shapes(path, stored, THEIRS, n_heads, qkv_bias=True, tied_head=tied)
+    tied = HUGGING_FACE.head not in stored or _equal(stored[HUGGING_FACE.head], stored[HUGGING_FACE.tokens])
+    return from_shapes(path, stored, HUGGING_FACE, n_heads, qkv_bias=True, tied_head=tied)
 
 
 def _without_prefix(path: Path, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
@@ -153,20 +153,20 @@ def _without_prefix(path: Path, stored: Mapping[str, StoredTensor]) -> dict[str,
     return bare
 
 
-def _from_tensorflow(directory: Path, given: Given) -> Pretrained:
+def _from_tensorflow(directory: Path, given: Overrides) -> Pretrained:
     config, prefix = from_hparams(directory / HPARAMS), directory / "model.ckpt"
     arrays = {from_openai(name): array for name, array in open_tf_checkpoint(prefix).items()}
     for name, array in arrays.items():
         if len(array.shape) == 3 and array.shape[0] == 1:  # its layers are convolutions of width 1
             arrays[name] = replace(array, shape=array.shape[1:])
-    return _checked(prefix, arrays, config, THEIRS, given)
+    return _checked(prefix, arrays, config, HUGGING_FACE, given)
 
 
 # --- what a file must hold
 
 
 def _checked(
-    path: Path, stored: Mapping[str, StoredTensor], config: GPTConfig, layout: Layout, given: Given
+    path: Path, stored: Mapping[str, StoredTensor], config: GPTConfig, layout: Layout, given: Overrides
 ) -> Pretrained:
     """Raises InputError for an array that is missing, of another shape or kind, or left over."""
     if given.drop_rate is not None:
@@ -174,7 +174,7 @@ def _checked(
     if config.n_layers > len(stored):
         raise InputError(f"model: {path}: {config.n_layers} layers are expected, and it has {len(stored)} arrays alone")
     shapes = parameter_shapes(config)
-    mappings = gpt2_mappings(config) if layout is THEIRS else [WeightMapping(name, name) for name in shapes]
+    mappings = gpt2_mappings(config) if layout is HUGGING_FACE else [WeightMapping(name, name) for name in shapes]
     for mapping in mappings:
         _check(path, stored, mapping.gpt2_name, _stored_shape(mapping, shapes[mapping.name]))
     left = stored.keys() - {mapping.gpt2_name for mapping in mappings}

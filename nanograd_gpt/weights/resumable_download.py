@@ -41,29 +41,29 @@ class Resumable:
         if self.record is not None:
             found = sha256_of(self.partial)
             if promised not in (None, found):
-                self._forget()
+                self._discard()
                 raise ValueError(f"its SHA-256 is {found}, the server's {promised}")
             self.record.write_text(found + "\n", encoding="ascii")
         self.partial.replace(output_file)
-        self._forget()
+        self._discard()
 
     def _transfer(self, url: str) -> str | None:
         """Fill the partial file up; returns the hash that the server gives, if it does."""
         import requests  # it takes as long to import as all of ours
 
-        start, headers = self._so_far()
-        _look_up(url)
+        start, headers = self._resume_point()
+        _resolve_host(url)
         with requests.get(url, headers=headers, stream=True, timeout=(CONNECT, READ)) as response:
             answered_range = start > 0 and response.status_code in (206, 416)
-            if answered_range and not self._goes_on(response, start):
-                self._forget()
+            if answered_range and not self._continues(response, start):
+                self._discard()
                 return self._transfer(url)
             if not (answered_range and response.status_code == 416):  # which says that there is nothing left to come
                 response.raise_for_status()
                 self._receive(response, answered_range)
             return _promised_hash(response)
 
-    def _so_far(self) -> tuple[int, dict[str, str]]:
+    def _resume_point(self) -> tuple[int, dict[str, str]]:
         """The number of bytes present, and the headers that ask for the rest."""
         headers = {"Accept-Encoding": "identity"}  # the file's own bytes, so that they can be counted
         version = self._known_version()
@@ -73,7 +73,7 @@ class Resumable:
     def _known_version(self) -> str:
         return self.version.read_text(encoding="latin-1") if self.version.is_file() else ""
 
-    def _goes_on(self, response: Any, start: int) -> bool:
+    def _continues(self, response: Any, start: int) -> bool:
         """Whether an answer to a range begins where the partial file ends, and is of the same version."""
         begins, total = _span(response)
         same = _version(response) in ("", self._known_version())
@@ -106,17 +106,17 @@ class Resumable:
                     raise CutOffError(f"{file.tell():,} of {total or 0:,} bytes have come") from None
         size = self.partial.stat().st_size
         if total is not None and size > total:  # two processes have written to it
-            self._forget()
+            self._discard()
             raise ValueError(f"{size:,} bytes came of {total:,}")
         if total is not None and size < total:
             raise CutOffError(f"{size:,} of {total:,} bytes have come")
 
-    def _forget(self) -> None:
+    def _discard(self) -> None:
         self.partial.unlink(missing_ok=True)
         self.version.unlink(missing_ok=True)
 
 
-def _look_up(url: str) -> None:
+def _resolve_host(url: str) -> None:
     """Find the address of the server, or of the proxy before it.  A lookup by itself may take long to fail."""
     import requests
     from requests.utils import get_environ_proxies, select_proxy

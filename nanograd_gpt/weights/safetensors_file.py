@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from ..backend.contract import HostArray
 from ..errors import InputError
 
-PIECE = 1 << 22  # bytes
+CHUNK_BYTES = 1 << 22  # bytes
 DTYPES = {"F16": "<f2", "BF16": "<u2", "F32": "<f4", "F64": "<f8"}  # of what we read, by safetensors' names
-PICKLES = b"PK\x03\x04", b"\x80"  # how PyTorch's files begin: a zip with a pickle in it, and a bare one
+PICKLE_MAGIC = b"PK\x03\x04", b"\x80"  # how PyTorch's files begin: a zip with a pickle in it, and a bare one
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class StoredTensor:
 def row_chunks(stored: StoredTensor) -> Iterator[tuple[slice, HostArray]]:
     """The rows of an array, some at a time: which, and what they hold."""
     rows = stored.shape[0]
-    n = max(1, PIECE // max(1, prod(stored.shape[1:]) * 8))
+    n = max(1, CHUNK_BYTES // max(1, prod(stored.shape[1:]) * 8))
     for start in range(0, rows, n):
         part = slice(start, min(start + n, rows))
         yield part, stored[part]
@@ -60,7 +60,7 @@ def open_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str
         raise InputError(f"model: {path} does not exist; give a safetensors file, or a directory with one")
     with path.open("rb") as file:
         begins = file.read(9)
-    if begins.startswith(PICKLES) and begins[8:] != b"{":  # else \x80 is of the header's length, which stands before it
+    if begins.startswith(PICKLE_MAGIC) and begins[8:] != b"{":  # a header length may begin with \x80 too
         raise InputError(
             f"model: {path} is a pickle, which can run code as it is read, so it is not; where PyTorch is, turn "
             "its state_dict into safetensors: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "

@@ -20,23 +20,38 @@ from ..tokenizer.byte_level import to_tokenizer_config, to_tokenizer_json
 from ..tokenizer.encoding import end_of_text, padding_ids
 from ..tokenizer.tokenizer import save_tokenizer
 from .config_files import to_config_json
-from .gpt2_names import PREFIX, THEIRS, gpt2_mappings
+from .gpt2_names import HUGGING_FACE, PREFIX, gpt2_mappings
 
 KINDS = {"float16": "F16", "float32": "F32", "float64": "F64"}
 
 
 def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.Encoding | None = None) -> Path:
-    """Write a directory with model.safetensors, config.json and the tokenizer, whole or not at all.  Returns its path.
+    """Write a directory that Hugging Face's transformers load, atomically; returns its path.
 
-    Where the model has no qkv_bias, GPT-2's are zeros: the same function.  A tokenizer is written as tokenizer.json and
-    tokenizer_config.json; one whose cut into words is not GPT-2's as save_tokenizer does, for us alone.  Without one,
-    the last id is taken for the end of text.  Raises InputError if the directory exists, the numbers are of no kind for
-    a file or the tokenizer has more ids than the model, and RunError if they cannot be written.
+    directory           path of a new directory: model.safetensors, config.json and the tokenizer's files
+    model               GPTModel of float16, float32 or float64; without qkv_bias, biases of 0 are written
+    tokenizer           tiktoken.Encoding with at most vocab_size ids, or None [None]: then the last id is taken for the
+                        end of text.  Written as tokenizer.json and tokenizer_config.json; one that does not split words
+                        as GPT-2 does, in the format of save_tokenizer, which transformers do not read
+
+    Raises InputError if the directory exists, for another dtype and for a tokenizer with more ids than the model;
+    RunError if the files cannot be written.
+
+    >>> import tempfile
+    >>> import nanograd_gpt as ng
+    >>> from nanograd_gpt.tokenizer.tokenizer import train_tokenizer
+    >>> tokenizer = train_tokenizer("The cat sat on the mat.  " * 8, n_merges=10)
+    >>> config = ng.GPTConfig(tokenizer.n_vocab, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
+    >>> model = ng.GPTModel(config, rng=ng.Generator(123))
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = save_pretrained(f"{directory}/exported", model, tokenizer)
+    ...     print(*sorted(file.name for file in path.iterdir()))
+    config.json model.safetensors tokenizer.json tokenizer_config.json
     """
     directory = Path(directory)
     if directory.exists():
         raise InputError(f"convert: {directory} exists already; give a new directory")
-    tensors, config = _in_their_layout(model), model.config
+    tensors, config = _gpt2_tensors(model), model.config
     if tokenizer is not None:
         padding_ids(tokenizer, config.vocab_size)
     last = config.vocab_size - 1 if tokenizer is None else end_of_text(tokenizer)
@@ -71,7 +86,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def _in_their_layout(model: GPTModel) -> dict[str, list[Array]]:
+def _gpt2_tensors(model: GPTModel) -> dict[str, list[Array]]:
     """Each of their tensors as the parts of ours that stand side by side in it: views, no copies yet."""
     state = model.state_dict()
     dtype = state["tok_emb.weight"].dtype
@@ -82,7 +97,7 @@ def _in_their_layout(model: GPTModel) -> dict[str, list[Array]]:
         ours = state.get(part.name)
         if ours is None:  # a bias that the model does without
             ours = np.zeros(model.config.emb_dim, dtype=dtype)
-        name = part.gpt2_name if part.gpt2_name == THEIRS.head else PREFIX + part.gpt2_name
+        name = part.gpt2_name if part.gpt2_name == HUGGING_FACE.head else PREFIX + part.gpt2_name
         tensors.setdefault(name, []).append(ours.T if part.transposed else ours)
     return tensors
 

@@ -20,7 +20,7 @@ from nanograd_gpt.optim import AdamW, clip_grad_norm
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.training.checkpoint import load_checkpoint, save_checkpoint
 from nanograd_gpt.training.evaluation import evaluate_text
-from nanograd_gpt.training.weights import copy_weights, weights_hash
+from nanograd_gpt.training.weights import transfer_weights, weights_hash
 
 CONFIG = {
     "vocab_size": 23,
@@ -144,7 +144,7 @@ def test_what_a_model_expects_is_the_same(standin):
 def test_weights_cross_to_the_device_a_training_is_on(standin):
     source = GPTModel(CONFIG, rng=Generator(8))
     target = GPTModel({**CONFIG, "context_length": 5}, rng=Generator(9)).to("cuda")
-    copy_weights(source, target)
+    transfer_weights(source, target)
     for name, array in target.state_dict().items():
         expected = source.state_dict()[name]
         assert np.array_equal(to_host(array), expected[:5] if name == "pos_emb.weight" else expected), name

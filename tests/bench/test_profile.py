@@ -12,9 +12,9 @@ from nanograd_gpt.autograd import Function
 from nanograd_gpt.backend import cpu
 from nanograd_gpt.bench.costs import Cost, cost_of, cost_of_new_arrays
 from nanograd_gpt.bench.machine import Machine
-from nanograd_gpt.bench.profile import KERNELS, Profile, profiled_step, recorded
+from nanograd_gpt.bench.profile import KERNELS, Profile, profiled_step, record
 from nanograd_gpt.bench.step import TrainStep, random_batch
-from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, aligned, profile_cells, profile_facts
+from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, aligned, profile_cells, profile_metadata
 from nanograd_gpt.gpt.config import GPTConfig
 
 CONFIG = GPTConfig(vocab_size=31, context_length=8, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.1)
@@ -29,7 +29,7 @@ def step() -> TrainStep:
 
 @pytest.fixture
 def profile(step: TrainStep) -> Profile:
-    with recorded(step.model) as profile:
+    with record(step.model) as profile:
         step.run()
     return profile
 
@@ -70,7 +70,7 @@ def test_a_step_is_the_same_while_it_is_recorded() -> None:
     for watched in (False, True):
         step = TrainStep(GPTModel(CONFIG), random_batch(CONFIG, B, T))
         if watched:
-            with recorded(step.model):
+            with record(step.model):
                 losses.append([step.run(), step.run()])
         else:
             losses.append([step.run(), step.run()])
@@ -85,10 +85,10 @@ def test_afterwards_all_is_as_before(step: TrainStep, fails: bool) -> None:
 
     before = doorways()
     if fails:
-        with pytest.raises(ZeroDivisionError), recorded(step.model):
+        with pytest.raises(ZeroDivisionError), record(step.model):
             raise ZeroDivisionError
     else:
-        with recorded(step.model):
+        with record(step.model):
             assert doorways() != before
     assert all(a is b for a, b in zip(before, doorways(), strict=True))
     assert "keep_mask" not in vars(step.model.rng)
@@ -96,7 +96,7 @@ def test_afterwards_all_is_as_before(step: TrainStep, fails: bool) -> None:
 
 def test_of_several_rounds_the_median_one_is_kept(step: TrainStep, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = iter([Profile(3.0), Profile(1.0), Profile(2.0)])
-    monkeypatch.setattr("nanograd_gpt.bench.profile.recorded", lambda model: nullcontext(next(rounds)))
+    monkeypatch.setattr("nanograd_gpt.bench.profile.record", lambda model: nullcontext(next(rounds)))
     assert profiled_step(step, 3).seconds == 2.0
 
 
@@ -132,7 +132,7 @@ def test_a_view_costs_nothing_and_a_new_array_its_inputs_too() -> None:
 
 
 def test_the_table_has_a_line_for_each_entry_and_adds_up(profile: Profile) -> None:
-    facts = profile_facts(profile, Machine(1e9, 1e9))
+    facts = profile_metadata(profile, Machine(1e9, 1e9))
     rows = profile_cells(facts)
     assert [row[0] for row in rows] == [*(e.name for e in profile.longest_first()), OVERHEAD, "total"]
     shares = [float(row[4].rstrip("%")) for row in rows]

@@ -196,7 +196,7 @@ def test_the_rehearsal_draws_no_random_numbers_and_writes_nothing(trained: Path,
     for rehearsed in (True, False):
         run = Run(preset("tiny").replace(settings), "cpu")
         if rehearsed:
-            run.rehearse(tmp_path / "run")
+            run.preflight(tmp_path / "run")
         losses.append([float(report.loss) for report, _ in zip(run.steps(), range(4), strict=False)])
     np.testing.assert_array_equal(losses[0], losses[1])
     assert not any(tmp_path.iterdir())

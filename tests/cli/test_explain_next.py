@@ -50,8 +50,8 @@ def test_the_table_holds_what_the_library_says(
     ids = text_to_token_ids(PROMPT, tokenizer)[0]
     expected = []
     for i, position in enumerate(explain_next(load_model(model_file), ids, top or 5), start=1):
-        came = [] if position.came is None else [shown(position.came.probability), str(position.came.rank)]
-        guesses = [f"{visible(guess.token, tokenizer)} {shown(guess.probability)}" for guess in position.expected]
+        came = [] if position.actual is None else [shown(position.actual.probability), str(position.actual.rank)]
+        guesses = [f"{visible(guess.token, tokenizer)} {shown(guess.probability)}" for guess in position.candidates]
         expected.append([str(i), visible(position.token, tokenizer), *came, *guesses])
     option = [] if top is None else ["--top", top]
     assert rows_of(works("explain-next", "--model", trained, "--prompt", PROMPT, *option)) == expected

@@ -248,12 +248,12 @@ def test_a_fine_tuned_run_is_a_source_too(trained: Path, other: Path, data: Path
     [
         (["--context-length", 17], r"context_length: 17 is longer than the weights'; choose 1 \.\. 16"),
         (["--context-length", 0], "context_length: 0 is not allowed"),
-        (["--emb-dim", 33], "emb_dim: 33 is not the weights', which is 16; leave it out"),
-        (["--n-heads", 4], "n_heads: 4 is not the weights', which is 2; leave it out"),
-        (["--n-layers", 2], "n_layers: 2 is not the weights', which is 1"),
-        (["--vocab-size", 300], "vocab_size: 300 is not the weights', which is 307"),
-        (["--qkv-bias"], "qkv_bias: True is not the weights', which is False"),
-        (["--tied-head"], "tied_head: True is not the weights', which is False"),
+        (["--emb-dim", 33], "emb_dim: 33 differs from the weights', which is 16; leave it out"),
+        (["--n-heads", 4], "n_heads: 4 differs from the weights', which is 2; leave it out"),
+        (["--n-layers", 2], "n_layers: 2 differs from the weights', which is 1"),
+        (["--vocab-size", 300], "vocab_size: 300 differs from the weights', which is 307"),
+        (["--qkv-bias"], "qkv_bias: True differs from the weights', which is False"),
+        (["--tied-head"], "tied_head: True differs from the weights', which is False"),
         (["--drop-rate", 1.0], "drop_rate: 1.0 is not allowed"),
         (["--tokenizer", "gpt2"], "tokenizer: 'gpt2' has 50257 tokens, the weights .* 307; give the right one"),
         (["--tokenizer", "own"], "tokenizer: 'own' would be a new one, which the weights .* do not know"),
@@ -276,7 +276,7 @@ def test_what_does_not_fit_the_weights_is_refused(
 @pytest.mark.parametrize(
     ("toml", "message"),
     [
-        ("[model]\nemb_dim = 32", "emb_dim: 32 is not the weights', which is 16"),
+        ("[model]\nemb_dim = 32", "emb_dim: 32 differs from the weights', which is 16"),
         ('context_length = "8"', "context_length: '8' is not allowed; expected a value like"),
         ("n_layers = true", "n_layers: True is not allowed"),
         ("weights = 3", "weights: 3 is not allowed; expected a value like ''"),

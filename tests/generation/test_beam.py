@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 from gpt.tiny import one_line
 
+from nanograd_gpt.backend.plain.activation import log_softmax
 from nanograd_gpt.errors import InputError, RunError
-from nanograd_gpt.generation.beam import Beam, beam_search, log_softmax
+from nanograd_gpt.generation.beam import Beam, beam_search
 from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
@@ -37,7 +38,7 @@ def log_probability(model: GPTModel, text: Ints, n_new: int, context_size: int =
     total = 0.0
     for end in range(len(text) - n_new, len(text)):
         logits = model(text[None, max(0, end - context_size) : end]).data[:, -1]
-        total += float(log_softmax(logits)[0, text[end]])
+        total += float(log_softmax(logits, axis=-1)[0, text[end]])
     return total
 
 
@@ -45,7 +46,7 @@ def every_text(model: GPTModel, length_penalty: float, eos: int | None) -> list[
     """All continuations of STEPS tokens, and all that end in eos before; best first."""
     ends = {tokens[: tokens.index(eos) + 1] if eos in tokens else tokens for tokens in product(range(V), repeat=STEPS)}
     texts = np.array([[*PROMPT, *tokens, *[0] * (STEPS - len(tokens))] for tokens in ends])
-    logs = log_softmax(model(texts[:, :-1]).data.reshape(-1, V)).reshape(len(texts), -1, V)
+    logs = log_softmax(model(texts[:, :-1]).data.reshape(-1, V), axis=-1).reshape(len(texts), -1, V)
     of_token = np.take_along_axis(logs, texts[:, 1:, None], axis=2)[:, len(PROMPT) - 1 :, 0]
     found = []
     for tokens, row in zip(ends, of_token, strict=True):

@@ -35,13 +35,13 @@ def test_every_position_has_its_likeliest_tokens_and_what_became_of_the_one_that
     positions = explain_next(model, ids, top)
     assert [position.token for position in positions] == ids.tolist()
     for i, (position, p) in enumerate(zip(positions, probabilities(model, ids), strict=True)):
-        assert [guess.token for guess in position.expected] == np.argsort(-p)[:top].tolist()
-        found = [guess.probability for guess in position.expected]
+        assert [candidate.token for candidate in position.candidates] == np.argsort(-p)[:top].tolist()
+        found = [candidate.probability for candidate in position.candidates]
         np.testing.assert_allclose(found, np.sort(p)[::-1][:top], rtol=1e-12)
         if i == T - 1:
-            assert position.came is None
+            assert position.actual is None
         else:
-            token, probability, rank = position.came or (None, None, None)
+            token, probability, rank = position.actual or (None, None, None)
             assert token == ids[i + 1]
             assert probability == pytest.approx(p[token], rel=1e-12)
             assert rank == 1 + sum(other > p[token] for other in p)
@@ -49,9 +49,9 @@ def test_every_position_has_its_likeliest_tokens_and_what_became_of_the_one_that
 
 def test_all_the_vocabulary_adds_up_to_1_and_ranks_are_places_in_it() -> None:
     for position in explain_next(model_of(), ids_of((6,)), V):
-        assert sum(guess.probability for guess in position.expected) == pytest.approx(1, rel=1e-12)
-        if position.came is not None:
-            assert position.expected[position.came.rank - 1] == position.came[:2]
+        assert sum(candidate.probability for candidate in position.candidates) == pytest.approx(1, rel=1e-12)
+        if position.actual is not None:
+            assert position.candidates[position.actual.rank - 1] == position.actual[:2]
 
 
 def test_of_equals_the_smaller_id_comes_first_and_none_outranks_another() -> None:
@@ -60,18 +60,20 @@ def test_of_equals_the_smaller_id_comes_first_and_none_outranks_another() -> Non
     model.out_head.weight.data[[3, 9]] = 1
     model.final_norm.shift.data[:] = 1  # so that tokens 3 and 9 are the likeliest, and equal; all others are equal too
     positions = explain_next(model, np.array([0, 9, 3, 5, 22]), 4)
-    assert [[guess.token for guess in position.expected] for position in positions] == [[3, 9, 0, 1]] * 5
-    assert [position.came and position.came.rank for position in positions] == [1, 1, 3, 3, None]
+    assert [[candidate.token for candidate in position.candidates] for position in positions] == [[3, 9, 0, 1]] * 5
+    assert [position.actual and position.actual.rank for position in positions] == [1, 1, 3, 3, None]
 
 
 def test_a_few_rows_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model, ids = model_of(), ids_of((6,))
     at_once = explain_next(model, ids)
     for limit in (1, V, 4 * V + 1):
-        monkeypatch.setattr(explain, "LOGITS", limit)
+        monkeypatch.setattr(explain, "LOGITS_PER_CHUNK", limit)
         for one, other in zip(explain_next(model, ids), at_once, strict=True):
-            assert [guess.token for guess in one.expected] == [guess.token for guess in other.expected]
-            assert one.came == (other.came and pytest.approx(other.came, rel=1e-12))
+            assert [candidate.token for candidate in one.candidates] == [
+                candidate.token for candidate in other.candidates
+            ]
+            assert one.actual == (other.actual and pytest.approx(other.actual, rel=1e-12))
 
 
 def test_dropout_rests_and_the_mode_is_as_before() -> None:
@@ -88,7 +90,7 @@ def test_probabilities_of_any_logits_are_numbers(scale: float) -> None:
     model = model_of(dtype=np.float32)
     model.out_head.weight.data *= np.float32(scale)
     for position in explain_next(model, ids_of((6,)), V):
-        assert sum(guess.probability for guess in position.expected) == pytest.approx(1)
+        assert sum(candidate.probability for candidate in position.candidates) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

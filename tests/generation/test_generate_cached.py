@@ -146,7 +146,7 @@ def test_prompts_may_be_lists_and_are_not_changed() -> None:
 @pytest.mark.parametrize(
     ("prompts", "message"),
     [
-        ([], "prompts: there are none; give at least one"),
+        ([], "prompts: the list is empty; give at least one prompt"),
         ([[1, 2], []], "prompts: expected token ids of shape (T,) with T >= 1, got (0,) in row 1"),
         ([[[1, 2]]], "prompts: expected token ids of shape (T,) with T >= 1, got (1, 2) in row 0"),
         ([[1, 2], [61]], "ids: 0 .. 61 reach outside the vocabulary, 0 .. 60"),

@@ -50,7 +50,7 @@ def model() -> GPTModel:
 
 
 def explained(model: GPTModel) -> list[int]:
-    return [guess.token for guess in explain_next(model, PROMPT[0], 10)[-1].expected]
+    return [candidate.token for candidate in explain_next(model, PROMPT[0], 10)[-1].candidates]
 
 
 def no_padding(ids: npt.ArrayLike) -> None:
@@ -109,13 +109,13 @@ def test_a_padding_id_is_neither_listed_nor_ranked_but_has_its_share(model: GPTM
     (_, position, _), (_, plain, _) = (
         explain_next(model, PROMPT[0], n, padding) for padding in (PADDING, np.empty(0, dtype=np.int64))
     )
-    no_padding([guess.token for guess in position.expected])
-    assert len(position.expected) == n
-    assert position.came is not None
-    assert plain.came is not None
-    assert position.came.probability == plain.came.probability < 1e-3
-    assert sum(guess.probability for guess in position.expected) < 0.01
-    assert position.came.rank == 1 + [guess.token for guess in position.expected].index(99) <= n
+    no_padding([candidate.token for candidate in position.candidates])
+    assert len(position.candidates) == n
+    assert position.actual is not None
+    assert plain.actual is not None
+    assert position.actual.probability == plain.actual.probability < 1e-3
+    assert sum(candidate.probability for candidate in position.candidates) < 0.01
+    assert position.actual.rank == 1 + [candidate.token for candidate in position.candidates].index(99) <= n
     with pytest.raises(InputError, match=rf"top: {n + 1} is not allowed; choose 1 \.\. {n}") as error:
         explain_next(model, PROMPT[0], n + 1, PADDING)
     one_line(error)

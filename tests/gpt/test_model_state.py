@@ -91,10 +91,12 @@ def test_repr_shows_the_parts_by_name_and_shape() -> None:
     lines = repr(GPTModel(TINY)).splitlines()
     assert lines[0] == "GPTModel("
     assert lines[-1] == ")"
-    assert lines[1:4] == ["  tok_emb: Embedding(", "    weight: float32[23, 8]", "  )"]
-    assert "        W_query: Linear(" in lines
-    assert "          weight: float32[8, 8]" in lines
-    assert "    1: TransformerBlock(" in lines
+    assert lines[1] == "  (tok_emb): Embedding(23, 8)"
+    assert "    (1): TransformerBlock(" in lines
+    attention = lines.index("      (att): MultiHeadAttention(")
+    assert lines[attention + 1] == f"        num_heads={TINY.n_heads}"
+    assert lines[attention + 2].startswith("        (W_query): Linear(d_in=8, d_out=8, bias=")
+    assert lines[-2] == "  (out_head): Linear(d_in=8, d_out=23, bias=False)"
 
 
 # --- state

@@ -302,10 +302,41 @@ def test_after_to_a_dtype_gradients_are_of_that_dtype(with_optimizer: bool) -> N
 # --- repr
 
 
-def test_repr_nests_the_parts_with_their_names_dtypes_and_shapes() -> None:
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        (linear(), "Linear(d_in=3, d_out=2, bias=True)"),
+        (linear(bias=False), "Linear(d_in=3, d_out=2, bias=False)"),
+        (Embedding(7, 4), "Embedding(7, 4)"),
+        (LayerNorm(4), "LayerNorm(4)"),
+        (Dropout(0.1), "Dropout(rate=0.1)"),
+        (GELU(), "GELU()"),
+        (Inner(), "Inner(bias=float32[3])"),
+        (Sequential(), "Sequential()"),
+    ],
+    ids=repr,
+)
+def test_repr_shows_a_layers_sizes_and_rate(module: Module, text: str) -> None:
+    assert repr(module) == text
+
+
+def test_repr_nests_modules_by_name_below_the_modules_own_parameters() -> None:
     assert repr(Sequential(linear(), GELU())) == (
-        "Sequential(\n  0: Linear(\n    weight: float32[2, 3]\n    bias: float32[2]\n  )\n  1: GELU()\n)"
+        "Sequential(\n  (0): Linear(d_in=3, d_out=2, bias=True)\n  (1): GELU()\n)"
     )
+    assert repr(Outer()).splitlines() == [
+        "Outer(",
+        "  weight=float32[2, 3]",
+        "  (first): Inner(bias=float32[3])",
+        "  (row): Sequential(",
+        "    (0): Inner(bias=float32[3])",
+        "    (1): Sequential(",
+        "      (0): Inner(bias=float32[3])",
+        "    )",
+        "  )",
+        "  (last): Inner(bias=float32[3])",
+        ")",
+    ]
 
 
 def test_a_tensor_cannot_take_a_parameters_place() -> None:

@@ -12,7 +12,7 @@ from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.nn.module import Parameter
-from nanograd_gpt.nn.param_groups import ParamGroup, decay_groups, groups_of
+from nanograd_gpt.nn.param_groups import ParamGroup, decay_groups, make_param_groups
 from nanograd_gpt.tensor import Tensor
 
 DEFAULTS: dict[str, Any] = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.2}
@@ -34,19 +34,19 @@ def one_line(error: pytest.ExceptionInfo[InputError]) -> str:
 def test_parameters_alone_are_one_group_with_the_defaults() -> None:
     ps = some()
     for given in (ps, tuple(ps), iter(ps), (p for p in ps)):
-        (group,) = groups_of(given, DEFAULTS)
+        (group,) = make_param_groups(given, DEFAULTS)
         assert dict(group) == {"params": tuple(ps), **DEFAULTS, "initial_lr": 0.1}
 
 
 def test_a_group_has_the_defaults_for_what_it_leaves_out() -> None:
     a, b, c = some()
-    first, second = groups_of([{"params": iter([a, b]), "lr": 0.5, "weight_decay": 0}, {"params": c}], DEFAULTS)
+    first, second = make_param_groups([{"params": iter([a, b]), "lr": 0.5, "weight_decay": 0}, {"params": c}], DEFAULTS)
     assert dict(first) == {"params": (a, b), **DEFAULTS, "lr": 0.5, "initial_lr": 0.5, "weight_decay": 0.0}
     assert dict(second) == {"params": (c,), **DEFAULTS, "initial_lr": 0.1}
 
 
 def test_a_groups_length_and_keys_are_those_of_a_mapping() -> None:
-    (group,) = groups_of(some(), DEFAULTS)
+    (group,) = make_param_groups(some(), DEFAULTS)
     assert list(group) == ["params", "lr", "betas", "eps", "weight_decay", "initial_lr"]
     assert len(group) == 6
     assert "lr" in group
@@ -73,7 +73,7 @@ def test_a_groups_length_and_keys_are_those_of_a_mapping() -> None:
 )
 def test_what_is_no_group_is_refused_with_its_place(given: Any, message: str) -> None:
     with pytest.raises(InputError) as error:
-        groups_of(given, DEFAULTS)
+        make_param_groups(given, DEFAULTS)
     assert message in one_line(error)
 
 
@@ -93,7 +93,7 @@ def test_what_is_no_group_is_refused_with_its_place(given: Any, message: str) ->
     ],
 )
 def test_a_setting_is_kept_as_pythons_own_number(key: str, value: Any, kept: Any) -> None:
-    (group,) = groups_of(some(), DEFAULTS)
+    (group,) = make_param_groups(some(), DEFAULTS)
     group[key] = value
     assert group[key] == kept
     numbers = group[key] if key == "betas" else [group[key]]
@@ -122,7 +122,7 @@ def test_a_setting_is_kept_as_pythons_own_number(key: str, value: Any, kept: Any
     ],
 )
 def test_a_value_out_of_range_is_refused_as_it_is_written(key: str, value: Any, message: str) -> None:
-    (group,) = groups_of(some(), DEFAULTS)
+    (group,) = make_param_groups(some(), DEFAULTS)
     before = dict(group)
     for write in (lambda: group.__setitem__(key, value), lambda: group.update({key: value})):
         with pytest.raises(InputError) as error:

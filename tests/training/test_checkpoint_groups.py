@@ -63,9 +63,9 @@ def test_groups_are_written_with_their_parameters_names_and_come_back(tmp_path: 
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"settings": {}}, r"optimizer\.safetensors has nothing for tok_emb\.weight"),
-        (None, r"state\.json has nothing about the optimizer"),
-        ({"steps": None}, r"optimizer\.safetensors has nothing for tok_emb\.weight"),
+        ({"settings": {}}, r"optimizer\.safetensors has no optimizer state for tok_emb\.weight"),
+        (None, r"state\.json has no optimizer entry"),
+        ({"steps": None}, r"optimizer\.safetensors has no optimizer state for tok_emb\.weight"),
     ],
 )
 def test_a_checkpoint_that_says_nothing_of_its_optimizer_is_refused(tmp_path: Path, facts: Any, message: str) -> None:

@@ -184,7 +184,7 @@ def test_a_value_on_its_bound_is_allowed(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("schedule", ["cosine", "appendix-d"])
 def test_a_decay_shorter_than_its_warm_up_is_refused(schedule: str) -> None:
-    with pytest.raises(InputError, match="decay_steps: 39 are fewer than warmup_steps = 40") as error:
+    with pytest.raises(InputError, match="decay_steps: 39 is less than warmup_steps = 40") as error:
         TINY.replace({"schedule": schedule, "warmup_steps": 40, "decay_steps": 39})
     one_line(error)
     TINY.replace({"schedule": schedule, "warmup_steps": 40, "decay_steps": 40})
@@ -192,7 +192,7 @@ def test_a_decay_shorter_than_its_warm_up_is_refused(schedule: str) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("decay_steps", 100), ("initial_lr", 1e-5)])
 def test_a_setting_that_a_flat_schedule_does_not_use_is_refused(name: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"{name}: {value} does nothing with the schedule 'flat'") as error:
+    with pytest.raises(InputError, match=f"{name}: {value} has no effect with the schedule 'flat'") as error:
         TINY.replace({"schedule": "flat", name: value})
     one_line(error)
 

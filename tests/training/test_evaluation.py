@@ -18,7 +18,7 @@ from nanograd_gpt.rng import Generator
 from nanograd_gpt.tensor import Tensor
 from nanograd_gpt.tokenizer.tokenizer import text_to_token_ids, train_tokenizer
 from nanograd_gpt.training import evaluation
-from nanograd_gpt.training.evaluation import TextLoss, evaluate_text, n_bytes_of, windows_of
+from nanograd_gpt.training.evaluation import TextLoss, count_bytes, evaluate_text, sliding_windows
 
 Ints = npt.NDArray[np.int64]
 LENGTH, V = CONFIG.context_length, CONFIG.vocab_size
@@ -97,7 +97,7 @@ def test_a_perplexity_beyond_floats_is_infinite(loss: float) -> None:
 @pytest.mark.parametrize("n", range(2, 17))
 def test_every_token_but_the_first_is_scored_once_with_the_most_context(n: int, length: int) -> None:
     for stride in range(1, length + 1):
-        windows = windows_of(n, length, stride)
+        windows = sliding_windows(n, length, stride)
         scored = [(t, w.start) for w in windows for t in range(w.stop - w.scored + 1, w.stop + 1)]
         assert scored == [(t, first_start(t, stride, length)) for t in range(1, n)]
         assert [w.start for w in windows] == [k * stride for k in range(len(windows))]
@@ -162,21 +162,21 @@ def test_bytes_are_exact_though_tokens_cut_characters(n_merges: int) -> None:
     ids = text_to_token_ids(text, tokenizer)[0]
     cut = sum(b"\xef\xbf\xbd" in tokenizer.decode([i]).encode() for i in ids.tolist())
     assert cut > 0
-    sizes = [n_bytes_of(ids[: i + 1], tokenizer) for i in range(len(ids))]
+    sizes = [count_bytes(ids[: i + 1], tokenizer) for i in range(len(ids))]
     assert sizes[-1] == len(text.encode())
     assert sizes == sorted(set(sizes))
-    assert n_bytes_of(ids[1:], tokenizer) == len(text.encode()) - sizes[0]
+    assert count_bytes(ids[1:], tokenizer) == len(text.encode()) - sizes[0]
 
 
 def test_the_end_of_text_counts_as_it_is_written() -> None:
     text = "a<|endoftext|>b"
-    assert n_bytes_of(text_to_token_ids(text, BYTES)[0], BYTES) == len(text)
+    assert count_bytes(text_to_token_ids(text, BYTES)[0], BYTES) == len(text)
 
 
 def test_bytes_are_their_own_tokens_bits() -> None:
     ids = text_to_token_ids(TEXT, BYTES)[0]
     result = evaluate_text(small_model(), ids)
-    assert result.bits_per_byte(n_bytes_of(ids[1:], BYTES)) == pytest.approx(result.loss / math.log(2), rel=1e-12)
+    assert result.bits_per_byte(count_bytes(ids[1:], BYTES)) == pytest.approx(result.loss / math.log(2), rel=1e-12)
 
 
 # --- refusals

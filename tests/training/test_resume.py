@@ -17,7 +17,7 @@ from nanograd_gpt.optim import AdamW
 from nanograd_gpt.training.checkpoint import load_checkpoint, save_checkpoint
 from nanograd_gpt.training.config import RunConfig, preset
 from nanograd_gpt.training.loop import Progress, StepResult, training_steps
-from nanograd_gpt.training.run import KEPT_CHECKPOINTS, Run
+from nanograd_gpt.training.run import MAX_CHECKPOINTS, Run
 from nanograd_gpt.training.run_directory import checkpoints, latest_checkpoint, new_directory
 
 SIZES = {"n_merges": 10, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 1, "drop_rate": 0.2}
@@ -244,7 +244,7 @@ def test_a_flat_rate_has_no_plan_to_keep(config: RunConfig) -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_run_made_longer_never_trains_at_a_rate_of_0_without_being_told_to(config: RunConfig, schedule: str) -> None:
     run = Run(config.replace({"schedule": schedule, "min_lr": 0.0}), "cpu")
-    with pytest.raises(InputError, match=r"resume: .* falls to min_lr = 0 at update 10, .* to update 20") as error:
+    with pytest.raises(InputError, match=r"resume: .* falls to min_lr = 0 at update 10, .* up to 20") as error:
         run.change_length({"epochs": 4})
     assert "--decay-steps 0" in one_line(error)
     run.change_length({"epochs": 4, "decay_steps": 0})
@@ -295,13 +295,13 @@ def test_a_run_does_not_go_on_with_another_text(config: RunConfig, tmp_path: Pat
 # --- a run's directory
 
 
-@pytest.mark.parametrize("n", [1, KEPT_CHECKPOINTS, KEPT_CHECKPOINTS + 3])
+@pytest.mark.parametrize("n", [1, MAX_CHECKPOINTS, MAX_CHECKPOINTS + 3])
 def test_the_last_few_checkpoints_are_kept_and_named_by_their_step(config: RunConfig, tmp_path: Path, n: int) -> None:
     run = Run(config, "cpu")
     for step in range(8, 8 + n):  # from one digit to two
         run.progress.global_step = step
         run.save(tmp_path)
-    kept = [f"step_{step}" for step in range(8, 8 + n)][-KEPT_CHECKPOINTS:]
+    kept = [f"step_{step}" for step in range(8, 8 + n)][-MAX_CHECKPOINTS:]
     assert [path.name for path in checkpoints(tmp_path)] == kept
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {*kept}
     assert latest_checkpoint(tmp_path).name == kept[-1]

@@ -17,7 +17,7 @@ from nanograd_gpt.training.config import RunConfig, fine_tuning, preset
 from nanograd_gpt.training.loop import train_model_simple
 from nanograd_gpt.training.loss import calc_loss_loader
 from nanograd_gpt.training.run import Run
-from nanograd_gpt.training.weights import check_sizes, copy_weights, weights_hash
+from nanograd_gpt.training.weights import check_sizes, transfer_weights, weights_hash
 from nanograd_gpt.weights.load import load_weights
 from nanograd_gpt.weights.save import save_pretrained
 
@@ -36,7 +36,7 @@ def test_every_weight_is_copied_and_the_first_positions_of_a_shorter_context(
     source = small_model(1, **sizes)
     target = small_model(2, **sizes, context_length=length, drop_rate=0.4)
     before = state_of(source)
-    copy_weights(source, target)
+    transfer_weights(source, target)
     expected = before | {"pos_emb.weight": before["pos_emb.weight"][:length]}
     assert target.state_dict().keys() == expected.keys()
     for name, array in target.state_dict().items():
@@ -50,11 +50,11 @@ def test_every_weight_is_copied_and_the_first_positions_of_a_shorter_context(
     ("given", "says"),
     [
         ({"context_length": LENGTH + 1}, "context_length: 9 is longer than the weights'; choose 1 .. 8"),
-        ({"emb_dim": 16}, "emb_dim: 16 is not the weights', which is 8; leave it out"),
-        ({"n_heads": 1}, "n_heads: 1 is not the weights', which is 2; leave it out"),
+        ({"emb_dim": 16}, "emb_dim: 16 differs from the weights', which is 8; leave it out"),
+        ({"n_heads": 1}, "n_heads: 1 differs from the weights', which is 2; leave it out"),
         ({"n_layers": 2}, "n_layers: 2 is not"),
         ({"vocab_size": 300}, "vocab_size: 300 is not"),
-        ({"qkv_bias": True}, "qkv_bias: True is not the weights', which is False"),
+        ({"qkv_bias": True}, "qkv_bias: True differs from the weights', which is False"),
         ({"tied_head": True}, "tied_head: True is not"),
     ],
     ids=str,
@@ -62,7 +62,7 @@ def test_every_weight_is_copied_and_the_first_positions_of_a_shorter_context(
 def test_other_sizes_are_refused(given: dict[str, Any], says: str) -> None:
     source, target = small_model(1), small_model(2, **given)
     before = state_of(target)
-    for refused in (lambda: check_sizes(CONFIG, given), lambda: copy_weights(source, target)):
+    for refused in (lambda: check_sizes(CONFIG, given), lambda: transfer_weights(source, target)):
         with pytest.raises(InputError) as error:
             refused()
         assert one_line(error).startswith(says)

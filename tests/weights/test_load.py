@@ -73,7 +73,7 @@ def test_other_precisions_are_read(dtype: Any, tmp_path: Path) -> None:
 
 
 def test_a_few_rows_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "PIECE", 300)
+    monkeypatch.setattr(stored, "CHUNK_BYTES", 300)
     computes_the_golden(load_weights(GOLDENS / "gpt2_tied"), "tied")
 
 

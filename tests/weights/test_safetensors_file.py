@@ -37,7 +37,7 @@ def write(file: Path, header: dict[str, Any] | bytes, numbers: bytes, padding: i
 
 
 def test_rows_are_those_of_safetensors_own_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "PIECE", 300)
+    monkeypatch.setattr(stored, "CHUNK_BYTES", 300)
     file = GOLDENS / "gpt2_tied" / "model.safetensors"
     arrays, _ = open_safetensors(file)
     expected = load_file(file)
