@@ -1,7 +1,7 @@
 """Checkpoints: a directory with the model, the optimizer and the state of the run, or one file with the model alone.
 
     step_N/model.safetensors      the parameters by name
-           optimizer.safetensors  exp_avg.NAME and exp_avg_sq.NAME
+           optimizer.safetensors  exp_avg.NAME and exp_avg_sq.NAME; absent from one that holds the weights alone
            state.json             progress, random streams, configuration, versions; the optimizer's settings, per
                                   parameter group if there are several, and its step counts
            MANIFEST.json          the SHA-256 of each of these, written last
@@ -35,13 +35,13 @@ SCHEMA = 1
 
 
 def save_checkpoint(
-    path: Path | str, model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None
+    path: Path | str, model: GPTModel, optimizer: AdamW | None, state: Mapping[str, Any] | None = None
 ) -> Path:
     """Write a checkpoint directory atomically; returns its path.
 
     path                directory to write; an existing one is replaced
     model               GPTModel
-    optimizer           AdamW over this model's parameters
+    optimizer           AdamW over this model's parameters, or None to save the weights alone
     state               mapping of JSON values to save beside them [None]; NumPy's numbers are saved as Python's
 
     Raises InputError, before anything is written, for an optimizer of another model and for a state that JSON cannot
@@ -59,18 +59,12 @@ def save_checkpoint(
     """
     path = Path(path)
     metadata = checkpoint_metadata(model, optimizer, state)
-    names = _names_of(optimizer, model)
-    saved = optimizer.state_dict()
-    moments = {
-        f"{kind}.{name}": array
-        for kind in ("exp_avg", "exp_avg_sq")
-        for name, array in zip(names, saved[kind], strict=True)
-    }
     work = path.with_name(f".{path.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     _save_arrays(work / "model.safetensors", model.state_dict(), model.config)
-    _save_arrays(work / "optimizer.safetensors", moments)
+    if optimizer is not None:
+        _save_arrays(work / "optimizer.safetensors", _moments(optimizer, model))
     (work / "state.json").write_text(metadata, encoding="utf-8")
     hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
     (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
@@ -83,21 +77,24 @@ def save_checkpoint(
     return path
 
 
-def checkpoint_metadata(model: GPTModel, optimizer: AdamW, state: Mapping[str, Any] | None = None) -> str:
+def _moments(optimizer: AdamW, model: GPTModel) -> dict[str, Array]:
+    names, saved = _names_of(optimizer, model), optimizer.state_dict()
+    return {
+        f"{kind}.{name}": array
+        for kind in ("exp_avg", "exp_avg_sq")
+        for name, array in zip(names, saved[kind], strict=True)
+    }
+
+
+def checkpoint_metadata(model: GPTModel, optimizer: AdamW | None, state: Mapping[str, Any] | None = None) -> str:
     """Return a checkpoint's state.json: everything except arrays.
 
     Raises InputError for the optimizer of another model and for a state that is not JSON-serialisable.
     """
-    names, saved = _names_of(optimizer, model), optimizer.state_dict()
-    groups = [{**group, "params": [names[i] for i in group["params"]]} for group in saved.get("groups", [])]
     metadata = {
         "schema": SCHEMA,
         "config": model.config.to_dict(),
-        "optimizer": {
-            "settings": saved["settings"],
-            "steps": dict(zip(names, saved["steps"], strict=True)),
-            **({"groups": groups} if groups else {}),
-        },
+        **({} if optimizer is None else {"optimizer": _optimizer_metadata(optimizer, model)}),
         "model_stream": model.rng.state(),
         **(state or {}),
     }
@@ -105,6 +102,16 @@ def checkpoint_metadata(model: GPTModel, optimizer: AdamW, state: Mapping[str, A
         return json.dumps(metadata, indent=1, default=for_json)
     except (TypeError, ValueError) as error:
         raise InputError(f"checkpoint: the state cannot be saved ({error}); give what JSON can hold") from None
+
+
+def _optimizer_metadata(optimizer: AdamW, model: GPTModel) -> dict[str, Any]:
+    names, saved = _names_of(optimizer, model), optimizer.state_dict()
+    groups = [{**group, "params": [names[i] for i in group["params"]]} for group in saved.get("groups", [])]
+    return {
+        "settings": saved["settings"],
+        "steps": dict(zip(names, saved["steps"], strict=True)),
+        **({"groups": groups} if groups else {}),
+    }
 
 
 def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None = None) -> dict[str, Any]:
@@ -137,7 +144,7 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     weights = _load_arrays(path / "model.safetensors")
     model.check_state_dict(weights)
     if optimizer is not None:
-        moments = _moments(path / "optimizer.safetensors", state.get("optimizer"), _names_of(optimizer, model))
+        moments = _optimizer_state(path, state.get("optimizer"), _names_of(optimizer, model))
         optimizer.check_state_dict(moments)
         model.rng.set_state(state["model_stream"])
         optimizer.load_state_dict(moments)
@@ -146,11 +153,15 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     return state
 
 
-def _moments(path: Path, metadata: Any, names: list[str]) -> dict[str, Any]:
+def _optimizer_state(path: Path, metadata: Any, names: list[str]) -> dict[str, Any]:
     """Assemble an optimizer's state_dict from its file and from state.json."""
-    arrays = _load_arrays(path)
     if not isinstance(metadata, dict):
-        raise InputError(f"checkpoint: {path.with_name('state.json')} has no optimizer entry; use another checkpoint")
+        raise InputError(
+            f"checkpoint: {path} holds weights without the optimizer's state; resume from a step_N, or start a new run "
+            f"from these weights with train --init-from {path}"
+        )
+    path /= "optimizer.safetensors"
+    arrays = _load_arrays(path)
     steps = metadata.get("steps") or {}
     for n in names:
         if f"exp_avg.{n}" not in arrays or f"exp_avg_sq.{n}" not in arrays or n not in steps:
@@ -179,9 +190,10 @@ def read_state(path: Path) -> dict[str, Any]:
         raise InputError(f"checkpoint: {path} has no MANIFEST.json, so it is incomplete; use an earlier one")
     try:
         hashes = json.loads(manifest.read_text(encoding="utf-8"))
-        expected = {"model.safetensors", "optimizer.safetensors", "state.json"}
-        damaged = [n for n in sorted(expected) if hashes.get(n) != sha256_of(path / n)]
+        damaged = [name for name in ("state.json", "model.safetensors") if hashes.get(name) != sha256_of(path / name)]
         state: dict[str, Any] = {} if damaged else json.loads((path / "state.json").read_text(encoding="utf-8"))
+        if "optimizer" in state and hashes.get(moments := "optimizer.safetensors") != sha256_of(path / moments):
+            damaged.append(moments)
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"checkpoint: {path} cannot be read ({error}); use an earlier one") from None
     if damaged:

@@ -67,6 +67,7 @@ class TrainingConfig:
     eval_iter: int = setting(5, "batches of each loader per evaluation")
     sample_every: int = setting(1, "epochs between samples")
     checkpoint_every: int = setting(0, "updates between checkpoints; 0: only at the end")
+    keep: int = setting(2, "checkpoints kept, the newest; the weights with the lowest validation loss always are")
     prompt: str = setting("Every effort moves you", "text that samples continue")
     weights: str = setting("", "weights to start from; empty: random initialisation")
     seed: int = setting(123, "seed of all random streams")
@@ -76,7 +77,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _coerce_fields(self)
-        for name in ("epochs", "accumulate", "eval_freq", "eval_iter", "sample_every"):
+        for name in ("epochs", "accumulate", "eval_freq", "eval_iter", "sample_every", "keep"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
         for name in ("max_steps", "warmup_steps", "decay_steps", "checkpoint_every", "seed"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")

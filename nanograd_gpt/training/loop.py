@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import isfinite
 from typing import Any
 
 import tiktoken
@@ -37,6 +38,13 @@ class Progress:
     global_step: int = -1  # number of the last update; the first one is 0, as in the book
     tokens_seen: int = 0
     epoch_stream: dict[str, Any] | None = None  # the loader's stream before this epoch's order was drawn
+    best_step: int | None = None  # number of the update after which the validation loss was lowest
+    best_val_loss: float | None = None
+
+    def note_validation(self, val_loss: float) -> None:
+        """Keep the step and the loss of the best evaluation so far."""
+        if isfinite(val_loss) and (self.best_val_loss is None or val_loss < self.best_val_loss):
+            self.best_step, self.best_val_loss = self.global_step, val_loss
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ def training_steps(
             evaluation = None
             if progress.global_step % eval_freq == 0:
                 evaluation = evaluate_model(model, train_loader, val_loader, device, eval_iter)
+                progress.note_validation(evaluation.val_loss)
             yield StepResult(
                 epoch=epoch + 1,
                 global_step=progress.global_step,

@@ -28,13 +28,12 @@ from .config import DataConfig, RunConfig, TrainingConfig, from_toml, preset
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
 from .loop import Progress, StepResult, check_sample_prompt, training_steps
-from .run_directory import checkpoints
+from .run_directory import best_checkpoint, checkpoint_path, checkpoints
 from .run_text import relative_data_path, text_hash, with_absolute_paths
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
 from .weights import transfer_weights, weights_hash
 
 MODEL_STREAM, DATA_STREAM = 0, 1  # separate random streams, so that draws from one do not shift the other
-MAX_CHECKPOINTS = 2
 
 
 class Run:
@@ -209,10 +208,11 @@ class Run:
             )
 
     def _bytes_needed(self, directory: Path) -> int:
-        """Size of the checkpoints still to be written before an old one is deleted: weights and AdamW's two moments."""
-        several = 0 < self.config.training.checkpoint_every < self.total_steps
-        n = max(1, (MAX_CHECKPOINTS + 1 if several else 1) - len(checkpoints(directory)))
-        return 3 * sum(p.data.nbytes for p in self.model.parameters()) * n
+        """Size of what is still to be written before anything is deleted: checkpoints, and the best weights twice."""
+        t, weights = self.config.training, sum(p.data.nbytes for p in self.model.parameters())
+        planned = 2 + (self.total_steps // t.checkpoint_every if t.checkpoint_every else 0)  # with the first and last
+        there = len(checkpoints(directory))
+        return 3 * weights * max(1, min(planned, t.keep + 1) - there) + 2 * weights
 
     def _state(self) -> dict[str, Any]:
         """The run's own part of a checkpoint's state.json."""
@@ -225,12 +225,16 @@ class Run:
         }
 
     def save(self, directory: Path) -> Path:
-        """Write a checkpoint, and delete all but the last MAX_CHECKPOINTS."""
-        step, state = self.progress.global_step, self._state()
-        path = save_checkpoint(directory / "checkpoints" / f"step_{step}", self.model, self.optimizer, state)
-        for older in checkpoints(directory)[:-MAX_CHECKPOINTS]:
+        """Write a checkpoint, and delete the oldest beyond the number to keep."""
+        path = checkpoint_path(directory, self.progress.global_step)
+        save_checkpoint(path, self.model, self.optimizer, self._state())
+        for older in checkpoints(directory)[: -self.config.training.keep]:
             shutil.rmtree(older)
         return path
+
+    def save_best(self, directory: Path) -> Path:
+        """Write the weights alone, as those with the lowest validation loss so far."""
+        return save_checkpoint(best_checkpoint(directory), self.model, None, self._state())
 
     def load(self, checkpoint: Path) -> None:
         """Resume from a checkpoint of this run.  Raises InputError if the text or the tokenizer has changed since."""

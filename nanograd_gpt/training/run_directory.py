@@ -1,7 +1,10 @@
 """The places in a run's directory.
 
 runs/NAME/config.toml  environment.json  tokenizer.json  metrics.jsonl  samples.txt
-          figures/*.png|svg  report.html  checkpoints/step_N/
+          figures/*.png|svg  report.html
+          checkpoints/start/   before the first update
+                      step_N/  after update N
+                      best/    the weights alone, where the validation loss was lowest
 """
 
 from __future__ import annotations
@@ -10,16 +13,29 @@ from pathlib import Path
 
 from ..errors import InputError
 
+START = "start"
+
+
+def checkpoint_path(directory: Path, step: int) -> Path:
+    """Return the path of a run's checkpoint after update `step`, -1 being before the first."""
+    return directory / "checkpoints" / (START if step < 0 else f"step_{step}")
+
+
+def best_checkpoint(directory: Path) -> Path:
+    """Return the path of the weights with the lowest validation loss of a run, whether they are there or not."""
+    return directory / "checkpoints" / "best"
+
 
 def checkpoints(directory: Path) -> list[Path]:
-    """List a run's checkpoints, oldest first."""
-    found = (directory / "checkpoints").glob("step_*")
-    return sorted((p for p in found if p.name[5:].isdigit()), key=step_of)
+    """List the checkpoints that a run can be resumed from, oldest first."""
+    steps = (path for path in (directory / "checkpoints").glob("step_*") if path.name[5:].isdigit())
+    start = checkpoint_path(directory, -1)
+    return [*([start] if start.is_dir() else []), *sorted(steps, key=step_of)]
 
 
 def step_of(checkpoint: Path) -> int:
-    """Return the number of the last update before a checkpoint, from its name."""
-    return int(checkpoint.name.removeprefix("step_"))
+    """Return the number of the last update before a checkpoint, from its name; -1 before the first."""
+    return -1 if checkpoint.name == START else int(checkpoint.name.removeprefix("step_"))
 
 
 def latest_checkpoint(directory: Path) -> Path:
