@@ -159,16 +159,21 @@ def _vocabulary(training: Run) -> str:
 
 def _train(training: Run, directory: Path) -> str | None:
     """Run the loop to its end, or to a signal, whose name is returned; a checkpoint is written in either case."""
-    t = training.config.training
+    t, data = training.config.training, training.config.data
     first, started = training.progress.global_step, perf_counter()
-    now, n_parameters = datetime.now(UTC).isoformat(), training.config.model.n_parameters
+    facts = {
+        "time": datetime.now(UTC).isoformat(),
+        "resumed_from": first,
+        "n_parameters": training.config.model.n_parameters,
+        "tokens_per_epoch": len(training.train_loader) * data.batch_size * training.config.model.context_length,
+    }
     with (
         MetricsLog(directory / "metrics.jsonl") as log,
         Signals() as signals,
         _progress_bar(training.total_steps, done=first + 1) as bar,
         np.errstate(all="ignore"),  # a loss that overflows ends the run, in one line
     ):
-        log.write("start", time=now, resumed_from=first, n_parameters=n_parameters)
+        log.write("start", **facts)
         if t.weights and first < 0:
             _evaluate_weights(training, log, bar)
         for report in training.steps():

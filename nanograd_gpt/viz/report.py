@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..files import write_whole
 from ..training.metrics import Event, Metrics, read_metrics
+from .curves import evaluation_curves, number
 from .plots import BLUE, GREEN, INK, ORANGE, PURPLE, plot_losses, plot_perplexity, plot_training, rendered
 
 if TYPE_CHECKING:
@@ -182,12 +183,10 @@ def _figures(metrics: Metrics) -> Iterable[str]:
         caption = "Loss of every update and at evaluations; the learning rate below."
         yield _inline(plot_training(steps, evaluations), "run", caption)
     if evaluations:
-        tokens, train, val = ([_float(e[key]) for e in evaluations] for key in ("tokens", "train_loss", "val_loss"))
-        n, epochs = len(evaluations), evaluations[-1]["epoch"]
-        even = [epochs * i / max(1, n - 1) for i in range(n)]  # as the book's figure has them
-        losses = _inline(plot_losses(even, tokens, train, val), "loss", "Loss in nats a token, as in the book.")
-        caption = "exp(loss): as unsure as a choice among so many tokens. The scale is logarithmic."
-        perplexity = _inline(plot_perplexity(tokens, train, val, log=True), "perplexity", caption)
+        curves = evaluation_curves(metrics)
+        losses = _inline(plot_losses(*curves), "loss", "Loss in nats per token.")
+        caption = "exp(loss): the number of equally likely tokens that is as hard to choose from. Logarithmic scale."
+        perplexity = _inline(plot_perplexity(*curves[1:], log=True), "perplexity", caption)
         yield f'<h2>Loss and perplexity at evaluations</h2><div class="pair">{losses}{perplexity}</div>'
 
 
@@ -250,20 +249,16 @@ def _samples(samples: Sequence[Event], path: Path) -> str:
 
 def _best(evaluations: Sequence[Event]) -> Event | None:
     """The evaluation of the lowest validation loss, if any of them is a number."""
-    finite = [e for e in evaluations if isfinite(_float(e["val_loss"]))]
-    return min(finite, key=lambda e: _float(e["val_loss"]), default=None)
-
-
-def _float(value: Any) -> float:
-    return float("nan") if value is None else float(value)
+    finite = [e for e in evaluations if isfinite(number(e["val_loss"]))]
+    return min(finite, key=lambda e: number(e["val_loss"]), default=None)
 
 
 def _loss(value: Any) -> str:
-    return f"{_float(value):.3f}"
+    return f"{number(value):.3f}"
 
 
 def _perplexity(loss: Any) -> str:
-    value = _float(loss)
+    value = number(loss)
     if value > 700:  # exp overflows a little above
         return "> 1e304"
     return f"{exp(value):,.2f}" if value < 14 else f"{exp(value):.2e}"

@@ -12,6 +12,7 @@ from cli.commands import complaint, fails, finished, nanograd, process, train, w
 
 from nanograd_gpt.training.config import from_toml
 from nanograd_gpt.training.metrics import Event, read_metrics
+from nanograd_gpt.viz.curves import evaluation_curves
 
 LONG = ["--epochs", 100_000, "--drop-rate", 0.2, "--max-norm", 1]
 
@@ -64,6 +65,17 @@ def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path, data: Path) -> N
     part, whole = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("part", "whole"))
     assert without_times(part.steps) == without_times(whole.steps)
     assert part.samples == whole.samples
+
+
+def test_evaluations_of_a_resumed_run_that_ends_within_an_epoch_are_where_they_were_measured(
+    tmp_path: Path, data: Path
+) -> None:
+    run, sizes = tmp_path / "run", ["--train-ratio", 0.8, "--test-ratio", 0.1]  # 5 updates an epoch
+    works(*train(run, data, *sizes, "--max-steps", 4))
+    works("train", "--resume", run, "--max-steps", 13)
+    metrics = read_metrics(run / "metrics.jsonl")
+    assert [step["epoch"] for step in metrics.steps] == [1] * 5 + [2] * 5 + [3] * 3
+    assert evaluation_curves(metrics).epochs == pytest.approx([0.2, 0.8, 1.4, 2.0, 2.6])
 
 
 @pytest.mark.parametrize("option", [["--max-steps", 3], ["--epochs", 1], []], ids=str)
