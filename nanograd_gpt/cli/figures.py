@@ -7,8 +7,8 @@ from pathlib import Path
 from ..training.metrics import read_metrics
 
 
-def rehearse_figures(run: Path) -> None:
-    """Draw a figure that nobody sees, and make the directory of those to come: what fails here would fail then."""
+def check_figures(run: Path) -> None:
+    """Render a dummy figure and create the figures' directory, so that errors show before the training."""
     from ..viz.plots import plot_losses, rendered
 
     rendered(plot_losses([0.0, 1.0], [0, 1], [2.0, 1.0], [2.0, 1.0]), "png")
@@ -16,9 +16,9 @@ def rehearse_figures(run: Path) -> None:
 
 
 def write_figures(run: Path) -> list[Path]:
-    """Write loss, perplexity and training figures and report.html; returns their paths.
+    """Write the loss, perplexity and training figures and report.html; returns their paths.
 
-    Raises InputError if the directory holds no run.
+    Raises InputError if the directory does not hold a run.
     """
     from ..viz.curves import evaluation_curves
     from ..viz.plots import plot_losses, plot_perplexity, plot_training, save_figure  # matplotlib is slow to import

@@ -1,4 +1,4 @@
-"""Prove every operation's gradient, and a whole GPT's, by complex step."""
+"""Check every operation's gradient, and a whole GPT's, against the complex step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TINY = GPTConfig(vocab_size=11, context_length=6, emb_dim=8, n_heads=2, n_layers
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.epilog = "Each error is relative to the length of the whole gradient; the limit is 1e-12."
+    parser.epilog = "Each error is relative to the norm of the whole gradient; the limit is 1e-12."
 
 
 def run(options: Namespace) -> int:
@@ -39,7 +39,7 @@ def run(options: Namespace) -> int:
 
 
 def _line(name: str, group: list[Case]) -> int:
-    """Check and print one operation; returns how many of its cases failed."""
+    """Check and print one operation; returns the number of its cases that failed."""
     worst, failures = 0.0, 0
     for case in group:
         try:

@@ -1,4 +1,4 @@
-"""Find the command, run it, and turn every failure into one line: exit code 2 for bad input, 1 for a failed run."""
+"""Run a command, and report a failure in one line: exit code 2 for bad input, 1 for a failed run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 class Parser(ArgumentParser):
-    """argparse, with its errors as ours."""
+    """ArgumentParser that raises InputError."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a sample may hold what the terminal cannot show, a line no UTF-8
+            stream.reconfigure(errors="replace")  # for samples the terminal cannot encode, and input that is not UTF-8
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, 1)
     except MemoryError as error:
         return _failed(f"out of memory ({error}); use a smaller model, batch or context", 1)
-    except BrokenPipeError:  # whoever read our output has gone
+    except BrokenPipeError:  # the reader of the output has closed it
         sys.stderr.close()
         return 1
     except OSError as error:

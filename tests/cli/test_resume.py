@@ -35,7 +35,7 @@ def interrupted(directory: Path, data: Path, number: signal.Signals) -> int:
     result = finished(running)
     assert (result.code, result.err) == (130, "")
     last = result.out.splitlines()[-1]
-    assert last == f"stopped by {number.name}; go on with: nanograd-gpt train --resume {directory}"
+    assert last == f"stopped by {number.name}; resume with: nanograd-gpt train --resume {directory}"
     return len(read_metrics(log).steps)
 
 
@@ -46,7 +46,7 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_metrics_of_one_that_was_not(
     done = interrupted(tmp_path / "stopped", data, number)
     until = ["--max-steps", done + 7]
     printed = works("train", "--resume", tmp_path / "stopped", *until)
-    assert f"going on after step {done - 1}, from " in printed
+    assert f"resuming after step {done - 1}, from " in printed
     works(*train(tmp_path / "whole", data, *LONG, *until))
     stopped, whole = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("stopped", "whole"))
     assert len(whole.steps) == done + 7
@@ -134,7 +134,7 @@ def test_a_run_made_longer_stretches_its_cosine_when_asked_and_says_how_far_the_
     assert rates[n] > 10 * 0.0001
     assert rate_line(printed) == (
         f"from {whole[n]:.3g} at update {n} to {whole[-1]:.3g} at update {len(whole) - 1}; "
-        f"it was {planned[-1]:.3g}, and 0.0001 was to follow"
+        f"the last rate was {planned[-1]:.3g}, the next one planned 0.0001"
     )
 
 
