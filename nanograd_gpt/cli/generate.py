@@ -30,7 +30,9 @@ SAMPLING_DEFAULTS: dict[str, Any] = {
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--prompt", help=f"text to continue [{PROMPT!r}]")
-    parser.add_argument("--max-new-tokens", type=int, default=100, help="maximum number of new tokens [100]")
+    parser.add_argument(
+        "--max-new-tokens", type=int, metavar="N", default=100, help="maximum number of new tokens [100]"
+    )
     parser.add_argument("--temperature", type=float, default=0.0, help="0: greedy; above 0: sample [0]")
     parser.add_argument("--top-k", type=int, help="sample from the k likeliest tokens")
     parser.add_argument(
@@ -48,13 +50,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--repetition-penalty",
         type=float,
+        metavar="PENALTY",
         default=1.0,
         help="above 1: tokens already in the text become less likely [1]",
     )
     parser.add_argument("--stop", action="append", default=[], help="stop before this string; may be repeated")
     parser.add_argument("--seed", type=int, default=123, help="seed of the sampling [123]")
     parser.add_argument("--beams", type=int, help="beam search with this many beams")
-    parser.add_argument("--length-penalty", type=float, default=1.0, help="with --beams: 0 favours short texts [1]")
+    parser.add_argument(
+        "--length-penalty", type=float, metavar="PENALTY", default=1.0, help="with --beams: 0 favours short texts [1]"
+    )
     parser.add_argument("--n-best", type=int, default=1, help="with --beams: number of texts to print [1]")
     parser.add_argument("--interactive", action="store_true", help="continue a text together, line by line")
 

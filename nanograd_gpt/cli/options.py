@@ -17,7 +17,7 @@ from ..training.config import RunConfig, book, fine_tuning, from_toml, preset
 from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_for_model
 
 MODEL_HELP = {
-    "vocab_size": "size; above the tokenizer's: padded, for example to a multiple of 64, which suits a GPU",
+    "vocab_size": "size; one above the tokenizer's is padded, for example to a multiple of 64 for a GPU",
     "context_length": "context in tokens",
     "emb_dim": "embedding dimension",
     "n_heads": "attention heads, which share emb_dim",
@@ -26,6 +26,8 @@ MODEL_HELP = {
     "qkv_bias": "query, key and value layers have biases",
     "tied_head": "output head shares the token embedding's weight",
 }
+
+METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 def user_path(text: str) -> Path:
@@ -58,7 +60,7 @@ def _add_option(section: Any, name: str, default: Any, what: str) -> None:
     if isinstance(default, bool):
         section.add_argument(flag, action=BooleanOptionalAction, default=None, help=what)
     else:
-        section.add_argument(flag, type=type(default), default=None, metavar=name.upper(), help=what)
+        section.add_argument(flag, type=type(default), default=None, metavar=METAVARS[type(default)], help=what)
 
 
 def add_weights(parser: ArgumentParser) -> None:

@@ -39,6 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=user_path,
+        metavar="DIRECTORY",
         help="directory of the run [runs/PRESET, runs/book or runs/fine-tuning; if taken, with -2 ...]",
     )
     parser.add_argument("--resume", type=user_path, metavar="RUN", help="resume a run from its last checkpoint")
