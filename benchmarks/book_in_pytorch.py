@@ -1,9 +1,9 @@
-"""The document's training in PyTorch, on this machine, for the log of scripts/04_the_books_numbers.py to stand beside.
+"""The book's training in PyTorch on this machine, to compare scripts/04_the_books_numbers.py with.
 
     python benchmarks/book_in_pytorch.py --data the-verdict.txt [--appendix-d] [--out FILE.json]
 
 Chapter 5's goes to results/book_pytorch.json; with --appendix-d the book's longer trainer, to
-results/appendix_d_pytorch.json.  Needs PyTorch, which nothing else in the project does.
+results/appendix_d_pytorch.json.  Needs PyTorch.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from oracle.book_model import GPTModel, calc_loss_batch, generate_text, training
 PROMPT = "Every effort moves you"
 RESULTS = Path(__file__).parent / "results"
 
-Update = Callable[[int, Tensor, Tensor], object]  # its number from 0, inputs, targets
+Update = Callable[[int, Tensor, Tensor], object]  # step from 0, inputs, targets
 
 
 def loaders_of(text: str, tokenizer: Encoding, context_length: int) -> list[DataLoader]:
-    """The batches to train on, in a new order each epoch, and those to validate."""
+    """The training loader, reshuffled every epoch, and the validation loader."""
     loaders = []
     for part, train in zip(split_text(text), (True, False), strict=False):
         windows = [(torch.tensor(x), torch.tensor(y)) for x, y in GPTDatasetV1(part, tokenizer, *[context_length] * 2)]
@@ -62,7 +62,7 @@ def train(
     epochs: int,
     eval_iter: int,
 ) -> dict[str, Any]:
-    """Make every update, with an evaluation after each fifth and a sample after each epoch."""
+    """Run all updates, with an evaluation after every fifth and a sample after every epoch."""
     evaluations, samples, step = [], [], -1
     for epoch in range(1, epochs + 1):
         model.train()
@@ -94,9 +94,9 @@ def chapter_5(model: GPTModel, loaders: list[DataLoader], tokenizer: Encoding) -
 
 
 def appendix_d(model: GPTModel, loaders: list[DataLoader], tokenizer: Encoding, epochs: int = 15) -> dict[str, Any]:
-    """Warm-up over a fifth of the updates, half a cosine wave down, and clipping in the updates behind the peak's.
+    """Warm-up over a fifth of the updates, cosine decay, and clipping after the warm-up.
 
-    The peak is the 0.001 that AdamW had by default when the book's log was made.  The rates are kept as well.
+    The peak, 0.001, was AdamW's default when the book's log was made.  The learning rates are stored too.
     """
     initial, peak, minimum = 1e-5, 1e-3, 1e-5
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.1)

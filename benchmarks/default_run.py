@@ -1,9 +1,9 @@
-"""The default `nanograd-gpt train`, and what README says of it.
+"""The default `nanograd-gpt train` and `nanograd-gpt gradcheck`, for README.
 
     python benchmarks/default_run.py
 
 Writes results/default_run.json (evaluations, samples, seconds, environment), results/default_run.svg (its loss figure)
-and results/gradcheck.txt (what `nanograd-gpt gradcheck` prints); `python benchmarks/readme.py` puts them into README.
+and results/gradcheck.txt (the output of gradcheck); `python benchmarks/readme.py` inserts them into README.
 """
 
 from __future__ import annotations

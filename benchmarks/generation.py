@@ -1,9 +1,9 @@
-"""Greedy generation beside the document's, which has no cache, and Hugging Face's, which has one.
+"""Greedy generation compared with the book's code, without a cache, and Hugging Face's, with one.
 
     python benchmarks/generation.py [--rounds N]
 
-Refuses to time models whose logits differ.  1 new token is the time of the prompt; samples of that, of 50 and of 200
-go to results/generation.json.
+Refuses to time models whose logits differ.  1 new token measures the prompt; samples of 1, 50 and 200 new tokens go
+to results/generation.json.
 """
 
 from __future__ import annotations

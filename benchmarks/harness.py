@@ -1,4 +1,4 @@
-"""Comparison of contenders: each in a process of its own, taking turns, with the same threads, weights and data."""
+"""Comparison of contenders, each in its own process, run alternately with the same threads, weights and data."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ ROOT = Path(__file__).parent.parent
 CONTENDERS = Path(__file__).parent / "contenders"
 RESULTS = Path(__file__).parent / "results"
 THREAD_VARIABLES = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NANOGRAD_THREADS"]
-PAUSE = 0.15  # seconds: a BLAS's threads go on spinning for some tens of ms after a call
-WARM_UP = 2  # samples that do not count
-TOLERANCE = 1e-4  # nats, between losses that should be the same
+PAUSE = 0.15  # seconds: BLAS threads keep spinning for tens of ms after a call
+WARM_UP = 2  # samples that are discarded
+TOLERANCE = 1e-4  # nats, between losses that should be equal
 
 Sample = dict[str, float]
 
@@ -44,9 +44,9 @@ class DisagreementError(Exception):
 
 
 class Contender:
-    """A process that runs contenders/NAME.py; see contenders/protocol.py for what it can be asked.
+    """A process that runs contenders/NAME.py; contenders/protocol.py lists its requests.
 
-    "ours again" is a second one of "ours".
+    "ours again" is a second process of "ours".
     """
 
     def __init__(self, name: str, threads: int | None = None) -> None:
@@ -65,21 +65,21 @@ class Contender:
         )
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Send a request and wait for its answer.  Raises ContenderError, with its last words, if it ended."""
+        """Send a request and wait for the answer.  Raises ContenderError with the last line of stderr if it ended."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended: no answer will come
+        with contextlib.suppress(BrokenPipeError):  # it has ended: reported below
             print(json.dumps({"do": do, **request}), file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
             self.errors.seek(0)
             lines = [text.strip() for text in self.errors if text.strip()]
-            raise ContenderError(f"{self.name}: {do} failed: {lines[-1] if lines else 'it said nothing'}")
+            raise ContenderError(f"{self.name}: {do} failed: {lines[-1] if lines else 'without a message'}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         self.process.kill()
         self.process.communicate()
         self.errors.close()
@@ -87,7 +87,7 @@ class Contender:
 
 @contextlib.contextmanager
 def contenders(names: Sequence[str], threads: int | None = None) -> Iterator[dict[str, Contender]]:
-    """Processes by their names, which end with the block."""
+    """Start contenders, by name, and end them with the block."""
     running: dict[str, Contender] = {}
     try:
         for name in names:
@@ -108,7 +108,7 @@ def weights_of(setup: Setup) -> Iterator[str]:
 
 
 def agree(values: Mapping[str, Sequence[float]], tolerance: float = TOLERANCE) -> None:
-    """Raise DisagreementError if a contender's numbers are further from the first one's than the tolerance."""
+    """Raise DisagreementError if a contender's numbers differ from the first one's by more than the tolerance."""
     (first, expected), *others = values.items()
     for name, given in others:
         if len(given) != len(expected) or not np.allclose(given, expected, rtol=0, atol=tolerance):
@@ -122,7 +122,7 @@ def _few(numbers: Sequence[float]) -> str:
 def take_turns(
     running: Mapping[str, Contender], rounds: int, do: str, pause: float = PAUSE, **request: Any
 ) -> dict[str, list[Sample]]:
-    """Ask each contender once a round, in the order A B, B A, A B ...; samples by name, round after round."""
+    """Ask each contender once per round, in the order A B, B A, A B ...; returns samples by name."""
     samples: dict[str, list[Sample]] = {name: [] for name in running}
     for order in interleaved(list(running), rounds):
         for name in order:
@@ -136,12 +136,12 @@ def totals(samples: Sequence[Sample]) -> list[float]:
 
 
 def same_twice(samples: Mapping[str, Sequence[Sample]]) -> Ratio:
-    """The ratio of "ours" to itself: what this machine makes of no difference at all."""
+    """The ratio of "ours" to itself: the noise of this machine."""
     return paired_ratio(totals(samples["ours"]), totals(samples["ours again"]))
 
 
 def report(samples: Mapping[str, Sequence[Sample]]) -> None:
-    """Print each contender's median, and ours in its ratio to it."""
+    """Print each contender's median, and the ratio of ours to it."""
     for name, theirs in samples.items():
         ratio = paired_ratio(totals(samples["ours"]), totals(theirs))
         beside = "" if name == "ours" else f"    ours / {name}: {ratio}"
@@ -149,17 +149,17 @@ def report(samples: Mapping[str, Sequence[Sample]]) -> None:
 
 
 def new_parser(about: str, rounds: int) -> ArgumentParser:
-    """The options that all comparisons have."""
+    """The options of all comparisons."""
     parser = ArgumentParser(description=about.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=rounds, help="[%(default)s]")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every contender [%(default)s]")
-    parser.add_argument("--quick", action="store_true", help="very small models: to see that all works")
+    parser.add_argument("--rounds", type=int, default=rounds, help="number of rounds [%(default)s]")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of every contender [%(default)s]")
+    parser.add_argument("--quick", action="store_true", help="very small models, to check that everything works")
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the result files")
     return parser
 
 
 def write(options: Namespace, name: str, facts: Mapping[str, Any]) -> None:
-    """Keep a result, with what it depends on."""
+    """Write a result with its options and environment."""
     about = {
         "quick": options.quick,
         "threads": options.threads,
@@ -172,7 +172,7 @@ def write(options: Namespace, name: str, facts: Mapping[str, Any]) -> None:
 
 
 def processor() -> str:
-    """Its name, where the system tells."""
+    """The name of the processor, as far as the system tells it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""Each layer of the 124M model by itself, forward and backward, beside the best eager PyTorch's.
+"""Each layer of the 124M model alone, forward and backward, compared with the best eager PyTorch.
 
     python benchmarks/layers.py [--rounds N]
 

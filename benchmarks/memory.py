@@ -1,9 +1,9 @@
-"""Peak memory (RSS) of a process that does one thing and nothing else.
+"""Peak memory (RSS) of a process that does one thing only.
 
     python benchmarks/memory.py
 
-Three train steps of 124M by ours, the document's code and the best eager variant; ours alone for a step of 355M, for
-generation and for evaluation.  Goes to results/memory.json.
+Three train steps of 124M by nanograd_gpt, the book's code and the best eager PyTorch; nanograd_gpt alone for a step of
+355M, for generation and for evaluation.  Goes to results/memory.json.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ JOBS = [
 
 
 def quick_jobs() -> list[Job]:
-    """The same on a very small model."""
+    """All jobs, on a very small model."""
     small = [job._replace(setup=QUICK) for job in JOBS]
     return [j._replace(request={"ids": [1, 2, 3, 4], "n": 5}) if j.do == "generate" else j for j in small]
 

@@ -1,9 +1,9 @@
-"""README's figures, from the files in results/: each part between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+"""Fill README with the results: each part between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 
     python benchmarks/readme.py [--check]
 
-So are those of benchmarks/README.md, and results/speed.svg.  --check changes nothing, and exits with 1 if a README is
-not what it would write.
+Fills benchmarks/README.md and draws results/speed.svg as well.  --check writes nothing, and exits with 1 if a README
+is out of date.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> int:
-    """Write both anew, or see whether they would change."""
+    """Rewrite both, or check whether they would change."""
     differ = [path for path in DOCUMENTS if filled(path) != path.read_text(encoding="utf-8")]
     if "--check" in sys.argv:
         print(f"run python benchmarks/readme.py: {differ} would change" if differ else "all is up to date")
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def filled(document: Path) -> str:
-    """The document's text with each marked part made anew."""
+    """The text of a document with each marked part regenerated."""
     text = document.read_text(encoding="utf-8")
     for name, make in DOCUMENTS[document].items():
         pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
@@ -56,7 +56,7 @@ def result(name: str) -> Any:
 
 
 def default_run() -> str:
-    """Output and duration of the default training."""
+    """The output and duration of the default training."""
     facts = result("default_run.json")
     evaluations, sample = facts["evaluations"], facts["samples"][-1]
     chosen = evaluations[0], evaluations[len(evaluations) // 4], evaluations[-1]
@@ -72,14 +72,14 @@ def default_run() -> str:
 def gradcheck() -> str:
     """The first and last lines of `nanograd-gpt gradcheck`."""
     lines = (RESULTS / "gradcheck.txt").read_text(encoding="utf-8").splitlines()
-    last = re.sub(r" \(.*\)$", "", lines[-1])  # its seconds depend on the machine
+    last = re.sub(r" \(.*\)$", "", lines[-1])  # without the seconds, which depend on the machine
     return "\n".join(["```text", *lines[:5], "...", *lines[-3:-1], last, "```"])
 
 
 def book_numbers() -> str:
-    """The published training log beside ours and PyTorch's."""
+    """The published training log with nanograd_gpt's and PyTorch's."""
     ours, theirs = result("book.json"), result("book_pytorch.json")
-    rows = ["| step | the book | nanograd_gpt | PyTorch here |", "|---:|:---:|:---:|:---:|"]
+    rows = ["| step | the book | nanograd_gpt | PyTorch, same machine |", "|---:|:---:|:---:|:---:|"]
     for published, a, b in zip(ours["published"], ours["evaluations"], theirs["evaluations"], strict=True):
         pairs = [f"{x:.3f} / {y:.3f}" for x, y in (published, *((e["train_loss"], e["val_loss"]) for e in (a, b)))]
         rows.append(f"| {a['step']} | {' | '.join(pairs)} |")
@@ -87,14 +87,14 @@ def book_numbers() -> str:
     furthest = max(abs(a[k] - b[k]) for a, b in pairs for k in ("train_loss", "val_loss"))
     same = sum(a == b for a, b in zip(ours["samples"], theirs["samples"], strict=True))
     after = (
-        f"The furthest that a loss of ours is from PyTorch's is {furthest:.1e}; of the {len(ours['samples'])} samples, "
-        f"one an epoch, {same} are the same to the letter. The last one: *{ours['samples'][-1]}*"
+        f"The largest difference from a loss of PyTorch is {furthest:.1e}; of the {len(ours['samples'])} samples, "
+        f"one per epoch, {same} are identical. The last one: *{ours['samples'][-1]}*"
     )
     return "\n".join([*rows, "", after])
 
 
 def appendix_d() -> str:
-    """The number of pairs of losses that are those of PyTorch's log of appendix D, and of the published one."""
+    """The agreement with appendix D's published log, and with PyTorch's."""
     ours, theirs = result("appendix_d.json"), result("appendix_d_pytorch.json")
     ours_and_theirs = [[(e["train_loss"], e["val_loss"]) for e in log["evaluations"]] for log in (ours, theirs)]
     printed, printed_by_pytorch = ([[round(x, 3) for x in pair] for pair in pairs] for pairs in ours_and_theirs)
@@ -104,9 +104,9 @@ def appendix_d() -> str:
     off = max(abs(x - y) for a, b in zip(printed, ours["published"], strict=True) for x, y in zip(a, b, strict=True))
     samples = sum(a == b for a, b in zip(ours["samples"], theirs["samples"], strict=True))
     return (
-        f"Of the {len(printed)} pairs of losses of appendix D's longer trainer, {published} are the published ones to "
-        f"three decimals (at most {off:.3f} off) and {same} PyTorch's here (at most {furthest:.1e} off); "
-        f"{samples} of the {len(ours['samples'])} samples are PyTorch's to the letter."
+        f"Of the {len(printed)} pairs of losses of appendix D's longer trainer, {published} agree with the published "
+        f"ones to three decimals (largest difference {off:.3f}) and {same} with PyTorch's on the same machine (largest "
+        f"difference {furthest:.1e}); {samples} of the {len(ours['samples'])} samples are identical to PyTorch's."
     )
 
 

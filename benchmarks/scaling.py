@@ -1,8 +1,8 @@
-"""A train step's time by batch, context, width, layers and threads, ours and the best eager PyTorch.
+"""Time of a train step by batch, context, width, layers and threads, compared with the best eager PyTorch.
 
     python benchmarks/scaling.py [--rounds N]
 
-One thing is changed at a time.  Goes to results/scaling.json.
+One size is changed at a time.  Goes to results/scaling.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def axes(base: Setup, factors: Sequence[float], threads: int) -> Iterator[tuple[str, int, Setup, int]]:
-    """The name of what is changed, its value, the setup with it, and the threads."""
+    """Yield the name of the changed size, its value, the setup, and the threads."""
     cfg = base.config
     for factor in factors:
         batch = max(1, int(base.batch_size * factor))

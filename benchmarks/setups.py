@@ -1,4 +1,4 @@
-"""The setups that are compared: sizes of the models, and of a batch."""
+"""The setups of the comparisons: sizes of models and batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nanograd_gpt import GPT_CONFIG_124M
 from nanograd_gpt.bench.step import random_batch
 from nanograd_gpt.gpt.config import PRESETS, GPTConfig
 
-BATCHES = 8  # different ones, in turn: a model soon knows a single one by heart
+BATCHES = 8  # used in turn: a model quickly overfits a single one
 
 
 @dataclass(frozen=True)
@@ -37,4 +37,4 @@ class Setup:
 LARGE = Setup(GPTConfig(**GPT_CONFIG_124M), 2, 256)
 SMALL = Setup(GPTConfig(512, 64, 128, 4, 4, 0.1), 8, 64)
 LARGER = Setup(PRESETS["gpt2-355m"], 1, 256)
-QUICK = Setup(GPTConfig(1000, 64, 64, 4, 2, 0.1), 2, 64)  # in a large one's place, to see that all works
+QUICK = Setup(GPTConfig(1000, 64, 64, 4, 2, 0.1), 2, 64)  # in place of a large one, to check that everything works

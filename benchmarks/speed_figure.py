@@ -1,4 +1,4 @@
-"""README's figure of speed, from the files in results/: time of a step, tokens a second, and memory."""
+"""README's figure of speed, from the files in results/: time of a step, tokens per second, and memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nanograd_gpt.bench.statistics import summary
 from nanograd_gpt.files import write_whole
 from nanograd_gpt.viz.plots import BLUE, GREEN, INK, ORANGE, NotebookFigure, rendered, style
 
-if TYPE_CHECKING:  # plots imports it first, whatever MPLBACKEND says
+if TYPE_CHECKING:  # imported at run time by viz/plots.py, under any MPLBACKEND
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -25,7 +25,7 @@ def write_figure(path: Any) -> None:
 
 @style()
 def speed_figure() -> Figure:
-    """Four panels of bars, ours on top; shorter is better but for tokens a second."""
+    """Four panels of bars, nanograd_gpt on top; shorter is better, except for tokens per second."""
     figure = NotebookFigure(figsize=(9, 4.6), layout="constrained")
     (large, small), (tokens, memory) = figure.subplots(2, 2)
     _step(large, "train_124m.json", "Train step, 124M (ms)")
@@ -71,7 +71,7 @@ def _titled(title: str, facts: Mapping[str, Any]) -> str:
 
 
 def _finish(axes: Axes, title: str, labels: Sequence[str], values: Sequence[float], ends: Sequence[float] = ()) -> None:
-    """Names and numbers; `ends` is where bars end if not at their values: medians of parts may not add up to one."""
+    """Add names and numbers; `ends` are the ends of stacked bars, since medians of parts need not sum to the median."""
     axes.set_title(title)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()

@@ -1,4 +1,4 @@
-"""README's parts about speed and memory, and those of benchmarks/README.md, from the files in results/."""
+"""The parts of README and benchmarks/README.md on speed and memory, from the files in results/."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 PHASES = ["forward", "backward", "optimizer"]
 LABELS = {
     "ours": "nanograd_gpt",
-    "document": "PyTorch, the document's code",
+    "document": "PyTorch, the book's code",
     "best": "PyTorch, best eager",
     "compiled": "PyTorch, best compiled",
     "huggingface": "Hugging Face, cached",
@@ -22,7 +22,7 @@ LABELS = {
 
 
 class Target(NamedTuple):
-    """The limit of a figure, and its goal."""
+    """A measured value with its limit and its goal."""
 
     what: str
     must: float
@@ -32,7 +32,7 @@ class Target(NamedTuple):
     unit: str = ""
 
     def row(self) -> list[str]:
-        verdict = "aim met" if self.value <= self.aim else "met" if self.value <= self.must else "**missed**"
+        verdict = "goal met" if self.value <= self.aim else "met" if self.value <= self.must else "**missed**"
         aim = f"{self.aim:g}{self.unit}" if self.aim < self.must else ""
         return [self.what, f"{self.must:g}{self.unit}", aim, self.shown, verdict]
 
@@ -45,39 +45,39 @@ def result(name: str) -> Any:
 
 
 def targets() -> str:
-    """Every target, and what came out."""
+    """Every target, with the result."""
     rows = [target.row() for target in all_targets()]
     files = ["train_124m.json", "train_small.json", "generation.json", "memory.json", "profile_124m.json"]
-    return _joined(_markdown(["", "must be at most", "aim", "here", ""], rows), _caveats(files))
+    return _joined(_markdown(["", "limit", "goal", "measured", ""], rows), _caveats(files))
 
 
 def headline() -> str:
-    """The ratios, without what they were to be."""
+    """The ratios alone, without their targets."""
     rows = [[target.what, target.shown] for target in all_targets() if " / " in target.what]
-    return _markdown(["ours / theirs", "ratio"], rows)
+    return _markdown(["nanograd_gpt / PyTorch or Hugging Face", "ratio"], rows)
 
 
 def all_targets() -> list[Target]:
-    """The targets, with the figures in the result files."""
+    """The targets, with values from the result files."""
     large, small, generation = result("train_124m.json"), result("train_small.json"), result("generation.json")
     peaks = {name: max(taken) for name, taken in result("memory.json")["peak_bytes"].items()}
     ours = peaks["train, ours"]
     overhead = {name: 100 * result(f"profile_{name}.json")["overhead_share"] for name in ("124m", "small")}
     largest = peaks["train 355M, ours"] / 1e9
     return [
-        _ratio_target("train step, 124M / the document's code", 0.68, 0.60, large["samples"], "document"),
+        _ratio_target("train step, 124M / the book's code", 0.68, 0.60, large["samples"], "document"),
         _ratio_target("train step, 124M / best eager", 0.92, 0.80, large["samples"], "best"),
-        _ratio_target("train step, small / the document's code", 0.80, 0.65, small["samples"], "document"),
+        _ratio_target("train step, small / the book's code", 0.80, 0.65, small["samples"], "document"),
         _ratio_target("train step, small / best eager", 1.05, 0.90, small["samples"], "best"),
         *(
             _ratio_target(f"{n} new tokens / {what}", must, aim, samples, name)
             for n, samples in [*generation["samples"].items()][1:]
             for what, name, must, aim in (
-                ("the document's generation", "document", 0.18, 0.15),
-                ("Hugging Face's, cached", "huggingface", 0.60, 0.50),
+                ("the book's code", "document", 0.18, 0.15),
+                ("Hugging Face, cached", "huggingface", 0.60, 0.50),
             )
         ),
-        _plain_target("peak memory, 124M / the document's code", 0.75, 0.65, ours / peaks["train, document"]),
+        _plain_target("peak memory, 124M / the book's code", 0.75, 0.65, ours / peaks["train, document"]),
         _plain_target("peak memory, 124M / best eager", 0.92, 0.80, ours / peaks["train, best"]),
         Target("engine's own Python, 124M", 1, 1, overhead["124m"], f"{overhead['124m']:.2f}%", "%"),
         Target("engine's own Python, small", 10, 10, overhead["small"], f"{overhead['small']:.1f}%", "%"),
@@ -95,7 +95,7 @@ def _plain_target(what: str, must: float, aim: float, value: float) -> Target:
 
 
 def ratio_to(samples: Mapping[str, Any], name: str) -> Ratio:
-    """Our time in its ratio to another's, round by round."""
+    """The ratio of our times to another's, round by round."""
     ours, theirs = ([sample["total"] for sample in samples[who]] for who in ("ours", name))
     return paired_ratio(ours, theirs)
 
@@ -107,7 +107,7 @@ def train_step() -> str:
         facts = result(file)
         tokens = facts["setup"]["batch_size"] * facts["setup"]["length"]
         rows = [_step_row(name, samples, facts["samples"], tokens) for name, samples in facts["samples"].items()]
-        head = [f"{_sizes(facts['setup'])}, ms", *PHASES, "step (quartiles)", "tokens/s", "ours / it"]
+        head = [f"{_sizes(facts['setup'])}, ms", *PHASES, "step (quartiles)", "tokens/s", "ratio"]
         parts.append(_joined(_markdown(head, rows), _failures(facts), f"{_same_twice(facts)} {_agreement(facts)}"))
     return _joined(*parts, _about(facts))
 
@@ -121,7 +121,7 @@ def _step_row(name: str, samples: Sequence[Any], all_samples: Mapping[str, Any],
 
 
 def generation() -> str:
-    """Prompt, and tokens a second, by each contender."""
+    """Time of the prompt, and tokens per second, by each contender."""
     facts = result("generation.json")
     prompt, *lengths = facts["samples"]
     rows = []
@@ -131,16 +131,16 @@ def generation() -> str:
         ratios = ["" if name == "ours" else str(ratio_to(facts["samples"][n], name)) for n in lengths]
         rows.append([LABELS[name], f"{1e3 * medians[prompt]:,.1f}", *speeds, *ratios])
     head = [_sizes(facts["setup"]), "first token, ms", *(f"{n}: tokens/s" for n in lengths)]
-    return _joined(_markdown([*head, *(f"{n}: ours / it" for n in lengths)], rows), _same_twice(facts), _about(facts))
+    return _joined(_markdown([*head, *(f"{n}: ratio" for n in lengths)], rows), _same_twice(facts), _about(facts))
 
 
 def profile(name: str) -> str:
     """The time of a step, by operation."""
     facts = result(f"profile_{name}.json")
-    machine = facts["machine"]
+    flops, bandwidth = (facts["machine"][f"{name}_per_second"] / 1e9 for name in ("flops", "bytes"))
     limits = (
-        f"{_sizes(facts['setup'])}. At best: {machine['flops_per_second'] / 1e9:,.0f} GFLOP/s of float32 matrix "
-        f"product, {machine['bytes_per_second'] / 1e9:,.1f} GB/s of memory, both measured in the same run."
+        f"{_sizes(facts['setup'])}. Machine limits: {flops:,.0f} GFLOP/s of float32 matrix products, "
+        f"{bandwidth:,.1f} GB/s of memory bandwidth, both measured in the same run."
     )
     return _joined(_markdown(COLUMNS, profile_cells(facts)), limits + _quick(facts))
 
@@ -152,25 +152,31 @@ def memory() -> str:
     """The peak of each process."""
     facts = result("memory.json")
     rows = [
-        [name, _sizes(facts["setups"][name]), f"{max(peaks) / 1e6:,.0f}"] for name, peaks in facts["peak_bytes"].items()
+        [_process(name), _sizes(facts["setups"][name]), f"{max(peaks) / 1e6:,.0f}"]
+        for name, peaks in facts["peak_bytes"].items()
     ]
     return _joined(_markdown(["process", "model", "peak RSS, MB"], rows), _about(facts))
 
 
+def _process(name: str) -> str:
+    what, who = name.split(", ")
+    return f"{what}, {LABELS[who]}"
+
+
 def scaling() -> str:
-    """A step's time where one size is changed."""
+    """The time of a step as one size is changed."""
     facts = result("scaling.json")
     rows = []
     for point in facts["points"]:
         ours, best = (1e3 * summary([s["total"] for s in point["samples"][who]]).median for who in ("ours", "best"))
         ratio = ratio_to(point["samples"], "best")
         rows.append([f"{point['axis']} {point['value']}", f"{ours:,.1f}", f"{best:,.1f}", str(ratio)])
-    head = ["changed", "ours, ms", "PyTorch, best eager, ms", "ours / it"]
-    return _joined(_markdown(head, rows), f"The base: {_sizes(facts['base'])}. {_about(facts)}")
+    head = ["changed", "nanograd_gpt, ms", "PyTorch, best eager, ms", "ratio"]
+    return _joined(_markdown(head, rows), f"Base: {_sizes(facts['base'])}. {_about(facts)}")
 
 
 def layers() -> str:
-    """Each layer by itself."""
+    """Each layer alone."""
     facts = result("layers.json")
     rows = []
     for layer, samples in facts["samples"].items():
@@ -180,7 +186,8 @@ def layers() -> str:
         ]
         ratio = paired_ratio(*([s["total"] for s in who] for who in (ours, theirs)))
         rows.append([layer, *medians, str(ratio)])
-    head = [_sizes(facts["setup"]) + ", ms", "forward, ours", "PyTorch", "backward, ours", "PyTorch", "ours / PyTorch"]
+    columns = [part for phase in PHASES[:2] for part in (phase, f"{phase}, PyTorch")]
+    head = [f"{_sizes(facts['setup'])}, ms", *columns, "ratio"]
     return _joined(_markdown(head, rows), _about(facts))
 
 
@@ -205,7 +212,7 @@ def _sizes(setup: Mapping[str, Any]) -> str:
 
 
 def _about(facts: Mapping[str, Any]) -> str:
-    """The machine and the versions that a figure was measured on."""
+    """The machine and the versions of a measurement."""
     about = facts["environment"]
     versions = {"numpy": about["numpy"], **facts.get("versions", {})}
     names = {"numpy": "NumPy", "torch": "PyTorch", "transformers": "Transformers"}
@@ -222,14 +229,14 @@ def _same_twice(facts: Mapping[str, Any]) -> str:
     samples = facts["same_twice"]
     ratio = paired_ratio(*([s["total"] for s in samples[who]] for who in ("ours", "ours again")))
     verdict = ": **too noisy**" if ratio.too_noisy else ""
-    return f"Ours against itself: {ratio}{verdict}."
+    return f"nanograd_gpt against itself: {ratio}{verdict}."
 
 
 def _agreement(facts: Mapping[str, Any]) -> str:
-    """The distance of another's loss from ours: far less than what is asked, for a small error hardly moves a loss."""
+    """The largest difference of another's loss from ours: far below the tolerance."""
     ours, *others = facts["losses"].values()
     furthest = max((abs(a - b) for other in others for a, b in zip(ours, other, strict=True)), default=0.0)
-    return f"The losses checked before, {ours[0]:.6f} and after an update {ours[1]:.6f}, agree to {furthest:.1e}."
+    return f"The losses, {ours[0]:.6f} and after one update {ours[1]:.6f}, agree to {furthest:.1e}."
 
 
 def _failures(facts: Mapping[str, Any]) -> str:
@@ -237,12 +244,12 @@ def _failures(facts: Mapping[str, Any]) -> str:
 
 
 def _caveats(files: Sequence[str]) -> str:
-    """Which files are no measurement, and which machine was too noisy."""
+    """Warnings on files from quick runs, and from machines that were too noisy."""
     all_facts = {name: result(name) for name in files}
     quick = [name for name, facts in all_facts.items() if facts["quick"]]
     noisy = [name for name, facts in all_facts.items() if facts.get("too_noisy")]
     lines = [f"**From runs with --quick, on very small models: {', '.join(quick)}.**"] if quick else []
-    lines += [f"**Too noisy, by ours against itself: {', '.join(noisy)}.**"] if noisy else []
+    lines += [f"**Too noisy, as nanograd_gpt against itself shows: {', '.join(noisy)}.**"] if noisy else []
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Start-up times: our import and our command's help, beside Python alone, NumPy and PyTorch.
+"""Start-up times: the import and `--help`, compared with Python alone, NumPy and PyTorch.
 
     python benchmarks/startup.py [--rounds N]
 
@@ -29,7 +29,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     options = new_parser(__doc__, rounds=11).parse_args(argv)
     for name in COMMANDS:
-        seconds(name)  # the first one reads files from the disk
+        seconds(name)  # fills the disk cache
     samples: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for order in interleaved(list(COMMANDS), options.rounds):
         for name in order:
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def seconds(name: str) -> float:
-    """From the start of a process to its end."""
+    """The time from the start of a process to its end."""
     start = time.perf_counter()
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, *COMMANDS[name]], check=True, stdout=subprocess.DEVNULL, env=env)

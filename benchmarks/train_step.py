@@ -1,9 +1,9 @@
-"""The train step beside PyTorch's: the document's eager code, the best eager variant, and that one compiled.
+"""The train step compared with PyTorch: the book's eager code, the best eager variant, and that one compiled.
 
     python benchmarks/train_step.py [--only 124m|small] [--rounds N]
 
-Refuses to time contenders whose losses differ, before and after one update.  First ours runs against itself.  Samples
-go to results/train_124m.json and results/train_small.json.
+Refuses to time contenders whose losses differ, before and after one update.  First, nanograd_gpt runs against itself.
+Samples go to results/train_124m.json and results/train_small.json.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from harness import (
 )
 from setups import LARGE, QUICK, SMALL, Setup
 
-THEM = ["document", "best", "compiled"]
+OTHERS = ["document", "best", "compiled"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser(__doc__, rounds=0)
-    parser.add_argument("--only", choices=["124m", "small"], help="one of the two")
+    parser.add_argument("--only", choices=["124m", "small"], help="run one of the two only")
     options = parser.parse_args(argv)
     setups = {"124m": (QUICK if options.quick else LARGE, 7, 1), "small": (SMALL, 15, 5)}
     for name, (setup, rounds, n_steps) in setups.items():
         if options.only in (None, name):
-            facts = compared(setup, ["ours", *THEM], options.rounds or rounds, n_steps, options.threads)
+            facts = compared(setup, ["ours", *OTHERS], options.rounds or rounds, n_steps, options.threads)
             write(options, f"train_{name}.json", facts)
     return 0
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def compared(
     setup: Setup, names: Sequence[str], rounds: int, n_steps: int, threads: int, with_itself: bool = True
 ) -> dict[str, Any]:
-    """Samples of a train step by each contender; the first one must be ours.  A sample is the mean of n steps."""
+    """Samples of a train step by each contender, "ours" first.  A sample is the mean of n_steps steps."""
     facts: dict[str, Any] = {"setup": setup.facts(), "rounds": rounds, "steps_a_sample": n_steps, "failures": {}}
     print(facts["setup"])
     with weights_of(setup) as weights:
@@ -66,7 +66,7 @@ def compared(
 
 
 def ready(running: dict[str, Contender], setup: Setup, weights: str, facts: dict[str, Any]) -> dict[str, list[float]]:
-    """Prepare, check and warm up; returns the losses, which agree.  A contender that fails is noted and left out."""
+    """Prepare, check and warm up; returns the losses, which agree.  A contender that fails is recorded and left out."""
     losses, batches = {}, setup.batches()
     for name, contender in list(running.items()):
         try:

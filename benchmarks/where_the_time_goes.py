@@ -1,4 +1,4 @@
-"""The profile of a train step, 124M and small, with what this machine could do at best beside each line.
+"""Profile of a train step, 124M and small, with the limit of this machine for each line.
 
     python benchmarks/where_the_time_goes.py
 

@@ -1,4 +1,4 @@
-"""Backpropagation: one walk back through the graph gives the slope of a result with respect to everything in it."""
+"""Backpropagation: one backward pass through the graph gives the derivative of a result by every value in it."""
 
 import sys
 
@@ -15,7 +15,7 @@ G, DG_DA, DG_DB = 24.7041, 138.8338, 645.5773
 
 
 def expression(a: Tensor, b: Tensor) -> dict[str, Tensor]:
-    """g of a and b, and what comes up on the way: `c += ...` makes a new value, which we call c' here."""
+    """Intermediate values and the result g'; `c += ...` creates a new value, called c' here."""
     v = {"a": a, "b": b}
     c = v["c"] = a + b
     d = v["d"] = a * b + b**3
@@ -38,29 +38,29 @@ def expression(a: Tensor, b: Tensor) -> dict[str, Tensor]:
 def main(argv: list[str] | None = None) -> int:
     dive = DeepDive(__doc__, argv)
 
-    # Forward: every operation computes its value, and leaves a node that remembers where its inputs came from.
+    # Forward: every operation computes its value and adds a node to the graph, linked to the nodes of its inputs.
     values = expression(Tensor(A, requires_grad=True), Tensor(B, requires_grad=True))
     a, b, e, f, g = (values[name] for name in ("a", "b", "e", "f", "g'"))
     print(f"forward:  g(a = {A}, b = {B}) = {g.item():.4f}")
     dive.claim(f"g = {G}", abs(g.item() - G) < 5e-5)
 
-    # Backward: start from dg/dg = 1, go through the nodes from the newest to the oldest, and let each one multiply
-    # what arrives by its own slope.  A value that is used twice gets the sum of both ways.
-    by_node = gradients(g)  # a rehearsal on a copy of the graph: backward() itself keeps those of a and b alone
+    # Backward: start from dg/dg = 1, visit the nodes from the newest to the oldest, and multiply the gradient that
+    # arrives at each by its local derivative.  A value used twice accumulates both contributions.
+    by_node = gradients(g)  # on a copy of the graph: backward() keeps only those of the leaves a and b
     slope = {name: by_node[value.node].item() for name, value in values.items()}
     print("\nbackward, from the result to the inputs:")
     for name in reversed(values):
         print(f"  {name:4} = {values[name].item():9.4f}    dg'/d{name:4} = {slope[name]:9.4f}")
 
-    # The last two steps by hand, to see the rule at work.
+    # The chain rule by hand, for the last two operations.
     x = f.item()
-    df = 1 / 2 - 10 / x**2  # g' = f/2 + 10/f: two ways from f to g', so two terms
-    de = df * 2 * e.item()  # f = e^2: what arrived, times the slope 2e
+    df = 1 / 2 - 10 / x**2  # g' = f/2 + 10/f: two paths from f to g', so two terms
+    de = df * 2 * e.item()  # f = e^2: the gradient of f times the local derivative 2e
     print(f"\nby hand:  dg'/df = 1/2 - 10/f^2 = {df:.4f};  dg'/de = dg'/df 2e = {de:.4f}")
-    dive.claim("the engine's dg'/df is the one by hand", abs(slope["f"] / df - 1) < 1e-14)
-    dive.claim("the engine's dg'/de is the one by hand", abs(slope["e"] / de - 1) < 1e-14)
+    dive.claim("the engine's dg'/df agrees with the one by hand", abs(slope["f"] / df - 1) < 1e-14)
+    dive.claim("the engine's dg'/de agrees with the one by hand", abs(slope["e"] / de - 1) < 1e-14)
 
-    # The picture needs the graph, and backward() frees it on its way: draw first.
+    # Draw first: backward() frees the graph.
     path = dive.out / "01_backpropagation.svg"
     write_whole(path, draw_graph(g, values).encode())
     g.backward()
@@ -69,8 +69,8 @@ def main(argv: list[str] | None = None) -> int:
     dive.claim(f"dg/da = {DG_DA}", abs(da - DG_DA) < 5e-5)
     dive.claim(f"dg/db = {DG_DB}", abs(db - DG_DB) < 5e-5)
 
-    # Four digits could agree by luck.  Move a by a tiny *imaginary* step ih: since g(a + ih) = g + ih g' - ..., the
-    # imaginary part over h is the slope.  Nothing is subtracted, so all 16 digits are good.
+    # Four digits could agree by chance.  Move a by a tiny *imaginary* step ih: since g(a + ih) = g + ih g' - ..., the
+    # imaginary part over h is the derivative.  There is no subtraction, so all 16 digits are accurate.
     h = 1e-20
     along_a = expression(Tensor(A + 1j * h), Tensor(B + 0j))["g'"].item().imag / h
     along_b = expression(Tensor(A + 0j), Tensor(B + 1j * h))["g'"].item().imag / h

@@ -1,4 +1,4 @@
-"""A gradient under the microscope: how wrong forward, central, Richardson and complex-step derivatives are."""
+"""A gradient under the microscope: the errors of forward, central, Richardson and complex-step derivatives."""
 
 import sys
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from nanograd_gpt.tensor import Tensor
 from nanograd_gpt.viz.plots import BLUE, GREEN, INK, ORANGE, PURPLE, new_axes, style
 
 rng = np.random.default_rng(123)
-POINT = rng.standard_normal((4, 8))  # where we look
+POINT = rng.standard_normal((4, 8))  # where the gradient is checked
 SCALE, SHIFT = 1 + 0.1 * rng.standard_normal(8), 0.1 * rng.standard_normal(8)
 WEIGHT, TARGETS = rng.standard_normal((10, 8)), np.array([1, 5, 0, 9])
 
-STEPS = 10.0 ** -np.arange(0.5, 16.25, 0.25)  # four a decade
-SMALLER = 10.0 ** -np.arange(0.5, 32.25, 0.25)  # where only the complex step still works
+STEPS = 10.0 ** -np.arange(0.5, 16.25, 0.25)  # four per decade
+SMALLER = 10.0 ** -np.arange(0.5, 32.25, 0.25)  # for the complex step, which alone works there
 
-# name: colour, order of the error in h, line, and the steps at which that is the whole error
+# name: colour, order of the error in h, line style, and the range of steps where truncation error dominates
 METHODS = {
     "complex step": (BLUE, 2, "-", (1e-6, 1e-1)),
     "forward": (ORANGE, 1, "-", (1e-5, 1e-2)),
@@ -32,7 +32,7 @@ COMPLEX_LIMIT = 1e-14
 
 
 def loss(x: Tensor) -> Tensor:
-    """The end of a GPT, from its last block to its loss, in small: GELU, LayerNorm, head, cross-entropy."""
+    """A miniature of the end of a GPT: GELU, LayerNorm, head, cross-entropy."""
     h = F.layer_norm(F.gelu(x), Tensor(SCALE), Tensor(SHIFT))  # (4, 8)
     return F.cross_entropy(F.linear(h, Tensor(WEIGHT)), TARGETS)
 
@@ -40,25 +40,25 @@ def loss(x: Tensor) -> Tensor:
 def main(argv: list[str] | None = None) -> int:
     dive = DeepDive(__doc__, argv)
 
-    # Backward gives the whole gradient at once.  To test it we need one number, so we walk along one direction, the
-    # steepest, and ask how fast the loss grows there: the gradient's own length.
+    # Backward gives the whole gradient at once.  To test it with a single number, take the directional derivative in
+    # the direction of the gradient, which is the gradient's norm.
     x = Tensor(POINT, requires_grad=True)
     loss(x).backward()
     exact = float(np.linalg.norm(x.grad))
     direction = x.grad / exact
     print(f"loss {loss(x).item():.6f}, slope along its gradient {exact:.15f}")
 
-    # (f(x + h) - f(x)) / h is wrong by about h f''/2 since the curve bends: halve h, halve the error.  But the two
-    # losses agree in more and more digits, and subtracting them keeps only the rest: rounding grows like 1e-16 / h.
-    # So there is a best h, and a floor under the error.  Higher orders in h lower the floor, none removes it.
+    # (f(x + h) - f(x)) / h has a truncation error of about h f''/2: half the h, half the error.  But the two losses
+    # agree in more and more digits, which cancel in the subtraction: the rounding error grows like 1e-16 / h.
+    # So there is a best h, and a lower bound on the error.  Higher orders in h lower that bound; none removes it.
     at = Tensor(POINT)
 
     def difference(rule: Callable[..., np.ndarray]) -> np.ndarray:
         estimates = [float(rule(lambda: loss(at).data, at, direction, h)) for h in STEPS]
         return np.abs(np.array(estimates) / exact - 1)
 
-    # The complex step takes the imaginary part of f(x + ih) over h.  Nothing is subtracted: h may be as small as it
-    # likes, and its error, of order h^2 too, vanishes below rounding for good.
+    # The complex step takes the imaginary part of f(x + ih) over h.  There is no subtraction, so h can be arbitrarily
+    # small, and the truncation error, of order h^2, falls below rounding error.
     def complex_step(h: float) -> float:
         return loss(Tensor(POINT + 1j * h * direction)).item().imag / h
 
@@ -71,20 +71,20 @@ def main(argv: list[str] | None = None) -> int:
         cells = [f"{errors[at_k]:.0e}" if at_k < len(errors) else "" for _, errors in curves.values()]
         print(f"{f'1e-{k}':>22}    " + "".join(f"{cell:>14}" for cell in cells))
 
-    print("\nhow fast the error falls while it is all truncation:")
+    print("\norder of the error where truncation dominates:")
     for name, (steps, errors) in curves.items():
         _, order, _, (low, high) = METHODS[name]
         part = (steps > low) & (steps < high)
         fall = np.polyfit(np.log(steps[part]), np.log(errors[part]), 1)[0]
         dive.claim(f"{name}: as h^{fall:.2f}, expected {order}", abs(fall - order) < 0.1 * order)
 
-    print("\nhow good each can be:")
+    print("\nsmallest errors:")
     best = {
         name: np.median(sliding_window_view(e, 3), axis=1).min() for name, (_, e) in curves.items()
-    }  # of 3: no luck
+    }  # median of 3 neighbours: ignores lucky hits
     low, high = BEST_CENTRAL
     within = low < best["central"] < high
-    dive.claim(f"central, at its best {best['central']:.1e}, is between {low:.0e} and {high:.0e}", within)
+    dive.claim(f"central, at best {best['central']:.1e}, is between {low:.0e} and {high:.0e}", within)
     dive.claim(f"forward, {best['forward']:.1e}, is worse", best["forward"] > best["central"])
     dive.claim(f"Richardson, {best['Richardson']:.1e}, is better", best["Richardson"] < best["central"])
     worst = curves["complex step"][1][SMALLER <= 1e-8].max()
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
             colour, _, line, _ = METHODS[name]
             axes.loglog(steps, np.maximum(errors, 1.1e-16), line, color=colour, label=name)  # 0 has no logarithm
         axes.loglog(STEPS, 1e-16 / STEPS, ":", color=INK, linewidth=1, label="1e-16 / h")
-        axes.set(xlabel="Step h", ylabel="Relative error of the slope", ylim=(1e-17, 1e1))
+        axes.set(xlabel="Step h", ylabel="Relative error of the derivative", ylim=(1e-17, 1e1))
         axes.legend(loc="upper left")
     dive.save(figure, "02_gradient_microscope")
     return dive.end(f"central {best['central']:.0e} at best, complex step {worst:.0e} at worst")

@@ -1,11 +1,11 @@
-"""The book's chapter 5, every printed number, without PyTorch.
+"""Every number printed in the book's chapter 5, reproduced without PyTorch.
 
     python scripts/04_the_books_numbers.py [--data the-verdict.txt] [--quick | --appendix-d] [--out FILE.json]
 
-Each value is set beside the published one.  The training (10 epochs of 124M parameters) takes minutes; --quick leaves
-it out, and --appendix-d runs the trainer of appendix D instead (15 epochs with warm-up, cosine decay and clipping),
-beside the published log and PyTorch's.  The figures go to FILE.json, from which README's table is made.  Ends with
-"checked: ..." or, with exit code 1, with the first departure.
+Each value is compared with the published one.  The training (10 epochs of 124M parameters) takes minutes; --quick
+skips it, and --appendix-d runs the trainer of appendix D instead (15 epochs with warm-up, cosine decay and clipping),
+compared with the published log and PyTorch's.  Results go to FILE.json, from which README's table is generated.  The
+last line is "checked: ..." or, with exit code 1, the first difference.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ TABLES = {
     0.1: [0, 0, 0, 985, 0, 0, 0, 15, 0],
     5.0: [165, 75, 42, 239, 71, 46, 32, 227, 103],
 }
-departures: list[str] = []
+differences: list[str] = []
 
 Facts = dict[str, Any]
 
 
 class Log(NamedTuple):
-    """Losses to stand beside ours: whose, the training and validation loss of each evaluation.
+    """A log to compare with: its source, and the training and validation loss of each evaluation.
 
-    The first `exact` pairs must be ours, the others may be a last digit off.
+    The first `exact` pairs must agree, the others may differ in the last digit.
     """
 
     by: str
@@ -61,11 +61,11 @@ class Log(NamedTuple):
 
 
 def compare(what: str, ours: object, published: object, tolerance: float = 0.0, by: str = "published") -> None:
-    """Print a value beside the published one, or PyTorch's, and remember it if they differ."""
+    """Print a value with the published one, or PyTorch's, and record any difference."""
     same = np.allclose(ours, published, rtol=0, atol=tolerance) if tolerance else ours == published
     print(f"{'  ' if same else '! '}{what:<34} {ours!s:<44} {by} {published}")
     if not same:
-        departures.append(f"{what}: {ours}, {by} {published}")
+        differences.append(f"{what}: {ours}, {by} {published}")
 
 
 def opening_example(model: ng.GPTModel) -> None:
@@ -93,7 +93,7 @@ def chapter_5(model: ng.GPTModel, loaders: list[DataLoader]) -> Iterator[StepRes
 
 
 def appendix_d(model: ng.GPTModel, loaders: list[DataLoader], epochs: int = 15) -> Iterator[StepResult]:
-    """With the peak that AdamW had by default when the book's log was made, 0.001."""
+    """Appendix D's training; its peak, 0.001, was AdamW's default when the book's log was made."""
     total = epochs * len(loaders[0])
     schedule = AppendixD(peak=1e-3, total_steps=total, warmup_steps=int(0.2 * total), initial=1e-5, minimum=1e-5)
     return training_steps(
@@ -110,8 +110,8 @@ def appendix_d(model: ng.GPTModel, loaders: list[DataLoader], epochs: int = 15) 
     )
 
 
-def followed(reports: Iterator[StepResult], model: ng.GPTModel, tokenizer: Encoding, logs: list[Log]) -> Facts:
-    """Print each evaluation and sample; every pair of losses is compared with those of the logs, to three decimals."""
+def compare_training(reports: Iterator[StepResult], model: ng.GPTModel, tokenizer: Encoding, logs: list[Log]) -> Facts:
+    """Run a training; print its samples, and compare its losses with those of the logs, to three decimals."""
     evaluations, samples, started = [], [], perf_counter()
     for report in reports:
         if report.evaluation is not None:
@@ -130,10 +130,10 @@ def followed(reports: Iterator[StepResult], model: ng.GPTModel, tokenizer: Encod
 
 
 def train(model: ng.GPTModel, loaders: list[DataLoader], tokenizer: Encoding, longer: bool) -> Facts:
-    """Chapter 5's training, or the longer one of appendix D, beside the logs there are of it.
+    """Run chapter 5's training, or the longer one of appendix D, and compare it with the logs of it.
 
-    PyTorch's log of the latter, which benchmarks/book_in_pytorch.py made, leaves the published one by a last digit at
-    the sixth evaluation: rates are high, and roundings grow.
+    PyTorch's log of the latter, from benchmarks/book_in_pytorch.py, differs from the published one in a last digit
+    from the sixth evaluation on: learning rates are high, and rounding errors grow.
     """
     published = [[float(x) for x in pair.split("/")] for pair in (LOG_OF_APPENDIX_D if longer else LOG).split()]
     logs = [Log("published", published, exact=5 if longer else len(published))]
@@ -142,16 +142,16 @@ def train(model: ng.GPTModel, loaders: list[DataLoader], tokenizer: Encoding, lo
         pairs = [[round(e["train_loss"], 3), round(e["val_loss"], 3)] for e in theirs]
         logs.append(Log("PyTorch", pairs, exact=5))
     reports = (appendix_d if longer else chapter_5)(model, loaders)
-    return {**followed(reports, model, tokenizer, logs), "published": published}
+    return {**compare_training(reports, model, tokenizer, logs), "published": published}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default="the-verdict", help="the-verdict.txt, where it cannot be downloaded")
+    parser.add_argument("--data", default="the-verdict", help="path of the-verdict.txt, if it cannot be downloaded")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--quick", action="store_true", help="without the training")
-    which.add_argument("--appendix-d", action="store_true", help="with appendix D's training instead of chapter 5's")
-    parser.add_argument("--out", type=Path, help="write the figures here, as JSON")
+    which.add_argument("--quick", action="store_true", help="skip the training")
+    which.add_argument("--appendix-d", action="store_true", help="appendix D's training instead of chapter 5's")
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     options = parser.parse_args()
 
     text, tokenizer, rng = load_text(options.data), ng.get_tokenizer("gpt2"), TorchStream(123)
@@ -183,10 +183,10 @@ def main() -> int:
         if options.out is not None:
             options.out.write_text(json.dumps({**facts, "environment": environment()}, indent=1) + "\n")
 
-    if departures:
-        print(f"departed: {departures[0]}" + (f" (and {len(departures) - 1} more)" if len(departures) > 1 else ""))
+    if differences:
+        print(f"differs: {differences[0]}" + (f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""))
         return 1
-    off = ", from appendix D's sixth evaluation on to a last digit, as PyTorch's" if options.appendix_d else ""
+    off = "; from the sixth evaluation on within one last digit, as PyTorch's" if options.appendix_d else ""
     print(f"checked: every value is the published one{off}")
     return 0
 

@@ -1,4 +1,4 @@
-"""The time of a train step: every kernel beside the machine's limit, and what the engine itself costs."""
+"""Profile of a train step: every kernel compared with the machine's limit, and the overhead of the engine."""
 
 import sys
 from argparse import ArgumentParser
@@ -28,14 +28,14 @@ def main(argv: list[str] | None = None) -> int:
     model, batch_size, length = config.model, config.data.batch_size, config.model.context_length
     print(f"{model.n_parameters:,} parameters, batch {batch_size} x {length}")
 
-    # While `profiled_step` looks on, a clock stands before every kernel, every operation and the random numbers.
+    # `profiled_step` times every kernel, every operation and the random numbers.
     step = TrainStep(GPTModel(model), random_batch(model, batch_size, length))
-    for _ in range(WARM_UP):  # the first steps ask the system for memory
+    for _ in range(WARM_UP):  # the first steps allocate memory
         step.run()
     profile = profiled_step(step, ROUNDS)
 
-    # How fast could it be?  No program multiplies faster than this machine's best matrix product, or reads and writes
-    # what no cache holds faster than it copies.  An array that is still in a cache may beat the second.
+    # How fast could it be?  The limits are this machine's fastest matrix product, and its memory bandwidth, measured by
+    # copying arrays larger than the caches.  A kernel on cached arrays can exceed the bandwidth.
     machine = measured_machine("cpu")
     facts = profile_metadata(profile, machine)
     print(*aligned([COLUMNS, *profile_cells(facts)]), sep="\n")
@@ -44,14 +44,14 @@ def main(argv: list[str] | None = None) -> int:
         f"{machine.bytes_per_second / 1e9:.1f} GB/s of memory"
     )
 
-    # Was all of it seen?  A product y = x W has two in its backward, one for each factor: twice the work, exactly.
+    # Is the profile complete?  A product y = x W has two in its backward, one per factor: exactly twice the work.
     entries = profile.entries.values()
     backward = sum(e.flops for e in entries if e.name.endswith("_backward"))
     forward = sum(e.flops for e in entries) - backward
     print(f"\nmatrix products: {forward / 1e9:.3f} GFLOP forward, {backward / 1e9:.3f} backward")
     dive.claim("backward multiplies twice as much as forward", backward == 2 * forward > 0)
 
-    # What no kernel, no arithmetic and no random number accounts for is Python: the price of the engine itself.
+    # The time not spent in kernels, arithmetic or random numbers is Python: the overhead of the engine.
     limit = LARGE_LIMIT if model.n_parameters >= LARGE else SMALL_LIMIT
     share = profile.overhead_share
     print(f"{OVERHEAD}: {1e3 * profile.overhead:.2f} ms of {1e3 * profile.seconds:.2f}")
@@ -64,12 +64,12 @@ def main(argv: list[str] | None = None) -> int:
         axes.barh(names, seconds, color=BLUE, label="measured")
         axes.barh([OVERHEAD], [1e3 * profile.overhead], color=ORANGE)
         floors = [1e3 * machine.floor(e.flops, e.bytes) for e in longest]
-        axes.barh(names, floors, height=0.3, color=GREEN, label="at best on this machine")
+        axes.barh(names, floors, height=0.3, color=GREEN, label="limit of this machine")
         axes.invert_yaxis()
         axes.set(xlabel="Time in a step (ms)")
         axes.legend(loc="lower right")
     dive.save(figure, "05_where_the_time_goes")
-    return dive.end(f"{share:.1%} of a step is the engine's own")
+    return dive.end(f"{share:.1%} of a step is the engine's overhead")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Choosing a token: what temperature, top-k, top-p and min-p leave to chance, and what looking ahead finds."""
+"""Choosing a token: the effect of temperature, top-k, top-p and min-p on the distribution that is sampled."""
 
 import sys
 
@@ -10,7 +10,7 @@ from nanograd_gpt.generation.sampling import Sampling, keep_min_p, keep_top_k, k
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.viz.plots import BLUE, GREEN, ORANGE, PURPLE, new_axes, style
 
-# The book's example of section 5.3.1: what might come after "every effort moves you".
+# The book's example of section 5.3.1: logits of the token after "every effort moves you".
 WORDS = ["closer", "every", "effort", "forward", "inches", "moves", "pizza", "toward", "you"]
 LOGITS = np.array([[4.51, 0.89, -1.90, 6.75, 1.63, -1.62, -1.89, 6.28, 1.79]])
 DRAWN = 100_000
@@ -19,47 +19,47 @@ DRAWN = 100_000
 def main(argv: list[str] | None = None) -> int:
     dive = DeepDive(__doc__, argv)
 
-    # Greedy choice always says the same.  Sampling draws each token as often as it is likely: sometimes "toward".
+    # Greedy decoding always gives the same token.  Sampling draws each with its probability: sometimes "toward".
     p = softmax(LOGITS, axis=-1)[0]
     greedy = WORDS[int(next_tokens(LOGITS, Sampling(), Generator(1))[0])]
     print(f"greedy: {greedy}.  Probabilities:")
     show(p)
-    dive.claim("the likeliest is 'forward', at 57 in a hundred", greedy == "forward" and round(100 * p.max()) == 57)
-    dive.claim("drawn as often as it is likely", is_drawn_as(Sampling(1.0), p))
+    dive.claim("the likeliest is 'forward', with 57%", greedy == "forward" and round(100 * p.max()) == 57)
+    dive.claim("each token is drawn with its probability", is_drawn_from(Sampling(1.0), p))
 
-    # Temperature divides the logits: below 1 it makes the likely likelier, above 1 it evens them out.
+    # Temperature divides the logits: below 1 it sharpens the distribution, above 1 it flattens it.
     print("\ntemperature 0.1, 1 and 5:")
     by_temperature = {t: softmax(LOGITS / t, axis=-1)[0] for t in (0.1, 1.0, 5.0)}
     for t, q in by_temperature.items():
         show(q)
-        dive.claim(f"at {t}, drawn as it says", is_drawn_as(Sampling(t), q))
+        dive.claim(f"at {t}, each token is drawn with its probability", is_drawn_from(Sampling(t), q))
     dive.claim(
-        "hot is more even than cold: by entropy " + " < ".join(f"{entropy(q):.2f}" for q in by_temperature.values()),
+        "entropy grows with temperature: " + " < ".join(f"{entropy(q):.2f}" for q in by_temperature.values()),
         entropy(by_temperature[0.1]) < entropy(p) < entropy(by_temperature[5.0]) < np.log(len(WORDS)),
     )
 
-    # A hot model now and then says "pizza".  Three ways to cut the tail, each with its own idea of what belongs to it.
+    # At a high temperature, "pizza" is drawn now and then.  There are three ways to cut off the unlikely tail.
     hot = LOGITS / 2
     kept = {
-        "top-k 3": keep_top_k(hot, 3),  # as many as you say, however likely
-        "top-p 0.9": keep_top_p(hot, 0.9),  # as many as make up nine in ten
-        "min-p 0.1": keep_min_p(hot, 0.1),  # those at least a tenth as likely as the first
+        "top-k 3": keep_top_k(hot, 3),  # a fixed number of tokens
+        "top-p 0.9": keep_top_p(hot, 0.9),  # the likeliest tokens that reach 90% together
+        "min-p 0.1": keep_min_p(hot, 0.1),  # tokens at least a tenth as likely as the likeliest
     }
-    print("\nat temperature 2, what is left:")
+    print("\nat temperature 2, these are left:")
     for name, logits in kept.items():
         left = [word for word, x in zip(WORDS, logits[0], strict=True) if np.isfinite(x)]
         print(f"  {name:10} {', '.join(left)}")
-        dive.claim(f"{name} leaves no pizza, and shares its part among the others", shared_out(hot, logits))
+        dive.claim(f"{name} removes pizza, and renormalises the others", is_renormalised(hot, logits))
 
-    # They differ where the model is sure, or has no idea: only top-p and min-p take notice.
+    # They differ where the model is sure or unsure: only top-p and min-p adapt.
     sure, unsure = np.array([[9.0, *np.linspace(0, 1, 8)]]), np.linspace(0, 0.8, 9)[None]
     counts = {name: (n_left(f(sure)), n_left(f(unsure))) for name, f in FILTERS.items()}
-    print("\nhow many are left of nine, where one is nearly certain, and where all are about as likely:")
+    print("\ntokens left of nine, if one is nearly certain, and if all are about equally likely:")
     for name, (few, many) in counts.items():
         print(f"  {name:10} {few}  {many}")
-    dive.claim("top-k 3 leaves 3 of both", counts["top-k 3"] == (3, 3))
+    dive.claim("top-k 3 leaves 3 in both cases", counts["top-k 3"] == (3, 3))
     dive.claim(
-        "top-p and min-p leave 1 of the first, and most of the second",
+        "top-p and min-p leave 1 in the first case, and most in the second",
         all(counts[name][0] == 1 and counts[name][1] > 6 for name in ("top-p 0.9", "min-p 0.1")),
     )
 
@@ -71,9 +71,9 @@ def main(argv: list[str] | None = None) -> int:
             axes.bar(np.arange(len(WORDS)) + 0.2 * (i - 1.5), q, 0.2, color=colour, label=name)
         axes.set_xticks(range(len(WORDS)), WORDS)
         axes.set(ylabel="Probability", ylim=(0, None))
-        axes.legend(loc="upper left", title="Temperature, and what it leaves")
+        axes.legend(loc="upper left", title="Temperature and filter")
     dive.save(figure, "06_choosing_a_token")
-    return dive.end(f"{len(WORDS)} words, {DRAWN:,} draws each time")
+    return dive.end(f"{len(WORDS)} words, {DRAWN:,} draws per distribution")
 
 
 FILTERS = {
@@ -88,7 +88,7 @@ def show(p: np.ndarray) -> None:
 
 
 def entropy(p: np.ndarray) -> float:
-    """In nats: 0 if one is certain, log(9) if all nine are equal."""
+    """Entropy in nats: 0 if one token is certain, log(9) if all nine are equally likely."""
     return float(-(p * np.log(p)).sum())
 
 
@@ -96,15 +96,15 @@ def n_left(logits: np.ndarray) -> int:
     return int(np.isfinite(logits).sum())
 
 
-def is_drawn_as(sampling: Sampling, p: np.ndarray) -> bool:
-    """Whether each word comes up as often as it should, within 4 standard errors."""
+def is_drawn_from(sampling: Sampling, p: np.ndarray) -> bool:
+    """Whether each word's frequency is its probability, within 4 standard errors."""
     tokens = next_tokens(np.tile(LOGITS, (DRAWN, 1)), sampling, Generator(123))
-    often = np.bincount(tokens, minlength=len(p)) / DRAWN
-    return bool((np.abs(often - p) <= 4 * np.sqrt(p * (1 - p) / DRAWN) + 1 / DRAWN).all())
+    frequencies = np.bincount(tokens, minlength=len(p)) / DRAWN
+    return bool((np.abs(frequencies - p) <= 4 * np.sqrt(p * (1 - p) / DRAWN) + 1 / DRAWN).all())
 
 
-def shared_out(before: np.ndarray, after: np.ndarray) -> bool:
-    """Whether what is left has kept its proportions, pizza is gone, and all makes 1 again."""
+def is_renormalised(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether the remaining tokens keep their proportions, pizza is removed, and probabilities sum to 1."""
     left, p, q = np.isfinite(after[0]), softmax(before, axis=-1)[0], softmax(after, axis=-1)[0]
     return bool(
         q[WORDS.index("pizza")] == 0

@@ -1,4 +1,4 @@
-"""Code shared by the deep dives: --out, saving figures, and claims that must hold."""
+"""Code shared by the deep dives: --out, saved figures, and claims that are checked."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from nanograd_gpt.viz.plots import save_figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # plots imports it first, whatever MPLBACKEND says
+    from matplotlib.figure import Figure  # imported at run time by viz/plots.py, under any MPLBACKEND
 
 
 class DeepDive:
-    """One run of a script.  `end()` gives its exit code: 0 if every claim held, else 1."""
+    """One run of a script.  `end()` returns its exit code: 0 if every claim holds, else 1."""
 
     def __init__(
         self,

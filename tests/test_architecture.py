@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,9 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "nanograd_gpt"
+from project_files import PACKAGE, ROOT, short, sources
 
 LAYERS = [  # bottom up; modules of one layer do not know each other
     ["errors"],
@@ -183,16 +180,6 @@ def kernels_in_the_contract() -> set[str]:
     return {node.name for node in kernels.body if isinstance(node, ast.FunctionDef) and ast.get_docstring(node)}
 
 
-def sources() -> list[Path]:
-    """The project's own Python files."""
-    folders = [PACKAGE, *(ROOT / name for name in ("tests", "scripts", "benchmarks"))]
-    return sorted(path for folder in folders for path in folder.rglob("*.py"))
-
-
-def short(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
 # --- the package
 
 
@@ -234,17 +221,6 @@ def test_importing_the_package_leaves_what_is_slow_or_optional_alone() -> None:
     imported = set(done.stdout.split())
     assert "nanograd_gpt.tensor" in imported
     assert sorted(AT_USE_ONLY & imported) == []
-
-
-OPENINGS = re.compile(r"(What|Where|Of|Within|When|How|Whose)\b")  # of a clause, and not of a statement
-
-
-@pytest.mark.parametrize("path", sources(), ids=short)
-def test_a_docstring_begins_with_a_noun_or_an_imperative_verb(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-    docstrings = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, documented)]
-    assert [text.splitlines()[0] for text in docstrings if OPENINGS.match(text)] == []
 
 
 @pytest.mark.parametrize("path", sources(), ids=short)

@@ -1,4 +1,4 @@
-"""The fastest eager PyTorch we know: fused attention, GELU, LayerNorm and AdamW, Q, K and V in one product."""
+"""The fastest eager PyTorch known: fused attention, GELU, LayerNorm and AdamW; Q, K and V as one product."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Best(PyTorch):
 
 
 def renamed(book: dict[str, Tensor], n_layers: int) -> dict[str, Tensor]:
-    """The book's weights under our names above."""
+    """The book's weights under the names of GPT above."""
     ours = {
         "tokens.weight": book["tok_emb.weight"],
         "positions.weight": book["pos_emb.weight"],

@@ -1,4 +1,4 @@
-"""The fastest eager variant once more, compiled: forward and loss in one graph, their backward with them."""
+"""The fastest eager variant, compiled: forward and loss in one graph, with their backward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The document's eager code, as it stands."""
+"""The book's eager code, unchanged."""
 
 from __future__ import annotations
 

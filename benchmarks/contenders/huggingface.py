@@ -31,7 +31,7 @@ class HuggingFace(PyTorch):
         ).eval()
 
     def new_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.model.parameters())  # has no memory before its first step
+        return torch.optim.AdamW(self.model.parameters())  # allocates nothing before its first step
 
     def load(self, weights: dict[str, Tensor]) -> None:
         self.model.load_state_dict(renamed(weights, self.config["n_layers"]))

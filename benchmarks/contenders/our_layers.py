@@ -1,4 +1,4 @@
-"""Each layer of a GPT by itself, ours: forward and backward."""
+"""Each layer of nanograd_gpt alone: forward and backward."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class OurLayers(Contender):
         return lambda x: F.linear_cross_entropy(x.reshape(-1, cfg.emb_dim), self.weight, self.ids.reshape(-1))
 
     def choose(self, layer: str) -> None:
-        """Make a layer and its input; the rest is forgotten."""
+        """Create a layer and its input, dropping the previous ones."""
         self.layer, self.x = self.makers[layer]()
         y = self.layer(self.x)
         self.dy = np.ones_like(y.data)

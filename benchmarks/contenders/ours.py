@@ -29,7 +29,7 @@ class Ours(Training):
 
     @cached_property
     def optimizer(self) -> AdamW:
-        """Made when it is first asked for: generation and evaluation need none, nor its memory."""
+        """Created on first use: generation and evaluation need neither it nor its memory."""
         return AdamW(self.model.parameters(), lr=4e-4, weight_decay=0.1)
 
     def check(self) -> dict[str, list[float]]:

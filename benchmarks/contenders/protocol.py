@@ -1,4 +1,4 @@
-"""A contender's side of a comparison: requests on stdin, answers on stdout, one line of JSON each.
+"""The contenders' protocol: requests on stdin, answers on stdout, one line of JSON each.
 
     {"do": "prepare", "config": {...}, "weights": FILE or null, "batches": [[ids, targets], ...]}  ->  {}
     {"do": "check"}            ->  {"losses": [before, after one update]}, dropout off
@@ -8,7 +8,7 @@
     {"do": "generate", "ids": [...], "n": n}      ->  {"ids": [...], "total": s, "cpu": s}
     {"do": "quit"}             ->  {"peak_memory": bytes, "versions": {...}}
 
-Nothing but the standard library is imported here: memory is measured too.
+Imports the standard library only, since memory is measured too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PHASES = ["forward", "backward", "optimizer"]
 
 
 class Clock:
-    """Seconds between laps, and of the processor by all threads together."""
+    """Wall time of laps, and CPU time of all threads."""
 
     def __init__(self) -> None:
         self.cpu, self.laps = process_time(), [perf_counter()]
@@ -43,14 +43,14 @@ class Clock:
 
 
 def halves(clock: Clock, n: int) -> dict[str, float]:
-    """The mean seconds of forward and backward, whose laps took turns."""
+    """The mean seconds of forward and backward, from alternating laps."""
     laps = clock.seconds(*[f"{phase} {i}" for i in range(n) for phase in ("forward", "backward")])
     mean = {p: sum(laps[f"{p} {i}"] for i in range(n)) / n for p in ("forward", "backward")}
     return {**mean, "total": laps["total"] / n, "cpu": laps["cpu"] / n}
 
 
 class Contender:
-    """Base class of the contenders.  A subclass adds prepare and a method for each request that it answers."""
+    """Base class of the contenders.  A subclass adds prepare() and a method per request."""
 
     packages: tuple[str, ...] = ()
 
@@ -64,7 +64,7 @@ class Contender:
 
 
 class Training(Contender, ABC):
-    """Steps over a few batches in turn."""
+    """Base class of training contenders, which cycle through a few batches."""
 
     done = 0
     batches: list[Any]
@@ -87,7 +87,7 @@ class Training(Contender, ABC):
 def serve(contender: Contender) -> None:
     """Answer requests until "quit"."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not come between the answers
+    os.dup2(2, 1)  # keeps the output of libraries apart from the answers
     for line in sys.stdin:
         request = json.loads(line)
         do: Callable[..., dict[str, Any] | None] = getattr(contender, request.pop("do"))

@@ -1,4 +1,4 @@
-"""Code shared by the contenders in PyTorch.  Each names its model, its optimizer and its loss."""
+"""Code shared by the PyTorch contenders.  Each defines its model, optimizer and loss."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PyTorch(Training):
 
     @abstractmethod
     def load(self, weights: dict[str, Tensor]) -> None:
-        """Take over weights that have the book's names."""
+        """Load weights with the book's names."""
 
     @abstractmethod
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor: ...

@@ -1,4 +1,4 @@
-"""Each layer of a GPT by itself, in the best eager PyTorch: forward and backward."""
+"""Each layer of the best eager PyTorch alone: forward and backward."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PyTorchLayers(Contender):
         return head, lambda x: F.cross_entropy(head(x).flatten(0, 1), self.ids.flatten())
 
     def choose(self, layer: str) -> None:
-        """Make a layer's input."""
+        """Choose a layer and create its input."""
         self.module, self.layer = self.makers[layer]
         of_ids = layer == "Embedding"
         self.x = self.ids if of_ids else torch.randn(*self.ids.shape, self.width, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Measure this machine: train step, generation, memory, and where the time goes."""
+"""Benchmark this machine: train step, generation, memory, and a profile of the step."""
 
 from __future__ import annotations
 
@@ -21,14 +21,18 @@ from ..rng import Generator
 from .info import gigabytes
 from .options import add_device, add_settings, config_from, device_from
 
-WARM_UP = 2  # steps: the first ones fill caches and ask for memory
+WARM_UP = 2  # steps: the first ones fill caches and allocate memory
 PROMPT, NEW = 4, 16  # tokens
 PROFILED = 5  # steps
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep every sample, and what machine it was")
-    parser.add_argument("--seconds", type=float, default=20.0, help="to spend on the train step; half on generation")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.json", help="write all samples and the environment to this file"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="seconds to measure the step for; generation gets half [20]"
+    )
     add_device(parser)
     add_settings(parser)
 
@@ -56,7 +60,7 @@ def run(options: Namespace) -> int:
 def _measured(
     model: GPTModel, batch_size: int, seconds: float, facts: dict[str, Any]
 ) -> Iterator[tuple[str, Sequence[str]]]:
-    """Each part of the report as soon as it is known; the facts gather all samples."""
+    """Yield each part of the report as soon as it is measured; `facts` collects all samples."""
     config = model.config
     machine = measured_machine(model.device)
     yield f"machine: {model.device}, {_machine_line(machine.flops_per_second, machine.bytes_per_second)}", []
@@ -76,13 +80,13 @@ def _measured(
 
     facts["peak_memory"] = peak_memory()
     if facts["peak_memory"] is not None:
-        yield f"memory: {gigabytes(facts['peak_memory'])} at most", []
+        yield f"peak memory: {gigabytes(facts['peak_memory'])}", []
 
 
 def _machine_line(flops_per_second: float, bytes_per_second: float) -> str:
     return (
         f"{flops_per_second / 1e9:,.0f} GFLOP/s in float32 matrix products, "
-        f"{bytes_per_second / 1e9:,.1f} GB/s of memory at best"
+        f"{bytes_per_second / 1e9:,.1f} GB/s of memory bandwidth"
     )
 
 
@@ -96,7 +100,7 @@ def _step(facts: dict[str, Any]) -> list[str]:
 
 
 def _generation(model: GPTModel, seconds: float) -> dict[str, Any]:
-    """Samples of the time to the first token, and of the mean time of each one after it."""
+    """Samples of the time to the first token, and of the mean time per further token."""
     prompt_tokens, new = _lengths(model.config)
     prompt = random_batch(model.config, 1, prompt_tokens)[0][0]
     token_times(model, prompt, 1)
@@ -110,7 +114,7 @@ def _generation(model: GPTModel, seconds: float) -> dict[str, Any]:
 
 
 def _lengths(config: GPTConfig) -> tuple[int, int]:
-    """The lengths of a prompt that leaves room in the context, and of what follows it: two at least."""
+    """The number of prompt tokens, which leave room in the context, and of new ones, at least two."""
     prompt = min(PROMPT, max(1, config.context_length // 2))
     return prompt, max(2, min(NEW, config.context_length - prompt))
 

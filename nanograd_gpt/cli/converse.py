@@ -1,21 +1,21 @@
-"""A conversation at a terminal: a line from you, then as much as the model writes, and so on in one text."""
+"""An interactive session at a terminal, where the user and the model extend one text in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-HOW = "Write a line and the model goes on; an empty one lets it write more; Ctrl-C stops it, Ctrl-D ends."
+HELP = "Enter a line for the model to continue, or an empty one for more.  Ctrl-C stops the model, Ctrl-D quits."
 
 
 def converse(write: Callable[[str], Iterator[str]], start: str = "") -> None:
-    """Ask for lines until there are no more; `write` continues all the text so far, piece by piece.
+    """Read lines until the end of input; `write` yields a continuation of the whole text so far, in pieces.
 
-    Ctrl-C stops what the model writes, and keeps what is there.
+    Ctrl-C stops a continuation; the part already printed stays in the text.
     """
-    print(HOW)
+    print(HELP)
     text = start
     if start:
-        text += _shown(write(text), before=start)
+        text += _print_pieces(write(text), before=start)
     while True:
         try:
             line = input("> ")
@@ -25,18 +25,18 @@ def converse(write: Callable[[str], Iterator[str]], start: str = "") -> None:
         if line:
             text += f"\n{line}\n" if text else f"{line}\n"
         if text:
-            text += _shown(write(text))
+            text += _print_pieces(write(text))
 
 
-def _shown(pieces: Iterator[str], before: str = "") -> str:
-    """Print pieces as they come, to the last or to Ctrl-C; returns them."""
+def _print_pieces(pieces: Iterator[str], before: str = "") -> str:
+    """Print pieces as they arrive, until the last one or Ctrl-C; returns the printed text."""
     print(before, end="", flush=True)
-    shown = ""
+    printed = ""
     try:
         for piece in pieces:
             print(piece, end="", flush=True)
-            shown += piece
+            printed += piece
     except KeyboardInterrupt:
         print(" [stopped]", end="")
     print()
-    return shown
+    return printed

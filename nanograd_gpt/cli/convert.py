@@ -1,6 +1,6 @@
-"""Write a model's weights in another layout: one file with our names, or a directory as Hugging Face has it.
+"""Convert a model's weights to one file with the book's names, or to a directory in Hugging Face's layout.
 
-A tokenizer of the model's own goes with it: beside the file as NAME.tokenizer.json, or in the directory.
+A tokenizer that belongs to the model is written too: beside the file as NAME.tokenizer.json, or into the directory.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from .options import user_path
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("source", type=user_path, help=MODEL_SOURCES)
-    parser.add_argument("--tokenizer", help=f"in place of the model's own: {TOKENIZERS}")
-    parser.add_argument("target", type=user_path, help="NAME.safetensors for our names; else a directory for theirs")
+    parser.add_argument("--tokenizer", help=f"use instead of the model's own: {TOKENIZERS}")
+    parser.add_argument(
+        "target", type=user_path, help="NAME.safetensors for one file; else a directory for Hugging Face's layout"
+    )
 
 
 def run(options: Namespace) -> int:

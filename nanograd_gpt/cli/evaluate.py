@@ -1,4 +1,4 @@
-"""Loss, perplexity and bits per byte of a trained model on a text, or on a part of its own."""
+"""Measure loss, perplexity and bits per byte of a model, on a part of its own text or on another one."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ from ..training.run_text import find_text
 from .options import add_model, model_from
 
 SPLITS = ["train", "val", "test"]
-REMEDY = "give a text with --data, to evaluate it all, whatever parts of it the run has seen"
+REMEDY = "give a text with --data to evaluate all of it, including any part used for training"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--data", help="any text: 'story', 'the-verdict' or a UTF-8 file; default: the run's own")
-    parser.add_argument("--split", help="of the run's own text: train, val or test [val]")
+    parser.add_argument("--data", help="text to evaluate: 'story', 'the-verdict' or a UTF-8 file [the run's own]")
+    parser.add_argument("--split", help="part of the run's own text: train, val or test [val]")
     parser.add_argument(
-        "--stride", type=int, help="tokens between the starts of windows: fewer give more context [the context length]"
+        "--stride",
+        type=int,
+        help="tokens between the starts of windows; fewer give each more context [the context length]",
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="windows a batch")
+    parser.add_argument("--batch-size", type=int, default=1, help="windows per batch [1]")
 
 
 def run(options: Namespace) -> int:
@@ -37,26 +39,26 @@ def run(options: Namespace) -> int:
     what, text = _text(options, run_directory)
     ids = text_to_token_ids(text, tokenizer)[0]
     if len(ids) < 2:
-        raise InputError(f"data: {what} has {len(ids)} tokens, too few to predict one from another; use a longer text")
+        raise InputError(f"data: {what} has {len(ids)} tokens, at least 2 are needed; use a longer text")
     length = model.config.context_length
-    with np.errstate(all="ignore"):  # weights that are no numbers are told of in one line
+    with np.errstate(all="ignore"):  # non-finite weights are reported in one line
         result = evaluate_text(model, ids, options.stride, options.batch_size)
     if isnan(result.nats):
         raise RunError(f"evaluate: the loss is nan: {options.model} holds weights that are not finite; use others")
     n_bytes = count_bytes(ids[1:], tokenizer)
     windows = f"{result.windows} windows of {length}, stride {options.stride or length}"
     print(f"text        {what}: {result.tokens} tokens predicted in {windows}")
-    print(f"loss        {result.loss:.6f} nats a token")
-    print(f"perplexity  {result.perplexity:.2f} (of {model.config.vocab_size} tokens)")
+    print(f"loss        {result.loss:.6f} nats per token")
+    print(f"perplexity  {result.perplexity:.2f} (vocabulary {model.config.vocab_size})")
     print(f"compressed  {result.bits_per_byte(n_bytes):.6f} bits per byte (of {n_bytes} bytes)")
     return 0
 
 
 def _text(options: Namespace, run_directory: Path | None) -> tuple[str, str]:
-    """A description of what is evaluated, and the text."""
+    """The name of the text to evaluate, and the text."""
     if options.data is not None:
         if options.split is not None:
-            raise InputError("evaluate: --split is of the run's own text; give it or --data, not both")
+            raise InputError("evaluate: --split selects a part of the run's own text; give --split or --data, not both")
         return options.data, load_text(options.data)
     if run_directory is None:
         raise InputError("evaluate: a model file has no text of its own; give one with --data")

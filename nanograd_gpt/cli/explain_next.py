@@ -1,4 +1,4 @@
-"""Show what a model expected after each token of a prompt, and how likely the token was that came."""
+"""Show the likeliest next tokens at each position of a prompt, and the probability of the actual one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids
 from .options import add_model, model_from
 
-LONGEST = 20  # columns that a token may take
-NARROWEST = 72  # columns of the whole table: room for one long token and one long guess
+LONGEST = 20  # columns of a token
+NARROWEST = 72  # columns of the table: room for one long token and one long guess
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--prompt", default="Every effort moves you", help="the text to look at")
-    parser.add_argument("--top", type=int, default=5, help="how many of the likeliest next tokens to show [5]")
+    parser.add_argument("--prompt", default="Every effort moves you", help="text to explain")
+    parser.add_argument("--top", type=int, default=5, help="number of likeliest next tokens to show [5]")
 
 
 def run(options: Namespace) -> int:
@@ -31,24 +31,24 @@ def run(options: Namespace) -> int:
     ids = text_to_token_ids(options.prompt, tokenizer)[0]
     context = model.config.context_length
     if not ids.size:
-        raise InputError("prompt: it is empty; give a text to look at")
+        raise InputError("prompt: it is empty; give a text to explain")
     if len(ids) > context:
         raise InputError(f"prompt: {len(ids)} tokens are more than the model's context of {context}; shorten it")
-    with np.errstate(all="ignore"):  # weights that are no numbers are told of in one line
+    with np.errstate(all="ignore"):  # non-finite weights are reported in one line
         positions = explain_next(model, ids, options.top, padding_ids(tokenizer, model.config.vocab_size))
-    print("after each token: how likely the one was that came next, its rank, and what was expected")
+    print("after each token: probability and rank of the actual next token, and the likeliest ones")
     for line in _table(positions, tokenizer, max(NARROWEST, get_terminal_size().columns)):
         print(line)
     return 0
 
 
 def _table(positions: list[Position], tokenizer: tiktoken.Encoding, width: int) -> Iterator[str]:
-    """The lines of a table that is no wider than `width`: what was expected goes on below where it has no room."""
+    """Yield the lines of a table at most `width` columns wide; guesses that do not fit continue on the next line."""
     tokens = [visible(position.token, tokenizer) for position in positions]
     digits = max(2, len(str(len(tokens))))
     longest = max(columns(token) for token in [*tokens, "token"])
-    head = f"{'#':>{digits}}  {_padded('token', longest)}  {'came':>6}  {'rank':>6}  "
-    yield f"{head}expected"
+    head = f"{'#':>{digits}}  {_padded('token', longest)}  {'actual':>6}  {'rank':>6}  "
+    yield f"{head}likeliest"
     for i, (token, position) in enumerate(zip(tokens, positions, strict=True), start=1):
         actual = position.actual
         came, rank = ("", "") if actual is None else (_percent(actual.probability), actual.rank)
@@ -67,7 +67,7 @@ def _percent(probability: float) -> str:
 
 
 def _wrapped(parts: list[str], width: int) -> Iterator[str]:
-    """The parts in lines of at most `width` columns; one that is wider has a line of its own."""
+    """Join parts into lines of at most `width` columns; a wider part gets its own line."""
     line = parts[0]
     for part in parts[1:]:
         if columns(f"{line}  {part}") > width:
@@ -79,9 +79,9 @@ def _wrapped(parts: list[str], width: int) -> Iterator[str]:
 
 
 def visible(token: int, tokenizer: tiktoken.Encoding) -> str:
-    """A token as Python would write it, so that blanks and line ends are seen; as bytes where it cuts a character.
+    """A token's repr, which shows spaces and newlines; as bytes if it is part of a character only.
 
-    Of a long one, the beginning.
+    Long ones are truncated.
     """
     raw = tokenizer.decode_single_token_bytes(token)
     try:

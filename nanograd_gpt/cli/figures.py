@@ -7,8 +7,8 @@ from pathlib import Path
 from ..training.metrics import read_metrics
 
 
-def rehearse_figures(run: Path) -> None:
-    """Draw a figure that nobody sees, and make the directory of those to come: what fails here would fail then."""
+def check_figures(run: Path) -> None:
+    """Render a dummy figure and create the figures' directory, so that errors show before the training."""
     from ..viz.plots import plot_losses, rendered
 
     rendered(plot_losses([0.0, 1.0], [0, 1], [2.0, 1.0], [2.0, 1.0]), "png")
@@ -16,26 +16,22 @@ def rehearse_figures(run: Path) -> None:
 
 
 def write_figures(run: Path) -> list[Path]:
-    """Write loss, perplexity and training figures and report.html; returns their paths.
+    """Write the loss, perplexity and training figures and report.html; returns their paths.
 
-    Raises InputError if the directory holds no run.
+    Raises InputError if the directory does not hold a run.
     """
+    from ..viz.curves import evaluation_curves
     from ..viz.plots import plot_losses, plot_perplexity, plot_training, save_figure  # matplotlib is slow to import
     from ..viz.report import write_report
 
     metrics = read_metrics(run / "metrics.jsonl")
-    evaluations = metrics.evaluations
-    tokens = [e["tokens"] for e in evaluations]
-    train_losses = [e["train_loss"] for e in evaluations]
-    val_losses = [e["val_loss"] for e in evaluations]
     figures = run / "figures"
     figures.mkdir(exist_ok=True)
     written: list[Path] = []
-    if evaluations:
-        n, last = len(evaluations), metrics.steps[-1]["epoch"]
-        epochs = [last * i / max(1, n - 1) for i in range(n)]  # evenly spaced, as in the book
-        written += save_figure(plot_losses(epochs, tokens, train_losses, val_losses), figures / "loss")
-        written += save_figure(plot_perplexity(tokens, train_losses, val_losses), figures / "perplexity")
+    if metrics.evaluations:
+        curves = evaluation_curves(metrics)
+        written += save_figure(plot_losses(*curves), figures / "loss")
+        written += save_figure(plot_perplexity(*curves[1:]), figures / "perplexity")
     if metrics.steps:
-        written += save_figure(plot_training(metrics.steps, evaluations), figures / "training")
+        written += save_figure(plot_training(metrics.steps, metrics.evaluations), figures / "training")
     return [*written, write_report(run)]

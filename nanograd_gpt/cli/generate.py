@@ -1,4 +1,4 @@
-"""Continue a prompt with a trained model: greedily, sampled, by beam search, or in a conversation."""
+"""Generate text with a trained model: greedily, by sampling or beam search, or interactively."""
 
 from __future__ import annotations
 
@@ -21,36 +21,55 @@ from ..tokenizer.tokenizer import token_ids_to_text
 from .converse import converse
 from .options import add_model, model_from
 
-SAMPLE_STREAM = 2  # of random numbers, apart from the model's and the data's
+SAMPLE_STREAM = 2  # of random numbers, separate from those of model and data
 PROMPT = "Every effort moves you"
-WITHOUT_BEAMS: dict[str, Any] = {**asdict(Sampling()), "stop": []}
+SAMPLING_DEFAULTS: dict[str, Any] = {**asdict(Sampling()), "stop": []}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--prompt", help=f"the text to continue [{PROMPT!r}]")
-    parser.add_argument("--max-new-tokens", type=int, default=100, help="how many tokens to add")
-    parser.add_argument("--temperature", type=float, help="0: the likeliest token; above: sample")
-    parser.add_argument("--top-k", type=int, help="sample among the k likeliest only")
-    parser.add_argument("--top-p", type=float, help="among the likeliest that make up this probability")
-    parser.add_argument("--min-p", type=float, help="among those this share as likely as the likeliest")
-    parser.add_argument("--repetition-penalty", type=float, help="above 1: what is there already becomes less likely")
-    parser.add_argument("--stop", action="append", default=[], help="end before this string; may be given again")
+    parser.add_argument("--prompt", help=f"text to continue [{PROMPT!r}]")
+    parser.add_argument(
+        "--max-new-tokens", type=int, metavar="N", default=100, help="maximum number of new tokens [100]"
+    )
+    parser.add_argument("--temperature", type=float, help="0: greedy; above 0: sample [0]")
+    parser.add_argument("--top-k", type=int, help="sample from the k likeliest tokens")
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        help="sample from the likeliest tokens that reach this total probability [1]",
+    )
+    parser.add_argument(
+        "--min-p",
+        type=float,
+        help="sample from tokens with at least this share of the highest probability [0]",
+    )
+    parser.add_argument(
+        "--repetition-penalty",
+        type=float,
+        metavar="PENALTY",
+        help="above 1: tokens already in the text become less likely [1]",
+    )
+    parser.add_argument("--stop", action="append", default=[], help="stop before this string; may be repeated")
     parser.set_defaults(**asdict(Sampling()))
-    parser.add_argument("--seed", type=int, default=123, help="of the sampling")
-    parser.add_argument("--beams", type=int, help="beam search, with so many texts at a time")
-    parser.add_argument("--length-penalty", type=float, default=1.0, help="with --beams; 0 favours short texts")
-    parser.add_argument("--n-best", type=int, default=1, help="with --beams: how many of them to show")
-    parser.add_argument("--interactive", action="store_true", help="a conversation, line by line")
+    parser.add_argument("--seed", type=int, default=123, help="seed of the sampling [123]")
+    parser.add_argument("--beams", type=int, help="beam search with this many beams")
+    parser.add_argument(
+        "--length-penalty", type=float, metavar="PENALTY", default=1.0, help="with --beams: 0 favours short texts [1]"
+    )
+    parser.add_argument("--n-best", type=int, default=1, help="with --beams: number of texts to print [1]")
+    parser.add_argument("--interactive", action="store_true", help="continue a text together, line by line")
 
 
 def run(options: Namespace) -> int:
     model, tokenizer, _ = model_from(options)
-    with np.errstate(all="ignore"):  # weights that are no numbers are told of in one line
+    with np.errstate(all="ignore"):  # non-finite weights are reported in one line
         if options.interactive:
             if options.beams is not None:
-                raise InputError("beams: a conversation is written token by token; leave out --beams or --interactive")
-            converse(_writer(options, model, tokenizer), options.prompt or "")
+                raise InputError(
+                    "beams: a conversation is generated token by token; leave out --beams or --interactive"
+                )
+            converse(_continuation(options, model, tokenizer), options.prompt or "")
         else:
             _print_text(options, model, tokenizer)
     return 0
@@ -65,9 +84,9 @@ def _print_text(options: Namespace, model: GPTModel, tokenizer: Any) -> None:
         _print_beams(options, model, tokenizer, ids)
         return
     if options.n_best != 1:
-        raise InputError("n_best: only beam search knows several; give --beams as well")
-    pieces = _written(options, model, tokenizer, ids)
-    first = next(pieces, "")  # before the prompt is shown: a setting that is refused shows nothing
+        raise InputError("n_best: only beam search returns several texts; add --beams")
+    pieces = _stream(options, model, tokenizer, ids)
+    first = next(pieces, "")  # before the prompt is printed, so that invalid settings print an error only
     print(token_ids_to_text(ids, tokenizer) + first, end="", flush=True)
     for piece in pieces:
         print(piece, end="", flush=True)
@@ -78,7 +97,7 @@ def _sampling(options: Namespace) -> Sampling:
     return Sampling(options.temperature, options.top_k, options.top_p, options.min_p, options.repetition_penalty)
 
 
-def _written(
+def _stream(
     options: Namespace, model: GPTModel, tokenizer: Any, prompt: str | Ints, rng: Generator | None = None
 ) -> Iterator[str]:
     return complete_stream(
@@ -92,19 +111,19 @@ def _written(
     )
 
 
-def _writer(options: Namespace, model: GPTModel, tokenizer: Any) -> Callable[[str], Iterator[str]]:
-    """Continues a text of any length: of a long one, its end, which leaves room for the answer if it can."""
+def _continuation(options: Namespace, model: GPTModel, tokenizer: Any) -> Callable[[str], Iterator[str]]:
+    """A function that continues a text; a long text is cut on the left, to leave room for the new tokens."""
     rng, context = Generator(options.seed, SAMPLE_STREAM), model.config.context_length
-    _sampling(options).check(model.config.vocab_size)  # before the first line is asked for
+    _sampling(options).check(model.config.vocab_size)  # before the user is asked for a line
     kept = max(context // 2, context - options.max_new_tokens)
-    return lambda text: _written(options, model, tokenizer, prompt_ids(text, tokenizer)[-kept:], rng)
+    return lambda text: _stream(options, model, tokenizer, prompt_ids(text, tokenizer)[-kept:], rng)
 
 
 def _print_beams(options: Namespace, model: GPTModel, tokenizer: Any, ids: Ints) -> None:
-    for name, without in WITHOUT_BEAMS.items():
-        if getattr(options, name) != without:
+    for name, default in SAMPLING_DEFAULTS.items():
+        if getattr(options, name) != default:
             flag = "--" + name.replace("_", "-")
-            raise InputError(f"{name}: beam search keeps the likeliest texts; leave out {flag} or --beams")
+            raise InputError(f"{name}: not supported by beam search; leave out {flag} or --beams")
     beams = beam_search(
         model,
         ids,

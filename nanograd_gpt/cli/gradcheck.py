@@ -1,4 +1,4 @@
-"""Prove every operation's gradient, and a whole GPT's, by complex step."""
+"""Check every operation's gradient, and a whole GPT's, against the complex step."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _chosen(names: list[str], known: list[str]) -> list[str]:
 
 
 def _line(name: str, group: list[Case]) -> int:
-    """Check and print one operation; returns how many of its cases failed."""
+    """Check and print one operation; returns the number of its cases that failed."""
     worst, failures = 0.0, 0
     for case in group:
         try:

@@ -1,4 +1,4 @@
-"""Tell a model's sizes and needs, or what a run or model file holds, and what this machine offers."""
+"""Show a model's sizes and memory, or the contents of a run or model file; and the environment."""
 
 from __future__ import annotations
 
@@ -68,16 +68,16 @@ def _print_saved(path: Path) -> None:
 
 
 def _print_tokenizer(path: Path | None, config: GPTConfig) -> None:
-    """The one that belongs to a model, and how many of the model's ids it leaves as padding."""
+    """Print a model's own tokenizer, and the number of ids that are padding."""
     if path is None:
         return
     tokenizer = tokenizer_for_model(str(path), config, "the model")
     padding = len(padding_ids(tokenizer, config.vocab_size))
     print(f"{'tokenizer':<16} {path}, {config.vocab_size - padding:,} tokens")
     if padding:
-        print(f"{'padding':<16} {padding:,} ids of the vocabulary stand for no token")
+        print(f"{'padding':<16} {padding:,} ids of the vocabulary have no token")
 
 
 def gigabytes(n: float) -> str:
-    """A number of bytes, for people."""
+    """A number of bytes in GiB, or MiB if it is small."""
     return f"{n / 2**30:.1f} GiB" if n >= 2**30 else f"{n / 2**20:.0f} MiB"

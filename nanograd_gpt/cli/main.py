@@ -1,12 +1,14 @@
-"""Find the command, run it, and turn every failure into one line: exit code 2 for bad input, 1 for a failed run."""
+"""Run a command, and report a failure in one line: exit code 2 for bad input, 1 for a failed run."""
 
 from __future__ import annotations
 
+import re
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, HelpFormatter
 from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import NoReturn
+from textwrap import wrap
+from typing import Any, NoReturn
 
 from ..environment import own_version
 from ..errors import InputError, RunError, did_you_mean
@@ -26,8 +28,23 @@ COMMANDS = {
 }
 
 
+class Formatter(HelpFormatter):
+    """HelpFormatter that keeps words with hyphens, and defaults such as [tiny: 0.1], on one line."""
+
+    def format_help(self) -> str:
+        self._action_max_length += 2  # argparse does not count the indentation of subcommands
+        return super().format_help()
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        text = re.sub(r"\[(\w+): (\S+)\]", "[\\1:\0\\2]", " ".join(text.split()))
+        return [line.replace("\0", " ") for line in wrap(text, width, break_on_hyphens=False)]
+
+
 class Parser(ArgumentParser):
-    """argparse, with its errors as ours."""
+    """ArgumentParser that raises InputError."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, formatter_class=Formatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
@@ -37,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a sample may hold what the terminal cannot show, a line no UTF-8
+            stream.reconfigure(errors="replace")  # for samples the terminal cannot encode, and input that is not UTF-8
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:
@@ -46,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, 1)
     except MemoryError as error:
         return _failed(f"out of memory ({error}); use a smaller model, batch or context", 1)
-    except BrokenPipeError:  # whoever read our output has gone
+    except BrokenPipeError:  # the reader of the output has closed it
         sys.stderr.close()
         return 1
     except OSError as error:
@@ -81,17 +98,13 @@ def _run(argv: list[str]) -> int:
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
-    parser = Parser(
-        prog="nanograd-gpt",
-        description="GPT pretraining from scratch, on NumPy or CuPy.",
-        allow_abbrev=False,
-    )
+    parser = Parser(prog="nanograd-gpt", description="GPT pretraining from scratch, on NumPy or CuPy.")
     version = own_version() or "from a source tree that is not installed"
     parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     parsers = {}
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0]
-        parsers[name] = subparsers.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        parsers[name] = subparsers.add_parser(name, help=summary, description=summary)
         module.add_arguments(parsers[name])
     return parser, parsers

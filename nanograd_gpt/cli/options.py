@@ -1,4 +1,4 @@
-"""Command-line options made from the settings' dataclasses: a preset, then a TOML file, then --key value."""
+"""Command-line options from the settings' dataclasses: --key value overrides a TOML file, which overrides a preset."""
 
 from __future__ import annotations
 
@@ -17,27 +17,31 @@ from ..training.config import RunConfig, book, fine_tuning, from_toml, preset
 from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_for_model
 
 MODEL_HELP = {
-    "vocab_size": "the tokenizer's, unless a larger one is given: padded, to a multiple of 64 say, which suits a GPU",
-    "context_length": "tokens the model looks back on",
-    "emb_dim": "channels",
-    "n_heads": "attention heads; they share emb_dim",
+    "vocab_size": "size; one above the tokenizer's is padded, for example to a multiple of 64 for a GPU",
+    "context_length": "context in tokens",
+    "emb_dim": "embedding dimension",
+    "n_heads": "attention heads, which share emb_dim",
     "n_layers": "transformer blocks",
-    "drop_rate": "dropout",
-    "qkv_bias": "biases in the query, key and value layers",
-    "tied_head": "the head shares the token embedding's weight",
+    "drop_rate": "dropout rate",
+    "qkv_bias": "query, key and value layers have biases",
+    "tied_head": "output head shares the token embedding's weight",
 }
+
+METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 def user_path(text: str) -> Path:
-    """A path as it is typed: a shell leaves --out=~/runs to us."""
+    """A path with ~ expanded: a shell does not expand --out=~/runs."""
     return Path(os.path.expanduser(text))
 
 
 def add_settings(parser: ArgumentParser) -> None:
-    """--preset, --config and one option for every setting but --weights, which training alone has."""
+    """Add --preset, --book, --config, and one option per setting, except --weights: see add_weights."""
     parser.add_argument("--preset", help="tiny, gpt2-124m, gpt2-355m, gpt2-774m or gpt2-1558m [tiny]")
     parser.add_argument(
-        "--book", action="store_true", help="the book's training: gpt2-124m, the-verdict, PyTorch's numbers"
+        "--book",
+        action="store_true",
+        help="the book's training: gpt2-124m on the-verdict, with PyTorch's random numbers",
     )
     parser.add_argument("--config", type=user_path, help="a TOML file with settings, such as a run's config.toml")
     for name, group in preset("tiny").groups().items():
@@ -56,27 +60,27 @@ def _add_option(section: Any, name: str, default: Any, what: str) -> None:
     if isinstance(default, bool):
         section.add_argument(flag, action=BooleanOptionalAction, default=None, help=what)
     else:
-        section.add_argument(flag, type=type(default), default=None, metavar=name.upper(), help=what)
+        section.add_argument(flag, type=type(default), default=None, metavar=METAVARS[type(default)], help=what)
 
 
 def add_weights(parser: ArgumentParser) -> None:
-    """--init-from, of training, which is --weights too: a model to start from"""
+    """Add --init-from, also called --weights: a model to start training from."""
     parser.add_argument(
         "--init-from",
         "--weights",
         dest="weights",
         metavar="SOURCE",
-        help=f"start from these weights instead of random numbers, with small steps: {MODEL_SOURCES}",
+        help=f"start from these weights, with a lower learning rate: {MODEL_SOURCES}",
     )
 
 
 def config_from(options: Namespace) -> RunConfig:
-    """The preset, changed by the file, changed by the options that were given."""
+    """The preset, overridden by the file, overridden by the options."""
     return preset_from(options).replace(settings_from(options))
 
 
 def preset_from(options: Namespace, weights: bool = False) -> RunConfig:
-    """The configuration that options change: --book's or --preset's, or the default with or without `weights`."""
+    """The configuration to override: --book's or --preset's, or the default with or without `weights`."""
     if options.book and options.preset:
         raise InputError("book: it is a preset of its own; leave out --preset")
     if options.book:
@@ -85,34 +89,34 @@ def preset_from(options: Namespace, weights: bool = False) -> RunConfig:
 
 
 def settings_from(options: Namespace) -> dict[str, Any]:
-    """All settings that were given: in the file, or else on the command line."""
+    """All settings given in the file or on the command line, which takes precedence."""
     in_file = {} if options.config is None else from_toml(options.config)
     return {**in_file, **given_settings(options)}
 
 
 def given_settings(options: Namespace) -> dict[str, Any]:
-    """The settings that stand on the command line itself."""
+    """The settings given on the command line."""
     known = [f.name for group in preset("tiny").groups().values() for f in fields(group)]
     return {name: value for name in known if (value := getattr(options, name, None)) is not None}
 
 
 def add_device(parser: ArgumentParser) -> None:
-    """--device and --threads"""
+    """Add --device and --threads."""
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu or cuda")
-    parser.add_argument("--threads", help="threads on the CPU [NANOGRAD_THREADS, or one for each processor]")
+    parser.add_argument("--threads", help="CPU threads [NANOGRAD_THREADS, or one per processor]")
 
 
 def device_from(options: Namespace) -> Device:
-    """The device that --device names; also sets --threads.  Raises InputError if either cannot be."""
+    """The device that --device names; also sets --threads.  Raises InputError if either is not available."""
     if options.threads is not None:
         set_threads(options.threads)
     return resolve_device(options.device)
 
 
 def add_model(parser: ArgumentParser) -> None:
-    """--model or --weights, which are one option, --tokenizer and --device"""
+    """Add --model, also called --weights, --tokenizer, --device and --threads."""
     parser.add_argument("--model", "--weights", type=user_path, required=True, help=MODEL_SOURCES)
-    parser.add_argument("--tokenizer", help=f"in place of the model's own: {TOKENIZERS}")
+    parser.add_argument("--tokenizer", help=f"use instead of the model's own: {TOKENIZERS}")
     add_device(parser)
 
 
@@ -126,10 +130,10 @@ def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
     setting = options.tokenizer or source.own_tokenizer() or "gpt2"
     tokenizer = tokenizer_for_model(setting, source.model.config, "the model")
     V = source.model.config.vocab_size
-    if source.run is None and tokenizer.n_vocab < V:  # a run says so itself, as it begins
+    if source.run is None and tokenizer.n_vocab < V:  # a run prints this in its header
         print(
-            f"note: tokenizer {setting!r} has {tokenizer.n_vocab:,} tokens, the model {V:,}: the other ids are taken "
-            "for padding, and never chosen",
+            f"note: tokenizer {setting!r} has {tokenizer.n_vocab:,} tokens, the model {V:,}: the other ids are "
+            "padding and never generated",
             file=sys.stderr,
         )
     return source.model.to(device), tokenizer, source.run

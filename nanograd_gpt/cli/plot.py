@@ -1,4 +1,4 @@
-"""Draw a run's figures and its report anew."""
+"""Redraw a run's figures and report."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from ..training.run import Run
 from ..training.run_directory import latest_checkpoint, new_directory, step_of
 from ..training.run_text import check_text, find_text
 from ..training.schedule import Flat
-from .figures import rehearse_figures, write_figures
+from .figures import check_figures, write_figures
 from .info import gigabytes
 from .options import add_device, add_settings, add_weights, device_from, given_settings, user_path
 from .weights import plan_from
@@ -37,10 +37,13 @@ from .weights import plan_from
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=user_path, help="the run's directory [runs/PRESET, book or fine-tuning, then -2 ...]"
+        "--out",
+        type=user_path,
+        metavar="DIRECTORY",
+        help="directory of the run [runs/PRESET, runs/book or runs/fine-tuning; if taken, with -2 ...]",
     )
-    parser.add_argument("--resume", type=user_path, metavar="RUN", help="go on with a run from its last checkpoint")
-    parser.add_argument("--dry-run", action="store_true", help="tell parameters, memory and expected time, then stop")
+    parser.add_argument("--resume", type=user_path, metavar="RUN", help="resume a run from its last checkpoint")
+    parser.add_argument("--dry-run", action="store_true", help="print parameters, memory and expected time, then exit")
     add_weights(parser)
     add_device(parser)
     add_settings(parser)
@@ -48,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     training, directory, start = _resumed(options) if options.resume else _new(options)
-    rate = _lengthened(training, start, options) if isinstance(start, Path) else None
+    rate = _change_length(training, start, options) if isinstance(start, Path) else None
     _print_header(training, directory, rate)
     if options.dry_run:
         return 0
@@ -57,46 +60,46 @@ def run(options: Namespace) -> int:
         training.preflight(directory)
         if options.data:
             training.save_data_path(directory)
-        print(f"going on after step {training.progress.global_step}, from {start}")
+        print(f"resuming after step {training.progress.global_step}, from {start}")
         if given_settings(options) and training.total_steps > training.progress.global_step + 1:
-            training.save_config(directory)  # its length belongs to the run from now on
+            training.save_config(directory)  # the new length becomes the run's own
     else:
         if start is not None:
             training.init_from(start)
         training.preflight(directory)
         training.save_settings(directory)
-    del start  # one copy of the weights is enough
-    rehearse_figures(directory)
+    del start  # free this copy of the weights
+    check_figures(directory)
     stopped_by = _train(training, directory)
     for path in write_figures(directory):
         print(f"wrote {path}")
     if stopped_by:
-        print(f"stopped by {stopped_by}; go on with: nanograd-gpt train --resume {directory}")
+        print(f"stopped by {stopped_by}; resume with: nanograd-gpt train --resume {directory}")
         return 130
     return 0
 
 
 def _new(options: Namespace) -> tuple[Run, Path, GPTModel | None]:
-    """A run, its directory, and the weights to begin from, if any."""
+    """A new run, its directory, and its initial weights, if any."""
     plan, device = plan_from(options), device_from(options)
     directory: Path = options.out or new_directory(Path("runs"), plan.name)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise InputError(f"out: {directory} is taken; give a new directory, or go on with --resume {directory}")
+        raise InputError(f"out: {directory} exists already; give a new directory, or resume with --resume {directory}")
     return Run(plan.config, device, plan.tokenizer, plan.vocab_size), directory, plan.weights
 
 
 def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
-    """A run, its directory, and the checkpoint to go on from."""
+    """The run to resume, its directory, and its last checkpoint."""
     directory: Path = options.resume
     given = given_settings(options)
     for name in given:
         if name not in ("epochs", "max_steps", "decay_steps", "data"):
             raise InputError(
-                f"resume: {name} is the run's own; only --epochs, --max-steps and --decay-steps can be changed, and "
-                "--data where the text has moved"
+                f"resume: {name} is fixed by the run; only --epochs, --max-steps and --decay-steps can be changed, "
+                "and --data if the text has moved"
             )
     if options.out or options.config or options.preset or options.book:
-        raise InputError("resume: a run goes on as it began; leave out --out, --config, --preset and --book")
+        raise InputError("resume: the run's own settings are used; leave out --out, --config, --preset and --book")
     checkpoint = latest_checkpoint(directory)
     config = preset("tiny").replace(from_toml(directory / "config.toml"))
     config = config.replace({"data": _text_of(directory, checkpoint, config.data.data, given.get("data"))})
@@ -106,16 +109,16 @@ def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
 
 
 def _text_of(directory: Path, checkpoint: Path, data: str, given: str | None) -> str:
-    """The present place of a run's text: the one --data names, if it is the same text, or where it is found."""
+    """The current path of a run's text: --data, which must be the same text, or where it is found."""
     expected = read_state(checkpoint).get("data_sha256")
     if given is None:
-        return find_text(directory, data, expected, f"say where it is: train --resume {directory} --data PATH")
+        return find_text(directory, data, expected, f"give its path: train --resume {directory} --data PATH")
     check_text(directory, given, expected)
     return given
 
 
-def _lengthened(training: Run, checkpoint: Path, options: Namespace) -> str | None:
-    """Give a run the length that was asked for; returns what the learning rate will do where that was not its plan."""
+def _change_length(training: Run, checkpoint: Path, options: Namespace) -> str | None:
+    """Change a run's length as requested; returns the learning rate's course if it differs from the plan."""
     plan, planned_steps = training.schedule, training.total_steps
     training.change_length({name: n for name, n in given_settings(options).items() if name != "data"})
     schedule, first, last = training.schedule, step_of(checkpoint) + 1, training.total_steps - 1
@@ -126,7 +129,7 @@ def _lengthened(training: Run, checkpoint: Path, options: Namespace) -> str | No
     if schedule == plan:
         decay_steps = training.config.training.decay_steps
         return f"{course}, as planned for {decay_steps} updates; --decay-steps 0 stretches the plan over all {last + 1}"
-    return f"{course}; it was {plan(first - 1):.3g}, and {plan(first):.3g} was to follow"
+    return f"{course}; the last rate was {plan(first - 1):.3g}, the next one planned {plan(first):.3g}"
 
 
 def _print_header(training: Run, directory: Path, rate: str | None) -> None:
@@ -158,17 +161,22 @@ def _vocabulary(training: Run) -> str:
 
 
 def _train(training: Run, directory: Path) -> str | None:
-    """Run the loop to its end, or to a signal, whose name is returned; a checkpoint is written in either case."""
-    t = training.config.training
+    """Run the loop to its end or to a signal, whose name is returned; write a checkpoint in either case."""
+    t, data = training.config.training, training.config.data
     first, started = training.progress.global_step, perf_counter()
-    now, n_parameters = datetime.now(UTC).isoformat(), training.config.model.n_parameters
+    facts = {
+        "time": datetime.now(UTC).isoformat(),
+        "resumed_from": first,
+        "n_parameters": training.config.model.n_parameters,
+        "tokens_per_epoch": len(training.train_loader) * data.batch_size * training.config.model.context_length,
+    }
     with (
         MetricsLog(directory / "metrics.jsonl") as log,
         Signals() as signals,
         _progress_bar(training.total_steps, done=first + 1) as bar,
-        np.errstate(all="ignore"),  # a loss that overflows ends the run, in one line
+        np.errstate(all="ignore"),  # a loss that is not finite ends the run with one line
     ):
-        log.write("start", time=now, resumed_from=first, n_parameters=n_parameters)
+        log.write("start", **facts)
         if t.weights and first < 0:
             _evaluate_weights(training, log, bar)
         for report in training.steps():
@@ -185,7 +193,7 @@ def _train(training: Run, directory: Path) -> str | None:
 
 
 def _evaluate_weights(training: Run, log: MetricsLog, bar: Any) -> None:
-    """Log and print what the weights are worth before the first update."""
+    """Log and print the losses before the first update."""
     eval_iter = training.config.training.eval_iter
     loaders = training.train_loader, training.val_loader
     evaluation = evaluate_model(training.model, *loaders, training.device, eval_iter)
@@ -195,12 +203,12 @@ def _evaluate_weights(training: Run, log: MetricsLog, bar: Any) -> None:
 
 
 def _progress_bar(total: int, done: int) -> Any:
-    """On a terminal only."""
+    """A progress bar, shown on a terminal only."""
     return tqdm(total=total, initial=done, unit="step", file=sys.stderr, disable=not sys.stderr.isatty())
 
 
 def _record(report: StepResult, log: MetricsLog, bar: Any, seconds: float) -> None:
-    """Log an update, and print its evaluation.  Raises RunError if the loss is no number any more."""
+    """Log an update and print its evaluation.  Raises RunError if the loss is not finite."""
     loss = float(report.loss)
     where = {"step": report.global_step, "epoch": report.epoch, "tokens": report.tokens_seen}
     norm = None if report.grad_norm is None else float(report.grad_norm)
@@ -223,9 +231,9 @@ def _sample(training: Run, report: StepResult, log: MetricsLog, directory: Path,
 
 
 class Signals:
-    """Record Ctrl-C and SIGTERM in this block instead of stopping, so that an update is never cut in half.
+    """Record SIGINT and SIGTERM in this block instead of stopping, so that an update is never interrupted.
 
-    A second one stops at once.
+    A second signal raises KeyboardInterrupt.
     """
 
     def __init__(self) -> None:

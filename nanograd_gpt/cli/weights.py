@@ -1,4 +1,4 @@
-"""The plan of a new training: from random numbers, or --init-from weights, with their sizes and their tokenizer."""
+"""The plan of a new run: random weights, or those of --init-from with their sizes and tokenizer."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .options import preset_from, settings_from, user_path
 
 
 class Plan(NamedTuple):
-    """A new training."""
+    """A new run."""
 
-    name: str  # of its directory, if no other is given
+    name: str  # of its directory, unless --out is given
     config: RunConfig
-    tokenizer: tiktoken.Encoding | None  # None: the configuration tells
-    weights: GPTModel | None  # None: it starts from random numbers
+    tokenizer: tiktoken.Encoding | None  # None: as configured
+    weights: GPTModel | None  # None: random
     vocab_size: int | None  # None: the tokenizer's
 
 
 def plan_from(options: Namespace) -> Plan:
-    """Raises InputError for options that do not fit together, or do not fit the weights."""
+    """The plan from the options.  Raises InputError if they contradict each other or do not fit the weights."""
     if options.weights == "":
         raise InputError("weights: it is empty; name a model, or leave out --weights to start from random numbers")
     settings = settings_from(options)
@@ -59,7 +59,7 @@ def _tokenizer(config: RunConfig, weights: GPTModel, source: str) -> tiktoken.En
     setting = config.data.tokenizer
     if setting == "own":
         raise InputError(
-            f"tokenizer: 'own' would be a new one, which the weights {source} do not know; "
+            f"tokenizer: 'own' would be a new one, which does not fit the weights {source}; "
             f"leave it out, or give {TOKENIZERS}"
         )
     return tokenizer_for_model(setting, weights.config, f"the weights {source}")

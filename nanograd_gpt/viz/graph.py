@@ -1,7 +1,7 @@
-"""The graph behind a Tensor as an SVG picture with values and gradients, as micrograd draws it.
+"""The graph of a Tensor as an SVG with values and gradients, in the style of micrograd.
 
-Values are those of the tensors that are given a name.  Gradients come from a walk back over a copy of the graph, so
-that the graph itself, and what its leaves have gathered so far, stay as they are.
+Values are shown for named tensors.  Gradients come from a backward pass over a copy of the graph, so that the graph
+and the gradients its leaves have accumulated stay unchanged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FORMULAS = {
 }
 
 # Sizes in SVG units
-HEIGHTS = {"named": 60, "operation": 38, "passage": 8}
+HEIGHTS = {"named": 60, "operation": 38, "dummy": 8}
 CHARACTER, BETWEEN, GAP, PORT, MARGIN, LEGEND = 7.8, 32, 14, 9, 18, 34
 LONGEST = 14  # characters of a formula that names its operands
 
@@ -53,7 +53,7 @@ CSS = """
 
 
 class Probe(Function):
-    """y = x; keeps the gradient that comes back."""
+    """Identity that records the gradient of its output."""
 
     __slots__ = ("seen",)
     seen: Array
@@ -65,41 +65,41 @@ class Probe(Function):
 
 
 def gradients(root: Tensor, gradient: Array | None = None) -> dict[Node, Array]:
-    """d(root)/d(node) of every node that leads to root, intermediate ones too, by a walk over a copy of the graph.
+    """The gradient of every node that root depends on, by a backward pass over a copy of the graph.
 
-    root is a scalar, or `gradient` (root.shape) weighs its elements.  Nodes come before those that use them.
+    root is a scalar, or `gradient` (root.shape) is its gradient.  Nodes are in topological order.
     Raises RuntimeError without a graph, or with one that backward has freed.
     """
     if root.node is None:
-        raise RuntimeError("no graph leads to this Tensor: nothing before it has requires_grad=True")
-    twins: dict[Node, Node] = {}  # what stands for a node in the copy: a leaf, or a probe behind the operation's twin
-    for node in _leading_to(root.node):
+        raise RuntimeError("this Tensor has no graph: none of its inputs has requires_grad=True")
+    copies: dict[Node, Node] = {}  # a leaf, or a probe after the copied operation
+    for node in _ancestors(root.node):
         if isinstance(node, Leaf):
-            twins[node] = Leaf(node.dtype)
+            copies[node] = Leaf(node.dtype)
         elif isinstance(node, Function):
             if not node.parents:
-                raise RuntimeError(f"{type(node).__name__}: backward has freed this graph; look at it before")
-            operation, probe = _twin(node), Probe()
-            operation.parents = [None if i is None else twins[i] for i in node.parents]
+                raise RuntimeError(f"{type(node).__name__}: backward has freed this graph; draw it before backward")
+            operation, probe = _shallow_copy(node), Probe()
+            operation.parents = [None if i is None else copies[i] for i in node.parents]
             operation.order, probe.dtype = 2 * node.order, node.dtype
-            probe.parents, probe.order = [operation], operation.order + 1  # before what uses it, which is 2 above
-            twins[node] = probe
-    backward(twins[root.node], kernels_of(root.data).xp.ones_like(root.data) if gradient is None else gradient)
-    seen = {node: twin.seen if isinstance(twin, Probe) else twin.grad for node, twin in twins.items()}
+            probe.parents, probe.order = [operation], operation.order + 1  # below its users, which are 2 above
+            copies[node] = probe
+    backward(copies[root.node], kernels_of(root.data).xp.ones_like(root.data) if gradient is None else gradient)
+    seen = {node: copy.seen if isinstance(copy, Probe) else copy.grad for node, copy in copies.items()}
     return {node: g for node, g in seen.items() if g is not None}
 
 
-def _twin(node: Function) -> Function:
-    """The same operation with the same arrays: a node refuses copy.copy, for its graph cannot be copied with it."""
-    twin = type(node).__new__(type(node))
+def _shallow_copy(node: Function) -> Function:
+    """A copy of an operation with the same arrays; nodes refuse copy.copy, which would share their graph."""
+    copy = type(node).__new__(type(node))
     attributes, slots = cast("tuple[dict[str, Any] | None, dict[str, Any]]", object.__getstate__(node))
     for name, value in {**(attributes or {}), **slots}.items():
-        setattr(twin, name, value)
-    return twin
+        setattr(copy, name, value)
+    return copy
 
 
-def _leading_to(root: Node) -> list[Node]:
-    """root and all before it, oldest first."""
+def _ancestors(root: Node) -> list[Node]:
+    """The node and all its ancestors, oldest first."""
     found, pending = {root: None}, [root]
     while pending:
         for node in pending.pop().parents:
@@ -111,15 +111,15 @@ def _leading_to(root: Node) -> list[Node]:
 
 @dataclass(eq=False)
 class Item:
-    """Something with a place in the picture: a node, or where a line passes through a column on its way."""
+    """An element of the layout: a node, or a dummy where an edge passes through a column."""
 
-    kind: str  # "named", "operation" or "passage"
+    kind: str  # "named", "operation" or "dummy"
     column: int
     lines: list[tuple[str, str]] = field(default_factory=list)  # (style, text)
     before: list[Item] = field(default_factory=list)
     after: list[Item] = field(default_factory=list)
-    x: int = 0  # of its left side
-    y: float = 0.0  # of its middle
+    x: int = 0  # left edge
+    y: float = 0.0  # centre
     width: int = 0
 
     @property
@@ -131,9 +131,9 @@ Columns: TypeAlias = list[list[Item]]
 
 
 def draw_graph(tensor: Tensor, names: Mapping[str, Tensor]) -> str:
-    """The graph behind a scalar Tensor, from left to right, as the text of an SVG file.  To be called before backward.
+    """Draw the graph of a scalar Tensor from left to right, as the text of an SVG file.  Call it before backward.
 
-    The tensors in `names` are boxes with name, value and gradient; other operations show their gradient alone.
+    The tensors in `names` are boxes with name, value and gradient; other operations show only their gradient.
     Raises RuntimeError without a graph, or with one that backward has freed.
     """
     slopes = gradients(tensor)
@@ -150,7 +150,7 @@ def draw_graph(tensor: Tensor, names: Mapping[str, Tensor]) -> str:
         items[node] = Item("named" if node in named else "operation", column, lines)
     uses = [(items[i], items[node]) for node in slopes for i in node.parents if i is not None]
     for item in items.values():
-        if item.column == 0:  # a leaf stands just before where it is used first
+        if item.column == 0:  # a leaf goes into the column before its first use
             item.column = min((target.column for source, target in uses if source is item), default=1) - 1
     columns = _columns(list(items.values()), uses)
     _order(columns)
@@ -180,29 +180,29 @@ def _number(array: Array) -> str:
 
 
 def _columns(items: Sequence[Item], uses: Sequence[tuple[Item, Item]]) -> Columns:
-    """The items column by column, joined with their neighbours; a line to a column further on gets passages.
+    """Sort items into columns and link neighbours; an edge across several columns gets a dummy in each one between.
 
-    Lines from one item to several share their passages, and part as late as they can.
+    Edges from one item to several share dummies as far as they go together.
     """
     columns: Columns = [[] for _ in range(1 + max(item.column for item in items))]
     for item in items:
         columns[item.column].append(item)
-    way: dict[tuple[Item, int], Item] = {}
+    dummies: dict[tuple[Item, int], Item] = {}
     for source, target in uses:
         here = source
         for column in range(source.column + 1, target.column):
-            if (source, column) not in way:
-                way[source, column] = Item("passage", column, before=[here])
-                here.after.append(way[source, column])
-                columns[column].append(way[source, column])
-            here = way[source, column]
+            if (source, column) not in dummies:
+                dummies[source, column] = Item("dummy", column, before=[here])
+                here.after.append(dummies[source, column])
+                columns[column].append(dummies[source, column])
+            here = dummies[source, column]
         here.after.append(target)
         target.before.append(here)
     return columns
 
 
 def _order(columns: Columns) -> None:
-    """Put each column into an order with few crossings: again and again by the mean place of the neighbours."""
+    """Order each column for few edge crossings, by repeated sweeps with the barycentre heuristic."""
     best, fewest = [list(column) for column in columns], _crossings(columns)
     for sweep in range(24):
         forward = sweep % 2 == 0
@@ -226,17 +226,15 @@ def _crossings(columns: Columns) -> int:
 
 
 def _place(column: list[Item]) -> None:
-    """Move the items of a column as near to the middle of their neighbours as their order and the gaps allow.
+    """Move the items of a column as near to the mean of their neighbours as their order and the gaps allow.
 
-    Least squares under an order: what would come too close is pooled, and moves as one.
+    Isotonic regression: items that would come too close are pooled, and move together.
     """
     offsets = np.cumsum([0, *((a.height + b.height) / 2 + GAP for a, b in pairwise(column))])
-    pools: list[tuple[float, int]] = []  # mean of the wanted places less offsets, and how many share it
+    pools: list[tuple[float, int]] = []  # mean of wanted position minus offset, and number of items
     for item, offset in zip(column, offsets, strict=True):
         neighbours = item.before + item.after
-        pull = [
-            4.0 if item.kind == other.kind == "passage" else 1.0 for other in neighbours
-        ]  # keeps long lines straight
+        pull = [4.0 if item.kind == other.kind == "dummy" else 1.0 for other in neighbours]  # keeps long edges straight
         wanted = np.average([other.y for other in neighbours], weights=pull) if neighbours else item.y
         mean, number = float(wanted - offset), 1
         while pools and pools[-1][0] > mean:
@@ -254,7 +252,7 @@ def _svg(columns: Columns) -> str:
     box = 14 + round(CHARACTER * max(len(text) for item in items for _, text in item.lines))
     for item in items:
         item.x, item.y, item.width = MARGIN + item.column * (box + BETWEEN), item.y - top, box
-    width = max(400, max(item.x for item in items) + box + MARGIN)  # 400: what the legend takes
+    width = max(400, max(item.x for item in items) + box + MARGIN)  # 400: the legend's width
     height = max(item.y + item.height / 2 for item in items) + MARGIN + LEGEND
     parts = [
         f'<svg class="graph" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" '
@@ -270,7 +268,7 @@ def _svg(columns: Columns) -> str:
 
 
 def _ports(item: Item) -> list[tuple[float, Item]]:
-    """The places on an item's left side where lines arrive, and their origins, ordered so that none cross."""
+    """The heights at which edges enter an item, and their sources, in an order without crossings."""
     sources = sorted(item.before, key=lambda source: source.y)
     return [(item.y + PORT * (i - (len(sources) - 1) / 2), source) for i, source in enumerate(sources)]
 
@@ -279,13 +277,13 @@ def _line(source: Item, target: Item, port: float) -> str:
     start, end = source.x + source.width, target.x
     middle = (start + end) / 2
     curve = f'<path d="M{start} {source.y:.1f}C{middle} {source.y:.1f} {middle} {port:.1f} {end} {port:.1f}"/>'
-    if target.kind == "passage":
+    if target.kind == "dummy":
         return curve
     return f'{curve}<path class="tip" d="M{end} {port:.1f}l-6 -3v6z"/>'
 
 
 def _drawn(item: Item) -> str:
-    if item.kind == "passage":
+    if item.kind == "dummy":
         return f'<path d="M{item.x} {item.y:.1f}h{item.width}"/>'
     y, middle = item.y - item.height / 2, item.x + item.width / 2
     box = f'<rect class="{item.kind}" x="{item.x}" y="{y:.1f}" width="{item.width}" height="{item.height}" rx="7"/>'

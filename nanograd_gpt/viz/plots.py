@@ -1,12 +1,12 @@
-"""The figures: the document's two, and one of a whole run.  matplotlib is imported here, and asked for no backend.
+"""Figures: losses, perplexity, and a whole run.  They do not need a matplotlib backend.
 
-No figure touches pyplot's global state: each is an object of its own, which a notebook shows when a cell ends with it.
+Nor do they touch pyplot's global state; a notebook shows a figure that is the last expression of a cell.
 """
 
 from __future__ import annotations
 
 from ..files import write_whole
-from . import any_backend  # noqa: F401  # for its effect: it makes the import of matplotlib below safe
+from . import import_matplotlib  # noqa: F401  # imported for its effect: the import below works under any MPLBACKEND
 
 # isort: split
 import contextlib
@@ -23,11 +23,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator, StrMethodFormatter
 
-# Okabe and Ito's colours (2008), which colour-blind readers tell apart too
+# Okabe and Ito's palette (2008), which is safe for colour-blind readers
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 INK, PAPER = "#24292f", "#ffffff"
 
-LARGEST_PERPLEXITY = 1e15  # above it an axis shows nothing else
+LARGEST_PERPLEXITY = 1e15  # larger values would flatten the rest of a curve
 DPI = 150
 
 STYLE: dict[Any, Any] = {
@@ -48,7 +48,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "lines.markersize": 4.0,
-    "svg.hashsalt": "nanograd_gpt",  # else every SVG gets ids of its own
+    "svg.hashsalt": "nanograd_gpt",  # deterministic ids in SVG files
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
@@ -59,9 +59,9 @@ Event = Mapping[str, Any]  # a line of metrics.jsonl
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Our look and nothing of the user's matplotlibrc, so that the same numbers give the same bytes.  Also a decorator.
+    """Apply the style and ignore the user's matplotlibrc, so that output is deterministic.  Also a decorator.
 
-    Draw and save within it: some settings count when a line is added, others when the file is written.
+    Draw and save within it: some settings take effect when a line is added, others when the file is written.
     """
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -70,7 +70,7 @@ def style() -> Iterator[None]:
 
 
 class NotebookFigure(Figure):
-    """A Figure that a notebook can show although pyplot has never heard of it."""
+    """A Figure that a notebook displays without pyplot."""
 
     def _repr_png_(self) -> bytes:
         return rendered(self, "png")
@@ -80,7 +80,7 @@ class NotebookFigure(Figure):
 def plot_losses(
     epochs_seen: npt.ArrayLike, tokens_seen: npt.ArrayLike, train_losses: npt.ArrayLike, val_losses: npt.ArrayLike
 ) -> Figure:
-    """The book's figure of both losses (nats) against epochs and tokens seen, all four of one length."""
+    """Plot both losses (nats) against epochs and tokens seen, as in the book; all four have one length."""
     figure = NotebookFigure(figsize=(5, 3))
     axes = figure.subplots()
     axes.plot(epochs_seen, train_losses, marker=_marker(train_losses), label="Training loss")
@@ -90,7 +90,7 @@ def plot_losses(
     axes.legend(loc="upper right")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     above = axes.twiny()
-    above.plot(tokens_seen, train_losses, alpha=0)  # invisible: it lines the second axis up with the first
+    above.plot(tokens_seen, train_losses, alpha=0)  # invisible: aligns the second axis with the first
     above.set_xlabel("Tokens seen")
     above.xaxis.set_major_formatter(EngFormatter(sep=""))
     above.spines.top.set_visible(True)
@@ -103,9 +103,9 @@ def plot_losses(
 def plot_perplexity(
     tokens_seen: npt.ArrayLike, train_losses: npt.ArrayLike, val_losses: npt.ArrayLike, log: bool = False
 ) -> Figure:
-    """The document's figure of exp(loss) against tokens seen; `log` shows the small ones beside the first.
+    """Plot perplexity, exp(loss), against tokens seen, on a logarithmic axis if `log`.
 
-    Losses are in nats.  A perplexity above 1e15 leaves a gap in its line, and a note.
+    Losses are in nats.  Perplexities above 1e15 are left out, with a note.
     """
     figure = NotebookFigure(figsize=(5, 3))
     axes = figure.subplots()
@@ -121,7 +121,7 @@ def plot_perplexity(
         axes.plot(tokens_seen, perplexities, linestyle=line, marker=_marker(losses), label=label)
     if log:
         axes.set_yscale("log")
-        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))  # labels if powers of 10 are too few
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))  # labels if there are few powers of 10
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("Tokens Seen")
@@ -136,7 +136,7 @@ def plot_perplexity(
 
 @style()
 def plot_training(steps: Sequence[Event], evaluations: Sequence[Event]) -> Figure:
-    """A run from its metrics: the loss of every step, both losses at evaluations, and the learning rate below.
+    """Plot a run: the loss of every step, both losses at evaluations, and the learning rate below.
 
     steps have tokens, loss and lr; evaluations have tokens, train_loss and val_loss.
     """
@@ -157,8 +157,8 @@ def plot_training(steps: Sequence[Event], evaluations: Sequence[Event]) -> Figur
     ):
         losses = _column(evaluations, "train_loss" if name == "training" else "val_loss")
         upper.plot(at, losses, look, color=color, label=f"Evaluation, {name}")
-    upper.set_ylabel("Loss (nats a token)")
-    upper.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)  # above the axes: a run's line goes anywhere
+    upper.set_ylabel("Loss (nats per token)")
+    upper.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)  # above the axes, where it cannot hide a curve
     lower.plot(*_thinned(tokens, _column(steps, "lr")), color=PURPLE)
     lower.set_ylim(bottom=0)
     lower.set_ylabel("Learning rate")
@@ -171,7 +171,7 @@ def plot_training(steps: Sequence[Event], evaluations: Sequence[Event]) -> Figur
 
 
 def _marker(values: npt.ArrayLike) -> str:
-    """A line of one point cannot be seen without."""
+    """A marker for a line of one point, which is invisible without it."""
     return "o" if np.isfinite(np.asarray(values, dtype=float)).sum() == 1 else ""
 
 
@@ -180,7 +180,7 @@ def _column(events: Sequence[Event], name: str) -> npt.NDArray[np.float64]:
 
 
 def _smoothed(y: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
-    """The mean over `width` neighbours, fewer at both ends; what is not finite is passed over."""
+    """Moving average over `width` neighbours, fewer at both ends; values that are not finite are ignored."""
     known = np.isfinite(y)
     window = np.ones(width)
     number = np.convolve(known, window, mode="same")
@@ -191,7 +191,7 @@ def _smoothed(y: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]
 def _thinned(
     x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], groups: int = 1000
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The lowest and the highest of each group of neighbours: the same to the eye, and a small file."""
+    """The minimum and maximum of each group of neighbours: looks the same, in a smaller file."""
     if len(y) <= 2 * groups:
         return x, y
     kept = set()
@@ -203,13 +203,13 @@ def _thinned(
 
 @style()
 def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure in our look, with its axes; width and height in inches."""
+    """An empty figure in this style, with its axes; width and height in inches."""
     figure = NotebookFigure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 
 def save_figure(figure: Figure, path: str | Path) -> list[Path]:
-    """Write path.png (150 dots an inch) and path.svg; the same figure gives the same bytes.  Returns both paths."""
+    """Write path.png (150 dpi) and path.svg, deterministically; returns both paths."""
     path = Path(path)
     written = []
     for kind in ("png", "svg"):
@@ -221,7 +221,7 @@ def save_figure(figure: Figure, path: str | Path) -> list[Path]:
 
 @style()
 def rendered(figure: Figure, kind: str, transparent: bool = False) -> bytes:
-    """A figure as a file's bytes, "png" or "svg", without a date or a version in it."""
+    """The bytes of a figure as a "png" or "svg" file, without date or version."""
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
     buffer = BytesIO()
     figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata, transparent=transparent)

@@ -1,4 +1,4 @@
-"""report.html: a run on one page, in one file that needs no network and no script, for light and dark screens."""
+"""report.html: a run on one self-contained page without scripts, in light and dark mode."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..files import write_whole
 from ..training.metrics import Event, Metrics, read_metrics
+from .curves import evaluation_curves, number
 from .plots import BLUE, GREEN, INK, ORANGE, PURPLE, plot_losses, plot_perplexity, plot_training, rendered
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # viz/plots.py imports it first: see viz/any_backend.py
+    from matplotlib.figure import Figure  # imported at run time by viz/plots.py: see viz/import_matplotlib.py
 
-# What stands in for the figures' colours: on a dark page they change with it
+# CSS in place of the figures' colours, so that they follow dark mode
 THEMED = {INK: "currentColor", BLUE: "var(--blue)", ORANGE: "var(--orange)", GREEN: "var(--green)"}
 THEMED[PURPLE] = "var(--purple)"
 
@@ -70,7 +71,7 @@ blockquote { margin: 0; padding: 1rem 1.25rem; border-left: 4px solid var(--blue
 def write_report(run_dir: str | Path) -> Path:
     """Write run_dir/report.html from the run's config.toml, environment.json and metrics.jsonl; returns its path.
 
-    Raises InputError if there is no metrics.jsonl, or if a file in its place cannot be read.
+    Raises InputError if there is no metrics.jsonl, or if a file there cannot be read.
     """
     run_dir = Path(run_dir)
     metrics = read_metrics(run_dir / "metrics.jsonl")
@@ -90,25 +91,25 @@ def write_report(run_dir: str | Path) -> Path:
         + "\n</body></html>\n"
     )
     path = run_dir / "report.html"
-    write_whole(path, page.encode(errors="replace"))  # lone surrogates, which JSON may hold, are no UTF-8
+    write_whole(path, page.encode(errors="replace"))  # JSON may hold lone surrogates, which UTF-8 cannot encode
     return path
 
 
 def _loaded(path: Path, read: Any) -> dict[str, Any]:
-    """A file's mapping, empty if it is not there.  Raises InputError if it holds something else."""
+    """The mapping in a file, empty if the file does not exist.  Raises InputError for any other content."""
     if not path.exists():
         return {}
     try:
         content = read(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of TOML, JSON and UTF-8 alike
+    except ValueError as error:  # the base class of the errors of TOML, JSON and UTF-8
         raise InputError(f"report: {path} cannot be read ({error}); restore it, or remove it") from None
     if not isinstance(content, dict):
-        raise InputError(f"report: {path} holds no table of settings; restore it, or remove it")
+        raise InputError(f"report: {path} does not hold a table of settings; restore it, or remove it")
     return content
 
 
 def _summary(metrics: Metrics) -> str:
-    """One line on when and how far, and the run's main numbers."""
+    """The state of the run in one line, and its main numbers."""
     facts: dict[str, str] = {}
     state = []
     if metrics.starts:
@@ -119,7 +120,7 @@ def _summary(metrics: Metrics) -> str:
         facts |= {"Updates": f"{last['step'] + 1:,}", "Epoch": str(last["epoch"]), "Tokens seen": f"{last['tokens']:,}"}
         facts |= {"Time": _duration(seconds)}
         if seconds:
-            facts["Tokens a second"] = f"{last['tokens'] / seconds:,.0f}"
+            facts["Tokens per second"] = f"{last['tokens'] / seconds:,.0f}"
     if metrics.evaluations:
         final, best = metrics.evaluations[-1], _best(metrics.evaluations)
         facts |= {"Training loss": _loss(final["train_loss"]), "Validation loss": _loss(final["val_loss"])}
@@ -128,14 +129,14 @@ def _summary(metrics: Metrics) -> str:
     if len(metrics.starts) > 1:
         times = len(metrics.starts) - 1
         state.append("resumed once" if times == 1 else f"resumed {times} times")
-    ended = metrics.end is not None and metrics.steps and metrics.end["steps"] == metrics.steps[-1]["step"] + 1
-    state.append("ended" if ended else "not ended: stopped on the way, or still going on")
+    finished = metrics.end is not None and metrics.steps and metrics.end["steps"] == metrics.steps[-1]["step"] + 1
+    state.append("finished" if finished else "not finished: stopped early, or still running")
     tiles = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     return f'<p class="soft">Training {escape(", ".join(state))}.</p><dl class="facts">{tiles}</dl>'
 
 
 def _seconds(steps: Sequence[Event]) -> float:
-    """The time of all sessions: a step's seconds count from the start of its own."""
+    """The total time of all sessions; a step's seconds count from the start of its session."""
     total = before = 0.0
     for step in steps:
         total += step["seconds"] - (before if step["seconds"] >= before else 0)
@@ -150,7 +151,7 @@ def _duration(seconds: float) -> str:
 
 
 def _settings(config: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    """Configuration and environment, folded away."""
+    """Configuration and environment, which can be folded."""
     groups: dict[str, Mapping[str, Any]] = {"config": {k: v for k, v in config.items() if not isinstance(v, dict)}}
     groups |= {k: v for k, v in config.items() if isinstance(v, dict)}
     groups = {title: group for title, group in {**groups, "environment": environment}.items() if group}
@@ -175,24 +176,22 @@ def _value(value: Any) -> str:
 
 
 def _figures(metrics: Metrics) -> Iterable[str]:
-    """The run, and the document's two figures where there are evaluations."""
+    """The training figure, and those of loss and perplexity if there are evaluations."""
     steps, evaluations = metrics.steps, metrics.evaluations
     if steps or evaluations:
         yield "<h2>Training</h2>"
-        caption = "Loss of every update and at evaluations; the learning rate below."
+        caption = "Loss of every update and at evaluations, with the learning rate below."
         yield _inline(plot_training(steps, evaluations), "run", caption)
     if evaluations:
-        tokens, train, val = ([_float(e[key]) for e in evaluations] for key in ("tokens", "train_loss", "val_loss"))
-        n, epochs = len(evaluations), evaluations[-1]["epoch"]
-        even = [epochs * i / max(1, n - 1) for i in range(n)]  # as the book's figure has them
-        losses = _inline(plot_losses(even, tokens, train, val), "loss", "Loss in nats a token, as in the book.")
-        caption = "exp(loss): as unsure as a choice among so many tokens. The scale is logarithmic."
-        perplexity = _inline(plot_perplexity(tokens, train, val, log=True), "perplexity", caption)
+        curves = evaluation_curves(metrics)
+        losses = _inline(plot_losses(*curves), "loss", "Loss in nats per token.")
+        caption = "exp(loss): the number of equally likely tokens that is as hard to choose from. Logarithmic scale."
+        perplexity = _inline(plot_perplexity(*curves[1:], log=True), "perplexity", caption)
         yield f'<h2>Loss and perplexity at evaluations</h2><div class="pair">{losses}{perplexity}</div>'
 
 
 def _inline(figure: Figure, name: str, caption: str) -> str:
-    """A figure as a part of the page: in its colours, with ids of its own, as wide as there is room."""
+    """A figure as inline SVG, in the page's colours and width, with a prefix for its ids."""
     svg = rendered(figure, "svg", transparent=True).decode()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
@@ -235,7 +234,7 @@ def _evaluations(evaluations: Sequence[Event]) -> str:
 
 
 def _samples(samples: Sequence[Event], path: Path) -> str:
-    """The samples after each epoch, and the last one once more."""
+    """The samples of all epochs, and the last one again."""
     if not samples:
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         return f'<h2>Samples</h2><p class="text">{escape(text)}</p>' if text else ""
@@ -244,26 +243,22 @@ def _samples(samples: Sequence[Event], path: Path) -> str:
         f'<span class="text">{escape(sample["text"])}</span></li>'
         for sample in samples
     )
-    last = f"<h2>The final text</h2><blockquote>{escape(samples[-1]['text'])}</blockquote>"
+    last = f"<h2>Final sample</h2><blockquote>{escape(samples[-1]['text'])}</blockquote>"
     return f'<h2>Samples</h2><ol class="samples">{rows}</ol>{last}'
 
 
 def _best(evaluations: Sequence[Event]) -> Event | None:
-    """The evaluation of the lowest validation loss, if any of them is a number."""
-    finite = [e for e in evaluations if isfinite(_float(e["val_loss"]))]
-    return min(finite, key=lambda e: _float(e["val_loss"]), default=None)
-
-
-def _float(value: Any) -> float:
-    return float("nan") if value is None else float(value)
+    """The evaluation with the lowest validation loss, if any is finite."""
+    finite = [e for e in evaluations if isfinite(number(e["val_loss"]))]
+    return min(finite, key=lambda e: number(e["val_loss"]), default=None)
 
 
 def _loss(value: Any) -> str:
-    return f"{_float(value):.3f}"
+    return f"{number(value):.3f}"
 
 
 def _perplexity(loss: Any) -> str:
-    value = _float(loss)
+    value = number(loss)
     if value > 700:  # exp overflows a little above
         return "> 1e304"
     return f"{exp(value):,.2f}" if value < 14 else f"{exp(value):.2e}"

@@ -13,7 +13,7 @@ from speed_parts import Target
 
 
 @pytest.mark.parametrize(
-    ("value", "verdict"), [(0.5, "aim met"), (0.6, "aim met"), (0.61, "met"), (0.7, "met"), (0.71, "**missed**")]
+    ("value", "verdict"), [(0.5, "goal met"), (0.6, "goal met"), (0.61, "met"), (0.7, "met"), (0.71, "**missed**")]
 )
 def test_a_target_is_met_missed_or_better(value: float, verdict: str) -> None:
     assert Target("a step", 0.7, 0.6, value, "x").row() == ["a step", "0.7", "0.6", "x", verdict]
@@ -52,8 +52,8 @@ def test_the_train_step_by_phase(facts: dict[str, Any], monkeypatch: pytest.Monk
     assert "| nanograd_gpt | 50.0 | 25.0 | 25.0 | 100.0 (100.0 to 100.0) | 200 |  |" in text
     assert "| PyTorch, best eager | 100.0 | 50.0 | 50.0 | 200.0 (200.0 to 200.0) | 100 | 0.50 (0.50 to 0.50) |" in text
     assert "Left out, compiled: prepare failed: no compiler." in text
-    assert "Ours against itself: 1.00 (1.00 to 1.00)." in text
-    assert "3.000000 and after an update 2.000000, agree to 1.0e-05." in text
+    assert "nanograd_gpt against itself: 1.00 (1.00 to 1.00)." in text
+    assert "3.000000 and after one update 2.000000, agree to 1.0e-05." in text
     assert text.endswith("A Processor, 2 threads; NumPy 2.0, PyTorch 9.9 (openblas 0.3).")
 
 
@@ -61,7 +61,7 @@ def test_noise_and_quick_runs_are_told(facts: dict[str, Any], monkeypatch: pytes
     facts |= {"quick": True, "too_noisy": True, "same_twice": {"ours": samples(0.1), "ours again": samples(0.2)}}
     monkeypatch.setattr(speed_parts, "result", lambda name: facts)
     text = speed_parts.train_step()
-    assert "Ours against itself: 0.50 (0.50 to 0.50): **too noisy**." in text
+    assert "nanograd_gpt against itself: 0.50 (0.50 to 0.50): **too noisy**." in text
     assert "not a measurement" in text
     caveats = speed_parts._caveats(["train_124m.json"])
     assert "--quick" in caveats

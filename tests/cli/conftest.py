@@ -45,4 +45,4 @@ def model_file(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Pa
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than all else, where it is not what a test is about."""
     monkeypatch.setattr("nanograd_gpt.cli.train.write_figures", lambda run: [])
-    monkeypatch.setattr("nanograd_gpt.cli.train.rehearse_figures", lambda run: None)
+    monkeypatch.setattr("nanograd_gpt.cli.train.check_figures", lambda run: None)

@@ -98,7 +98,7 @@ def test_a_training_with_a_larger_vocabulary_says_so_and_keeps_it(padded: Path) 
     state = read_state(latest_checkpoint(padded))
     assert state["config"]["vocab_size"] == 1024
     assert get_tokenizer(padded / "tokenizer.json").n_vocab == 307
-    assert "padding          717 ids of the vocabulary stand for no token" in works("info", padded).splitlines()
+    assert "padding          717 ids of the vocabulary have no token" in works("info", padded).splitlines()
 
 
 def test_its_parameters_and_memory_count_the_padding(padded: Path, data: Path, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_its_parameters_and_memory_count_the_padding(padded: Path, data: Path, t
 
 def test_no_command_meets_a_padding_id(padded: Path) -> None:
     every_command(padded)
-    assert "of 1024 tokens" in works("evaluate", "--model", padded)
+    assert "vocabulary 1024" in works("evaluate", "--model", padded)
     assert fails("explain-next", "--model", padded, "--top", 308, *SHORT).endswith("choose 1 .. 307 (the vocabulary)")
 
 

@@ -23,14 +23,14 @@ def _known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_bench_tells_of_step_profile_generation_and_memory() -> None:
     printed = works("bench", *QUICK)
-    assert printed.startswith("machine: cpu, 200 GFLOP/s in float32 matrix products, 30.0 GB/s of memory at best\n")
+    assert printed.startswith("machine: cpu, 200 GFLOP/s in float32 matrix products, 30.0 GB/s of memory bandwidth\n")
     assert "\ntrain step: 1,248 parameters, batch 2 x 8\n" in printed
     for name in ("forward", "backward", "optimizer", "total", "prompt and first token", "each further token"):
         assert re.search(rf"^  {name} +[\d.,]+  +[\d.,]+ \.\. [\d.,]+$", printed, re.MULTILINE), name
     for line in (
         r"  linear_backward .* GFLOP/s .*%",
         r"  the engine's own Python +[\d.]+ +[\d.]+%",
-        r"memory: .* at most",
+        r"peak memory: .*",
     ):
         assert re.search(rf"^{line}", printed, re.MULTILINE), line
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cli.commands import Result, fails, finished, nanograd, process
 
-from nanograd_gpt.cli.converse import HOW, converse
+from nanograd_gpt.cli.converse import HELP, converse
 from nanograd_gpt.generation.streaming import complete
 from nanograd_gpt.tokenizer.tokenizer import get_tokenizer
 from nanograd_gpt.training.checkpoint import load_model
@@ -42,12 +42,12 @@ def test_each_line_is_answered_with_all_that_came_before_in_mind(
     first = answer("the sun\n")
     second = answer(f"the sun\n{first}\nan old\n")
     assert (result.code, result.err) == (0, "")
-    assert result.out == f"{HOW}\n> {first}\n> {second}\n> \n"
+    assert result.out == f"{HELP}\n> {first}\n> {second}\n> \n"
 
 
 def test_a_prompt_is_answered_before_the_first_line(say: Callable[..., Result], trained: Path) -> None:
     result = say("", "--model", trained, "--max-new-tokens", 3, "--prompt", "the sun")
-    assert result.out.startswith(f"{HOW}\nthe sun")
+    assert result.out.startswith(f"{HELP}\nthe sun")
     assert result.out.endswith("\n> \n")
 
 
@@ -99,7 +99,7 @@ def test_settings_are_refused_before_anything_is_asked(say: Callable[..., Result
 
 def test_beam_search_is_no_conversation(trained: Path) -> None:
     message = fails("generate", "--model", trained, "--interactive", "--beams", 2)
-    assert message.startswith("beams: a conversation is written token by token; leave out")
+    assert message.startswith("beams: a conversation is generated token by token; leave out")
 
 
 def test_an_empty_line_lets_the_model_write_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,4 +128,4 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_is_there(
     monkeypatch.setattr("sys.stdin", io.StringIO("hello\ngo on\n"))
     converse(write)
     assert seen == ["hello\n", "hello\nhalf\ngo on\n"]
-    assert capsys.readouterr().out == f"{HOW}\n> half [stopped]\n> half\n> \n"
+    assert capsys.readouterr().out == f"{HELP}\n> half [stopped]\n> half\n> \n"

@@ -42,8 +42,8 @@ def expected_loss(text: str, trained: Path, model_file: Path, stride: int = 16) 
 
 
 def numbers_in(printed: str) -> Printed:
-    loss = re.search(r"^loss +(\d+\.\d{6}) nats a token$", printed, re.MULTILINE)
-    perplexity = re.search(r"^perplexity +(\d+\.\d\d) \(of 307 tokens\)$", printed, re.MULTILINE)
+    loss = re.search(r"^loss +(\d+\.\d{6}) nats per token$", printed, re.MULTILINE)
+    perplexity = re.search(r"^perplexity +(\d+\.\d\d) \(vocabulary 307\)$", printed, re.MULTILINE)
     bits = re.search(r"^compressed +(\d+\.\d{6}) bits per byte \(of (\d+) bytes\)$", printed, re.MULTILINE)
     assert loss
     assert perplexity
@@ -102,7 +102,7 @@ def test_a_loss_too_large_for_its_perplexity_is_told_all_the_same(
     ("options", "message"),
     [
         (["--split", "tset"], "split: 'tset' is unknown; did you mean 'test'?"),
-        (["--split", "val", "--data", "story"], "evaluate: --split is of the run's own text"),
+        (["--split", "val", "--data", "story"], "evaluate: --split selects a part of the run's own text"),
         (["--data", "missing.txt"], "data: missing.txt does not exist"),
         (["--batch-size", "0"], "batch_size: 0 is not allowed"),
         (["--stride", "0"], "stride: 0 is not allowed; choose 1 .. 16, the context length"),
@@ -123,7 +123,7 @@ def test_two_tokens_are_text_enough_and_one_is_not(trained: Path, tmp_path: Path
     assert ": 1 tokens predicted in 1 windows of 16, stride 16" in works("evaluate", "--model", trained, "--data", path)
     path.write_text("z", encoding="utf-8")
     message = fails("evaluate", "--model", trained, "--data", path)
-    assert message == f"data: {path} has 1 tokens, too few to predict one from another; use a longer text"
+    assert message == f"data: {path} has 1 tokens, at least 2 are needed; use a longer text"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -12,6 +12,7 @@ from cli.commands import complaint, fails, finished, nanograd, process, train, w
 
 from nanograd_gpt.training.config import from_toml
 from nanograd_gpt.training.metrics import Event, read_metrics
+from nanograd_gpt.viz.curves import evaluation_curves
 
 LONG = ["--epochs", 100_000, "--drop-rate", 0.2, "--max-norm", 1]
 
@@ -34,7 +35,7 @@ def interrupted(directory: Path, data: Path, number: signal.Signals) -> int:
     result = finished(running)
     assert (result.code, result.err) == (130, "")
     last = result.out.splitlines()[-1]
-    assert last == f"stopped by {number.name}; go on with: nanograd-gpt train --resume {directory}"
+    assert last == f"stopped by {number.name}; resume with: nanograd-gpt train --resume {directory}"
     return len(read_metrics(log).steps)
 
 
@@ -45,7 +46,7 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_metrics_of_one_that_was_not(
     done = interrupted(tmp_path / "stopped", data, number)
     until = ["--max-steps", done + 7]
     printed = works("train", "--resume", tmp_path / "stopped", *until)
-    assert f"going on after step {done - 1}, from " in printed
+    assert f"resuming after step {done - 1}, from " in printed
     works(*train(tmp_path / "whole", data, *LONG, *until))
     stopped, whole = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("stopped", "whole"))
     assert len(whole.steps) == done + 7
@@ -64,6 +65,17 @@ def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path, data: Path) -> N
     part, whole = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("part", "whole"))
     assert without_times(part.steps) == without_times(whole.steps)
     assert part.samples == whole.samples
+
+
+def test_evaluations_of_a_resumed_run_that_ends_within_an_epoch_are_where_they_were_measured(
+    tmp_path: Path, data: Path
+) -> None:
+    run, sizes = tmp_path / "run", ["--train-ratio", 0.8, "--test-ratio", 0.1]  # 5 updates an epoch
+    works(*train(run, data, *sizes, "--max-steps", 4))
+    works("train", "--resume", run, "--max-steps", 13)
+    metrics = read_metrics(run / "metrics.jsonl")
+    assert [step["epoch"] for step in metrics.steps] == [1] * 5 + [2] * 5 + [3] * 3
+    assert evaluation_curves(metrics).epochs == pytest.approx([0.2, 0.8, 1.4, 2.0, 2.6])
 
 
 @pytest.mark.parametrize("option", [["--max-steps", 3], ["--epochs", 1], []], ids=str)
@@ -122,7 +134,7 @@ def test_a_run_made_longer_stretches_its_cosine_when_asked_and_says_how_far_the_
     assert rates[n] > 10 * 0.0001
     assert rate_line(printed) == (
         f"from {whole[n]:.3g} at update {n} to {whole[-1]:.3g} at update {len(whole) - 1}; "
-        f"it was {planned[-1]:.3g}, and 0.0001 was to follow"
+        f"the last rate was {planned[-1]:.3g}, the next one planned 0.0001"
     )
 
 

@@ -226,7 +226,7 @@ def test_the_number_of_threads_is_chosen_and_recorded(tmp_path: Path, data: Path
 def test_a_second_command_does_not_touch_a_run_that_is_there(trained: Path, data: Path) -> None:
     before = (trained / "metrics.jsonl").read_bytes()
     message = fails(*train(trained, data, "--max-steps", 1))
-    assert message == f"out: {trained} is taken; give a new directory, or go on with --resume {trained}"
+    assert message == f"out: {trained} exists already; give a new directory, or resume with --resume {trained}"
     assert (trained / "metrics.jsonl").read_bytes() == before
 
 

@@ -61,7 +61,7 @@ def test_a_wrong_number_exits_with_1(tmp_path):
         ("01_backpropagation", "f / 2.0", "f / 2.0001", "g = 24.7041"),
         ("02_gradient_microscope", "loss(x).backward()", "(loss(x) * (1 + 1e-13)).backward()", "complex step, at any"),
         ("03_loss_from_scratch", "[7.4541e-05", "[7.4551e-05", "log 7.4541e-05 = -9.5042"),
-        ("03_loss_from_scratch", "expected = (softmax - right) / N", "expected = softmax / N", "gradient = (softmax"),
+        ("03_loss_from_scratch", "expected = (softmax - one_hot) / N", "expected = softmax / N", "gradient = (softmax"),
         (
             "05_where_the_time_goes",
             "SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.10",

@@ -32,11 +32,11 @@ def test_untrained_numbers_and_samplings_are_the_published_ones():
     assert done.stdout.count(" published ") == 13
 
 
-def test_a_departure_is_named():
+def test_a_difference_is_named():
     script = runpy.run_path(str(SCRIPT))
     script["compare"]("a number", 1.0, 2.0)
     script["compare"]("close enough", 1.0, 1.000001, tolerance=1e-5)
-    assert script["departures"] == ["a number: 1.0, published 2.0"]
+    assert script["differences"] == ["a number: 1.0, published 2.0"]
 
 
 def test_the_committed_training_log_is_the_published_one_to_three_decimals():
@@ -93,9 +93,9 @@ def test_a_training_is_held_against_every_log_there_is(capsys):
     right = [[round(loss, 3) for loss in r.evaluation] for r in reports]
     wrong = [[right[0][0], right[0][1] + 0.001], *right[1:]]
     logs = [script["Log"]("published", wrong, exact=1), script["Log"]("PyTorch", wrong, exact=0)]
-    facts = script["followed"](iter(reports), model, tokenizer, logs)
+    facts = script["compare_training"](iter(reports), model, tokenizer, logs)
     assert [e["step"] for e in facts["evaluations"]] == [r.global_step for r in reports]
-    assert script["departures"] == [f"step 0, losses: {right[0]}, published {wrong[0]}"]
+    assert script["differences"] == [f"step 0, losses: {right[0]}, published {wrong[0]}"]
     shown = capsys.readouterr().out
     assert shown.count(" PyTorch [") == shown.count(" published [") == len(right)
 

@@ -104,7 +104,7 @@ def test_the_whole_run_is_on_the_page(page):
     assert page.source.count("<svg") == 3
     for expected in (
         "tiny-2",
-        "Training started 2026-01-02 03:04 UTC, ended.",
+        "Training started 2026-01-02 03:04 UTC, finished.",
         "1,234,567",  # parameters
         "1,280",  # tokens seen
         "10.0 s",
@@ -184,7 +184,7 @@ def test_after_a_resume_the_later_events_count(tmp_path):
     ]
     page = written(tmp_path, events, ending='{"event": "step", "st')
     assert "resumed once" in page.words
-    assert "not ended" in page.words
+    assert "not finished" in page.words
     assert "7.000" in page.words
     assert "9.000" not in page.words
     assert "7.0 s" in page.words, "9 steps of the first session and 5 of the second, half a second each"
@@ -192,15 +192,15 @@ def test_after_a_resume_the_later_events_count(tmp_path):
 
 def test_an_end_before_a_resume_is_not_the_end(tmp_path):
     page = written(tmp_path, [*RUN, {**START, "resumed_from": 19}, step(20)])
-    assert "not ended" in page.words
+    assert "not finished" in page.words
 
 
 @pytest.mark.parametrize(
     ("events", "n_figures", "shown"),
     [
-        ([], 0, "not ended"),
+        ([], 0, "not finished"),
         ([START], 0, "1,234,567"),
-        ([START, step(0)], 1, "not ended"),
+        ([START, step(0)], 1, "not finished"),
         ([START, step(0, loss=float("nan"), lr=0.0), evaluation(0, float("nan"), None)], 3, "nan"),
         ([evaluation(0, 1000.0, float("inf"))], 3, "> 1e304"),
     ],

@@ -1,0 +1,43 @@
+"""The losses of a run at its evaluations, and where in the training each was measured."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..training.metrics import Metrics
+
+
+class Curves(NamedTuple):
+    """One value for each evaluation, in the order of plot_losses' arguments."""
+
+    epochs: list[float]  # passes over the training text, fractions included
+    tokens: list[float]
+    train_losses: list[float]
+    val_losses: list[float]
+
+
+def evaluation_curves(metrics: Metrics) -> Curves:
+    """The evaluations of a run as columns.  A value that was not measured is nan."""
+    tokens, train, val = (
+        [number(e[name]) for e in metrics.evaluations] for name in ("tokens", "train_loss", "val_loss")
+    )
+    per_epoch = _tokens_per_epoch(metrics)
+    return Curves([n / per_epoch for n in tokens], tokens, train, val)
+
+
+def number(value: Any) -> float:
+    """A logged value as a float; None, which stands for a missing one, becomes nan."""
+    return float("nan") if value is None else float(value)
+
+
+def _tokens_per_epoch(metrics: Metrics) -> float:
+    """The tokens of one epoch, the same for each: training drops an incomplete last batch.
+
+    Where the log does not say, they are those seen by the end of the first epoch.
+    """
+    for start in reversed(metrics.starts):
+        if "tokens_per_epoch" in start:
+            return float(start["tokens_per_epoch"])
+    events = metrics.steps or metrics.evaluations
+    first = [event["tokens"] for event in events if event["epoch"] == events[0]["epoch"]]
+    return float(max(first, default=0) or 1)  # 1: nothing but weights as they were loaded, after 0 tokens
