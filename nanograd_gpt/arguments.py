@@ -22,7 +22,7 @@ def whole_number(name: str, value: Any, least: float = -inf, most: float = inf, 
     `allowed` ends the message "choose ..." where the bounds say too little.
     """
     try:
-        number = None if isinstance(value, bool) else index(value)
+        number = None if isinstance(value, bool | np.bool_) else index(value)
     except TypeError:
         number = None
     if number is None or not least <= number <= most:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import shutil
 import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from strict_process import run_file
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 DIVES = {
@@ -22,7 +22,7 @@ DIVES = {
 
 
 def run(script: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", str(script), "--out", str(out)]
+    command = run_file(script, "--out", out)
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, cwd=out)
 
 

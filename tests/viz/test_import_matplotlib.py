@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli.commands import TEXT, finished, process, train
+from strict_process import run_code, run_file
 
 DRAW = """
 import sys
@@ -23,12 +24,10 @@ BACKENDS = ["module://matplotlib_inline.backend_inline", "module://nowhere.at_al
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
-def python(*argv: object, cwd: Path, **variables: str) -> str:
+def output(command: list[str], cwd: Path, **variables: str) -> str:
     """The output of a process with these variables and no display."""
     env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
-    done = subprocess.run(
-        [sys.executable, *map(str, argv)], capture_output=True, text=True, check=False, cwd=cwd, env=env | variables
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=env | variables)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
@@ -40,7 +39,7 @@ def files(directory: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
     out = tmp_path_factory.mktemp("usual")
-    assert python("-W", "error", "-c", DRAW, out, cwd=out) == ""
+    assert output(run_code(DRAW, out), cwd=out) == ""
     assert len(files(out)) == 4
     return files(out)
 
@@ -49,7 +48,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
 def test_figures_are_the_same_with_any_backend_in_the_environment(
     backend: str, usual: Mapping[str, bytes], tmp_path: Path
 ) -> None:
-    assert python("-W", "error", "-c", DRAW, tmp_path, cwd=tmp_path, MPLBACKEND=backend) == ""
+    assert output(run_code(DRAW, tmp_path), cwd=tmp_path, MPLBACKEND=backend) == ""
     assert files(tmp_path) == usual
 
 
@@ -58,22 +57,24 @@ def test_figures_are_the_same_with_any_backend_in_the_environment(
 )
 def test_figures_are_the_same_with_any_matplotlibrc(line: str, usual: Mapping[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text(line + "\n", encoding="utf-8")
-    python("-c", DRAW, tmp_path, cwd=tmp_path)  # of which matplotlib may warn, but for one it can read
+    output(
+        [sys.executable, "-c", DRAW, str(tmp_path)], cwd=tmp_path
+    )  # of which matplotlib may warn, but for one it can read
     assert files(tmp_path) == usual
 
 
 def test_figures_are_the_same_where_matplotlib_may_keep_nothing(usual: Mapping[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for variables in ({"MPLCONFIGDIR": str(tmp_path / "file" / "below")}, {"HOME": "/nonexistent", "MPLCONFIGDIR": ""}):
-        python("-c", DRAW, tmp_path, cwd=tmp_path, **variables)
+        output([sys.executable, "-c", DRAW, str(tmp_path)], cwd=tmp_path, **variables)
         assert files(tmp_path) == usual
 
 
 def test_the_variable_is_left_to_pyplot(tmp_path: Path) -> None:
     code = "import os, nanograd_gpt.viz.plots, matplotlib; print(os.environ['MPLBACKEND'], matplotlib.get_backend())"
-    assert python("-c", code, cwd=tmp_path, MPLBACKEND="svg").split() == ["svg", "svg"]
+    assert output([sys.executable, "-c", code], cwd=tmp_path, MPLBACKEND="svg").split() == ["svg", "svg"]
     code = "import nanograd_gpt.viz.plots, matplotlib.pyplot as plt; plt.figure(); print(plt.get_backend())"
-    assert python("-c", code, cwd=tmp_path, MPLBACKEND="nonsense").strip() == "agg"
+    assert output([sys.executable, "-c", code], cwd=tmp_path, MPLBACKEND="nonsense").strip() == "agg"
 
 
 def test_a_training_and_plot_end_well_with_a_foreign_backend(tmp_path: Path) -> None:
@@ -95,11 +96,11 @@ def test_a_scripts_figures_are_the_same_with_a_foreign_backend(name: str, tmp_pa
     figures = []
     for backend in ("agg", "nonsense"):
         out = tmp_path / backend
-        python("-W", "error", SCRIPTS / f"{name}.py", "--out", out, cwd=tmp_path, MPLBACKEND=backend)
+        output(run_file(SCRIPTS / f"{name}.py", "--out", out), cwd=tmp_path, MPLBACKEND=backend)
         figures.append(files(out))
     assert figures[0] == figures[1] != {}
 
 
 def test_the_benchmarks_figure_can_be_drawn_with_a_foreign_backend(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(SCRIPTS.with_name('benchmarks'))!r}); import speed_figure"
-    assert python("-W", "error", "-c", code, cwd=tmp_path, MPLBACKEND="nonsense") == ""
+    assert output(run_code(code), cwd=tmp_path, MPLBACKEND="nonsense") == ""
