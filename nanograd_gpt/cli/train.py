@@ -17,21 +17,16 @@ from tqdm import tqdm
 
 from ..bench.estimate import memory_bytes, step_seconds
 from ..errors import InputError, RunError
-from ..gpt.model import GPTModel
 from ..tokenizer.encoding import padding_ids
-from ..tokenizer.tokenizer import get_tokenizer
-from ..training.checkpoint import read_state
-from ..training.config import from_toml, preset
 from ..training.loop import StepResult, evaluation_line, sample_line
 from ..training.loss import evaluate_model
-from ..training.metrics import MetricsLog
+from ..training.metrics import MetricsLog, read_metrics
 from ..training.run import Run
-from ..training.run_directory import latest_checkpoint, new_directory, step_of
-from ..training.run_text import check_text, find_text
-from ..training.schedule import Flat
+from ..training.run_directory import best_checkpoint, checkpoints, new_directory
 from .figures import check_figures, write_figures
 from .info import gigabytes
-from .options import add_device, add_settings, add_weights, device_from, given_settings, user_path
+from .options import add_device, add_settings, add_weights, device_from, user_path
+from .resume import Resumption, complete_line, resumption_from
 from .weights import plan_from
 
 
@@ -50,27 +45,64 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    training, directory, start = _resumed(options) if options.resume else _new(options)
-    rate = _change_length(training, start, options) if isinstance(start, Path) else None
-    _print_header(training, directory, rate)
+    return _resume(options) if options.resume else _start(options)
+
+
+def _start(options: Namespace) -> int:
+    plan, device = plan_from(options), device_from(options)
+    directory: Path = options.out or new_directory(Path("runs"), plan.name)
+    _check_free(directory)
+    training = Run(plan.config, device, plan.tokenizer, plan.vocab_size)
+    _print_header(training, directory)
     if options.dry_run:
         return 0
-    if isinstance(start, Path):
-        training.load(start)
-        training.preflight(directory)
-        if options.data:
-            training.save_data_path(directory)
-        print(f"resuming after step {training.progress.global_step}, from {start}")
-        if given_settings(options) and training.total_steps > training.progress.global_step + 1:
-            training.save_config(directory)  # the new length becomes the run's own
+    if plan.weights is not None:
+        training.init_from(plan.weights)
+    del plan  # free this copy of the weights
+    training.preflight(directory)
+    training.save_settings(directory)
+    training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
+    return _train_and_draw(training, directory)
+
+
+def _check_free(directory: Path) -> None:
+    """Raise InputError if a directory is taken; with the way to resume, if a run is there."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        resume = f", or resume with --resume {directory}" if checkpoints(directory) else ""
+        raise InputError(f"out: {directory} exists already; give a new directory{resume}")
+
+
+def _resume(options: Namespace) -> int:
+    plan = resumption_from(options)
+    if plan.is_complete:
+        print(complete_line(plan.run, plan.directory))
     else:
-        if start is not None:
-            training.init_from(start)
-        training.preflight(directory)
-        training.save_settings(directory)
-    del start  # free this copy of the weights
+        _print_header(plan.run, plan.directory, plan.done, plan.rate)
+    if options.dry_run:
+        return 0
+    if plan.is_complete:
+        _save_changes(plan, options)
+        return 0
+    plan.run.load(plan.checkpoint)
+    plan.run.preflight(plan.directory)
+    _save_changes(plan, options)
+    print(f"resuming from {plan.checkpoint}")
+    return _train_and_draw(plan.run, plan.directory)
+
+
+def _save_changes(plan: Resumption, options: Namespace) -> None:
+    """Make the path of the text and the length that were given the run's own."""
+    if options.data:
+        plan.run.save_data_path(plan.directory)
+    if plan.new_length:
+        plan.run.save_config(plan.directory)
+
+
+def _train_and_draw(training: Run, directory: Path) -> int:
     check_figures(directory)
     stopped_by = _train(training, directory)
+    if (best := _best_line(training, directory)) is not None:
+        print(best)
     for path in write_figures(directory):
         print(f"wrote {path}")
     if stopped_by:
@@ -79,64 +111,12 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _new(options: Namespace) -> tuple[Run, Path, GPTModel | None]:
-    """A new run, its directory, and its initial weights, if any."""
-    plan, device = plan_from(options), device_from(options)
-    directory: Path = options.out or new_directory(Path("runs"), plan.name)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise InputError(f"out: {directory} exists already; give a new directory, or resume with --resume {directory}")
-    return Run(plan.config, device, plan.tokenizer, plan.vocab_size), directory, plan.weights
-
-
-def _resumed(options: Namespace) -> tuple[Run, Path, Path]:
-    """The run to resume, its directory, and its last checkpoint."""
-    directory: Path = options.resume
-    given = given_settings(options)
-    for name in given:
-        if name not in ("epochs", "max_steps", "decay_steps", "data"):
-            raise InputError(
-                f"resume: {name} is fixed by the run; only --epochs, --max-steps and --decay-steps can be changed, "
-                "and --data if the text has moved"
-            )
-    if options.out or options.config or options.preset or options.book:
-        raise InputError("resume: the run's own settings are used; leave out --out, --config, --preset and --book")
-    checkpoint = latest_checkpoint(directory)
-    config = preset("tiny").replace(from_toml(directory / "config.toml"))
-    config = config.replace({"data": _text_of(directory, checkpoint, config.data.data, given.get("data"))})
-    tokenizer = get_tokenizer(directory / "tokenizer.json")
-    training = Run(config, device_from(options), tokenizer, config.model.vocab_size)
-    return training, directory, checkpoint
-
-
-def _text_of(directory: Path, checkpoint: Path, data: str, given: str | None) -> str:
-    """The current path of a run's text: --data, which must be the same text, or where it is found."""
-    expected = read_state(checkpoint).get("data_sha256")
-    if given is None:
-        return find_text(directory, data, expected, f"give its path: train --resume {directory} --data PATH")
-    check_text(directory, given, expected)
-    return given
-
-
-def _change_length(training: Run, checkpoint: Path, options: Namespace) -> str | None:
-    """Change a run's length as requested; returns the learning rate's course if it differs from the plan."""
-    plan, planned_steps = training.schedule, training.total_steps
-    training.change_length({name: n for name, n in given_settings(options).items() if name != "data"})
-    schedule, first, last = training.schedule, step_of(checkpoint) + 1, training.total_steps - 1
-    unchanged = schedule == plan and training.total_steps == planned_steps
-    if isinstance(schedule, Flat) or unchanged or first > last:
-        return None
-    course = f"from {schedule(first):.3g} at update {first} to {schedule(last):.3g} at update {last}"
-    if schedule == plan:
-        decay_steps = training.config.training.decay_steps
-        return f"{course}, as planned for {decay_steps} updates; --decay-steps 0 stretches the plan over all {last + 1}"
-    return f"{course}; the last rate was {plan(first - 1):.3g}, the next one planned {plan(first):.3g}"
-
-
-def _print_header(training: Run, directory: Path, rate: str | None) -> None:
+def _print_header(training: Run, directory: Path, done: int = 0, rate: str | None = None) -> None:
     model, data, t = training.config.model, training.config.data, training.config.training
     batches = len(training.train_loader), len(training.val_loader)
     tokens = data.batch_size * model.context_length * t.accumulate
-    seconds = training.total_steps * step_seconds(model, tokens, training.device)
+    left = training.total_steps - done
+    seconds = left * step_seconds(model, tokens, training.device)
     print(
         f"model       {model.n_layers} layers, {model.emb_dim} channels, {model.n_heads} heads, "
         f"context {model.context_length}: {model.n_parameters:,} parameters"
@@ -147,7 +127,8 @@ def _print_header(training: Run, directory: Path, rate: str | None) -> None:
     )
     if t.weights:
         print(f"weights     {t.weights}")
-    print(f"training    {training.total_steps} updates in {t.epochs} epochs on {training.device}, seed {t.seed}")
+    updates = f"{left} of {training.total_steps} updates left" if done else f"{left} updates"
+    print(f"training    {updates} in {t.epochs} epochs on {training.device}, seed {t.seed}")
     if rate is not None:
         print(f"rate        {rate}")
     print(f"expected    {gigabytes(memory_bytes(model, data.batch_size))} of memory, about {_duration(seconds)}")
@@ -181,6 +162,8 @@ def _train(training: Run, directory: Path) -> str | None:
             _evaluate_weights(training, log, bar)
         for report in training.steps():
             _record(report, log, bar, perf_counter() - started)
+            if training.progress.best_step == report.global_step:
+                training.save_best(directory)
             if report.epoch_ended and (report.epoch % t.sample_every == 0 or report.epoch == t.epochs):
                 _sample(training, report, log, directory, bar)
             if t.checkpoint_every and (report.global_step + 1) % t.checkpoint_every == 0:
@@ -190,6 +173,19 @@ def _train(training: Run, directory: Path) -> str | None:
         training.save(directory)
         log.write("end", steps=training.progress.global_step + 1, seconds=round(perf_counter() - started, 3))
     return signals.received
+
+
+def _best_line(training: Run, directory: Path) -> str | None:
+    """Where the validation loss was lowest and how to use the weights of then; None if it was so at the end."""
+    evaluations = read_metrics(directory / "metrics.jsonl").evaluations
+    best = training.progress
+    if best.best_step is None or best.best_step == evaluations[-1]["step"]:
+        return None
+    epoch = best.best_step // training.steps_per_epoch + 1
+    return (
+        f"lowest validation loss {best.best_val_loss:.3f} at step {best.best_step} (epoch {epoch}): "
+        f"nanograd-gpt generate --model {best_checkpoint(directory)}"
+    )
 
 
 def _evaluate_weights(training: Run, log: MetricsLog, bar: Any) -> None:

@@ -107,10 +107,15 @@ class Run:
         )
 
     @property
+    def steps_per_epoch(self) -> int:
+        """Number of updates in an epoch, the last of which may take fewer batches."""
+        return -(-len(self.train_loader) // self.config.training.accumulate)
+
+    @property
     def total_steps(self) -> int:
         """Number of updates in the whole run."""
         t = self.config.training
-        steps = t.epochs * -(-len(self.train_loader) // t.accumulate)
+        steps = t.epochs * self.steps_per_epoch
         return min(steps, t.max_steps) if t.max_steps else steps
 
     @property

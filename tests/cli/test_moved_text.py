@@ -38,7 +38,7 @@ def trained(data: str | Path = "text.txt", *more: object) -> None:
 
 
 def goes_on(run: Path | str, *more: object) -> None:
-    assert "resuming after step 0" in works("train", "--resume", run, "--max-steps", 2, *more)
+    assert "checkpoints/step_0" in works("train", "--resume", run, "--max-steps", 2, *more)
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -90,7 +90,7 @@ def test_data_says_where_the_text_is_now_and_it_is_remembered(project: Path, mon
     goes_on("run", "--data", "renamed.txt")
     monkeypatch.chdir(project.parent / "elsewhere")
     goes_on_again = works("train", "--resume", project / "run", "--max-steps", 3)
-    assert "resuming after step 1" in goes_on_again
+    assert "checkpoints/step_1" in goes_on_again
     assert from_toml(project / "run" / "config.toml")["max_steps"] == 3, "its length from now on"
 
 

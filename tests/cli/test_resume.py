@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cli.commands import complaint, fails, finished, nanograd, process, train, works
 
+from nanograd_gpt.errors import RunError
 from nanograd_gpt.training.config import from_toml
 from nanograd_gpt.training.metrics import Event, read_metrics
 from nanograd_gpt.viz.curves import evaluation_curves
@@ -46,7 +47,7 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_metrics_of_one_that_was_not(
     done = interrupted(tmp_path / "stopped", data, number)
     until = ["--max-steps", done + 7]
     printed = works("train", "--resume", tmp_path / "stopped", *until)
-    assert f"resuming after step {done - 1}, from " in printed
+    assert f"resuming from {tmp_path / 'stopped' / 'checkpoints' / f'step_{done - 1}'}" in printed
     works(*train(tmp_path / "whole", data, *LONG, *until))
     stopped, whole = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("stopped", "whole"))
     assert len(whole.steps) == done + 7
@@ -78,15 +79,132 @@ def test_evaluations_of_a_resumed_run_that_ends_within_an_epoch_are_where_they_w
     assert evaluation_curves(metrics).epochs == pytest.approx([0.2, 0.8, 1.4, 2.0, 2.6])
 
 
-@pytest.mark.parametrize("option", [["--max-steps", 3], ["--epochs", 1], []], ids=str)
-def test_a_run_that_has_done_all_it_is_asked_for_does_nothing_more(
-    tmp_path: Path, data: Path, option: list[object]
+def contents(directory: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("length", "asked", "further"),
+    [
+        (["--epochs", 2], [], "--epochs 4"),
+        (["--epochs", 2], ["--epochs", 2], "--epochs 4"),
+        (["--epochs", 9, "--max-steps", 3], [], "--max-steps 6"),
+        (["--epochs", 1, "--max-steps", 6], ["--epochs", 3], "--max-steps 12"),
+    ],
+    ids=str,
+)
+def test_a_run_that_is_complete_says_so_and_how_to_train_further(
+    tmp_path: Path, data: Path, length: list[object], asked: list[object], further: str
 ) -> None:
-    works(*train(tmp_path / "run", data, "--epochs", 2, "--max-steps", 8))
-    before = (tmp_path / "run" / "checkpoints" / "step_7" / "model.safetensors").read_bytes()
-    works("train", "--resume", tmp_path / "run", *option)
-    assert len(read_metrics(tmp_path / "run" / "metrics.jsonl").steps) == 8
-    assert (tmp_path / "run" / "checkpoints" / "step_7" / "model.safetensors").read_bytes() == before
+    run = tmp_path / "run"
+    works(*train(run, data, *length))
+    before, done = contents(run), len(read_metrics(run / "metrics.jsonl").steps)
+    assert works("train", "--resume", run, *asked) == (
+        f"{run} is complete, with {done} updates; to train further, for example: "
+        f"nanograd-gpt train --resume {run} {further}\n"
+    )
+    assert {**contents(run), run / "config.toml": b""} == {**before, run / "config.toml": b""}
+    works(*further_command(run, further))
+    assert len(read_metrics(run / "metrics.jsonl").steps) > done
+
+
+def further_command(run: Path, options: str) -> list[str]:
+    return ["train", "--resume", str(run), *options.split()]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--epochs", 1], "epochs = 1 means 6 updates, but {run} has done 12; give more, or leave it out"),
+        (["--max-steps", 3], "max_steps = 3 means 3 updates, but {run} has done 12; give more, or leave it out"),
+    ],
+    ids=str,
+)
+def test_a_length_that_is_shorter_than_what_is_done_is_refused(
+    tmp_path: Path, data: Path, option: list[object], message: str
+) -> None:
+    run = tmp_path / "run"
+    works(*train(run, data, "--epochs", 2))
+    before = contents(run)
+    assert fails("train", "--resume", run, *option) == f"resume: {message.format(run=run)}"
+    assert contents(run) == before
+
+
+def test_a_length_given_to_a_resumed_run_is_what_a_second_resume_goes_on_to(tmp_path: Path, data: Path) -> None:
+    """Stopped by Ctrl-C, it says how to resume; that command alone must finish the longer run."""
+    run = tmp_path / "run"
+    works(*train(run, data, "--epochs", 1, "--drop-rate", 0.2))
+    running = process("train", "--resume", run, "--epochs", 100_000)
+    while len(read_metrics(run / "metrics.jsonl").steps) < 10:
+        assert running.poll() is None, running.communicate()
+        sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    result = finished(running)
+    assert result.code == 130, result
+    assert from_toml(run / "config.toml")["epochs"] == 100_000
+    command = result.out.splitlines()[-1].split("nanograd-gpt ")[1].split()
+    done = len(read_metrics(run / "metrics.jsonl").steps)
+    works(*command, "--max-steps", done + 1)
+    assert len(read_metrics(run / "metrics.jsonl").steps) == done + 1
+
+
+def test_the_header_of_a_resumed_run_counts_what_is_left(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    works(*train(run, data, "--epochs", 1))
+    first = works("train", "--resume", run, "--epochs", 3, "--dry-run").splitlines()
+    assert first[2] == "training    12 of 18 updates left in 3 epochs on cpu, seed 123"
+
+
+# --- before the first checkpoint, and the best
+
+
+def test_a_run_that_dies_before_its_first_update_can_be_resumed(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise RunError("out of luck")
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("nanograd_gpt.cli.train.Run.steps", die)
+        assert fails(*train(run, data), code=1) == "out of luck"
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["start"]
+    assert fails(*train(run, data)) == (
+        f"out: {run} exists already; give a new directory, or resume with --resume {run}"
+    )
+    works("train", "--resume", run)
+    works(*train(tmp_path / "whole", data))
+    part, whole = (read_metrics(path / "metrics.jsonl") for path in (run, tmp_path / "whole"))
+    assert without_times(part.steps) == without_times(whole.steps)
+
+
+def test_a_directory_without_a_checkpoint_is_not_offered_for_resuming(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "file.txt").write_text("mine", encoding="utf-8")
+    assert fails(*train(tmp_path, data)) == f"out: {tmp_path} exists already; give a new directory"
+
+
+def test_the_weights_of_the_lowest_validation_loss_are_kept_and_named_at_the_end(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    printed = works(*train(run, data, "--epochs", 12, "--lr", 0.05, "--max-norm", 1)).splitlines()
+    evaluations = read_metrics(run / "metrics.jsonl").evaluations
+    lowest = min(evaluations, key=lambda event: event["val_loss"])
+    assert lowest["val_loss"] < evaluations[-1]["val_loss"]  # or the test shows nothing
+    command = f"nanograd-gpt generate --model {run / 'checkpoints' / 'best'}"
+    assert (
+        f"lowest validation loss {lowest['val_loss']:.3f} at step {lowest['step']} (epoch {lowest['epoch']}): {command}"
+    ) in printed
+    works(*command.split()[1:], "--prompt", "the", "--max-new-tokens", 3)
+    losses = [
+        float(works("evaluate", "--model", path, "--split", "val").split("loss")[1].split()[0])
+        for path in (run / "checkpoints" / "best", run)
+    ]
+    assert losses[0] < losses[1]
+
+
+def test_a_run_that_ends_at_its_lowest_validation_loss_has_no_more_to_say(tmp_path: Path, data: Path) -> None:
+    printed = works(*train(tmp_path / "run", data, "--max-steps", 1))
+    assert "lowest" not in printed
+    assert (tmp_path / "run" / "checkpoints" / "best" / "model.safetensors").is_file()
 
 
 # --- another length
@@ -140,7 +258,8 @@ def test_a_run_made_longer_stretches_its_cosine_when_asked_and_says_how_far_the_
 
 def test_a_run_that_goes_on_as_it_began_says_nothing_of_its_rate(tmp_path: Path, data: Path) -> None:
     interrupted(tmp_path / "run", data, signal.SIGTERM)
-    assert rate_line(works("train", "--resume", tmp_path / "run", "--max-steps", 1)) is None
+    done = len(read_metrics(tmp_path / "run" / "metrics.jsonl").steps)
+    assert rate_line(works("train", "--resume", tmp_path / "run", "--max-steps", done + 1)) is None
     works(*train(tmp_path / "cosine", data, *COSINE))
     config = (tmp_path / "cosine" / "config.toml").read_bytes()
     assert rate_line(works("train", "--resume", tmp_path / "cosine")) is None
@@ -148,10 +267,10 @@ def test_a_run_that_goes_on_as_it_began_says_nothing_of_its_rate(tmp_path: Path,
 
 
 def test_a_dry_run_tells_the_rate_and_changes_nothing(cosine: Path) -> None:
-    before = {path: path.read_bytes() for path in cosine.rglob("*") if path.is_file()}
+    before = contents(cosine)
     printed = works("train", "--resume", cosine, "--epochs", 3, "--dry-run")
     assert (rate_line(printed) or "").startswith("from 0.0001 at update ")
-    assert {path: path.read_bytes() for path in cosine.rglob("*") if path.is_file()} == before
+    assert contents(cosine) == before
 
 
 def test_a_changed_length_belongs_to_the_run_from_then_on(cosine: Path) -> None:
@@ -162,12 +281,6 @@ def test_a_changed_length_belongs_to_the_run_from_then_on(cosine: Path) -> None:
     settings = from_toml(cosine / "config.toml")
     assert (settings["epochs"], settings["max_steps"], settings["decay_steps"]) == (4, 0, n)
     assert not list(cosine.glob(".*"))
-
-
-def test_a_length_that_leaves_nothing_to_do_does_not_become_the_runs(cosine: Path) -> None:
-    before = (cosine / "config.toml").read_bytes()
-    works("train", "--resume", cosine, "--epochs", 1)
-    assert (cosine / "config.toml").read_bytes() == before
 
 
 def test_a_run_whose_rate_ended_at_0_does_not_go_on_at_0(tmp_path: Path, data: Path) -> None:

@@ -31,7 +31,9 @@ def test_a_run_writes_its_settings_metrics_samples_figures_report_and_checkpoint
     named = {"config.toml", "environment.json", "tokenizer.json", "metrics.jsonl", "samples.txt", "report.html"}
     figures = {f"figures/{name}.{kind}" for name in ("loss", "perplexity", "training") for kind in ("png", "svg")}
     parts = ("model.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json")
-    assert files == named | figures | {f"checkpoints/step_{n}/{part}" for n in (7, 9) for part in parts}
+    checkpoints = {f"checkpoints/step_{n}/{part}" for n in (7, 9) for part in parts}
+    best = {f"checkpoints/best/{part}" for part in parts if part != "optimizer.safetensors"}
+    assert files == named | figures | checkpoints | best
     assert all((trained / name).stat().st_size > 20 for name in files)
 
 

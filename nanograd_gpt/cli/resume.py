@@ -1,0 +1,100 @@
+"""The plan of a resumed run: its checkpoint, its text, and its new length, if one is given."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import InputError
+from ..tokenizer.tokenizer import get_tokenizer
+from ..training.checkpoint import read_state
+from ..training.config import from_toml, preset
+from ..training.run import Run
+from ..training.run_directory import latest_checkpoint
+from ..training.run_text import check_text, find_text
+from ..training.schedule import Flat, Schedule
+from .options import device_from, given_settings
+
+
+class Resumption(NamedTuple):
+    """A run as its last checkpoint left it, with the length it is to have."""
+
+    run: Run
+    directory: Path
+    checkpoint: Path
+    done: int  # updates
+    new_length: bool
+    rate: str | None  # the learning rate's course, where a new length changes it
+
+    @property
+    def is_complete(self) -> bool:
+        return self.done >= self.run.total_steps
+
+
+def resumption_from(options: Namespace) -> Resumption:
+    """Plan to resume the run that --resume names.
+
+    Raises InputError for settings that the run fixes, a length shorter than what is done, and a run that cannot be
+    resumed.
+    """
+    directory: Path = options.resume
+    given = given_settings(options)
+    for name in given:
+        if name not in ("epochs", "max_steps", "decay_steps", "data"):
+            raise InputError(
+                f"resume: {name} is fixed by the run; only --epochs, --max-steps and --decay-steps can be changed, "
+                "and --data if the text has moved"
+            )
+    if options.out or options.config or options.preset or options.book:
+        raise InputError("resume: the run's own settings are used; leave out --out, --config, --preset and --book")
+    checkpoint = latest_checkpoint(directory)
+    state = read_state(checkpoint)
+    config = preset("tiny").replace(from_toml(directory / "config.toml"))
+    data = _text_of(directory, config.data.data, given.pop("data", None), state.get("data_sha256"))
+    tokenizer = get_tokenizer(directory / "tokenizer.json")
+    run = Run(config.replace({"data": data}), device_from(options), tokenizer, config.model.vocab_size)
+    done = state["progress"]["global_step"] + 1
+    plan, planned_steps = run.schedule, run.total_steps
+    run.change_length(given)
+    if given and run.total_steps < done:
+        lengths = " and ".join(f"{name} = {value}" for name, value in given.items() if name != "decay_steps")
+        raise InputError(
+            f"resume: {lengths or 'its length'} means {run.total_steps} updates, but {directory} has done {done}; "
+            "give more, or leave it out"
+        )
+    unchanged = run.schedule == plan and run.total_steps == planned_steps
+    rate = None if unchanged else _course(run, done, plan)
+    return Resumption(run, directory, checkpoint, done, bool(given), rate)
+
+
+def _text_of(directory: Path, data: str, given: str | None, sha256: str | None) -> str:
+    """The current path of a run's text: the given one, which must be the same text, or where it is found."""
+    if given is None:
+        return find_text(directory, data, sha256, f"give its path: train --resume {directory} --data PATH")
+    check_text(directory, given, sha256)
+    return given
+
+
+def _course(run: Run, first: int, plan: Schedule) -> str | None:
+    """The learning rate from update `first` to the last, beside what was planned."""
+    schedule, last = run.schedule, run.total_steps - 1
+    if isinstance(schedule, Flat) or first > last:
+        return None
+    course = f"from {schedule(first):.3g} at update {first} to {schedule(last):.3g} at update {last}"
+    if schedule == plan:
+        decay_steps = run.config.training.decay_steps
+        return f"{course}, as planned for {decay_steps} updates; --decay-steps 0 stretches the plan over all {last + 1}"
+    return f"{course}; the last rate was {plan(first - 1):.3g}, the next one planned {plan(first):.3g}"
+
+
+def complete_line(run: Run, directory: Path) -> str:
+    """What to tell about a run that has nothing left to do: that it is complete, and how to go further."""
+    t = run.config.training
+    bound = t.max_steps == run.total_steps
+    further = f"--max-steps {2 * t.max_steps}" if bound else f"--epochs {2 * t.epochs}"
+    more = f" --epochs {2 * t.epochs}" if bound and run.steps_per_epoch * t.epochs < 2 * t.max_steps else ""
+    return (
+        f"{directory} is complete, with {run.total_steps} updates; to train further, for example: "
+        f"nanograd-gpt train --resume {directory} {further}{more}"
+    )
