@@ -87,7 +87,7 @@ def test_a_size_that_is_no_whole_number_above_0_is_refused_by_name(name: str, va
 def test_an_emb_dim_that_the_heads_cannot_share_is_refused() -> None:
     with pytest.raises(InputError) as error:
         replace(TINY, emb_dim=10, n_heads=3)
-    assert one_line(error) == "emb_dim: 10 cannot be shared among n_heads = 3; use a multiple"
+    assert one_line(error) == "emb_dim: 10 is not divisible by n_heads = 3; use a multiple"
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan"), float("inf")])

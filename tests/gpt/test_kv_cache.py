@@ -179,12 +179,12 @@ def test_more_tokens_than_its_room_are_refused() -> None:
 
 def test_another_number_of_rows_is_refused() -> None:
     model = model_of()
-    assert refused(model, ids_of((3, 5), CONFIG), model.new_cache(2)) == "cache: it holds 2 rows, and 3 were given"
+    assert refused(model, ids_of((3, 5), CONFIG), model.new_cache(2)) == "cache: it has 2 rows, and 3 were given"
 
 
 def test_outside_no_grad_and_in_training_mode_it_is_refused() -> None:
     model, ids = model_of(), ids_of((1, 3), CONFIG)
-    message = "cache: it keeps nothing for backward or dropout; use model.eval(), within no_grad()"
+    message = "cache: it supports neither backward nor dropout; use model.eval(), within no_grad()"
     with pytest.raises(InputError) as error:
         model(ids, cache=model.new_cache(1))
     assert one_line(error) == message
