@@ -1,4 +1,4 @@
-"""One train step by phase, and a generation by its two parts."""
+"""Timing of a train step by phase, and of generation."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PHASES = ["forward", "backward", "optimizer"]
 
 
 def random_batch(config: GPTConfig, batch_size: int, length: int, seed: int = 0) -> tuple[Ints, Ints]:
-    """Token ids and the ids that follow them, each (B, T)."""
+    """Draw token ids and their targets, one token later, each (B, T)."""
     numbers = Generator(seed, stream=9).uniform((batch_size, length + 1)) * config.vocab_size
     ids = np.minimum(numbers.astype(np.int64), config.vocab_size - 1)  # float32 may round up to V
     return ids[:, :-1], ids[:, 1:]
 
 
 class TrainStep:
-    """A model, its optimizer with the book's settings and a batch, ready for one update after another."""
+    """A model, its optimizer with the book's settings, and a batch, for repeated updates."""
 
     def __init__(self, model: GPTModel, batch: tuple[Ints, Ints]) -> None:
         keep_freed_memory()
@@ -39,7 +39,7 @@ class TrainStep:
         self.ids, self.targets = batch
 
     def run(self) -> float:
-        """One update; returns the loss before it."""
+        """Take one update; returns the loss before it."""
         loss = self.model.loss(self.ids, self.targets)
         loss.backward()
         self.optimizer.step()
@@ -47,7 +47,7 @@ class TrainStep:
         return float(loss.item())
 
     def timed(self) -> dict[str, float]:
-        """One update; returns the seconds of each phase, their "total", and "cpu", those of all threads together."""
+        """Take one update; returns the seconds of each phase, "total", and "cpu", the CPU time of all threads."""
         cpu, times = process_time(), [self._now()]
         loss = self.model.loss(self.ids, self.targets)
         times.append(self._now())
@@ -69,14 +69,14 @@ class TrainStep:
 
 
 def timed_generation(model: GPTModel, prompt: Ints, n_new: int) -> tuple[float, Ints]:
-    """Seconds to continue prompt (B, T) greedily by n_new tokens, and the text (B, T + n_new)."""
+    """Continue prompt (B, T) greedily by n_new tokens; returns the seconds, and the text (B, T + n_new)."""
     start = perf_counter()
-    text = generate_text(model, prompt, n_new, model.config.context_length)  # ends on the host
+    text = generate_text(model, prompt, n_new, model.config.context_length)  # synchronises
     return perf_counter() - start, text
 
 
 def repeated(measure: Callable[[], T], seconds: float, at_least: int = 3, at_most: int = 50) -> list[T]:
-    """Repeat a measurement until so many seconds have passed; returns its results."""
+    """Repeat a measurement for this many seconds, at least and at most so often; returns its results."""
     results: list[T] = []
     start = perf_counter()
     while len(results) < at_least or (len(results) < at_most and perf_counter() - start < seconds):

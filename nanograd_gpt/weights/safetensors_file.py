@@ -43,7 +43,7 @@ class StoredTensor:
 
 
 def row_chunks(stored: StoredTensor) -> Iterator[tuple[slice, HostArray]]:
-    """Yield an array's rows in chunks: their slice, and their values."""
+    """Yield an array's rows in chunks: (slice, values)."""
     rows = stored.shape[0]
     n = max(1, CHUNK_BYTES // max(1, prod(stored.shape[1:]) * 8))
     for start in range(0, rows, n):
