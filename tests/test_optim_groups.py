@@ -1,4 +1,4 @@
-"""AdamW with parameter groups: each by its own settings, one kernel call for neighbours, and how rates are changed."""
+"""AdamW with parameter groups: own settings, one kernel call for adjacent parameters, and changed rates."""
 
 from __future__ import annotations
 

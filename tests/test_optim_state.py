@@ -1,4 +1,4 @@
-"""AdamW's state: it goes on to the bit, and what is no state of its own is refused and changes nothing."""
+"""AdamW's state: resumes to the bit; a foreign or damaged state is refused and changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration: its presets' sizes, what it refuses, and its dictionary."""
+"""GPTConfig: presets' sizes, refused values, and the dictionary form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .tiny import TINY, one_line
 
 
 class OneForAll(Generator):
-    """Arrays that repeat one number without holding it more than once: a model of any size costs no memory."""
+    """Stream of broadcast arrays, which store one number each: a model of any size needs no memory."""
 
     def uniform(self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> npt.NDArray[Any]:
         return np.broadcast_to(np.float32(low), shape)

@@ -1,4 +1,4 @@
-"""The cache: a model that goes on from it computes what it would from the whole text."""
+"""KVCache: a model that continues from it computes the same as from the whole text."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def logits_of(model: GPTModel, ids: Ints, cache: KVCache | None = None) -> Float
 
 
 def fed(model: GPTModel, rows: list[Ints], cache: KVCache) -> Floats:
-    """The next token's logits (B, V), after rows of different lengths have gone into the cache."""
+    """The next token's logits (B, V), after rows of different lengths were added to the cache."""
     counts = np.array([len(row) for row in rows])
     ids = np.full((len(rows), counts.max()), 36)
     for padded, row in zip(ids, rows, strict=True):

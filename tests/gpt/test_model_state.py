@@ -1,4 +1,4 @@
-"""The model's state: its names, how weights start, and how they are loaded and converted."""
+"""GPTModel's state: names, initialisation, loading and conversion."""
 
 from __future__ import annotations
 

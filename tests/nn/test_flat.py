@@ -1,4 +1,4 @@
-"""Flat parameters: one array for the data, one for the gradients, and views that training never leaves."""
+"""FlatParameters: one array for data, one for gradients, and views that stay valid during training."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_gradient_from_before_is_kept_and_added_to() -> None:
 
 
 def contiguous_groups(flat: FlatParameters, steps: list[int]) -> list[tuple[list[int], list[int]]]:
-    """Members and the part of the flat array, as lists of indices"""
+    """Members and their part of the flat array, as lists of indices."""
     return [
         (list(range(len(steps)))[members], list(range(flat.data.size))[part])
         for members, part in flat.contiguous_groups(steps)

@@ -1,4 +1,4 @@
-"""Modules: what they are made of and by which names, their mode, their state, and how they show themselves."""
+"""Module: children and their names, mode, state, and repr."""
 
 from __future__ import annotations
 

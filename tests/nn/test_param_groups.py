@@ -1,4 +1,4 @@
-"""Parameter groups: what is taken for one, what may be written to it, and the two that decay and do not."""
+"""Parameter groups: accepted inputs, writable settings, and decay_groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's settings: there and back through TOML, and what is refused."""
+"""A run's settings: TOML round trip, and refused values."""
 
 from __future__ import annotations
 

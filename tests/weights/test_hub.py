@@ -1,4 +1,4 @@
-"""GPT-2's weights from a hub that stands here, on this machine: whole, cut off and gone on with, damaged, not there."""
+"""GPT-2's weights from a local hub: complete, interrupted and resumed, damaged, missing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KNOWN, UNKNOWN = "gpt2", "gpt2-medium"  # whether the hash is
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty one in place of the user's."""
+    """An empty cache instead of the user's."""
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     return tmp_path / "cache" / "nanograd_gpt"
 

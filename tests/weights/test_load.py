@@ -1,4 +1,4 @@
-"""GPT-2's weights as transformers save them: what they compute, and files that are not what they should be."""
+"""GPT-2's weights as transformers save them: their logits, and invalid files."""
 
 from __future__ import annotations
 

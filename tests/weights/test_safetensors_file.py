@@ -1,4 +1,4 @@
-"""Arrays in safetensors files: bfloat16, several files, and files that are cut, damaged or something else."""
+"""Arrays in safetensors files: bfloat16, shards, and truncated, damaged or foreign files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def read(file: Path) -> tuple[dict[str, Any], bytes]:
-    """The header and the numbers."""
+    """Split a file into its header and its data."""
     raw = file.read_bytes()
     (size,) = struct.unpack("<Q", raw[:8])
     return json.loads(raw[8 : 8 + size]), raw[8 + size :]
@@ -213,7 +213,7 @@ def test_a_file_without_arrays_is_no_model(tmp_path: Path, header: bytes) -> Non
 
 
 def test_no_flipped_bit_of_a_header_gives_another_model(tmp_path: Path) -> None:
-    """The header's text beside names, shapes and places may change: nothing is computed from it."""
+    """Metadata other than names, shapes and offsets may change, since nothing is computed from it."""
     directory = copied("deep", tmp_path)
     file = directory / "model.safetensors"
     raw, expected = file.read_bytes(), load_weights(directory).state_dict()

@@ -1,4 +1,4 @@
-"""A model goes out as transformers write it, whole or not at all, and without a second one in memory."""
+"""Saving a model as transformers do, atomically, and without a second copy in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenAI's TensorFlow checkpoint, read with NumPy alone; TensorFlow wrote the fixture, and read the goldens from it."""
+"""OpenAI's TensorFlow checkpoint read with NumPy; TensorFlow wrote the fixture and computed the goldens."""
 
 from __future__ import annotations
 
