@@ -37,7 +37,7 @@ class Entry(NamedTuple):
     start: int
     size: int  # in bytes
     checksum: int
-    as_contiguous_view: bool
+    is_whole: bool  # not stored in slices
 
 
 def open_tf_checkpoint(prefix: Path) -> dict[str, StoredTensor]:
@@ -65,7 +65,7 @@ def _mapped(path: Path) -> HostArray:
 
 def _array(name: str, entry: Entry, shard: HostArray, path: Path) -> StoredTensor:
     kind = KINDS.get(entry.type)
-    if kind is None or not entry.as_contiguous_view:
+    if kind is None or not entry.is_whole:
         raise InputError(
             f"model: {path}: {name} has TensorFlow's type {entry.type}, or is sliced; expected a whole array of floats"
         )
@@ -100,7 +100,7 @@ def _entry(fields: Fields) -> Entry:
     if not all(isinstance(number, int) for number in numbers):
         raise ValueError("expected a number, got bytes")
     type_, shard, start, size, checksum = numbers
-    return Entry(type_, _shape(fields.get(2, b"")), shard, start, size, checksum, as_contiguous_view=7 not in fields)
+    return Entry(type_, _shape(fields.get(2, b"")), shard, start, size, checksum, is_whole=7 not in fields)
 
 
 def _pairs(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
