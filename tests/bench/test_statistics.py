@@ -29,8 +29,8 @@ def test_the_median_is_of_the_ratios_not_the_ratio_of_the_medians() -> None:
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [([], []), ([1.0], [1.0, 2.0])])
-def test_what_are_no_pairs_is_refused(ours: list[float], theirs: list[float]) -> None:
-    with pytest.raises(ValueError, match="no pairs"):
+def test_samples_that_are_not_pairs_are_refused(ours: list[float], theirs: list[float]) -> None:
+    with pytest.raises(ValueError, match="are not pairs"):
         paired_ratio(ours, theirs)
 
 
