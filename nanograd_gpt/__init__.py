@@ -104,7 +104,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The figures' functions and the version, on first use: matplotlib takes longer to import than all the rest."""
+    """Load plot functions and the version lazily: matplotlib takes longer to import than everything else."""
     if name == "__version__":
         from .environment import own_version
 

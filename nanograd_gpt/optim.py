@@ -1,4 +1,4 @@
-"""AdamW over flat arrays, and clipping by the global norm."""
+"""AdamW over flat arrays, and gradient clipping by the global norm."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .versions import mark_changed
 
 
 def _shared_setting(name: str) -> Any:
-    """A setting as an attribute: of the one group, or of several alike; setting it sets it in all of them."""
+    """Expose a setting of the groups as an attribute: readable if all groups agree; setting it sets every group's."""
 
     def read(optimizer: AdamW) -> Any:
         values = [group[name] for group in optimizer.param_groups]
@@ -79,7 +79,7 @@ class AdamW:
         self._lr: float = defaults["lr"]
         self._initial_lr: float = defaults["lr"]
         ends = list(accumulate(len(group["params"]) for group in self.param_groups))
-        self.members = [range(a, b) for a, b in pairwise([0, *ends])]  # each group's parameters, by number
+        self.members = [range(a, b) for a, b in pairwise([0, *ends])]  # each group's parameters, by index
         self.flat = FlatParameters([p for group in self.param_groups for p in group["params"]])
         zeros_like = self.flat.kernels.xp.zeros_like
         self.exp_avg: Array = zeros_like(self.flat.data)  # running mean of the gradient
@@ -88,14 +88,14 @@ class AdamW:
 
     @property
     def parameters(self) -> list[Parameter]:
-        """All of them, group after group."""
+        """All parameters, group by group."""
         return self.flat.parameters
 
     @property
     def lr(self) -> float:
-        """The learning rate.  With several groups, it is the rate of those that were made without one of their own.
+        """Learning rate.  With several groups, the rate of those created without their own.
 
-        Setting it moves every group's, in proportion to what the group was made with ("initial_lr").
+        Setting it scales every group's rate in proportion to its "initial_lr".
         """
         if len(self.param_groups) > 1:
             return self._lr
@@ -110,12 +110,14 @@ class AdamW:
         self._lr = lr
 
     def _rate(self, group: ParamGroup, lr: float) -> float:
-        """A group's learning rate where the optimizer's is lr."""
+        """Return a group's learning rate for an optimizer rate of lr."""
         made_with: float = group["initial_lr"]
         if len(self.param_groups) == 1 or made_with == self._initial_lr:
             return lr
         if not self._initial_lr:
-            raise InputError("lr: it was 0, to which no group's is in proportion; set each in optimizer.param_groups")
+            raise InputError(
+                "lr: the initial rate is 0, so the groups' cannot be scaled; set each in optimizer.param_groups"
+            )
         return made_with * (lr / self._initial_lr)
 
     betas = _shared_setting("betas")
@@ -123,7 +125,7 @@ class AdamW:
     weight_decay = _shared_setting("weight_decay")
 
     def step(self) -> None:
-        """Update every parameter that has a gradient.  A graph that needs the old values cannot be walked back then."""
+        """Update every parameter that has a gradient, in place; graphs that saved the old values become invalid."""
         flat = self.flat
         flat.check_in_place()
         grouped = zip(self.param_groups, self.members, strict=True)
@@ -144,7 +146,7 @@ class AdamW:
             )
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients; or with set_to_none=False make those that are there 0, so that they count as steps."""
+        """Drop all gradients; set_to_none=False zeroes existing ones instead, which then still count as steps."""
         for p in self.parameters:
             if set_to_none:
                 p.zero_grad()
@@ -152,9 +154,9 @@ class AdamW:
                 p.grad[...] = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The settings, and for each parameter, in order, its steps and its two running means.
+        """Return the settings, and each parameter's step count and two running means, in order.
 
-        Several groups are listed under "groups", each with its settings and the numbers of its parameters.
+        Several groups are listed under "groups", each with its settings and the indices of its parameters.
         """
         indices = range(len(self.parameters))
         state = {
@@ -172,14 +174,14 @@ class AdamW:
         return state
 
     def _settings(self, group: ParamGroup, names: Sequence[str]) -> dict[str, Any]:
-        """As JSON gives them back."""
+        """Return settings in the types that JSON gives back."""
         return {name: list(group[name]) if name == "betas" else group[name] for name in names}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state, its settings included: the learning rate is the saved one.
+        """Restore a state, including its settings: the learning rate becomes the saved one.
 
-        initial_lr, which a state of one group does not have, stays as it is then.
-        Raises InputError, and changes nothing, if the state is of other parameters or groups, or is no state of ours.
+        The state of a single group has no initial_lr; the group keeps its own then, as in PyTorch.
+        Raises InputError, and changes nothing, for a state of other parameters or groups, or of another library.
         """
         self.check_state_dict(state)
         settings, groups = state["settings"], state.get("groups", [state["settings"]])
@@ -194,13 +196,13 @@ class AdamW:
             self.flat.view_of(self.exp_avg_sq, i)[...] = to_device(state["exp_avg_sq"][i], device)
 
     def check_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Raise InputError for what load_state_dict would refuse."""
+        """Raise InputError for a state that load_state_dict would refuse."""
         if not isinstance(state, Mapping):
             raise InputError(f"optimizer: the state is a {type(state).__name__}; give what state_dict() returned")
         for name in ("settings", "steps", "exp_avg", "exp_avg_sq"):
             if name not in state:
-                theirs = " (it looks like PyTorch's)" if "param_groups" in state else ""
-                raise InputError(f"optimizer: the state has no {name!r}{theirs}; give what state_dict() returned")
+                hint = " (it looks like PyTorch's)" if "param_groups" in state else ""
+                raise InputError(f"optimizer: the state has no {name!r}{hint}; give what state_dict() returned")
         self._check_groups(state)
         for name in ("steps", "exp_avg", "exp_avg_sq"):
             entries = state[name]
@@ -224,7 +226,7 @@ class AdamW:
             where = f"parameter group {i}: " if several else ""
             _check_settings(where, group, SETTINGS if several else SETTINGS[:-1])
             if several and group.get("params") != [*members]:
-                raise InputError(f"optimizer: {where}it has other parameters in the state than here")
+                raise InputError(f"optimizer: {where}its parameters in the state differ from those here")
 
 
 def _check_settings(where: str, settings: Any, required: Sequence[str]) -> None:
@@ -245,7 +247,7 @@ def _check_mean(name: str, array: Any, shape: tuple[int, ...], of_squares: bool)
         raise InputError(f"{name} has shape {tuple(array.shape)}, the parameter {shape}")
     smallest = float(array.min()) if array.size else 0.0  # nan if there is one
     if smallest != smallest or (of_squares and smallest < 0):
-        raise InputError(f"{name} holds {smallest}, which no running mean can be; use an earlier state")
+        raise InputError(f"{name} contains {smallest}, which is not a valid running mean; use an earlier state")
 
 
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Array:
@@ -271,7 +273,7 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Array:
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     for p in given:
         if not isinstance(p, Tensor):
-            raise InputError(f"clip_grad_norm: a {type(p).__name__} is no Tensor; give model.parameters()")
+            raise InputError(f"clip_grad_norm: expected Tensors, got a {type(p).__name__}; give model.parameters()")
     gradients = [p.grad for p in given if p.grad is not None]
     if not gradients:
         raise InputError("clip_grad_norm: no parameter has a gradient; call loss.backward() first")

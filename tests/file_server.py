@@ -1,4 +1,4 @@
-"""A file over HTTP, as the Hugging Face hub has it: the address sends on to a store.  It can be told to misbehave."""
+"""HTTP server for one file that redirects to a store like the Hugging Face hub, with faults on request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class FileServer:
-    """Serves `content` at `url` from a thread of its own, and notes what it was asked for and what it sent."""
+    """Serves `content` at `url` from its own thread, and records requests and bytes sent."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
@@ -35,7 +35,7 @@ class FileServer:
         self.http.server_close()
 
     def answer(self, asked: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body."""
+        """Return status, headers and body."""
         headers = {} if self.etag is None else {"ETag": self.etag}
         if self.status != 200:
             return self.status, headers, b"sorry"
@@ -76,6 +76,6 @@ class FileServer:
                     server.ended.wait(30)
 
             def log_message(self, *args: Any) -> None:
-                """Nothing: tests look at what was asked."""
+                """Suppress the log; tests read the recorded requests."""
 
         return Handler

@@ -1,4 +1,4 @@
-"""A few parameters of small shapes, with gradients of their own, for the tests of optimizers."""
+"""Small parameters with gradients, for the optimizer tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AdamW against the paper's formula, and through its settings; and clipping by the global norm."""
+"""AdamW against the paper's formula, its settings, and clipping by the global norm."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nanograd_gpt.optim import AdamW, clip_grad_norm
 
 
 class Formula:
-    """One parameter by algorithm 2 of Loshchilov and Hutter 2019, with decay scaled by lr as PyTorch scales it."""
+    """Update a parameter by algorithm 2 of Loshchilov and Hutter 2019, with decay scaled by lr as in PyTorch."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""AdamW with parameter groups: each by its own settings, one kernel call for neighbours, and how rates are changed."""
+"""AdamW with parameter groups: own settings, one kernel call for adjacent parameters, and changed rates."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_of_one_group_lr_is_that_groups_both_ways() -> None:
 
 def test_a_rate_in_no_proportion_is_refused_and_changes_nothing() -> None:
     optimizer = grouped(parameters(), lr=0)
-    with pytest.raises(InputError, match=r"lr: it was 0, .*; set each in optimizer\.param_groups"):
+    with pytest.raises(InputError, match=r"lr: the initial rate is 0, .*; set each in optimizer\.param_groups"):
         optimizer.lr = 0.1
     assert [g["lr"] for g in optimizer.param_groups] == [0.1, 0.0, 0.0]
 
@@ -189,13 +189,13 @@ def test_settings_as_attributes_are_those_of_all_groups() -> None:
         ([*parameters(), ("name", 1)], "optimizer: parameter 3 is a tuple, not a Tensor; give model.parameters()"),
         (
             [Tensor(np.ones(2))],
-            "optimizer: parameter 0, a Tensor of shape (2,), wants no gradient; make it with requires_grad=True, or "
-            "leave it out",
+            "optimizer: parameter 0, a Tensor of shape (2,), does not require a gradient; make it with "
+            "requires_grad=True, or leave it out",
         ),
         (
             [parameters()[0] * 2],
-            "optimizer: parameter 0, a Tensor of shape (2, 3), was made by an operation, so it has no gradient of its "
-            "own; give what it was made from",
+            "optimizer: parameter 0, a Tensor of shape (2, 3), is the result of an operation, so it is not a leaf; "
+            "give the Tensors it was computed from",
         ),
     ],
 )
@@ -243,7 +243,7 @@ def test_a_max_norm_of_numpys_clips_as_pythons_does() -> None:
     [
         (parameters(), True, "max_norm: True is not allowed; choose a number > 0"),
         (parameters(), "1", "max_norm: '1' is not allowed; choose a number > 0"),
-        ([np.ones(2)], 1.0, "clip_grad_norm: a ndarray is no Tensor; give model.parameters()"),
+        ([np.ones(2)], 1.0, "clip_grad_norm: expected Tensors, got a ndarray; give model.parameters()"),
     ],
 )
 def test_what_cannot_be_clipped_is_refused(given: Any, max_norm: Any, message: str) -> None:

@@ -1,4 +1,4 @@
-"""AdamW's state: it goes on to the bit, and what is no state of its own is refused and changes nothing."""
+"""AdamW's state: resumes to the bit; a foreign or damaged state is refused and changes nothing."""
 
 from __future__ import annotations
 
@@ -148,11 +148,11 @@ FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
     "lists as means": ({"exp_avg": [[0.0], [0.0], 0.0]}, "exp_avg[0] is of list; an array of floating-point numbers"),
     "nan in a mean": (
         {"exp_avg": [np.zeros((2, 3)), np.full(4, np.nan), np.zeros(())]},
-        "exp_avg[1] holds nan, which no running mean can be",
+        "exp_avg[1] contains nan, which is not a valid running mean",
     ),
     "a negative square": (
         {"exp_avg_sq": [np.zeros((2, 3)), np.zeros(4), np.asarray(-1.0)]},
-        "exp_avg_sq[2] holds -1.0, which no running mean can be",
+        "exp_avg_sq[2] contains -1.0, which is not a valid running mean",
     ),
     "lr -1": ({"settings": settings_with(lr=-1)}, "lr: -1 is not allowed; choose a finite number >= 0"),
     "lr nan": ({"settings": settings_with(lr=np.nan)}, "lr: nan is not allowed; choose a finite number >= 0"),
@@ -216,7 +216,7 @@ def two_groups(first: int = 1, **own: Any) -> AdamW:
     ("source", "message"),
     [
         (AdamW(parameters()), "1 parameter groups in the state, 2 here"),
-        (two_groups(2), "parameter group 0: it has other parameters in the state than here"),
+        (two_groups(2), "parameter group 0: its parameters in the state differ from those here"),
     ],
 )
 def test_a_state_of_other_groups_is_refused(source: AdamW, message: str) -> None:
@@ -232,7 +232,7 @@ def test_a_state_of_other_groups_is_refused(source: AdamW, message: str) -> None
     [
         ("initial_lr", None, "parameter group 1: initial_lr: None is not allowed"),
         ("weight_decay", -1, "parameter group 1: weight_decay: -1 is not allowed"),
-        ("params", 3, "parameter group 1: it has other parameters in the state than here"),
+        ("params", 3, "parameter group 1: its parameters in the state differ from those here"),
     ],
 )
 def test_a_groups_wrong_setting_is_refused_with_the_groups_number(name: str, value: Any, message: str) -> None:

@@ -1,1 +1,1 @@
-"""Measuring: statistics of noisy samples, this machine's limits, a train step and a generation, and a profile."""
+"""Benchmarking: timing statistics, this machine's peak rates, train steps and generation, and a profiler."""

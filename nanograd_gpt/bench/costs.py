@@ -1,7 +1,7 @@
-"""The work in a kernel call, from its arguments' shapes: floating-point operations and bytes moved.
+"""Cost of a kernel call, from its arguments' shapes: floating-point operations and bytes moved.
 
-FLOPs are those of the matrix products in the formula: what a kernel computes a second time is not counted, and a causal
-product only has the half that is seen.  Bytes are each input's once and each output's once.
+FLOPs are those of the matrix products in the formula: recomputation is not counted, and a causal product counts only
+its unmasked half.  Bytes are each input's and each output's, once.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ..backend.contract import GradOut
 
-Call: TypeAlias = tuple[Sequence[Any], Mapping[str, Any], Any]  # arguments by place, by name, result
+Call: TypeAlias = tuple[Sequence[Any], Mapping[str, Any], Any]  # positional arguments, keyword arguments, result
 
 
 class Cost(NamedTuple):
-    """The work in one call."""
+    """Cost of one call."""
 
     flops: int
     bytes: int
 
 
 def cost_of(kernel: str, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Cost:
-    """The work that a call of a kernel has done; a kernel without a rule of its own moves its arrays once."""
+    """Compute the cost of a kernel call; a kernel without its own rule moves each of its arrays once."""
     flops = FLOPS[kernel](args, result) if kernel in FLOPS else 0
     return Cost(flops, BYTES.get(kernel, _each_once)((args, kwargs, result)))
 
 
 def cost_of_new_arrays(args: Sequence[Any], result: Any) -> Cost:
-    """The work of plain arithmetic: all arguments are read for what is new in the result; a view costs nothing."""
+    """Compute the cost of plain arithmetic: arguments are read and new arrays written; a view costs nothing."""
     results = result if isinstance(result, list | tuple) else [result]
     new = [r for r in results if getattr(r, "base", 0) is None and not any(r is a for a in args)]
     return Cost(0, bytes_in(list(args)) + bytes_in(new) if new else 0)
@@ -72,13 +72,13 @@ def _head_backward(args: Sequence[Any], dx: Any) -> int:
 
 
 def _seen_product(qkv: Any) -> int:
-    """FLOPs of one (T, T) by (T, D) product in each head, the causal half."""
+    """Count the FLOPs of one (T, T) by (T, D) product per head, causal half only."""
     B, T, C3 = qkv.shape
     return _product(B * T * (T + 1) // 2, C3 // 3)
 
 
 def _product(size: int, inner: int) -> int:
-    """A product whose result has so many elements, each a sum of so many."""
+    """Count the FLOPs of a product with `size` results, each a sum of `inner` terms."""
     return 2 * int(size) * int(inner)
 
 
@@ -97,7 +97,7 @@ FLOPS: dict[str, Callable[[Sequence[Any], Any], int]] = {
 
 
 def bytes_in(thing: Any) -> int:
-    """Bytes of an array, of what a grad_out costs, or of all of them in a sequence."""
+    """Count the bytes of an array or a GradOut (twice if it accumulates), or of all in a sequence."""
     if isinstance(thing, GradOut):
         return int(thing.array.nbytes) * (2 if thing.accumulate else 1)
     if isinstance(thing, list | tuple):
@@ -111,7 +111,7 @@ def _each_once(call: Call) -> int:
 
 
 def _embedding(call: Call) -> int:
-    return 2 * bytes_in(call[2])  # the rows, not the whole table
+    return 2 * bytes_in(call[2])  # reads and writes the rows, not the whole table
 
 
 def _adamw(call: Call) -> int:

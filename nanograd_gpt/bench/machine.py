@@ -1,4 +1,4 @@
-"""This machine's limits, measured in the run that is compared with them; and the peak memory of a process."""
+"""This machine's peak rates, measured in the same process as the benchmark, and the peak memory of the process."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from ..backend.contract import Array
 from ..backend.select import Device, kernels_of, synchronize, to_device
 from .estimate import flops_per_second
 
-PRODUCT = 1536  # rows of the square matrices: large enough for the best rate, 0.05 s on a slow machine
-COPIED = 1 << 26  # bytes: more than a cache holds
+PRODUCT = 1536  # rows of the square matrices: large enough for the peak rate, 0.05 s on a slow machine
+COPIED = 1 << 26  # bytes, larger than any cache
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The best rates seen: of float32 matrix products, and of moving memory (bytes read and bytes written)."""
+    """Peak rates of float32 matrix products and of memory traffic (bytes read plus bytes written)."""
 
     flops_per_second: float
     bytes_per_second: float
 
     def floor(self, flops: float, n_bytes: float) -> float:
-        """The seconds that so much work takes at least."""
+        """Return the lower bound in seconds for this much work (roofline)."""
         return max(flops / self.flops_per_second, n_bytes / self.bytes_per_second)
 
 
 def measured_machine(device: Device) -> Machine:
-    """Measure both rates; takes a second or two."""
+    """Measure both rates; takes one or two seconds."""
     return Machine(flops_per_second(device, size=PRODUCT, rounds=8), bytes_per_second(device))
 
 
 def bytes_per_second(device: Device, rounds: int = 8) -> float:
-    """Copying an array that no cache holds, by one thread and by one a core: the best of all."""
+    """Measure the best rate of copying an array larger than the caches, with one thread and with one per core."""
     source = to_device(np.ones(COPIED // 4, dtype=np.float32), device)
     target = source.copy()
     best = 0.0
@@ -60,7 +60,7 @@ def _copy(target: Array, source: Array) -> None:
 
 
 def peak_memory() -> int | None:
-    """Bytes of memory that this process has had at most; None where the system does not tell."""
+    """Return the peak resident memory of this process in bytes; None where the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows

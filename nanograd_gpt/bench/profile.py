@@ -1,6 +1,6 @@
-"""A profile of a train step: kernels, arithmetic outside them, random numbers, and the rest.
+"""Profile of a train step: kernels, arithmetic outside them, random numbers, and overhead.
 
-The rest is the engine's own Python: making nodes, walking back, modules, the optimizer's driver, and all that an
+Overhead is the engine's own Python: graph nodes, the backward traversal, modules, the optimizer's driver, and what an
 operation does around its kernel.
 """
 
@@ -30,7 +30,7 @@ KERNELS = sorted(name for name, member in vars(Kernels).items() if callable(memb
 
 @dataclass
 class Entry:
-    """All calls of one name: their seconds, less those of record calls within, and their work."""
+    """All calls of one name: their seconds, without nested recorded calls, and their cost."""
 
     name: str
     kind: Kind
@@ -42,28 +42,28 @@ class Entry:
 
 @dataclass
 class Profile:
-    """The entries record in so many seconds, the recorder's own time taken out."""
+    """Entries recorded in `seconds`, from which the recorder's own time is subtracted."""
 
     seconds: float = 0.0
     entries: dict[str, Entry] = field(default_factory=dict)
 
     @property
     def overhead(self) -> float:
-        """Seconds that no entry accounts for: the engine's own Python."""
+        """Seconds not accounted for by any entry: the engine's own Python."""
         return self.seconds - sum(entry.seconds for entry in self.entries.values())
 
     @property
     def overhead_share(self) -> float:
-        """The overhead's part of the whole."""
+        """Overhead as a fraction of the total."""
         return self.overhead / self.seconds
 
     def longest_first(self) -> list[Entry]:
-        """The entries by their seconds."""
+        """List the entries by seconds, longest first."""
         return sorted(self.entries.values(), key=lambda entry: -entry.seconds)
 
 
 def profiled_step(step: TrainStep, rounds: int) -> Profile:
-    """The profile of one update: of several, the one whose time is nearest their median."""
+    """Profile several updates; returns the profile whose time is closest to the median."""
     profiles = []
     for _ in range(rounds):
         with record(step.model) as profile:
@@ -75,10 +75,10 @@ def profiled_step(step: TrainStep, rounds: int) -> Profile:
 
 @contextlib.contextmanager
 def record(model: GPTModel) -> Iterator[Profile]:
-    """Record all that is computed within on the model's backend; its profile is complete at the end.
+    """Record all computation on the model's backend in this block; the profile is complete at its end.
 
-    For the time being the kernels, the operations and the model's random numbers are replaced by timed ones: run
-    nothing else meanwhile.
+    Kernels, operations and the model's random stream are patched with timed versions in the block, for the whole
+    process: run nothing else at the same time.
     """
     recorder = _Recorder(model.device)
     with ExitStack() as replaced:
@@ -93,7 +93,7 @@ def record(model: GPTModel) -> Iterator[Profile]:
 
 
 def _instrumented(model: GPTModel, recorder: _Recorder) -> Iterator[tuple[Any, str, Callable[..., Any]]]:
-    """Everything that computes on arrays, by its owner and name, and what stands in for it."""
+    """Yield (owner, name, timed replacement) of every function that computes on arrays."""
     kernels = kernels_of(model.parameters()[0].data)
     for name in KERNELS:
         yield kernels, name, recorder.kernel(name, getattr(kernels, name))
@@ -110,7 +110,7 @@ def _subclasses(cls: type[Function]) -> list[type[Function]]:
 
 @contextlib.contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    own = vars(owner).get(name)  # None: an object's method is its class's
+    own = vars(owner).get(name)  # None: a method inherited from the class
     setattr(owner, name, value)
     try:
         yield
@@ -122,18 +122,18 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 class _Recorder:
-    """Puts a clock around functions, and keeps the time of its own book-keeping apart."""
+    """Times functions, and excludes the time of its own bookkeeping."""
 
     def __init__(self, device: Device) -> None:
         self.device, self.profile = device, Profile()
         self.own_time = 0.0
-        self.accounted = 0.0  # seconds that are in entries, or are ours
+        self.accounted = 0.0  # seconds in entries or in bookkeeping
 
     def kernel(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         return self._timed(call, lambda args, kwargs, result, _: (name, "kernel", cost_of(name, args, kwargs, result)))
 
     def operation(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        """An operation's forward or backward is arithmetic; if it called a kernel, what it did besides is overhead."""
+        """Time an operation's forward or backward as arithmetic; if it called a kernel, the rest counts as overhead."""
 
         def work(args: Any, kwargs: Any, result: Any, called_a_kernel: bool) -> Work | None:
             return None if called_a_kernel else (name, "arithmetic", cost_of_new_arrays(args, result))
@@ -141,7 +141,7 @@ class _Recorder:
         return self._timed(call, work)
 
     def accumulate_grad(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A node gets a gradient: a sum, unless it is its first."""
+        """Time a gradient's accumulation, a sum unless it is the node's first."""
         added = self._timed(call, lambda args, *_: ("sum of gradients", "arithmetic", Cost(0, 3 * args[1].nbytes)))
 
         def wrapper(node: Node, gradient: Any, fresh: bool) -> None:
@@ -153,7 +153,7 @@ class _Recorder:
         return self._timed(call, lambda *_: (name, "random", Cost(0, 0)))
 
     def _timed(self, call: Callable[..., Any], work: Callable[..., Work | None]) -> Callable[..., Any]:
-        """The function with a clock: `work` says what a call was, given whether record calls were within it."""
+        """Wrap a function with a timer; `work` classifies a call, given whether recorded calls were nested in it."""
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             entered, accounted = perf_counter(), self.accounted
@@ -165,9 +165,9 @@ class _Recorder:
             done = work(args, kwargs, result, within > 0)
             if done is not None:
                 self._add(end - start - within, *done)
-            ours = start - entered + perf_counter() - end
-            self.own_time += ours
-            self.accounted += ours
+            bookkeeping = start - entered + perf_counter() - end
+            self.own_time += bookkeeping
+            self.accounted += bookkeeping
             return result
 
         return wrapper

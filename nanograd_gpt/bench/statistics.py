@@ -12,8 +12,8 @@ from ..rng import Generator
 T = TypeVar("T")
 
 RESAMPLES = 2000
-LEVEL = 0.95  # of the bootstrap's intervals
-NOISE = 0.05  # how far a contender's ratio to itself may reach from 1
+LEVEL = 0.95  # confidence level of the bootstrap intervals
+NOISE = 0.05  # tolerated deviation from 1 of a contender's ratio to itself
 
 
 class Summary(NamedTuple):
@@ -34,7 +34,7 @@ class Ratio(NamedTuple):
 
     @property
     def too_noisy(self) -> bool:
-        """For the same contender twice: the interval reaches more than 5% away from 1."""
+        """True if the interval extends more than 5% from 1; meaningful for the same contender measured twice."""
         return self.low < 1 - NOISE or self.high > 1 + NOISE
 
     def __str__(self) -> str:
@@ -42,23 +42,23 @@ class Ratio(NamedTuple):
 
 
 def summary(samples: Sequence[float]) -> Summary:
-    """Median and quartiles.  Raises ValueError without samples."""
+    """Compute median and quartiles.  Raises ValueError without samples."""
     if not len(samples):
         raise ValueError("summary: there are no samples")
     lower, median, upper = np.quantile(samples, [0.25, 0.5, 0.75])
     return Summary(float(median), float(lower), float(upper), len(samples))
 
 
-def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """The median of ours[i] / theirs[i], both measured in round i, and its 95% interval.
+def paired_ratio(first: Sequence[float], second: Sequence[float]) -> Ratio:
+    """Compute the median of first[i] / second[i], both measured in round i, and its 95% interval.
 
-    The interval is by resampling the rounds (Efron 1979), with random numbers of our own: the same samples give the
-    same interval everywhere.  Of 7 to 15 rounds it covers the truth in about 9 cases of 10: a median has few places
-    to be.  Raises ValueError if the lengths differ or are 0.
+    The interval is a bootstrap over rounds (Efron 1979) with a fixed seed, so the same samples give the same interval
+    everywhere.  With 7 to 15 rounds it covers the true median in about 9 cases of 10, since a median of few samples
+    takes few values.  Raises ValueError if the lengths differ or are 0.
     """
-    if len(ours) != len(theirs) or not len(ours):
-        raise ValueError(f"paired_ratio: {len(ours)} and {len(theirs)} samples are no pairs")
-    ratios = np.asarray(ours, dtype=float) / np.asarray(theirs, dtype=float)
+    if len(first) != len(second) or not len(first):
+        raise ValueError(f"paired_ratio: {len(first)} and {len(second)} samples are not pairs")
+    ratios = np.asarray(first, dtype=float) / np.asarray(second, dtype=float)
     n = len(ratios)
     chosen = (Generator(1979).uniform((RESAMPLES, n)) * n).astype(np.intp)
     medians = np.median(ratios[np.minimum(chosen, n - 1)], axis=1)  # float32 may round up to n
@@ -67,6 +67,6 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
 
 
 def interleaved(contenders: Sequence[T], rounds: int) -> Iterator[list[T]]:
-    """The order of each round, there and back again: A B, B A, A B ... so that a drift favours nobody."""
+    """Yield the order of each round, alternating A B, B A, A B ..., so that a drift biases no contender."""
     for i in range(rounds):
         yield list(contenders) if i % 2 == 0 else list(reversed(contenders))

@@ -25,14 +25,14 @@ PHASES = ["forward", "backward", "optimizer"]
 
 
 def random_batch(config: GPTConfig, batch_size: int, length: int, seed: int = 0) -> tuple[Ints, Ints]:
-    """Token ids and the ids that follow them, each (B, T)."""
+    """Draw token ids and their targets, one token later, each (B, T)."""
     numbers = Generator(seed, stream=9).uniform((batch_size, length + 1)) * config.vocab_size
     ids = np.minimum(numbers.astype(np.int64), config.vocab_size - 1)  # float32 may round up to V
     return ids[:, :-1], ids[:, 1:]
 
 
 class TrainStep:
-    """A model, its optimizer with the book's settings and a batch, ready for one update after another."""
+    """A model, its optimizer with the book's settings, and a batch, for repeated updates."""
 
     def __init__(self, model: GPTModel, batch: tuple[Ints, Ints]) -> None:
         keep_freed_memory()
@@ -41,7 +41,7 @@ class TrainStep:
         self.ids, self.targets = batch
 
     def run(self) -> float:
-        """One update; returns the loss before it."""
+        """Take one update; returns the loss before it."""
         loss = self.model.loss(self.ids, self.targets)
         loss.backward()
         self.optimizer.step()
@@ -49,7 +49,7 @@ class TrainStep:
         return float(loss.item())
 
     def timed(self) -> dict[str, float]:
-        """One update; returns the seconds of each phase, their "total", and "cpu", those of all threads together."""
+        """Take one update; returns the seconds of each phase, "total", and "cpu", the CPU time of all threads."""
         cpu, times = process_time(), [self._now()]
         loss = self.model.loss(self.ids, self.targets)
         times.append(self._now())
@@ -78,7 +78,7 @@ def token_times(model: GPTModel, prompt: Ints, n_new: int) -> list[float]:
 
 
 def repeated(measure: Callable[[], T], seconds: float, at_least: int = 3, at_most: int = 50) -> list[T]:
-    """Repeat a measurement until so many seconds have passed; returns its results."""
+    """Repeat a measurement for this many seconds, at least and at most so often; returns its results."""
     results: list[T] = []
     start = perf_counter()
     while len(results) < at_least or (len(results) < at_most and perf_counter() - start < seconds):

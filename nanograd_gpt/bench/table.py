@@ -1,4 +1,4 @@
-"""A profile as facts for a file, and as a table's cells."""
+"""A profile as a JSON-serialisable dictionary, and as a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OVERHEAD = "the engine's own Python"
 
 
 def profile_metadata(profile: Profile, machine: Machine) -> dict[str, Any]:
-    """All of a profile, longest first, each entry with the seconds it takes at least on this machine ("floor")."""
+    """Convert a profile to a dictionary, longest entry first, each with its lower bound in seconds ("floor")."""
     entries = [{**asdict(e), "floor": machine.floor(e.flops, e.bytes)} for e in profile.longest_first()]
     return {
         "seconds": profile.seconds,
@@ -25,27 +25,27 @@ def profile_metadata(profile: Profile, machine: Machine) -> dict[str, Any]:
     }
 
 
-def profile_cells(facts: Mapping[str, Any]) -> list[list[str]]:
-    """A row of cells for each entry, then the engine's own Python and the total, under COLUMNS."""
-    whole = facts["seconds"]
+def profile_cells(profile: Mapping[str, Any]) -> list[list[str]]:
+    """Format the rows of a table under COLUMNS: each entry, then the engine's own Python and the total."""
+    total = profile["seconds"]
     rows = [
         [
             entry["name"],
             str(entry["calls"]),
             _ms(entry["seconds"]),
             _rate(entry),
-            f"{entry['seconds'] / whole:.1%}",
+            f"{entry['seconds'] / total:.1%}",
             _ms(entry["floor"]) if entry["floor"] else "",
         ]
-        for entry in facts["entries"]
+        for entry in profile["entries"]
     ]
-    floor = sum(entry["floor"] for entry in facts["entries"])
-    overhead = [OVERHEAD, "", _ms(facts["overhead"]), "", f"{facts['overhead_share']:.1%}", ""]
-    return [*rows, overhead, ["total", "", _ms(whole), "", "100.0%", _ms(floor)]]
+    floor = sum(entry["floor"] for entry in profile["entries"])
+    overhead = [OVERHEAD, "", _ms(profile["overhead"]), "", f"{profile['overhead_share']:.1%}", ""]
+    return [*rows, overhead, ["total", "", _ms(total), "", "100.0%", _ms(floor)]]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of text: the first column to the left, the others to the right."""
+    """Format rows as aligned lines of text: first column left, others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

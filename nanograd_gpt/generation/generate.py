@@ -40,8 +40,11 @@ def generate_text(
     idx                 token ids (B, T), T >= 1: an array, a list or a Tensor
     max_new_tokens      int >= 0: upper bound for `new`, in tokens
     context_size        int in 1 .. context_length: tokens the model sees; of a longer text, the last ones
-    temperature         float >= 0 [0.0]: 0 is greedy; see Sampling for this and for
-    top_k, top_p, min_p, repetition_penalty
+    temperature         float >= 0 [0.0]: 0 is greedy; Sampling explains this and the other settings
+    top_k               int in 1 .. V, or None [None]: sample from the k most likely tokens
+    top_p               float in (0, 1] [1.0]: sample from the most likely tokens that reach this probability
+    min_p               float in [0, 1] [0.0]: sample from tokens with this share of the highest probability
+    repetition_penalty  float in [0.01, 100] [1.0]: above 1, tokens already in the text become less likely
     eos_id              int or None [None]: a row ends before its first eos_id, and is filled up with eos_id while
                         other rows continue
     rng                 random stream to sample from [Generator()]

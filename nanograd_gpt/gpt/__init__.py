@@ -1,1 +1,1 @@
-"""The GPT of the book's chapter 4: its configuration, the model, its cache of keys and values."""
+"""The GPT of the book's chapter 4: configuration, model, and key-value cache."""

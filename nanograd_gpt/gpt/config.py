@@ -1,4 +1,4 @@
-"""A model's sizes, under the book's names, and the presets."""
+"""Model configuration under the book's names, and presets."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 from ..arguments import dropout_rate, flag, whole_number
 from ..errors import InputError, did_you_mean
 
-Shapes: TypeAlias = dict[str, tuple[int, ...]]  # of parameters, by name
+Shapes: TypeAlias = dict[str, tuple[int, ...]]  # parameter shapes by name
 
-MAX_PARAMETERS = 10**12  # parameters; a slip of the keyboard is told from a plan
+MAX_PARAMETERS = 10**12  # parameters; more is taken for a typing error
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class GPTConfig:
     9824
     >>> GPTConfig(emb_dim=100, n_heads=12)
     Traceback (most recent call last):
-    nanograd_gpt.errors.InputError: emb_dim: 100 cannot be shared among n_heads = 12; use a multiple
+    nanograd_gpt.errors.InputError: emb_dim: 100 is not divisible by n_heads = 12; use a multiple
     """
 
     vocab_size: int = 50257
@@ -51,7 +51,7 @@ class GPTConfig:
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
         if self.emb_dim % self.n_heads:
-            raise InputError(f"emb_dim: {self.emb_dim} cannot be shared among n_heads = {self.n_heads}; use a multiple")
+            raise InputError(f"emb_dim: {self.emb_dim} is not divisible by n_heads = {self.n_heads}; use a multiple")
         for name in ("qkv_bias", "tied_head"):
             object.__setattr__(self, name, flag(name, getattr(self, name)))
         object.__setattr__(self, "drop_rate", dropout_rate("drop_rate", self.drop_rate))
@@ -60,7 +60,7 @@ class GPTConfig:
 
     @classmethod
     def of(cls, config: GPTConfig | Mapping[str, Any]) -> GPTConfig:
-        """A config from the book's dictionary.  Raises InputError for a name it does not know."""
+        """Create a config from the book's dictionary.  Raises InputError for an unknown name."""
         if isinstance(config, GPTConfig):
             return config
         known = [f.name for f in fields(cls)]
@@ -71,7 +71,7 @@ class GPTConfig:
 
     @property
     def n_parameters(self) -> int:
-        """The number of parameters of a GPTModel of these sizes."""
+        """Number of parameters of a GPTModel with this configuration."""
         shapes = _embedding_shapes(self), _block_shapes(self), _head_shapes(self)
         embeddings, block, head = (sum(map(prod, part.values())) for part in shapes)
         return embeddings + self.n_layers * block + head
@@ -81,7 +81,7 @@ class GPTConfig:
 
 
 def parameter_shapes(config: GPTConfig) -> Shapes:
-    """The shapes of a GPTModel's parameters by name, in the order of its state_dict, without making one."""
+    """Return a GPTModel's parameter shapes by name, in state_dict order, without allocating a model."""
     blocks = {f"trf_blocks.{i}.{name}": s for i in range(config.n_layers) for name, s in _block_shapes(config).items()}
     return _embedding_shapes(config) | blocks | _head_shapes(config)
 
@@ -92,7 +92,7 @@ def _embedding_shapes(config: GPTConfig) -> Shapes:
 
 
 def _block_shapes(config: GPTConfig) -> Shapes:
-    """The shapes in one transformer block."""
+    """Return the parameter shapes of one transformer block."""
     C = config.emb_dim
     shapes: Shapes = {}
     for name in ("W_query", "W_key", "W_value"):

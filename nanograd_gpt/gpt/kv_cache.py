@@ -1,4 +1,4 @@
-"""The cache for generation: every layer's keys and values, and the number of tokens in each row."""
+"""Key-value cache for generation."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ from ..tensor import Tensor
 
 
 class LayerCache(NamedTuple):
-    """One layer's part of a cache, and where in it the tokens under way go."""
+    """One layer's keys and values, and the slots for the tokens being added."""
 
     keys: Array  # (B, H, S, D)
     values: Array  # (B, H, S, D)
     slots: Ints  # (B, T)
-    stop: int  # above all slots in use
+    stop: int  # one above the highest slot in use
 
     def attention(self, qkv: Tensor) -> Tensor:
-        """qkv (B, T, 3C) of the new tokens  ->  context (B, T, C); their keys and values are kept."""
+        """qkv (B, T, 3C) of the new tokens  ->  context (B, T, C); stores their keys and values"""
         return Tensor(kernels_of(qkv.data).cached_attention(qkv.data, *self))
 
 
 @dataclass
 class KVCache:
-    """The keys and values of the tokens so far: L layers, B rows, H heads, and S slots of D numbers.
+    """Keys and values of the tokens so far: L layers, B rows, H heads, and S slots of D numbers.
 
-    A token's slot is its position in the text, so rows of different lengths all begin in slot 0.  `lengths` is the one
-    place that knows the position in generation.  GPTModel.new_cache makes one.
+    A token's slot is its position in the text, so rows of different lengths all start in slot 0.  `lengths` is the only
+    record of the position during generation.  GPTModel.new_cache creates one.
     """
 
-    # Keys lie as values do.  The other way round, (B, H, D, S), is no faster with NumPy: for one token of GPT-2 124M,
-    # Q K^T took 12, 87 and 124 us a layer after 64, 512 and 1000 tokens, and as it is 8, 78 and 146; and a new key
-    # would be written to C distant places.
-    memory: Array  # (2, L, B, H, S, D); zeros at first, for a weight of 0 times nan were nan
-    lengths: Ints  # (B,) tokens that each row holds; on the host
+    # Keys have the layout of values.  The transposed layout (B, H, D, S) is not faster with NumPy: for one token of
+    # GPT-2 124M, Q K^T took 12, 87 and 124 us per layer after 64, 512 and 1000 tokens, against 8, 78 and 146 here; and
+    # a new key would be written to C separate addresses.
+    memory: Array  # (2, L, B, H, S, D); starts as zeros, since a weight of 0 times an uninitialised nan would be nan
+    lengths: Ints  # (B,) tokens in each row; on the host
 
     def next_slots(self, B: int, T: int) -> Ints:
-        """The slots of T more tokens in each row (B, T).  Raises InputError for another B, or where they do not fit."""
+        """Return the slots (B, T) of T more tokens.  Raises InputError for another B and beyond the capacity."""
         capacity = self.memory.shape[4]
         if len(self.lengths) != B:
-            raise InputError(f"cache: it holds {len(self.lengths)} rows, and {B} were given")
+            raise InputError(f"cache: it has {len(self.lengths)} rows, and {B} were given")
         if self.lengths.max() + T > capacity:
             b = self.lengths.argmax()
             raise InputError(f"cache: row {b} holds {self.lengths[b]} tokens; {T} more do not fit into {capacity}")
         return to_device(self.lengths[:, None] + np.arange(T), device_of(self.memory))
 
     def layers(self, slots: Ints) -> Iterator[LayerCache]:
-        """Each layer's part, for new tokens that go into these slots (B, T)."""
+        """Yield each layer's part, for new tokens in these slots (B, T)."""
         stop = int(self.lengths.max()) + slots.shape[1]
         keys, values = self.memory
         return (LayerCache(k, v, slots, stop) for k, v in zip(keys, values, strict=True))
 
     def select(self, rows: Sequence[int] | Ints) -> KVCache:
-        """A cache of its own with these rows, in this order; a row may be there twice."""
+        """Copy the given rows, in this order, into a new cache; a row may be repeated."""
         rows = np.asarray(rows)
         lengths = self.lengths[rows]
         shape = list(self.memory.shape)

@@ -1,4 +1,4 @@
-"""The GPT of the book's chapter 4: same classes, same attribute names, so that weights fit by name."""
+"""The GPT of the book's chapter 4, with its class and attribute names, so that weights match by name."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .kv_cache import KVCache, LayerCache
 
 
 class MultiHeadAttention(Module):
-    """Causal self-attention in several heads, with dropout on the attention weights.
+    """Causal multi-head self-attention, with dropout on the attention weights.
 
     x (B, T, d_in)  ->  (B, T, d_out)
 
-    With a cache, x are the tokens that come after those it holds, and are kept there.
+    With a cache, x are the tokens after those in the cache, and are added to it.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class MultiHeadAttention(Module):
         self.dropout = Dropout(dropout, rng=rng)
 
     def _pack_projections(self) -> None:
-        """Make queries, keys and values one product."""
+        """Pack the three weights contiguously, so that one matrix product computes queries, keys and values."""
         pack_contiguous([p.weight for p in (self.W_query, self.W_key, self.W_value)])
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy or a pickle, whose arrays have been copied one by one."""
+        """Restore from a copy or a pickle, and pack the weights again: their arrays were copied separately."""
         vars(self).update(state)
         self._pack_projections()
 
@@ -78,7 +78,7 @@ class MultiHeadAttention(Module):
 
 
 class FeedForward(Module):
-    """Two linear layers, four times as wide in between.
+    """Two linear layers with a GELU between them, four times as wide in the middle.
 
     x (B, T, C)  ->  (B, T, C)
     """
@@ -87,17 +87,17 @@ class FeedForward(Module):
         widen = Linear(cfg.emb_dim, 4 * cfg.emb_dim, rng=rng)
         narrow = Linear(4 * cfg.emb_dim, cfg.emb_dim, rng=rng)
         self.layers = Sequential(widen, GELU(), narrow)
-        self.linears = widen, narrow  # the same two, by their type
+        self.linears = widen, narrow  # the same two, with their static type
 
     def forward(self, x: Tensor) -> Tensor:
         widen, narrow = self.linears
-        h = F.linear_gelu(x, widen.weight, widen.bias)  # (B, T, 4C): the first two layers in one operation
+        h = F.linear_gelu(x, widen.weight, widen.bias)  # (B, T, 4C), linear and GELU fused
         y: Tensor = narrow(h)
         return y
 
 
 class TransformerBlock(Module):
-    """Attention, then feed-forward: each normalised before, and added to what came in.
+    """Attention, then feed-forward, each with pre-normalisation and a residual connection.
 
     x (B, T, C)  ->  (B, T, C)
     """
@@ -149,7 +149,7 @@ class GPTModel(Module):
         self.trf_blocks = Sequential(*[TransformerBlock(cfg, rng=rng) for _ in range(cfg.n_layers)])
         self.final_norm = LayerNorm(cfg.emb_dim)
         self.out_head = Linear(cfg.emb_dim, cfg.vocab_size, bias=False, rng=rng)
-        if cfg.tied_head:  # begun as a head is, not as an embedding: of N(0, 1) the logits would be far too large
+        if cfg.tied_head:  # initialised as a head: an embedding's N(0, 1) would make the logits far too large
             self.tok_emb.weight = self.out_head.weight
 
     def forward(self, ids: TokenIds, *, cache: KVCache | None = None) -> Tensor:
@@ -158,10 +158,10 @@ class GPTModel(Module):
 
     @no_grad()
     def next_token_logits(self, ids: Ints, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
-        """ids (B, T)  ->  logits of the token after each row's last (B, V): the head runs on that one alone.
+        """ids (B, T)  ->  logits of the token after each row's last (B, V); the head runs on the last position only
 
-        Rows of different lengths are padded on the right with any token; counts (B,), on the host, says how many
-        tokens of each row are its own, at least 1.  Leaves no graph behind.
+        Rows of different lengths are padded on the right with any token; counts (B,), on the host, is the number of
+        tokens without padding in each row, at least 1.  Records no graph.
         """
         x = self.hidden_states(ids, cache, counts)  # (B, T, C)
         B, T, _ = x.shape
@@ -170,7 +170,7 @@ class GPTModel(Module):
         return logits
 
     def new_cache(self, batch_size: int, capacity: int | None = None) -> KVCache:
-        """An empty cache of this many rows, with room for a whole context in each, or for fewer tokens."""
+        """Create an empty KVCache of batch_size rows with a capacity of 1 .. context_length tokens [context_length]."""
         cfg, weight = self.config, self.tok_emb.weight.data
         batch_size = whole_number("batch_size", batch_size)
         capacity = cfg.context_length if capacity is None else whole_number("capacity", capacity)
@@ -183,7 +183,7 @@ class GPTModel(Module):
         return KVCache(memory, lengths=np.zeros(batch_size, dtype=np.int64))
 
     def loss(self, ids: TokenIds, targets: TokenIds) -> Tensor:
-        """Mean cross-entropy in nats of targets (B, T), a scalar: head and loss in chunks, never all logits at once."""
+        """ids (B, T), targets (B, T)  ->  mean cross-entropy in nats (), chunked so that the full logits never exist"""
         ids, targets = as_ids(ids), as_ids(targets)
         if targets.shape != ids.shape:
             raise InputError(f"targets: shape {targets.shape} differs from the ids' {ids.shape}")
@@ -192,7 +192,7 @@ class GPTModel(Module):
         return F.linear_cross_entropy(x, self.out_head.weight, targets)
 
     def hidden_states(self, ids: TokenIds, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
-        """ids (B, T), of which counts (B,) of a row are no padding  ->  what goes into the head (B, T, C)"""
+        """ids (B, T), with counts (B,) tokens per row that are not padding  ->  final normed states (B, T, C)"""
         ids = self._checked_ids(as_ids(ids), "ids")
         positions = kernels_of(ids).xp.arange(ids.shape[1]) if cache is None else self._next_slots(cache, ids)
         x = self.tok_emb(ids) + self.pos_emb(positions)  # (B, T, C)
@@ -207,13 +207,13 @@ class GPTModel(Module):
         return y
 
     def _next_slots(self, cache: KVCache, ids: Ints) -> Ints:
-        """The ids' slots in the cache, which are their positions in the text as well (B, T)."""
+        """Return the ids' slots in the cache (B, T), which are also their positions in the text."""
         if is_grad_enabled() or self.training:
-            raise InputError("cache: it keeps nothing for backward or dropout; use model.eval(), within no_grad()")
+            raise InputError("cache: it supports neither backward nor dropout; use model.eval(), within no_grad()")
         return cache.next_slots(*ids.shape)
 
     def _checked_ids(self, ids: Ints, what: str) -> Ints:
-        """The ids on the model's device.  Their values are looked at on the host alone: no waiting for a GPU."""
+        """Validate ids and move them to the model's device.  Values on a GPU are not checked: no synchronisation."""
         length, V = self.config.context_length, self.config.vocab_size
         if ids.ndim != 2 or ids.dtype.kind not in "iu":
             raise InputError(f"{what}: expected integers of shape (B, T), got {ids.dtype} of shape {ids.shape}")
@@ -226,9 +226,9 @@ class GPTModel(Module):
         return to_device(ids, self.device)
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Copy weights in by name; the book's mask buffers, which hold nothing to learn, are passed over.
+        """Copy weights in by name; the book's constant mask buffers are ignored.
 
-        A tied head's one name is tok_emb.weight; an out_head.weight beside it must be its equal (InputError).
+        A tied head is named tok_emb.weight; an out_head.weight beside it must be equal, else InputError.
         """
         weights = {name: a for name, a in state.items() if not name.endswith(".att.mask")}
         if self.config.tied_head and "tok_emb.weight" in weights:
@@ -240,9 +240,9 @@ class GPTModel(Module):
         super().load_state_dict(weights)
 
     def book_state_dict(self) -> dict[str, Array]:
-        """state_dict() with all that the book's PyTorch model has, so that it loads there with strict=True.
+        """Return a state_dict that the book's PyTorch model loads with strict=True.
 
-        That is, with its mask buffers, and with the head even where it is tied.
+        Adds its mask buffers, and the head's weight even if it is tied.
         """
         length = self.config.context_length
         mask = np.triu(np.ones((length, length), dtype=np.float32), k=1)

@@ -1,4 +1,4 @@
-"""Functions and modules that networks are made of, under PyTorch's names."""
+"""Modules and functions for building networks, under PyTorch's names."""
 
 from . import functional
 from .layers import GELU, Dropout, Embedding, LayerNorm, Linear

@@ -1,4 +1,4 @@
-"""Many parameters in one flat array, and their gradients in another: what an optimizer walks over in one go."""
+"""All parameters in one flat array and their gradients in another, so that an optimizer updates long runs at once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .module import Parameter
 
 
 def pack_contiguous(parameters: Sequence[Parameter]) -> None:
-    """Move parameters one behind the other in memory, so that a kernel can take them for one matrix.
+    """Move parameters into one contiguous array in this order, so that a kernel can use them as one matrix.
 
-    Where they are in one array already, be it an optimizer's, they stay.
+    Does nothing if they share one array already, such as an optimizer's flat array.
     """
-    whole = parameters[0].data.base
-    if whole is not None and all(p.data.base is whole for p in parameters):
+    base = parameters[0].data.base
+    if base is not None and all(p.data.base is base for p in parameters):
         return
     flat = kernels_of(parameters[0].data).xp.concatenate([p.data.reshape(-1) for p in parameters])
     for p, end in zip(parameters, accumulate(p.size for p in parameters), strict=True):
@@ -29,11 +29,11 @@ def pack_contiguous(parameters: Sequence[Parameter]) -> None:
 
 
 class FlatParameters:
-    """Moves parameters side by side into `data` (size,), where they stay, and makes `grad` (size,) for gradients.
+    """Parameters moved into one flat array `data` (size,), with `grad` (size,) for their gradients.
 
-    A parameter's `data` and gradient become views; `grad` is meaningless where a parameter has no gradient.
-    Raises InputError without parameters, for one given twice, for what has no gradient to collect, or if they differ
-    in dtype or device.
+    Each parameter's `data` and gradient become views; `grad` is undefined where a parameter has no gradient.
+    Raises InputError without parameters, for a duplicate, for a Tensor that cannot be trained, and if dtypes or devices
+    differ.
     """
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
@@ -42,7 +42,7 @@ class FlatParameters:
         for i, p in enumerate(parameters):
             _check_trainable(i, p)
         if len({id(p) for p in parameters}) < len(parameters):
-            raise InputError("optimizer: a parameter was given twice; Module.parameters() names each once")
+            raise InputError("optimizer: a parameter was given twice; Module.parameters() lists each once")
         kinds = {(type(p.data), p.dtype) for p in parameters}
         if len(kinds) > 1:
             raise InputError(f"optimizer: parameters must share one dtype and device, got {sorted(map(str, kinds))}")
@@ -53,10 +53,10 @@ class FlatParameters:
         self.data: Array = xp.empty(self.ends[-1], dtype=dtype)
         self.grad: Array = xp.empty(self.ends[-1], dtype=dtype)
         self.views = [self._move_in(p, end) for p, end in zip(self.parameters, self.ends, strict=True)]
-        give_freed_memory_back()  # which held the parameters until now
+        give_freed_memory_back()  # the parameters' previous arrays
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Lay the copied parameters side by side anew: copies of views would be arrays of their own."""
+        """Rebuild the flat arrays on unpickling, since copies of views would not share memory."""
         self.check_in_place()
         return FlatParameters, (self.parameters,)
 
@@ -65,7 +65,7 @@ class FlatParameters:
         view: Array = self.data[part].reshape(p.shape)
         view[...] = p.data
         p.data = view
-        assert isinstance(p.node, Leaf)  # as _check_trainable has seen
+        assert isinstance(p.node, Leaf)  # checked by _check_trainable
         p.node.buffer = self.grad[part].reshape(p.shape)
         if p.node.grad is not None:
             p.node.buffer[...] = p.node.grad
@@ -73,20 +73,20 @@ class FlatParameters:
         return view
 
     def view_of(self, flat: Array, i: int) -> Array:
-        """The part of a flat array like `data` that belongs to parameter i, in its shape."""
+        """Return the view of parameter i, in its shape, into a flat array like `data`."""
         p, end = self.parameters[i], self.ends[i]
         view: Array = flat[end - p.size : end].reshape(p.shape)
         return view
 
     def check_in_place(self) -> None:
-        """Raise InputError if a parameter has been moved away (by Module.to, after the optimizer was made)."""
+        """Raise InputError if a parameter's array was replaced, as by Module.to after the optimizer was made."""
         if any(p.data is not view for p, view in zip(self.parameters, self.views, strict=True)):
-            raise InputError("optimizer: the model was moved after its optimizer was made; make the optimizer anew")
+            raise InputError("optimizer: the model was moved after its optimizer was made; make a new optimizer")
 
     def contiguous_groups(self, steps: Sequence[int], members: range | None = None) -> Iterator[tuple[slice, slice]]:
-        """Neighbours that have a gradient and the same number of steps: as slices of parameters and of `data`.
+        """Yield runs of adjacent parameters with a gradient and equal step counts: slices of parameters and of `data`.
 
-        Of `members` alone, where they are given.
+        Considers only the range `members` if it is given.
         """
         members, start = range(len(self.parameters)) if members is None else members, None
         for i in members:
@@ -99,9 +99,9 @@ class FlatParameters:
         if start is not None:
             yield self._as_slices(start, members.stop)
 
-    def _as_slices(self, first: int, behind: int) -> tuple[slice, slice]:
+    def _as_slices(self, first: int, stop: int) -> tuple[slice, slice]:
         begin = self.ends[first] - self.parameters[first].size
-        return slice(first, behind), slice(begin, self.ends[behind - 1])
+        return slice(first, stop), slice(begin, self.ends[stop - 1])
 
 
 def _check_trainable(i: int, p: Parameter) -> None:
@@ -110,7 +110,7 @@ def _check_trainable(i: int, p: Parameter) -> None:
     if isinstance(p.node, Leaf):
         return
     if p.requires_grad:
-        why = "was made by an operation, so it has no gradient of its own; give what it was made from"
+        why = "is the result of an operation, so it is not a leaf; give the Tensors it was computed from"
     else:
-        why = "wants no gradient; make it with requires_grad=True, or leave it out"
+        why = "does not require a gradient; make it with requires_grad=True, or leave it out"
     raise InputError(f"optimizer: parameter {i}, a Tensor of shape {p.shape}, {why}")

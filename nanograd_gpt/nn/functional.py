@@ -1,4 +1,4 @@
-"""The fused and the composed operations on Tensors: the documented face of ops/."""
+"""Functions on Tensors: the public interface of ops/."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: TokenIds) -> Tensor
 
 
 def where(condition: Tensor | Bools | bool, x: Operand, y: Operand) -> Tensor:
-    """x where the condition holds, else y; all three broadcast, and x and y may both be plain numbers
+    """Select x where the condition holds, else y; all three broadcast, and x and y may both be plain numbers.
 
-    Raises TypeError for arrays that are not all on one device, and where not one of the three is an array.
+    Raises TypeError for arrays on different devices, and if none of the three is an array.
     """
     if isinstance(condition, Tensor):
         condition = condition.data
@@ -94,17 +94,17 @@ def where(condition: Tensor | Bools | bool, x: Operand, y: Operand) -> Tensor:
 
 
 def maximum(x: Operand, y: Operand) -> Tensor:
-    """The larger, element by element; equal ones share the gradient.  nan where either is nan."""
+    """Elementwise maximum; ties share the gradient equally, and nan propagates."""
     return apply(elementwise.Maximum, x, y)
 
 
 def minimum(x: Operand, y: Operand) -> Tensor:
-    """The smaller, element by element; equal ones share the gradient.  nan where either is nan."""
+    """Elementwise minimum; ties share the gradient equally, and nan propagates."""
     return apply(elementwise.Minimum, x, y)
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Join along an axis they have.  Raises ValueError for no tensors."""
+    """Join along an existing axis.  Raises ValueError for no tensors."""
     if not tensors:
         raise ValueError("concatenate: there are no tensors to join")
     return apply(shape.Concatenate, *tensors, axis=axis)
@@ -118,7 +118,7 @@ def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 
 def split(x: Tensor, sections: int, axis: int = 0) -> list[Tensor]:
-    """Cut into equal sections along an axis.  Raises ValueError where its length is no multiple of their number."""
+    """Split into equal sections along an axis.  Raises ValueError if its length is not a multiple of their number."""
     length = x.shape[normalize_axis_index(axis, x.ndim)]
     if sections < 1 or length % sections:
         raise ValueError(f"split: axis {axis} of shape {x.shape} cannot be cut into {sections} equal sections")

@@ -1,4 +1,4 @@
-"""A model as it is when it is asked, not trained."""
+"""Inference mode: no dropout and no graph."""
 
 from __future__ import annotations
 

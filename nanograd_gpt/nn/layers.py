@@ -1,7 +1,7 @@
-"""Layers with parameters or with a mode: PyTorch's names and default initialisation.
+"""Layers, with PyTorch's names and default initialisation.
 
-`rng` is the stream that initial weights, or dropout's masks, are drawn from; without one, the operating system gives a
-seed, and every run differs.
+`rng` is the random stream for initial weights or dropout masks; without one, the seed comes from the operating system
+and every run differs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .module import Module, Parameter
 
 
 class Linear(Module):
-    """y = x W^T + b, weights and bias uniform in +-1 / sqrt(d_in).
+    """y = x W^T + b; weights and bias start uniform in +-1 / sqrt(d_in).
 
     x (..., d_in)  ->  (..., d_out)
     """
@@ -40,7 +40,7 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """A table of vectors, normally distributed, looked up by id.
+    """Lookup table of vectors, which start from N(0, 1).
 
     ids (...)  ->  (..., C)
     """
@@ -58,7 +58,7 @@ class Embedding(Module):
 
 
 class LayerNorm(Module):
-    """Mean 0 and variance 1 over the last axis, then scale and shift.
+    """Normalise to mean 0 and variance 1 over the last axis, then scale and shift.
 
     x (..., C)  ->  (..., C)
     """
@@ -84,24 +84,22 @@ class GELU(Module):
 
 
 class Dropout(Module):
-    """In training, zero each element with probability `rate` and scale the rest; else nothing.
+    """Zero each element with probability `rate` in training mode and scale the rest by 1 / (1 - rate); else identity.
 
     x (...)  ->  (...)
     """
 
     def __init__(self, rate: float, *, rng: RandomStream | None = None) -> None:
-        self.rate, self.rng = (
-            dropout_rate("dropout", rate),
-            Generator.unseeded() if rng is None else checked_stream(rng),
-        )
+        self.rate = dropout_rate("dropout", rate)
+        self.rng = Generator.unseeded() if rng is None else checked_stream(rng)
 
     @property
     def is_active(self) -> bool:
-        """Whether anything is dropped now."""
+        """True in training mode with a rate above 0."""
         return self.training and self.rate > 0
 
     def keep_mask(self, shape: tuple[int, ...], device: Device) -> Bools:
-        """Draw a mask of what to keep of an array of this shape."""
+        """Draw a mask of the elements to keep."""
         return to_device(self.rng.keep_mask(shape, self.rate), device)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Modules: objects whose attributes are parameters and other modules.  A name is a path of attribute names."""
+"""Module: a tree of parameters and other modules, each named by its path of attribute names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..versions import mark_changed
 
 
 class Parameter(Tensor):
-    """A Tensor that a module owns and training changes: always a leaf."""
+    """A trainable Tensor owned by a module; always a leaf."""
 
     __slots__ = ()
 
@@ -25,15 +25,16 @@ class Parameter(Tensor):
 
 
 class Module:
-    """A part of a network.  A subclass gives `forward`; assigning a Parameter or a Module to an attribute names it.
+    """Base class of networks and layers.  Subclasses define `forward`.
 
-    What stands in a list or a dict is not found, as in PyTorch; Sequential(*layers) holds several.
+    Parameters and Modules set as attributes are registered; those in a list or a dict are not, as in PyTorch, so use
+    Sequential(*layers) for several.
     """
 
     training: bool = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse a Tensor in place of a Parameter, which would leave the network without a word."""
+        """Refuse to replace a Parameter by a plain Tensor, which would silently stop training it."""
         old = vars(self).get(name)
         if isinstance(old, Parameter) and isinstance(value, Tensor) and not isinstance(value, Parameter):
             where = f"{type(self).__name__}.{name}"
@@ -44,7 +45,7 @@ class Module:
         return ((name, part) for name, part in vars(self).items() if isinstance(part, Module | Parameter))
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Every parameter once, by the first of its names, in the order of assignment: PyTorch's names and order."""
+        """Yield every parameter once, under the first of its names, in order of assignment, as PyTorch does."""
         seen = set()
         for name, p in self._names():
             if id(p) not in seen:
@@ -59,11 +60,11 @@ class Module:
                 yield from part._names(f"{prefix}{name}.")
 
     def parameters(self) -> list[Parameter]:
-        """Every parameter once, even one that has several names."""
+        """List every parameter once, even one with several names."""
         return [p for _, p in self.named_parameters()]
 
     def modules(self) -> Iterator[Module]:
-        """This module and all within."""
+        """Yield this module and all its descendants."""
         yield self
         for _, part in self.named_children():
             if isinstance(part, Module):
@@ -71,28 +72,28 @@ class Module:
 
     @property
     def n_parameters(self) -> int:
-        """The number of elements in all parameters."""
+        """Number of elements in all parameters."""
         return sum(p.size for p in self.parameters())
 
     @property
     def device(self) -> Device:
-        """The device of the parameters."""
+        """Device of the parameters."""
         return device_of(next(self.named_parameters())[1].data)
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode, with dropout; mode=False is eval()."""
+        """Switch to training mode, with dropout; mode=False is eval()."""
         for module in self.modules():
             module.training = mode
         return self
 
     def eval(self) -> Self:
-        """Evaluation mode, without dropout."""
+        """Switch to evaluation mode, without dropout."""
         return self.train(False)
 
     def to(self, device: Device | None = None, dtype: Any = None) -> Self:
-        """Move to a device or change the dtype; make the optimizer afterwards.  What moves forgets its gradient.
+        """Move to a device or change the dtype; make the optimizer afterwards.  Moved parameters lose their gradient.
 
-        Raises InputError for a device that is not there, TypeError for a dtype that is not floating-point.
+        Raises InputError for an unavailable device, TypeError for a dtype that is not floating-point.
         """
         if dtype is not None and np.dtype(dtype).kind not in "fc":
             raise TypeError(f"to: a parameter holds floating-point numbers, and not {np.dtype(dtype)}")
@@ -100,22 +101,22 @@ class Module:
             data = p.data if device is None else to_device(p.data, device)
             data = data if dtype is None else data.astype(dtype, copy=False)
             if data is not p.data:
-                p.data, p.node = data, Leaf(data.dtype)  # a new leaf: the old one's gradient and its memory stay behind
+                p.data, p.node = data, Leaf(data.dtype)  # a new leaf, without the old gradient and its buffer
         return self
 
     def state_dict(self) -> dict[str, Array]:
-        """Name -> array: the parameters themselves, not copies."""
+        """Return the parameters' arrays by name, without copying."""
         return {name: p.data for name, p in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Copy arrays into the parameters of the same names; all of them or, with an InputError, none."""
+        """Copy arrays into the parameters by name.  Raises InputError, and changes nothing, for a mismatch."""
         self.check_state_dict(state)
         for name, p in self.named_parameters():
             p.data[...] = to_device(state[name], device_of(p.data))
             mark_changed(p.data)
 
     def check_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Raise InputError, with its name, for an array that is missing, unknown, or of another shape or kind."""
+        """Raise InputError, with the name, for an array that is missing, unexpected, or of another shape or kind."""
         own = dict(self.named_parameters())
         for name, p in own.items():
             if name not in state:
@@ -123,7 +124,7 @@ class Module:
             if tuple(state[name].shape) != p.shape:
                 raise InputError(f"state_dict: {name} has shape {tuple(state[name].shape)}, this model's is {p.shape}")
             if state[name].dtype.kind != "f":
-                raise InputError(f"state_dict: {name} is of {state[name].dtype}; floating-point numbers are expected")
+                raise InputError(f"state_dict: {name} has dtype {state[name].dtype}; expected floating-point numbers")
         for name in state:
             if name not in own:
                 raise InputError(f"state_dict: {name} {tuple(state[name].shape)} is not a part of this model")
@@ -149,7 +150,7 @@ class Module:
 
 
 class Sequential(Module):
-    """Modules in a row, named 0, 1, 2 ..."""
+    """Modules applied in order, named 0, 1, 2 ..."""
 
     def __init__(self, *layers: Module) -> None:
         self.layers = layers

@@ -1,4 +1,4 @@
-"""Parameters in groups, each with settings of its own: PyTorch's param_groups."""
+"""Parameter groups with their own settings, like PyTorch's param_groups."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SETTINGS = "lr", "betas", "eps", "weight_decay", "initial_lr"
 
 
 class ParamGroup(MutableMapping[str, Any]):
-    """The parameters under "params", which stay, and their lr, betas, eps and weight_decay, which may be changed.
+    """A group's parameters under "params", fixed, and its settings lr, betas, eps and weight_decay, which can be set.
 
-    Under "initial_lr" is the learning rate the group was made with, which a schedule starts from, as PyTorch's do.
-    Raises InputError for a value out of range, as it is written, and, unlike PyTorch, for a key that nothing reads.
+    "initial_lr" is the learning rate at construction, the base of a schedule, as in PyTorch.
+    Setting a value out of range raises InputError and so does, unlike in PyTorch, an unknown key.
     """
 
     def __init__(self, params: Iterable[Parameter], settings: Mapping[str, Any], where: str = "") -> None:
@@ -36,11 +36,11 @@ class ParamGroup(MutableMapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         if key == "params":
-            raise InputError(f"optimizer: {self.where}params cannot be changed; make the optimizer anew")
+            raise InputError(f"optimizer: {self.where}params cannot be changed; make a new optimizer")
         self.settings[key] = checked_setting(key, value, self.where)
 
     def __delitem__(self, key: str) -> None:
-        raise InputError(f"optimizer: {self.where}{key} cannot be left out; set it to another value")
+        raise InputError(f"optimizer: {self.where}{key} cannot be deleted; set it to another value")
 
     def __iter__(self) -> Iterator[str]:
         return iter(("params", *self.settings))
@@ -54,9 +54,9 @@ class ParamGroup(MutableMapping[str, Any]):
 
 
 def make_param_groups(parameters: Parameters, defaults: Mapping[str, Any]) -> list[ParamGroup]:
-    """An optimizer's groups: one of all parameters, or those given as mappings, with defaults for what they leave out.
+    """Create an optimizer's groups: a single one of all parameters, or those given as mappings, completed by defaults.
 
-    Raises InputError for what are neither parameters nor groups, and for settings that checked_setting refuses.
+    Raises InputError for anything else, and for settings out of range.
     """
     given = _as_list("parameters", parameters)
     if not any(isinstance(group, Mapping) for group in given):
@@ -75,9 +75,9 @@ def make_param_groups(parameters: Parameters, defaults: Mapping[str, Any]) -> li
 
 
 def decay_groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups for AdamW: matrices and embeddings, which decay, and biases and norms, which do not: nanoGPT's rule.
+    """Split parameters into two groups for AdamW: matrices and embeddings with weight decay, biases and norms without.
 
-    It goes by the number of axes, 2 and more or fewer.  A parameter with several names is there once.
+    The rule is nanoGPT's: parameters with 2 or more axes decay.  A parameter with several names is listed once.
     """
     parameters = model.parameters()
     return [
@@ -87,7 +87,7 @@ def decay_groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
 
 
 def checked_setting(name: str, value: Any, where: str = "") -> Any:
-    """A setting as Python's own numbers.  Raises InputError for one out of range, or of an unknown name."""
+    """Convert a setting to Python's numbers.  Raises InputError for a value out of range or an unknown name."""
     if name == "betas":
         value = value.tolist() if isinstance(value, np.ndarray) else value
         if not isinstance(value, list | tuple) or len(value) != 2:
@@ -108,9 +108,9 @@ def _number(name: str, value: Any, least: float, what: str, below: float | None 
 
 
 def _as_list(name: str, parameters: Any) -> list[Any]:
-    """An iterable's elements, in an order that is the same the next time."""
+    """List an iterable's elements; refuses sets, whose order is not deterministic."""
     if isinstance(parameters, Tensor | Mapping | str | set | frozenset) or not isinstance(parameters, Iterable):
         raise InputError(
-            f"optimizer: {name}: a {type(parameters).__name__} is no list of Tensors; give model.parameters(), say"
+            f"optimizer: {name}: expected a list of Tensors, got a {type(parameters).__name__}; give model.parameters()"
         )
     return list(parameters)

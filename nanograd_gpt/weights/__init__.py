@@ -1,1 +1,1 @@
-"""Weights in and out: Hugging Face's and OpenAI's layouts of GPT-2, and our own."""
+"""Loading and saving weights: Hugging Face's and OpenAI's layouts of GPT-2, and the package's own."""

@@ -1,4 +1,4 @@
-"""A model's configuration in others' words: config.json, hparams.json, or no more than the shapes of its weights."""
+"""Model configurations from config.json, hparams.json, a file's metadata, or the shapes of the weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from ..gpt.config import GPTConfig
 from .gpt2_names import Layout
 from .safetensors_file import StoredTensor
 
-HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25}  # GPT-2's, by emb_dim: the one size that no shape tells
-DEFAULT_DROP_RATE = 0.1  # where config.json does not say it
-TANH_GELU = "gelu_new", "gelu_pytorch_tanh"  # two names of one formula
-SUPPORTED = {  # config.json: what must be as our model has it, and what Hugging Face takes where it is not said
+HEADS = {
+    768: 12,
+    1024: 16,
+    1280: 20,
+    1600: 25,
+}  # GPT-2's n_heads by emb_dim: the one size that no weight's shape reveals
+DEFAULT_DROP_RATE = 0.1  # Hugging Face's default, for a config.json without it
+TANH_GELU = "gelu_new", "gelu_pytorch_tanh"  # two names of the same formula
+SUPPORTED = {  # config.json: the only supported value, and Hugging Face's default for a missing one
     "model_type": ("gpt2", "gpt2"),
     "layer_norm_epsilon": (1e-5, 1e-5),
     "scale_attn_weights": (True, True),
@@ -28,40 +33,44 @@ RATES = "resid_pdrop", "embd_pdrop", "attn_pdrop"
 
 
 def from_config_json(path: Path) -> GPTConfig:
-    """Hugging Face's; of their three dropout rates resid_pdrop.  Raises InputError for what we compute otherwise."""
+    """Read Hugging Face's config.json; drop_rate is resid_pdrop.  Raises InputError for an unsupported architecture."""
     given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))
-    for name, (ours, default) in SUPPORTED.items():
-        if given.get(name, default) != ours:
-            raise InputError(f"model: {path}: {name} {given[name]!r} is not ours; a model with {ours!r} is needed")
+    for name, (supported, default) in SUPPORTED.items():
+        if given.get(name, default) != supported:
+            raise InputError(f"model: {path}: unsupported {name} {given[name]!r}; only {supported!r} is supported")
     activation = given.get("activation_function", TANH_GELU[0])
     if activation not in TANH_GELU:
-        raise InputError(f"model: {path}: activation_function {activation!r} is not ours; {TANH_GELU[0]!r} is needed")
+        raise InputError(
+            f"model: {path}: unsupported activation_function {activation!r}; only {TANH_GELU[0]!r} is supported"
+        )
     length = "n_positions" if "n_positions" in given else "n_ctx"
-    ours = {"vocab_size": "vocab_size", "context_length": length}
+    sizes = {"vocab_size": "vocab_size", "context_length": length}
     config = _config(
         path,
         drop_rate=given.get("resid_pdrop", DEFAULT_DROP_RATE),
         qkv_bias=True,
         tied_head=given.get("tie_word_embeddings", True),
-        **_sizes_from(path, given, {**ours, "emb_dim": "n_embd", "n_heads": "n_head", "n_layers": "n_layer"}),
+        **_sizes_from(path, given, {**sizes, "emb_dim": "n_embd", "n_heads": "n_head", "n_layers": "n_layer"}),
     )
     if given.get("n_inner") not in (None, 4 * config.emb_dim):
-        raise InputError(f"model: {path}: n_inner {given['n_inner']!r} is not ours; {4 * config.emb_dim} is needed")
+        raise InputError(
+            f"model: {path}: unsupported n_inner {given['n_inner']!r}; only {4 * config.emb_dim} is supported"
+        )
     return config
 
 
 def differing_rates(path: Path) -> dict[str, float]:
-    """The three dropout rates in Hugging Face's config.json; none where all are the same, as our one drop_rate is."""
+    """Return the three dropout rates of Hugging Face's config.json, or {} if they agree and fit one drop_rate."""
     given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))
     rates = {name: given.get(name, DEFAULT_DROP_RATE) for name in RATES}
     return rates if any(rate != rates[RATES[0]] for rate in rates.values()) else {}
 
 
 def to_config_json(config: GPTConfig, eot_token: int | None) -> dict[str, Any]:
-    """A config.json for Hugging Face's transformers; eot_token ends a text there too."""
+    """Return a config.json for Hugging Face's transformers, with eot_token as its end of text."""
     return {
         "architectures": ["GPT2LMHeadModel"],
-        **{name: ours for name, (ours, _) in SUPPORTED.items()},
+        **{name: supported for name, (supported, _) in SUPPORTED.items()},
         "activation_function": TANH_GELU[0],
         "vocab_size": config.vocab_size,
         "n_positions": config.context_length,
@@ -76,14 +85,14 @@ def to_config_json(config: GPTConfig, eot_token: int | None) -> dict[str, Any]:
 
 
 def from_hparams(path: Path) -> GPTConfig:
-    """OpenAI's.  Raises InputError for a size that is missing, or is none."""
+    """Read OpenAI's hparams.json.  Raises InputError for a missing or invalid size."""
     given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))
-    ours = {"vocab_size": "n_vocab", "context_length": "n_ctx", "emb_dim": "n_embd", "n_heads": "n_head"}
-    return _config(path, qkv_bias=True, tied_head=True, **_sizes_from(path, given, {**ours, "n_layers": "n_layer"}))
+    sizes = {"vocab_size": "n_vocab", "context_length": "n_ctx", "emb_dim": "n_embd", "n_heads": "n_head"}
+    return _config(path, qkv_bias=True, tied_head=True, **_sizes_from(path, given, {**sizes, "n_layers": "n_layer"}))
 
 
 def from_metadata(path: Path, text: str) -> GPTConfig:
-    """Our own, in the header of the file `path`.  Raises InputError for what GPTConfig does not take."""
+    """Read the package's own configuration, from the header of the file `path`.  Raises InputError if it is invalid."""
     try:
         return GPTConfig.of(_parsed(path, text))
     except InputError as error:
@@ -99,15 +108,15 @@ def from_shapes(
     qkv_bias: bool,
     tied_head: bool,
 ) -> GPTConfig:
-    """The configuration that shapes imply; n_heads is needed where emb_dim is not one of GPT-2's.
+    """Derive a configuration from shapes; n_heads is needed if emb_dim is not one of GPT-2's.
 
-    Raises InputError if the two embeddings are not tables, or n_heads is not known.
+    Raises InputError if the two embeddings are not matrices, and for an unknown n_heads.
     """
     for name in (layout.tokens, layout.positions):
         if name not in stored:
-            raise InputError(f"model: {path}: {name} is missing, and there is no configuration")
+            raise InputError(f"model: {path}: {name} is missing, and the file has no configuration")
         if len(stored[name].shape) != 2:
-            raise InputError(f"model: {path}: {name} has shape {stored[name].shape}; two sizes are expected")
+            raise InputError(f"model: {path}: {name} has shape {stored[name].shape}; expected two axes")
     vocab_size, emb_dim = stored[layout.tokens].shape
     heads = HEADS.get(emb_dim) if n_heads is None else n_heads
     if heads is None:
@@ -128,18 +137,18 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"model: {path}: its configuration is no JSON ({error})") from None
+        raise InputError(f"model: {path}: its configuration is not JSON ({error})") from None
     if not isinstance(parsed, dict):
-        raise InputError(f"model: {path}: its configuration is {type(parsed).__name__}; names and values are expected")
+        raise InputError(f"model: {path}: its configuration is {type(parsed).__name__}; expected a JSON object")
     return parsed
 
 
 def _sizes_from(path: Path, given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """The given sizes, under our names."""
-    for theirs in names.values():
-        if theirs not in given:
-            raise InputError(f"model: {path} has no {theirs!r}; give the one that belongs to a GPT-2's weights")
-    return {ours: given[theirs] for ours, theirs in names.items()}
+    """Return the sizes in `given`, renamed from the values of `names` to its keys."""
+    for key in names.values():
+        if key not in given:
+            raise InputError(f"model: {path} has no {key!r}; give the file that belongs to GPT-2's weights")
+    return {name: given[key] for name, key in names.items()}
 
 
 def _config(path: Path, **sizes: Any) -> GPTConfig:
@@ -150,6 +159,6 @@ def _config(path: Path, **sizes: Any) -> GPTConfig:
 
 
 def _with_path(path: Path, error: InputError) -> InputError:
-    """The same error, with the file that it is about."""
+    """Add the file's path to an error's message, unless it is there."""
     message = str(error)
     return error if str(path) in message else InputError(f"model: {path}: {message}")

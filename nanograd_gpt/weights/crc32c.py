@@ -1,7 +1,7 @@
-"""CRC-32C (Castagnoli 1993), many bytes at a time with NumPy: what TensorFlow's checkpoints are checked by.
+"""CRC-32C (Castagnoli 1993), the checksum of TensorFlow's checkpoints, vectorised with NumPy.
 
-The register is linear in what it has read, which gives two tricks.  A register to start with can be added to the first
-four bytes instead; so can zeros before them, which change nothing.  And rows read side by side are joined afterwards.
+The register is linear over GF(2) in the bytes read, which allows two tricks: an initial register can be XORed into the
+first four bytes, so zeros in front of them change nothing; and rows processed in parallel can be combined afterwards.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy.typing as npt
 Bytes = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint32]
 
-POLYNOMIAL = 0x82F63B78  # bits in reverse
-ROW = 1024  # bytes that are read one after the other
-CHUNK = 4096 * ROW  # bytes whose rows are read side by side
+POLYNOMIAL = 0x82F63B78  # bit-reversed
+ROW = 1024  # bytes processed sequentially
+CHUNK = 4096 * ROW  # bytes whose rows are processed in parallel
 ALL_ONES = 0xFFFFFFFF
 
 
@@ -29,12 +29,12 @@ def crc32c(data: Bytes) -> int:
 
 
 def masked(crc: int) -> int:
-    """As TensorFlow stores it, so that data with checksums within can be checked too."""
+    """Mask a checksum as TensorFlow stores it, since a CRC over data that contains CRCs is weak."""
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & ALL_ONES
 
 
 def _read(register: int, data: Bytes) -> int:
-    """The register after one chunk."""
+    """Return the register after one chunk."""
     if len(data) < 4:
         for byte in data.tolist():
             register = int(_table()[(register ^ byte) & 255]) ^ (register >> 8)
@@ -56,17 +56,17 @@ def _registers(rows: Bytes) -> Words:
 
 
 def _combined(registers: Words) -> int:
-    """The register after all rows, of the registers of each: pairs, then pairs of pairs."""
+    """Combine the rows' registers into one, pairwise."""
     level = 0
     while len(registers) > 1:
-        registers = _applied(_zeros_matrix(level), registers[0::2]) ^ registers[1::2]
+        registers = _apply(_zeros_matrix(level), registers[0::2]) ^ registers[1::2]
         level += 1
     return int(registers[0])
 
 
 @cache
 def _table() -> Words:
-    """A register of one byte, after that byte is read."""
+    """Return the 256 registers after reading one byte."""
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = np.where(table & 1, table >> 1 ^ np.uint32(POLYNOMIAL), table >> 1)
@@ -75,19 +75,19 @@ def _table() -> Words:
 
 @cache
 def _zeros_matrix(level: int) -> Words:
-    """The effect of ROW * 2^level bytes of zeros on each bit of a register (32,)"""
+    """Return the effect of ROW * 2^level zero bytes on each bit of a register (32,)."""
     if level:
         half = _zeros_matrix(level - 1)
-        return _applied(half, half)
+        return _apply(half, half)
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
     for _ in range(ROW):
         bits = _table()[bits & 255] ^ (bits >> 8)
     return bits
 
 
-def _applied(of_bits: Words, registers: Words) -> Words:
-    """A linear change, given by what becomes of each bit (32,), of registers (R,)  ->  (R,)"""
-    changed = np.zeros_like(registers)
-    for bit, becomes in enumerate(of_bits):
-        changed ^= np.where(registers >> np.uint32(bit) & 1, becomes, np.uint32(0))
-    return changed
+def _apply(matrix: Words, registers: Words) -> Words:
+    """Multiply registers (R,) by a matrix over GF(2), given as the image of each bit (32,)  ->  (R,)"""
+    result = np.zeros_like(registers)
+    for bit, image in enumerate(matrix):
+        result ^= np.where(registers >> np.uint32(bit) & 1, image, np.uint32(0))
+    return result

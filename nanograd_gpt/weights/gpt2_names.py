@@ -1,4 +1,4 @@
-"""Names of GPT-2's weights elsewhere: one table, read both ways."""
+"""Names of GPT-2's weights in other layouts: one table for loading and saving."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..gpt.config import GPTConfig
 
 
 class WeightMapping(NamedTuple):
-    """One of our parameters, and where a file has it."""
+    """A parameter of GPTModel, and its place in a file."""
 
     name: str
     gpt2_name: str
-    transposed: bool = False  # stored (in, out), as OpenAI's Conv1D has it; our Linear is (out, in)
+    transposed: bool = False  # stored (in, out), as in OpenAI's Conv1D; Linear has (out, in)
     qkv_index: int | None = None  # which third of c_attn's last axis: query, key, value
 
 
 class Layout(NamedTuple):
-    """A file's names of the arrays that tell a model's sizes, and the prefix of a block's names."""
+    """A layout's names of the arrays that determine a model's sizes, and the prefix of its blocks."""
 
     tokens: str
     positions: str
@@ -51,13 +51,13 @@ HEAD = WeightMapping("out_head.weight", "lm_head.weight")
 NATIVE = Layout("tok_emb.weight", "pos_emb.weight", "trf_blocks.", HEAD.name)
 HUGGING_FACE = Layout("wte.weight", "wpe.weight", "h.", HEAD.gpt2_name)
 PREFIX = "transformer."
-BUFFERS = re.compile(r".*\.(attn\.bias|attn\.masked_bias|att\.mask)")  # causal masks in old files: nothing is learned
+BUFFERS = re.compile(r".*\.(attn\.bias|attn\.masked_bias|att\.mask)")  # causal masks in old files, not parameters
 
 _OPENAI_ENDINGS = {"w": "weight", "g": "weight", "b": "bias", "wte": "wte.weight", "wpe": "wpe.weight"}
 
 
 def gpt2_mappings(config: GPTConfig) -> list[WeightMapping]:
-    """Every parameter of a model with qkv_bias, by Hugging Face's names."""
+    """List the mappings of all parameters of a model with qkv_bias to Hugging Face's names."""
     blocks = [
         part._replace(name=f"trf_blocks.{i}.{part.name}", gpt2_name=f"h.{i}.{part.gpt2_name}")
         for i in range(config.n_layers)
@@ -67,7 +67,7 @@ def gpt2_mappings(config: GPTConfig) -> list[WeightMapping]:
 
 
 def from_openai(name: str) -> str:
-    """Hugging Face's name for one of OpenAI's: model/h0/attn/c_attn/w is h.0.attn.c_attn.weight."""
+    """Translate OpenAI's name to Hugging Face's: model/h0/attn/c_attn/w is h.0.attn.c_attn.weight."""
     *path, last = name.removeprefix("model/").split("/")
     path = [re.sub(r"^h(\d+)$", r"h.\1", step) for step in path]
     return ".".join([*path, _OPENAI_ENDINGS.get(last, last)])

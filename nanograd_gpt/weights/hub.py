@@ -1,7 +1,7 @@
-"""GPT-2's own weights from the Hugging Face hub: downloaded once, and held against their hash at every use.
+"""GPT-2's weights from the Hugging Face hub: downloaded once, and verified by their SHA-256 at every use.
 
 NAME.safetensors         in the user's cache
-NAME.safetensors.sha256  for a file whose hash is not known beforehand: the one that its first download had
+NAME.safetensors.sha256  hash of the first download, for a file whose hash is not known in advance
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ REPOSITORIES = "https://huggingface.co/openai-community"
 
 
 class Source(NamedTuple):
-    """A file's URL, and its SHA-256 if it is known."""
+    """A file's URL, and its SHA-256 if known."""
 
     url: str
     sha256: str | None = None
@@ -35,14 +35,15 @@ GPT2 = {
 
 
 def download_gpt2(name: str = "gpt2") -> Path:
-    """A file with GPT-2's weights, for load_pretrained: the user's copy, or else downloaded to be that.
+    """Download GPT-2's weights to the user's cache, unless they are there; returns the file, for load_pretrained.
 
-    name is gpt2 (124M), gpt2-medium (355M), gpt2-large (774M) or gpt2-xl (1558M).  Raises InputError for another, and
-    RunError if the copy is damaged, or if none can be had: then with the manual way.
+    name                "gpt2" (124M), "gpt2-medium" (355M), "gpt2-large" (774M) or "gpt2-xl" (1558M) ["gpt2"]
+
+    Raises InputError for another name, and RunError if the cached file is damaged or the download fails, with the URL.
     """
     if name not in GPT2:
-        raise InputError(f"model: {name!r} is none of GPT-2's{did_you_mean(name, list(GPT2))}")
-    import pooch  # only here: nothing else needs the network
+        raise InputError(f"model: {name!r} is not one of GPT-2's names{did_you_mean(name, list(GPT2))}")
+    import pooch  # slow to import, and only downloads need it
 
     cache, source = Path(pooch.os_cache("nanograd_gpt")), GPT2[name]
     path, record = cache / f"{name}.safetensors", cache / f"{name}.safetensors.sha256"
@@ -57,12 +58,12 @@ def _verify(path: Path, record: Path, source: Source) -> None:
     found, known = sha256_of(path), source.sha256
     if known is None and record.is_file():
         known = record.read_text(encoding="ascii", errors="replace").strip()
-    if known is None:  # someone has put the file there
+    if known is None:  # the user put the file there
         record.write_text(found + "\n", encoding="ascii")
     elif found != known:
         raise RunError(
-            f"model: {path} is damaged: its SHA-256 is {found}, not {known}; delete it, and run this again to have it "
-            "downloaded anew"
+            f"model: {path} is damaged: its SHA-256 is {found}, not {known}; delete it, and run this again to "
+            "download it"
         )
 
 
@@ -83,7 +84,9 @@ def _download(name: str, source: Source, path: Path, record: Path) -> None:
         raise RunError(f"model: {name} could not be downloaded ({_reason(error)}); try again, {by_hand}") from None
     except ValueError as error:
         reason = str(error).splitlines()[0]
-        raise RunError(f"model: {name} came damaged and was not kept ({reason}); run this again, {by_hand}") from None
+        raise RunError(
+            f"model: {name} was damaged in transit and deleted ({reason}); run this again, {by_hand}"
+        ) from None
     except OSError as error:
         raise RunError(
             f"model: {path} could not be written ({error.strerror or error}); make room there, {by_hand}"
@@ -91,7 +94,7 @@ def _download(name: str, source: Source, path: Path, record: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Why there was no answer, or none of use, in a few words: requests' own texts are long."""
+    """Summarise a failed request in a few words; requests' own messages are long."""
     from requests import HTTPError, Timeout
 
     if isinstance(error, HTTPError) and error.response is not None:

@@ -1,4 +1,4 @@
-"""A model from files: Hugging Face's layout of GPT-2's weights, OpenAI's TensorFlow checkpoint, and our own names."""
+"""Loading a model: Hugging Face's layout of GPT-2, OpenAI's TensorFlow checkpoint, and the package's own names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class Overrides(NamedTuple):
-    """Settings from the caller, in place of the files' or where they have none."""
+    """Settings from the caller that replace or complete those of the files."""
 
     n_heads: int | None
     drop_rate: float | None
@@ -33,15 +33,15 @@ class Overrides(NamedTuple):
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights in files: what is where, and the sizes of their model.  Checked, but not read yet."""
+    """Weights in files, checked but not read yet: the stored tensors, their mapping, and the model's configuration."""
 
     stored: Mapping[str, StoredTensor]
     mappings: list[WeightMapping]
     config: GPTConfig
-    rates: Mapping[str, float]  # of dropout, by Hugging Face's names, where they differ
+    rates: Mapping[str, float]  # dropout rates by Hugging Face's names, if they differ
 
     def load(self) -> GPTModel:
-        """The model with its weights, in evaluation mode; they go straight to their place, a few rows at a time."""
+        """Build the model in eval mode; weights are copied a few rows at a time, without a second copy in memory."""
         model = GPTModel(self.config, rng=_ZeroStream())
         state = model.state_dict()
         for mapping in self.mappings:
@@ -51,7 +51,7 @@ class Pretrained:
 
 
 def _copy(stored: StoredTensor, target: Array, qkv_index: int | None) -> None:
-    """Into target (..., C), from the same shape, or from one third of (..., 3C)."""
+    """Copy into target (..., C) from the same shape, or from one third of (..., 3C)."""
     C = target.shape[-1]
     columns = slice(None) if qkv_index is None else slice(qkv_index * C, (qkv_index + 1) * C)
     if target.ndim == 1:
@@ -62,7 +62,7 @@ def _copy(stored: StoredTensor, target: Array, qkv_index: int | None) -> None:
 
 
 class _ZeroStream(Generator):
-    """Weights that are about to be loaded need no random numbers, nor any memory before.  Dropout draws as ever."""
+    """Zeros as initial weights, since they are overwritten and lazily allocated; dropout draws as usual."""
 
     def uniform(self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Any:
         return np.zeros(shape, dtype=np.float32)
@@ -72,12 +72,12 @@ class _ZeroStream(Generator):
 
 
 def load_weights(path: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> GPTModel:
-    """The model that a file or a directory holds, in evaluation mode, whichever of the layouts it is in.
+    """Load a model from a file or directory in any supported layout, in eval mode.
 
-    n_heads is needed where there is no configuration and emb_dim is none of GPT-2's; drop_rate is used in place of the
-    file's.  Raises InputError, naming the file and the tensor, for what cannot be read, is missing, left over, or of
-    another shape or kind.  Warns where Hugging Face's config.json has several dropout rates, for we have one: without
-    drop_rate it is resid_pdrop, which matters in training alone.
+    n_heads is needed without a configuration if emb_dim is not one of GPT-2's; drop_rate replaces the file's.
+    Raises InputError, naming the file and the tensor, for files that cannot be read and for tensors that are missing,
+    left over, or of another shape or dtype.  Warns if Hugging Face's config.json has several dropout rates, since a
+    model here has one: without drop_rate it is resid_pdrop, which matters in training only.
     """
     opened = open_pretrained(path, n_heads, drop_rate)
     if opened.rates:
@@ -86,26 +86,26 @@ def load_weights(path: Path | str, n_heads: int | None = None, drop_rate: float 
 
 
 def several_rates(rates: Mapping[str, float]) -> str:
-    """A message about dropout rates that differ."""
+    """Describe dropout rates that differ, for a message."""
     return f"config.json has {', '.join(f'{n} {r}' for n, r in rates.items())}, and a model here one drop_rate for all"
 
 
 def open_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> Pretrained:
-    """As load_weights, but all is only looked at: `config` tells its sizes, and nothing is warned of."""
+    """Check the files as load_weights does, without reading weights or warning; the result has the configuration."""
     path = Path(path)
     given = Overrides(n_heads, drop_rate)
     if not path.is_dir():
         return _from_safetensors(path, *open_safetensors(path), given)
     if (path / HPARAMS).is_file():
         return _from_tensorflow(path, given)
-    if (path / INDEX).is_file() and not (path / SINGLE).is_file():  # of both, Hugging Face takes the single file
+    if (path / INDEX).is_file() and not (path / SINGLE).is_file():  # of both, Hugging Face uses the single file
         return _from_safetensors(path / INDEX, open_shards(path / INDEX), {}, given)
     path = path / SINGLE
     return _from_safetensors(path, *open_safetensors(path), given)
 
 
 def is_pretrained(path: Path) -> bool:
-    """Whether it is a file, or a directory of one of these layouts: no run's."""
+    """Tell whether a path is a file or a directory in one of these layouts, rather than a run's directory."""
     return path.is_file() or any((path / name).is_file() for name in (CONFIG, HPARAMS, INDEX))
 
 
@@ -115,7 +115,7 @@ def is_pretrained(path: Path) -> bool:
 def _from_safetensors(
     path: Path, stored: Mapping[str, StoredTensor], metadata: Mapping[str, str], given: Overrides
 ) -> Pretrained:
-    """Hugging Face's names; or ours, which are the book's: from save_model, or a PyTorch state_dict as safetensors."""
+    """Open Hugging Face's names, or the book's: from save_model, or a PyTorch state_dict saved as safetensors."""
     stored = _without_prefix(path, {name: array for name, array in stored.items() if not BUFFERS.fullmatch(name)})
     if NATIVE.tokens in stored:
         return _checked(path, stored, _native_config(path, stored, metadata, given.n_heads), NATIVE, given)
@@ -145,7 +145,7 @@ def _hugging_face_config(path: Path, stored: Mapping[str, StoredTensor], n_heads
 
 
 def _without_prefix(path: Path, stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """By the names of a bare GPT-2.  Raises InputError where an array is there both with the prefix and without."""
+    """Strip "transformer." from names.  Raises InputError for an array present both with and without it."""
     bare = {name.removeprefix(PREFIX): array for name, array in stored.items()}
     if len(bare) < len(stored):
         name = min(name for name in bare if name in stored and PREFIX + name in stored)
@@ -157,22 +157,24 @@ def _from_tensorflow(directory: Path, given: Overrides) -> Pretrained:
     config, prefix = from_hparams(directory / HPARAMS), directory / "model.ckpt"
     arrays = {from_openai(name): array for name, array in open_tf_checkpoint(prefix).items()}
     for name, array in arrays.items():
-        if len(array.shape) == 3 and array.shape[0] == 1:  # its layers are convolutions of width 1
+        if len(array.shape) == 3 and array.shape[0] == 1:  # linear layers are stored as convolutions of width 1
             arrays[name] = replace(array, shape=array.shape[1:])
     return _checked(prefix, arrays, config, HUGGING_FACE, given)
 
 
-# --- what a file must hold
+# --- checks
 
 
 def _checked(
     path: Path, stored: Mapping[str, StoredTensor], config: GPTConfig, layout: Layout, given: Overrides
 ) -> Pretrained:
-    """Raises InputError for an array that is missing, of another shape or kind, or left over."""
+    """Raise InputError for an array that is missing, left over, or of another shape or dtype."""
     if given.drop_rate is not None:
         config = replace(config, drop_rate=given.drop_rate)
     if config.n_layers > len(stored):
-        raise InputError(f"model: {path}: {config.n_layers} layers are expected, and it has {len(stored)} arrays alone")
+        raise InputError(
+            f"model: {path}: expected {config.n_layers} layers, and the file has only {len(stored)} arrays"
+        )
     shapes = parameter_shapes(config)
     mappings = gpt2_mappings(config) if layout is HUGGING_FACE else [WeightMapping(name, name) for name in shapes]
     for mapping in mappings:
@@ -196,17 +198,17 @@ def _check(path: Path, stored: Mapping[str, StoredTensor], name: str, shape: tup
     if stored[name].shape != shape:
         raise InputError(f"model: {path}: {name} has shape {stored[name].shape}, expected {shape}")
     if stored[name].kind not in DTYPES:
-        raise InputError(f"model: {path}: {name} is of {stored[name].kind}; {', '.join(DTYPES)} are read")
+        raise InputError(f"model: {path}: {name} has dtype {stored[name].kind}; supported are {', '.join(DTYPES)}")
 
 
-def _stored_shape(mapping: WeightMapping, ours: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that the file must have for one of our parameters."""
-    shape = tuple(reversed(ours)) if mapping.transposed else ours
+def _stored_shape(mapping: WeightMapping, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a parameter's shape in the file."""
+    shape = tuple(reversed(shape)) if mapping.transposed else shape
     return shape if mapping.qkv_index is None else (*shape[:-1], 3 * shape[-1])
 
 
 def _equal(a: StoredTensor, b: StoredTensor) -> bool:
-    """Whether two tables hold the same.  What is no table, or of a kind that is not read, holds the same as nothing."""
+    """Tell whether two matrices are equal; False for other shapes and unsupported dtypes."""
     if a.shape != b.shape or len(a.shape) != 2 or not {a.kind, b.kind} <= DTYPES.keys():
         return False
     return all(np.array_equal(piece, b[rows]) for rows, piece in row_chunks(a))

@@ -1,4 +1,4 @@
-"""A download over HTTP that goes on where an earlier one was cut off."""
+"""HTTP downloads that resume after an interruption."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from urllib.parse import urlsplit
 
 from ..files import fsync, sha256_of
 
-CONNECT, READ = 5.0, 30.0  # seconds without an answer, and between two pieces of it
-CHUNK = 1 << 16  # bytes; what has come of the last one is lost where a transfer is cut off
+CONNECT, READ = 5.0, 30.0  # timeouts in seconds: to connect, and between two chunks
+CHUNK = 1 << 16  # bytes; an interrupted transfer loses at most one chunk
 SHA256 = re.compile(r'(?:W/)?"?([0-9a-f]{64})"?')
 
 
 class CutOffError(OSError):
-    """A transfer ended before its file did.  What has come is kept, and the next one goes on from there."""
+    """A transfer ended early.  The partial file is kept, and the next transfer resumes from it."""
 
 
 class Resumable:
-    """A downloader for pooch.  It fills `partial`, and moves it to where pooch wants it once it is whole.
+    """Downloader for pooch: fills `partial`, and moves it to pooch's path once it is complete.
 
-        NAME.partial          as much as has come
-        NAME.partial.version  the server's mark for the version it is of; without one, it cannot be gone on with
+        NAME.partial          the bytes received so far
+        NAME.partial.version  the server's ETag or date for that version; without it the transfer cannot be resumed
 
-    With `record`, the SHA-256 of what came is written there, before anything is moved.
+    With `record`, the file's SHA-256 is written there before it is moved.
     """
 
     def __init__(self, partial: Path, record: Path | None = None) -> None:
@@ -35,7 +35,7 @@ class Resumable:
         self.version = partial.with_name(f"{partial.name}.version")
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
-        """Download.  Raises CutOffError, requests' errors where there was no answer, or ValueError for a wrong hash."""
+        """Download.  Raises CutOffError if interrupted, requests' errors if refused, ValueError for a wrong hash."""
         promised = self._transfer(url)
         fsync(self.partial)
         if self.record is not None:
@@ -48,8 +48,8 @@ class Resumable:
         self._discard()
 
     def _transfer(self, url: str) -> str | None:
-        """Fill the partial file up; returns the hash that the server gives, if it does."""
-        import requests  # it takes as long to import as all of ours
+        """Complete the partial file; returns the SHA-256 that the server announces, if any."""
+        import requests  # slow to import
 
         start, headers = self._resume_point()
         _resolve_host(url)
@@ -58,14 +58,14 @@ class Resumable:
             if answered_range and not self._continues(response, start):
                 self._discard()
                 return self._transfer(url)
-            if not (answered_range and response.status_code == 416):  # which says that there is nothing left to come
+            if not (answered_range and response.status_code == 416):  # 416: no bytes are left
                 response.raise_for_status()
                 self._receive(response, answered_range)
             return _promised_hash(response)
 
     def _resume_point(self) -> tuple[int, dict[str, str]]:
-        """The number of bytes present, and the headers that ask for the rest."""
-        headers = {"Accept-Encoding": "identity"}  # the file's own bytes, so that they can be counted
+        """Return the number of bytes present, and the headers that request the rest."""
+        headers = {"Accept-Encoding": "identity"}  # no compression, so that byte offsets are the file's
         version = self._known_version()
         size = self.partial.stat().st_size if version and self.partial.is_file() else 0
         return size, headers | ({"Range": f"bytes={size}-", "If-Range": version} if size else {})
@@ -74,19 +74,19 @@ class Resumable:
         return self.version.read_text(encoding="latin-1") if self.version.is_file() else ""
 
     def _continues(self, response: Any, start: int) -> bool:
-        """Whether an answer to a range begins where the partial file ends, and is of the same version."""
+        """Tell whether a range response starts where the partial file ends, and is of the same version."""
         begins, total = _span(response)
         same = _version(response) in ("", self._known_version())
         return same and start == (begins if response.status_code == 206 else total)
 
-    def _receive(self, response: Any, goes_on: bool) -> None:
-        """The body, behind what is here already or in its place.  Raises CutOffError unless it comes to its end."""
+    def _receive(self, response: Any, resumes: bool) -> None:
+        """Append the body to the partial file, or replace it.  Raises CutOffError if the body is incomplete."""
         import requests
         from tqdm import tqdm
 
         start, total = _span(response)
-        with self.partial.open("ab" if goes_on else "wb") as file:
-            if not goes_on:  # and the file is empty now: no moment has a part of one version beside another's mark
+        with self.partial.open("ab" if resumes else "wb") as file:
+            if not resumes:  # the file is empty now, so it never has bytes of another version than the recorded one
                 self.version.write_text(_version(response), encoding="latin-1")
             bar = tqdm(
                 desc=self.partial.stem,
@@ -103,13 +103,13 @@ class Resumable:
                         file.write(chunk)
                         bar.update(len(chunk))
                 except requests.RequestException:
-                    raise CutOffError(f"{file.tell():,} of {total or 0:,} bytes have come") from None
+                    raise CutOffError(f"{file.tell():,} of {total or 0:,} bytes received") from None
         size = self.partial.stat().st_size
-        if total is not None and size > total:  # two processes have written to it
+        if total is not None and size > total:  # two processes wrote to it
             self._discard()
-            raise ValueError(f"{size:,} bytes came of {total:,}")
+            raise ValueError(f"{size:,} bytes received of {total:,}")
         if total is not None and size < total:
-            raise CutOffError(f"{size:,} of {total:,} bytes have come")
+            raise CutOffError(f"{size:,} of {total:,} bytes received")
 
     def _discard(self) -> None:
         self.partial.unlink(missing_ok=True)
@@ -117,7 +117,7 @@ class Resumable:
 
 
 def _resolve_host(url: str) -> None:
-    """Find the address of the server, or of the proxy before it.  A lookup by itself may take long to fail."""
+    """Resolve the server's address, or its proxy's, with a timeout: getaddrinfo itself may take long to fail."""
     import requests
     from requests.utils import get_environ_proxies, select_proxy
 
@@ -130,7 +130,7 @@ def _resolve_host(url: str) -> None:
         except OSError as error:
             failures.append(error)
 
-    thread = Thread(target=look_up, daemon=True)  # which nobody waits for, at the process's end neither
+    thread = Thread(target=look_up, daemon=True)  # a daemon, so that it does not delay the process's exit
     thread.start()
     thread.join(CONNECT)
     if thread.is_alive():
@@ -140,7 +140,7 @@ def _resolve_host(url: str) -> None:
 
 
 def _span(response: Any) -> tuple[int | None, int | None]:
-    """The offset at which an answer begins, and the length of the whole file, as far as it says."""
+    """Return the offset at which a response starts and the length of the whole file; None for unknown."""
     if response.status_code == 200:
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() else None
@@ -150,14 +150,14 @@ def _span(response: Any) -> tuple[int | None, int | None]:
 
 
 def _version(response: Any) -> str:
-    """A value for If-Range: a strong ETag or a date; else an empty string."""
+    """Return a value for If-Range: a strong ETag or a date, else an empty string."""
     etag: str = response.headers.get("ETag", "W/")
     date: str = response.headers.get("Last-Modified", "")
     return date if etag.startswith("W/") else etag
 
 
 def _promised_hash(response: Any) -> str | None:
-    """The SHA-256 that the Hugging Face hub gives for a large file, as it sends us on to where that is stored."""
+    """Return the SHA-256 that the Hugging Face hub announces for a large file, in the redirect to its storage."""
     for answer in (*response.history, response):
         if match := SHA256.fullmatch(answer.headers.get("X-Linked-ETag", "")):
             return match[1]

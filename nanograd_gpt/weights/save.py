@@ -1,4 +1,4 @@
-"""A model to files that Hugging Face's transformers load."""
+"""Saving a model in Hugging Face's layout."""
 
 from __future__ import annotations
 
@@ -87,23 +87,23 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _gpt2_tensors(model: GPTModel) -> dict[str, list[Array]]:
-    """Each of their tensors as the parts of ours that stand side by side in it: views, no copies yet."""
+    """List, for each tensor of the file, the model's arrays that are concatenated in it; views, not copies."""
     state = model.state_dict()
     dtype = state["tok_emb.weight"].dtype
     if str(dtype) not in KINDS:
-        raise InputError(f"convert: the model is of {dtype}; move it to one of {', '.join(KINDS)} first")
+        raise InputError(f"convert: the model has dtype {dtype}; convert it to one of {', '.join(KINDS)} first")
     tensors: dict[str, list[Array]] = {}
     for part in gpt2_mappings(model.config):
-        ours = state.get(part.name)
-        if ours is None:  # a bias that the model does without
-            ours = np.zeros(model.config.emb_dim, dtype=dtype)
+        array = state.get(part.name)
+        if array is None:  # a bias that the model does not have
+            array = np.zeros(model.config.emb_dim, dtype=dtype)
         name = part.gpt2_name if part.gpt2_name == HUGGING_FACE.head else PREFIX + part.gpt2_name
-        tensors.setdefault(name, []).append(ours.T if part.transposed else ours)
+        tensors.setdefault(name, []).append(array.T if part.transposed else array)
     return tensors
 
 
 def _write_safetensors(path: Path, tensors: dict[str, list[Array]]) -> None:
-    """One tensor after the other: safetensors' own function takes them all at once, a second model in memory."""
+    """Write one tensor at a time; safetensors' own function needs all of them, a second copy of the model in memory."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, parts in tensors.items():
@@ -111,7 +111,7 @@ def _write_safetensors(path: Path, tensors: dict[str, list[Array]]) -> None:
         start, end = end, end + prod(shape) * dtype.itemsize
         header[name] = {"dtype": KINDS[str(dtype)], "shape": shape, "data_offsets": (start, end)}
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # so that the numbers begin where a number of 8 bytes may
+    text += b" " * (-len(text) % 8)  # aligns the data to 8 bytes
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for parts in tensors.values():
@@ -119,6 +119,6 @@ def _write_safetensors(path: Path, tensors: dict[str, list[Array]]) -> None:
 
 
 def concat_last_axis(parts: list[HostArray]) -> HostArray:
-    """Parts (..., C)  ->  (..., n C), in one piece, lowest byte first."""
+    """n parts (..., C)  ->  (..., n C), contiguous and little-endian"""
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
     return np.ascontiguousarray(whole, dtype=whole.dtype.newbyteorder("<"))

@@ -1,7 +1,7 @@
-"""TensorFlow's checkpoints ("tensor bundles") read with NumPy alone: PREFIX.index and PREFIX.data-00000-of-00001.
+"""Reader for TensorFlow's checkpoints ("tensor bundles") in NumPy: PREFIX.index and PREFIX.data-00000-of-00001.
 
-The index is a sorted table of LevelDB's format: blocks of keys and values, each with a checksum, and at the end a
-footer that finds the block of blocks.  Each value is a small protocol buffer that says where a tensor lies in the data.
+The index is a sorted table in LevelDB's format: blocks of keys and values, each with a checksum, and at the end a
+footer that points to the index block.  Each value is a small protocol buffer with a tensor's location in the data.
 Sources: tensorflow/core/protobuf/tensor_bundle.proto, and LevelDB's doc/table_format.md.
 """
 
@@ -29,21 +29,21 @@ Fields = dict[int, Any]
 
 
 class Entry(NamedTuple):
-    """An entry of the index, about one tensor."""
+    """Index entry of one tensor."""
 
-    type: int  # TensorFlow's number for it
+    type: int  # TensorFlow's DataType
     shape: tuple[int, ...]
-    shard: int  # which of the data files
+    shard: int  # index of its data file
     start: int
     size: int  # in bytes
     checksum: int
-    as_contiguous_view: bool
+    is_whole: bool  # not stored in slices
 
 
 def open_tf_checkpoint(prefix: Path) -> dict[str, StoredTensor]:
-    """Name -> array: what is where.  Every checksum has been held against its bytes, of which none are kept.
+    """Open a checkpoint; returns its arrays by name, with all checksums verified and no data kept in memory.
 
-    Raises InputError for a missing, cut or damaged file.
+    Raises InputError for a missing, truncated or damaged file.
     """
     index, shards = prefix.with_name(prefix.name + ".index"), {}
     n_shards, entries = _entries(index)
@@ -59,17 +59,19 @@ def open_tf_checkpoint(prefix: Path) -> dict[str, StoredTensor]:
 def _mapped(path: Path) -> HostArray:
     try:
         return np.memmap(path, dtype=np.uint8, mode="r")
-    except (OSError, ValueError) as error:  # ValueError: it is empty
+    except (OSError, ValueError) as error:  # ValueError: an empty file
         raise InputError(f"model: {path} cannot be read ({error}); download it again") from None
 
 
 def _array(name: str, entry: Entry, shard: HostArray, path: Path) -> StoredTensor:
     kind = KINDS.get(entry.type)
-    if kind is None or not entry.as_contiguous_view:
-        raise InputError(f"model: {path}: {name} is of TensorFlow's type {entry.type}; numbers in one piece are read")
+    if kind is None or not entry.is_whole:
+        raise InputError(
+            f"model: {path}: {name} has TensorFlow's type {entry.type}, or is sliced; expected a whole array of floats"
+        )
     end = entry.start + entry.size
     if entry.size != prod(entry.shape) * BITS[kind] // 8 or end > len(shard):
-        raise InputError(f"model: {path}: {name} {entry.shape} is cut or damaged; download the file again")
+        raise InputError(f"model: {path}: {name} {entry.shape} is truncated or damaged; download the file again")
     if masked(crc32c(shard[entry.start : end])) != entry.checksum:
         raise InputError(f"model: {path}: {name} is damaged: its checksum differs; download the file again")
     return StoredTensor(path, entry.start, entry.shape, kind)
@@ -79,34 +81,34 @@ def _array(name: str, entry: Entry, shard: HostArray, path: Path) -> StoredTenso
 
 
 def _entries(path: Path) -> tuple[int, dict[str, Entry]]:
-    """The number of data files, and each tensor's entry by its name."""
+    """Return the number of data files, and each tensor's entry by name."""
     try:
         values = {key.decode(): value for key, value in _pairs(path.read_bytes())}
-        header = _fields(values.pop(""))  # which has no name
+        header = _fields(values.pop(""))  # the header has an empty name
         if header.get(2, 0):
-            raise ValueError("its numbers begin with their highest byte")
+            raise ValueError("its data are big-endian")
         return int(header.get(1, 1)), {name: _entry(_fields(value)) for name, value in values.items()}
     except OSError as error:
         raise InputError(f"model: {path} cannot be read ({error.strerror}); it belongs to the checkpoint") from None
     except (ValueError, TypeError, LookupError, struct.error) as error:
-        raise InputError(f"model: {path} is no index of a TensorFlow checkpoint, or damaged ({error})") from None
+        raise InputError(f"model: {path} is not an index of a TensorFlow checkpoint, or is damaged ({error})") from None
 
 
 def _entry(fields: Fields) -> Entry:
-    """A BundleEntryProto: a field that is 0 is left out."""
+    """Parse a BundleEntryProto; fields that are 0 are omitted there."""
     numbers = [fields.get(number, 0) for number in (1, 3, 4, 5, 6)]
     if not all(isinstance(number, int) for number in numbers):
-        raise ValueError("a number is expected where text is")
+        raise ValueError("expected a number, got bytes")
     type_, shard, start, size, checksum = numbers
-    return Entry(type_, _shape(fields.get(2, b"")), shard, start, size, checksum, as_contiguous_view=7 not in fields)
+    return Entry(type_, _shape(fields.get(2, b"")), shard, start, size, checksum, is_whole=7 not in fields)
 
 
 def _pairs(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = raw[-FOOTER:]
     if len(footer) < FOOTER or struct.unpack("<Q", footer[-8:])[0] != MAGIC:
-        raise ValueError("its last bytes are not a table's")
+        raise ValueError("its footer has no table magic number")
     _, at = _varint(footer, 0)
-    _, at = _varint(footer, at)  # where a block of statistics is
+    _, at = _varint(footer, at)  # skip the handle of the metaindex block
     start, at = _varint(footer, at)
     size, _ = _varint(footer, at)
     for _, handle in _block(raw, start, size):
@@ -115,16 +117,16 @@ def _pairs(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _block(raw: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values.  A key says how much of the one before it begins with."""
-    behind = start + size
-    if behind + 5 > len(raw):
-        raise ValueError(f"a block of {size} bytes at {start} reaches beyond the end")
-    checked = np.frombuffer(raw[start : behind + 1], dtype=np.uint8)  # with the byte that tells of compression
-    if masked(crc32c(checked)) != struct.unpack_from("<I", raw, behind + 1)[0]:
+    """Yield a block's keys and values.  Keys are prefix-compressed relative to the previous one."""
+    stop = start + size
+    if stop + 5 > len(raw):
+        raise ValueError(f"a block of {size} bytes at {start} extends past the end of the file")
+    checked = np.frombuffer(raw[start : stop + 1], dtype=np.uint8)  # includes the compression byte
+    if masked(crc32c(checked)) != struct.unpack_from("<I", raw, stop + 1)[0]:
         raise ValueError(f"the checksum of the block at {start} differs")
-    if raw[behind]:
+    if raw[stop]:
         raise ValueError("its blocks are compressed")
-    block = raw[start:behind]
+    block = raw[start:stop]
     (n_restarts,) = struct.unpack_from("<I", block, size - 4)
     at, end, key = 0, size - 4 - 4 * n_restarts, b""
     while at < end:
@@ -141,7 +143,7 @@ def _block(raw: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _shape(message: bytes) -> tuple[int, ...]:
-    """A TensorShapeProto's sizes: its field 2, once a dimension, each a message with its size in field 1."""
+    """Parse a TensorShapeProto: field 2 once per dimension, each a message with its size in field 1."""
     return tuple(int(_fields(dim).get(1, 0)) for number, dim in _walk(message) if number == 2)
 
 
@@ -150,7 +152,7 @@ def _fields(message: bytes) -> Fields:
 
 
 def _walk(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Each field's number and value."""
+    """Yield each field's number and value."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
@@ -166,12 +168,12 @@ def _walk(message: bytes) -> Iterator[tuple[int, Any]]:
             case 5:
                 (value,), at = struct.unpack_from("<I", message, at), at + 4
             case kind:
-                raise ValueError(f"a field of kind {kind}")
+                raise ValueError(f"unsupported wire type {kind}")
         yield tag >> 3, value
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, lowest first, and where it ends."""
+    """Decode a varint, 7 bits per byte, least significant first; returns it and the offset after it."""
     value = shift = 0
     while True:
         byte = raw[at]

@@ -137,8 +137,8 @@ def test_a_texts_loss_is_the_same(standin, stride):
 def test_what_a_model_expects_is_the_same(standin):
     on_cpu, on_cuda = (explain_next(trainer(device)[0], IDS[0, :8], 23) for device in ("cpu", "cuda"))
     for a, b in zip(on_cuda, on_cpu, strict=True):
-        assert [guess.token for guess in a.expected] == [guess.token for guess in b.expected]
-        assert a.came == (b.came and pytest.approx(b.came, rel=1e-9))
+        assert [c.token for c in a.candidates] == [c.token for c in b.candidates]
+        assert a.actual == (b.actual and pytest.approx(b.actual, rel=1e-9))
 
 
 def test_weights_cross_to_the_device_a_training_is_on(standin):
@@ -172,5 +172,5 @@ def test_a_state_from_the_host_is_checked_and_taken_on_the_device(standin):
     state = optimizer.state_dict()
     optimizer.load_state_dict(state)
     state["exp_avg_sq"][0][0, 0] = -1
-    with pytest.raises(InputError, match=r"optimizer: exp_avg_sq\[0\] holds -1\.0"):
+    with pytest.raises(InputError, match=r"optimizer: exp_avg_sq\[0\] contains -1\.0"):
         optimizer.load_state_dict(state)

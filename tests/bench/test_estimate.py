@@ -1,4 +1,4 @@
-"""Estimates, held against what is really needed."""
+"""Memory and FLOP estimates against measurements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TINY = PRESETS["tiny"]
 
 
 def peak_of(work: Callable[[], object]) -> int:
-    """The most bytes that were in use at once, NumPy's included."""
+    """Peak of the bytes in use, NumPy's included."""
     tracemalloc.start()
     try:
         kept = work()

@@ -1,4 +1,4 @@
-"""The profile adds up, counts calls and work rightly, and leaves everything as it was."""
+"""The profile adds up, counts calls and work correctly, and restores everything it patches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Known answers: quartiles, paired ratios and their intervals, the order of turns, the rule for noise."""
+"""Quartiles, paired ratios and their intervals, the order of rounds, and the noise rule, on known answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_without_samples_there_is_no_summary() -> None:
 
 
 def test_a_ratio_is_taken_within_each_round() -> None:
-    """A drift that both share, here by a factor of 100, leaves it alone."""
+    """A drift shared by both, here by a factor of 100, does not change the ratio."""
     theirs = np.geomspace(1, 100, 11)
     assert paired_ratio(0.5 * theirs, theirs) == (0.5, 0.5, 0.5)
 
@@ -29,13 +29,13 @@ def test_the_median_is_of_the_ratios_not_the_ratio_of_the_medians() -> None:
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [([], []), ([1.0], [1.0, 2.0])])
-def test_what_are_no_pairs_is_refused(ours: list[float], theirs: list[float]) -> None:
-    with pytest.raises(ValueError, match="no pairs"):
+def test_samples_that_are_not_pairs_are_refused(ours: list[float], theirs: list[float]) -> None:
+    with pytest.raises(ValueError, match="are not pairs"):
         paired_ratio(ours, theirs)
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    """The interval of 15 rounds holds the true ratio in 88% (5th to 11th round) to 96% (4th to 12th) of experiments."""
+    """The interval of 15 rounds has the true ratio in 88% (5th to 11th round) to 96% (4th to 12th) of experiments."""
     rng = np.random.default_rng(5)
     covered = 0
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""A timed step is a step; a batch is of the model's ids; repetition keeps to its limits."""
+"""A timed step updates the model; a batch has valid ids; repetition respects its limits."""
 
 from __future__ import annotations
 

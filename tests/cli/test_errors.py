@@ -61,8 +61,8 @@ def test_a_directory_as_data_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--emb-dim", "15"], "emb_dim: 15 cannot be shared among n_heads = 2; use a multiple"),
-        (["--n-heads", "3"], "emb_dim: 16 cannot be shared among n_heads = 3; use a multiple"),
+        (["--emb-dim", "15"], "emb_dim: 15 is not divisible by n_heads = 2; use a multiple"),
+        (["--n-heads", "3"], "emb_dim: 16 is not divisible by n_heads = 3; use a multiple"),
         *(([f"--{name}", value], f"{name.replace('-', '_')}: {value} is not allowed")
           for name in ("emb-dim", "n-heads", "n-layers", "context-length", "batch-size", "epochs", "eval-freq",
                        "eval-iter", "accumulate", "vocab-size")

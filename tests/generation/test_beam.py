@@ -1,4 +1,4 @@
-"""Beam search: against every text there is, against greedy, and what ends it."""
+"""Beam search against exhaustive search and greedy decoding, and its stopping rule."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def model_of(seed: int, config: GPTConfig = CONFIG) -> GPTModel:
-    """With blocks that weigh three times as much as at the start, so that its texts differ."""
+    """A random model whose block weights are tripled, so that its texts differ."""
     model = GPTModel(config, rng=Generator(seed)).to(dtype=np.float64).eval()
     for p in model.trf_blocks.parameters():
         p.data *= 3
@@ -34,7 +34,7 @@ def model_of(seed: int, config: GPTConfig = CONFIG) -> GPTModel:
 
 
 def log_probability(model: GPTModel, text: Ints, n_new: int, context_size: int = CONTEXT) -> float:
-    """The log-probability of the last n_new tokens, each after all before it that the context holds."""
+    """Log probability of the last n_new tokens, each given the previous tokens that fit the context."""
     total = 0.0
     for end in range(len(text) - n_new, len(text)):
         logits = model(text[None, max(0, end - context_size) : end]).data[:, -1]
@@ -43,7 +43,7 @@ def log_probability(model: GPTModel, text: Ints, n_new: int, context_size: int =
 
 
 def every_text(model: GPTModel, length_penalty: float, eos: int | None) -> list[Beam]:
-    """All continuations of STEPS tokens, and all that end in eos before; best first."""
+    """All continuations of STEPS tokens, or ended by eos earlier, best first."""
     ends = {tokens[: tokens.index(eos) + 1] if eos in tokens else tokens for tokens in product(range(V), repeat=STEPS)}
     texts = np.array([[*PROMPT, *tokens, *[0] * (STEPS - len(tokens))] for tokens in ends])
     logs = log_softmax(model(texts[:, :-1]).data.reshape(-1, V), axis=-1).reshape(len(texts), -1, V)
@@ -93,7 +93,7 @@ def test_one_beam_is_greedy(seed: int, context_size: int) -> None:
 
 
 def test_more_beams_find_a_likelier_text_where_greedy_is_misled() -> None:
-    """Token 0 is likelier at first, but nothing is likely after it; after token 1 comes 2 for certain."""
+    """Token 0 is more likely at first, but its successors are not; token 1 is always followed by 2."""
     table = np.log(
         np.array([[0.2, 0.2, 0.2, 0.2, 0.2], [0.01, 0.01, 0.96, 0.01, 0.01], *[[0.5, 0.4, 0.04, 0.03, 0.03]] * 3])
     )
@@ -115,7 +115,7 @@ def test_within_the_context_the_cache_follows_the_beams() -> None:
 
 
 class Chain:
-    """A model whose logits are the last token's row of a table; counts how often it is asked."""
+    """A model whose logits are the last token's row of a table; counts its calls."""
 
     training = False
 
@@ -146,7 +146,7 @@ class Logits:
 
 
 def test_it_ends_when_nothing_under_way_can_become_better() -> None:
-    """eos is nearly certain after anything, so that two beams have ended soon and the others are hopeless."""
+    """eos is nearly certain after every token, so two beams end early and the others cannot catch up."""
     chain: Any = Chain(np.log(np.tile([0.05, 0.03, 0.02, 0.89, 0.01], (5, 1))))
     first, second = beam_search(chain, [0], 500, CONTEXT, 2, 0.0, 2, eos_id=3)
     assert (first.text.tolist(), second.text.tolist()) == ([0], [0, 0])

@@ -1,4 +1,4 @@
-"""Text from a model: greedy and sampled, row by row, to its end; and the settings that are refused."""
+"""Greedy and sampled generation row by row, end of text, and refused settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Texts(list[list[int]]):
-    """A cache that holds the tokens themselves."""
+    """A cache that stores the tokens themselves."""
 
     @property
     def lengths(self) -> list[int]:
@@ -34,7 +34,7 @@ class Texts(list[list[int]]):
 
 
 class Chain:
-    """A model whose logits are the last token's row of a table.  Remembers what it saw each time, cached or shown."""
+    """A model whose logits are the last token's row of a table.  Records the tokens of each call."""
 
     training = False
 
@@ -55,13 +55,13 @@ class Chain:
 
 
 def counting(vocab_size: int = 10, context_length: int = 100) -> Any:
-    """After i comes i + 1, and after the last the first."""
+    """A model that continues i with i + 1, and the last token with the first."""
     return Chain(np.roll(np.eye(vocab_size, dtype=np.float32), 1, axis=1), context_length)
 
 
 @pytest.fixture(scope="module")
 def model() -> GPTModel:
-    """With blocks that weigh three times as much as at the start, so that the text does not run into one token."""
+    """A random model whose block weights are tripled, so that the text does not repeat one token."""
     model = GPTModel(CONFIG, rng=Generator(7)).to(dtype=np.float64).eval()
     for p in model.trf_blocks.parameters():
         p.data *= 3

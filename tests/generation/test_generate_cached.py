@@ -1,4 +1,4 @@
-"""Generation with a cache gives the tokens of the book's loop without; and prompts of different lengths."""
+"""Generation with a cache against the book's loop without one, and prompts of different lengths."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LENGTHS = [3, 17, 1, 24, 30, 9]  # of prompts; two of them leave no room in SHOR
 
 
 def model_of(config: GPTConfig, dtype: Any = np.float32) -> GPTModel:
-    """With blocks that weigh three times as much as at the start, so that the text does not run into one token."""
+    """A random model whose block weights are tripled, so that the text does not repeat one token."""
     model = GPTModel(config, rng=Generator(7)).to(dtype=dtype).eval()
     for p in model.trf_blocks.parameters():
         p.data *= 3

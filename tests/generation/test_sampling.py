@@ -1,4 +1,4 @@
-"""Choosing a token: each filter against its definition in words, and how often what is left is drawn."""
+"""Sampling: each filter against its definition, and the frequencies of the tokens that remain."""
 
 from __future__ import annotations
 

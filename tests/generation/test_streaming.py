@@ -1,4 +1,4 @@
-"""Text as text: pieces of whole characters, and nothing of a stop string."""
+"""Streaming: pieces of whole characters, without any part of a stop string."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TEXT = "Grüße, 世界! 👋🏽 e\u0301 \ufffd fin"
 
 
 def pieces(tokenizer: Any, tokens: list[int], *stop: str) -> list[str]:
-    """The piece that each token gives, up to a stop string, and the rest."""
+    """The piece that each token yields, up to a stop string, and the rest."""
     text, given = StreamDecoder(tokenizer, stop), []
     for token in tokens:
         given.append(text.push(token))
@@ -66,7 +66,7 @@ def test_half_a_character_at_the_end_is_not_lost() -> None:
 
 
 def by_definition(text: str, stop: list[str]) -> str:
-    """Read letter by letter: the text ends where a stop string is complete, and begins not to belong there."""
+    """Reference, letter by letter: the text ends where the first complete stop string begins."""
     for end in range(1, len(text) + 1):
         complete_ones = [s for s in stop if text[:end].endswith(s)]
         if complete_ones:
@@ -119,7 +119,7 @@ def test_an_empty_stop_string_is_refused() -> None:
 
 
 class Script:
-    """A model that says one text after another prompt, byte by byte, and then the end of text."""
+    """A model that continues each prompt with its given text, byte by byte, and then end of text."""
 
     training = False
 

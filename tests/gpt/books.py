@@ -1,4 +1,4 @@
-"""The book's own loop, which keeps nothing from one token to the next: what a cache must give as well."""
+"""The book's generation loop without a cache, the reference for cached generation."""
 
 from __future__ import annotations
 

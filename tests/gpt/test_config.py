@@ -1,4 +1,4 @@
-"""The configuration: its presets' sizes, what it refuses, and its dictionary."""
+"""GPTConfig: presets' sizes, refused values, and the dictionary form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .tiny import TINY, one_line
 
 
 class OneForAll(Generator):
-    """Arrays that repeat one number without holding it more than once: a model of any size costs no memory."""
+    """Stream of broadcast arrays, which store one number each: a model of any size needs no memory."""
 
     def uniform(self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> npt.NDArray[Any]:
         return np.broadcast_to(np.float32(low), shape)
@@ -87,7 +87,7 @@ def test_a_size_that_is_no_whole_number_above_0_is_refused_by_name(name: str, va
 def test_an_emb_dim_that_the_heads_cannot_share_is_refused() -> None:
     with pytest.raises(InputError) as error:
         replace(TINY, emb_dim=10, n_heads=3)
-    assert one_line(error) == "emb_dim: 10 cannot be shared among n_heads = 3; use a multiple"
+    assert one_line(error) == "emb_dim: 10 is not divisible by n_heads = 3; use a multiple"
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan"), float("inf")])

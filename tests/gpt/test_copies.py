@@ -1,4 +1,4 @@
-"""Copies and pickles: of a model and its optimizer a twin that trains on to the same bits, of the rest its equal."""
+"""Copies and pickles: a model with its optimizer trains on to the same bits; everything else compares equal."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def batches() -> Batches:
 
 
 def trained(groups: bool = False, **sizes: Any) -> tuple[GPTModel, AdamW]:
-    """After two updates, with the gradients of a third that are not used yet, and dropout under way."""
+    """A model and optimizer after two updates, with gradients of a third, and dropout's stream advanced."""
     model = small_model(1, drop_rate=0.3, **sizes)
     optimizer = AdamW(decay_groups(model, 0.1) if groups else model.parameters(), lr=1e-2)
     train(model, optimizer, batches()[:2])
@@ -66,7 +66,7 @@ def train(model: GPTModel, optimizer: AdamW, some: Batches) -> None:
 
 
 def train_on(model: GPTModel, optimizer: AdamW) -> list[bytes]:
-    """Train on, at first with a gradient on top of the one there; returns the bytes of all parameters and moments."""
+    """Train on, accumulating onto the present gradients first; returns the bytes of all parameters and moments."""
     inputs, targets = batches()[3]
     model.loss(inputs, targets).backward()
     optimizer.step()
@@ -84,7 +84,7 @@ def qkv(attention: MultiHeadAttention) -> list[Any]:
 
 
 def assert_laid_out(model: GPTModel, optimizer: AdamW) -> None:
-    """Parameters, gradients and their buffers are parts of the optimizer's flat arrays."""
+    """Assert that parameters, gradients and their buffers are views into the optimizer's flat arrays."""
     flat = optimizer.flat
     assert sorted(map(id, model.parameters())) == sorted(map(id, optimizer.parameters))
     for i, p in enumerate(optimizer.parameters):
@@ -160,7 +160,7 @@ def test_a_stream_that_model_and_loader_share_is_shared_by_their_copies(copied: 
 def test_an_optimizer_that_has_lost_its_model_is_refused(copied: Copy) -> None:
     model, optimizer = trained()
     AdamW(model.parameters())
-    with pytest.raises(InputError, match="the model was moved after its optimizer was made; make the optimizer anew"):
+    with pytest.raises(InputError, match="the model was moved after its optimizer was made; make a new optimizer"):
         copied(optimizer)
 
 

@@ -1,4 +1,4 @@
-"""The cache: a model that goes on from it computes what it would from the whole text."""
+"""KVCache: a model that continues from it computes the same as from the whole text."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def logits_of(model: GPTModel, ids: Ints, cache: KVCache | None = None) -> Float
 
 
 def fed(model: GPTModel, rows: list[Ints], cache: KVCache) -> Floats:
-    """The next token's logits (B, V), after rows of different lengths have gone into the cache."""
+    """The next token's logits (B, V), after rows of different lengths were added to the cache."""
     counts = np.array([len(row) for row in rows])
     ids = np.full((len(rows), counts.max()), 36)
     for padded, row in zip(ids, rows, strict=True):
@@ -179,12 +179,12 @@ def test_more_tokens_than_its_room_are_refused() -> None:
 
 def test_another_number_of_rows_is_refused() -> None:
     model = model_of()
-    assert refused(model, ids_of((3, 5), CONFIG), model.new_cache(2)) == "cache: it holds 2 rows, and 3 were given"
+    assert refused(model, ids_of((3, 5), CONFIG), model.new_cache(2)) == "cache: it has 2 rows, and 3 were given"
 
 
 def test_outside_no_grad_and_in_training_mode_it_is_refused() -> None:
     model, ids = model_of(), ids_of((1, 3), CONFIG)
-    message = "cache: it keeps nothing for backward or dropout; use model.eval(), within no_grad()"
+    message = "cache: it supports neither backward nor dropout; use model.eval(), within no_grad()"
     with pytest.raises(InputError) as error:
         model(ids, cache=model.new_cache(1))
     assert one_line(error) == message

@@ -1,4 +1,4 @@
-"""The model by itself: what ids it refuses, what it computes, causality, and dropout."""
+"""GPTModel: refused ids, logits, causality, and dropout."""
 
 from __future__ import annotations
 

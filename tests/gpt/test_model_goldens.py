@@ -1,4 +1,4 @@
-"""The model against what PyTorch computed with the document's (see goldens/make_goldens.py): no PyTorch needed."""
+"""GPTModel against stored results of the document's model in PyTorch (see goldens/make_goldens.py)."""
 
 from __future__ import annotations
 

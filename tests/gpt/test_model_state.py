@@ -1,4 +1,4 @@
-"""The model's state: its names, how weights start, and how they are loaded and converted."""
+"""GPTModel's state: names, initialisation, loading and conversion."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_the_books_state_loads_and_its_masks_are_passed_over() -> None:
         ({"extra": np.zeros((1, 2))}, "state_dict: extra (1, 2) is not a part of this model"),
         (
             {"out_head.weight": np.zeros((23, 8), dtype=np.int64)},
-            "state_dict: out_head.weight is of int64; floating-point numbers are expected",
+            "state_dict: out_head.weight has dtype int64; expected floating-point numbers",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""Flat parameters: one array for the data, one for the gradients, and views that training never leaves."""
+"""FlatParameters: one array for data, one for gradients, and views that stay valid during training."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_gradient_from_before_is_kept_and_added_to() -> None:
 
 
 def contiguous_groups(flat: FlatParameters, steps: list[int]) -> list[tuple[list[int], list[int]]]:
-    """Members and the part of the flat array, as lists of indices"""
+    """Members and their part of the flat array, as lists of indices."""
     return [
         (list(range(len(steps)))[members], list(range(flat.data.size))[part])
         for members, part in flat.contiguous_groups(steps)
@@ -211,7 +211,7 @@ def test_a_model_moved_after_its_optimizer_was_made_is_refused_and_nothing_is_up
     before = optimizer.flat.data.copy()
     with pytest.raises(InputError) as error:
         optimizer.step()
-    assert str(error.value) == "optimizer: the model was moved after its optimizer was made; make the optimizer anew"
+    assert str(error.value) == "optimizer: the model was moved after its optimizer was made; make a new optimizer"
     np.testing.assert_array_equal(optimizer.flat.data, before)
     assert set(optimizer.steps) == {0}
 
@@ -220,7 +220,7 @@ def test_a_model_moved_by_to_is_refused() -> None:
     model = GPTModel(TINY)
     optimizer = AdamW(model.parameters())
     model.to(dtype=np.float64)
-    with pytest.raises(InputError, match="make the optimizer anew"):
+    with pytest.raises(InputError, match="make a new optimizer"):
         optimizer.step()
 
 
@@ -229,7 +229,7 @@ def test_of_two_optimizers_the_later_one_has_the_parameters() -> None:
     earlier, later = AdamW(model.parameters()), AdamW(model.parameters())
     ids, targets = batch()
     model.loss(ids, targets).backward()
-    with pytest.raises(InputError, match="make the optimizer anew"):
+    with pytest.raises(InputError, match="make a new optimizer"):
         earlier.step()
     before = model.out_head.weight.data.copy()
     later.step()

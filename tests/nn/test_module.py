@@ -1,4 +1,4 @@
-"""Modules: what they are made of and by which names, their mode, their state, and how they show themselves."""
+"""Module: children and their names, mode, state, and repr."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_a_loaded_state_takes_the_models_dtype() -> None:
         ({"bias": np.zeros((2, 1))}, "state_dict: bias has shape (2, 1), this model's is (2,)"),
         (
             {"bias": np.zeros(2, dtype=complex)},
-            "state_dict: bias is of complex128; floating-point numbers are expected",
+            "state_dict: bias has dtype complex128; expected floating-point numbers",
         ),
         ({"biases": np.zeros(2)}, "state_dict: biases (2,) is not a part of this model"),
     ],

@@ -1,4 +1,4 @@
-"""Parameter groups: what is taken for one, what may be written to it, and the two that decay and do not."""
+"""Parameter groups: accepted inputs, writable settings, and decay_groups."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ def test_a_groups_length_and_keys_are_those_of_a_mapping() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (Tensor(np.ones(2), requires_grad=True), "parameters: a Tensor is no list of Tensors"),
-        (GPTModel(TINY), "parameters: a GPTModel is no list of Tensors; give model.parameters()"),
-        ({"params": some()}, "parameters: a dict is no list"),
-        ("weights", "parameters: a str is no list"),
-        (set(some()), "parameters: a set is no list"),
-        (None, "parameters: a NoneType is no list"),
-        ([{"params": set(some())}], "parameter group 0: params: a set is no list"),
+        (Tensor(np.ones(2), requires_grad=True), "parameters: expected a list of Tensors, got a Tensor"),
+        (GPTModel(TINY), "parameters: expected a list of Tensors, got a GPTModel; give model.parameters()"),
+        ({"params": some()}, "parameters: expected a list of Tensors, got a dict"),
+        ("weights", "parameters: expected a list of Tensors, got a str"),
+        (set(some()), "parameters: expected a list of Tensors, got a set"),
+        (None, "parameters: expected a list of Tensors, got a NoneType"),
+        ([{"params": set(some())}], "parameter group 0: params: expected a list of Tensors, got a set"),
         ([{"params": some(), "lr": -1}], "parameter group 0: lr: -1 is not allowed; choose a finite number >= 0"),
         ([{"params": some()}, {"lr": 1.0}], "parameter group 1: 'params' is missing; give {'params': [...], "),
         ([{"params": some()}, some()[0]], "parameter group 1: it is a Parameter; give {'params': [...], "),
@@ -117,7 +117,7 @@ def test_a_setting_is_kept_as_pythons_own_number(key: str, value: Any, kept: Any
         ("betas", ("a", 0.9), "beta1: 'a' is not allowed; choose a finite number in [0, 1)"),
         ("eps", 0, "eps: 0 is not allowed; choose a finite number > 0"),
         ("weight_decay", -1, "weight_decay: -1 is not allowed; choose a finite number >= 0"),
-        ("params", [], "optimizer: params cannot be changed; make the optimizer anew"),
+        ("params", [], "optimizer: params cannot be changed; make a new optimizer"),
         ("lrr", 1, "optimizer: 'lrr' is unknown; choose one of params, lr, betas, eps, weight_decay, initial_lr"),
     ],
 )
@@ -133,7 +133,7 @@ def test_a_value_out_of_range_is_refused_as_it_is_written(key: str, value: Any, 
 
 def test_a_setting_cannot_be_left_out() -> None:
     group = ParamGroup(some(), DEFAULTS)
-    with pytest.raises(InputError, match="lr cannot be left out"):
+    with pytest.raises(InputError, match="lr cannot be deleted"):
         del group["lr"]
     assert group["lr"] == 0.1
 

@@ -1,4 +1,4 @@
-"""A small text with its tokenizers, a small model on it, and the book's story where it is at hand."""
+"""A small text with tokenizers and a small model, and the book's story if it is available."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def small_model(seed: int = 0, dtype: Any = np.float32, **sizes: Any) -> GPTMode
 
 
 def small_loader(text: str = TEXT, batch_size: int = 4, shuffle: bool = True, seed: int = 0, **more: Any) -> DataLoader:
-    """Windows of 8 bytes that do not overlap."""
+    """Loader of windows of 8 bytes without overlap."""
     rng = Generator(seed, 1)
     more = {"max_length": 8, "stride": 8, "tokenizer": BYTES, **more}
     return create_dataloader_v1(text, batch_size, shuffle=shuffle, drop_last=shuffle, rng=rng, **more)
 
 
 def ascii_text(n_tokens: int) -> str:
-    """For the tokenizer BYTES: ids 0, 1, 2 ..."""
+    """Text that the tokenizer BYTES encodes as 0, 1, 2 ..."""
     assert n_tokens <= 128
     return "".join(map(chr, range(n_tokens)))
 
 
 def verdict_path() -> Path:
-    """The book's story; skips the test where it is not at hand."""
+    """The book's story; skips the test if it is not available."""
     path = Path(os.environ.get("NANOGRAD_TEST_DATA", ".")) / "the-verdict.txt"
     if not path.is_file():
         pytest.skip("the-verdict.txt is not in NANOGRAD_TEST_DATA")

@@ -1,4 +1,4 @@
-"""Training with PyTorch's random numbers: one stream for all, drawn from in PyTorch's order, resumed where it was."""
+"""Training with PyTorch's random numbers: a single stream, PyTorch's order of draws, exact resume."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ LR, EPOCHS, EVAL_FREQ, EVAL_ITER = 1e-2, 2, 5, 3
 
 
 def trained_in_pytorch(seed: int) -> tuple[list[float], list[float], list[int], list[str], Any]:
-    """The document's train_model_simple over PyTorch's loaders: losses, tokens seen, samples, and a last number."""
+    """Run the document's train_model_simple in PyTorch; returns losses, tokens seen, samples and a last draw."""
     torch = pytest.importorskip("torch")
     import oracle.book_model as document
     from goldens.make_torch_stream_goldens import has_our_normal_numbers

@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back to the last bit, and a damaged one changes nothing."""
+"""Checkpoints: bit-exact round trip; a damaged one is refused and changes nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def trained(steps: int = 2, seed: int = 1, lr: float = 4e-4, **sizes: Any) -> Pa
 
 
 def contents(model: GPTModel, optimizer: AdamW) -> dict[str, Any]:
-    """All of both, to the bit."""
+    """All bytes of model and optimizer."""
     state = optimizer.state_dict()
     arrays = [*model.state_dict().values(), *state.pop("exp_avg"), *state.pop("exp_avg_sq")]
     return {"arrays": [a.tobytes() for a in arrays], **state, "stream": model.rng.state()}
@@ -50,7 +50,7 @@ def flipped(path: Path, byte: int, bit: int = 4) -> None:
 
 
 def sealed(path: Path) -> None:
-    """Give a changed checkpoint the manifest that fits it."""
+    """Rewrite the manifest of a modified checkpoint to match."""
     hashes = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in FILES[1:]}
     (path / "MANIFEST.json").write_text(json.dumps(hashes), encoding="utf-8")
 
@@ -250,7 +250,7 @@ def test_a_checkpoint_of_another_configuration_says_where_it_differs(saved: Path
 
 
 class OtherStream(Generator):
-    """Another kind of stream, which does not take a Generator's state."""
+    """Another stream class, which refuses a Generator's state."""
 
     def set_state(self, state: dict[str, Any]) -> None:
         raise InputError(f"random state: kind {state['kind']!r} is not mine")

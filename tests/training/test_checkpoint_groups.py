@@ -1,4 +1,4 @@
-"""The optimizer in a checkpoint: of one group in the form it always had, of several by their parameters' names."""
+"""The optimizer in a checkpoint: unchanged format for one group, parameter names for several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources of the text, what is refused, and the split."""
+"""Sources of text, refused files, and the split."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_directory_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty one in place of the user's."""
+    """An empty cache instead of the user's."""
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / project)
     (tmp_path / "nanograd_gpt").mkdir()
     return tmp_path / "nanograd_gpt"

@@ -16,7 +16,7 @@ from nanograd_gpt.training.data import DataLoader, GPTDatasetV1, create_dataload
 
 
 def firsts(loader: DataLoader) -> list[int]:
-    """The first id of every window, in the order of one pass."""
+    """First id of every window, in the order of one pass."""
     return [int(row[0]) for inputs, _ in loader for row in inputs]
 
 

@@ -1,4 +1,4 @@
-"""The loss of a text in sliding windows, against one forward pass a token; and the bytes it is shared out over."""
+"""The loss of a text in sliding windows against one forward pass per token, and bits per byte."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ids_of(n: int, seed: int = 0) -> Ints:
 
 
 def first_start(token: int, stride: int, length: int = LENGTH) -> int:
-    """The start of the first window that predicts a token: the smallest multiple of stride that is not too far away."""
+    """Start of the first window that predicts a token: the smallest multiple of stride within reach."""
     return next(start for start in range(0, token, stride) if token - start <= length)
 
 
@@ -110,7 +110,7 @@ def test_every_token_but_the_first_is_scored_once_with_the_most_context(n: int, 
 
 
 class Watched(GPTModel):
-    """Writes down the shapes it is asked for, and how."""
+    """Records the shapes and modes of its calls."""
 
     def __init__(self) -> None:
         super().__init__({**CONFIG.to_dict(), "drop_rate": 0.5}, rng=Generator(1))

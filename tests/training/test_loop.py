@@ -1,4 +1,4 @@
-"""The training loop: the book's semantics on the book's batches, and what goes beyond the book."""
+"""The training loop: the book's semantics on the book's batches, and the extensions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TEXT_OF_20 = "".join(map(chr, np.random.default_rng(0).integers(97, 105, 161))) 
 
 
 class Watched(AdamW):
-    """Writes down the learning rate and the gradient's global norm of every update."""
+    """Records the learning rate and the global gradient norm of every update."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -52,7 +52,7 @@ class Watched(AdamW):
 
 
 class Training:
-    """All that a training needs, made from seeds: 5 batches an epoch, and 2 of validation."""
+    """Model, loaders and optimizer from seeds: 5 training batches per epoch, 2 validation batches."""
 
     def __init__(self, batch_size: int = 4, dtype: Any = np.float32, lr: float = 1e-2, **sizes: Any) -> None:
         self.model = small_model(dtype=dtype, **sizes)
@@ -99,7 +99,7 @@ def losses_of(reports: Sequence[StepResult]) -> list[float]:
 
 
 class Folded(tiktoken.Encoding):
-    """GPT-2's tokens, folded to 61 of them so that a model is small; each reads as its number and a newline."""
+    """GPT-2's tokens modulo 61, for a small model; each decodes to its number and a newline."""
 
     def __init__(self) -> None:
         ranks = {bytes([value]): value for value in range(61)}

@@ -1,4 +1,4 @@
-"""The loss of a loader, and what an evaluation leaves behind."""
+"""The loss of a loader, and the side effects of an evaluation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Watched(GPTModel):
-    """Writes down what it is asked, and how."""
+    """Records its calls and their mode."""
 
     def __init__(self, drop_rate: float = 0.0) -> None:
         super().__init__({**CONFIG.to_dict(), "drop_rate": drop_rate}, rng=Generator(1))
@@ -34,7 +34,7 @@ class Watched(GPTModel):
 
 
 class FirstId:
-    """In place of a model: a batch's loss is the mean of its windows' first ids."""
+    """A stand-in for a model: a batch's loss is the mean of its windows' first ids."""
 
     def __init__(self) -> None:
         self.batches = 0

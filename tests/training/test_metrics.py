@@ -1,4 +1,4 @@
-"""metrics.jsonl: what is written comes back, whatever a crash or a resume did to the file."""
+"""metrics.jsonl: round trip, also after a crash or a resume."""
 
 from __future__ import annotations
 

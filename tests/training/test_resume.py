@@ -1,4 +1,4 @@
-"""A training that is stopped anywhere and goes on from its checkpoint is the training that was never stopped."""
+"""Resuming: a run stopped anywhere and resumed from its checkpoint equals an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def config(tmp_path: Path) -> RunConfig:
 
 
 def steps_up_to(run: Run, max_steps: int) -> Iterator[StepResult]:
-    """As Run.steps, but stopped early by max_steps, on the schedule of the whole run."""
+    """Run.steps stopped early by max_steps, on the schedule of the whole run."""
     t = run.config.training
     return training_steps(
         run.model,
@@ -62,7 +62,7 @@ def facts(report: StepResult) -> tuple[Any, ...]:
 
 
 def state(run: Run) -> tuple[Any, ...]:
-    """All that decides what comes next."""
+    """The complete state that determines the next update."""
     optimizer = run.optimizer
     arrays = (optimizer.flat.data, optimizer.exp_avg, optimizer.exp_avg_sq)
     streams = (run.model.rng.state(), run.data_rng.state())
@@ -180,7 +180,7 @@ SCHEDULES = ["cosine", "appendix-d"]
 
 
 def lengthened(config: RunConfig, settings: dict[str, int]) -> tuple[list[float], list[float]]:
-    """The rates of the updates as they were planned, and with another length."""
+    """Learning rates of the updates as planned, and with another length."""
     planned, run = Run(config, "cpu"), Run(config, "cpu")
     run.change_length(settings)
     rates = [run.schedule(step) for step in range(run.total_steps)]

@@ -1,4 +1,4 @@
-"""The learning rate at each step."""
+"""Learning rate schedules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def rates(schedule: WarmupCosine, n: int) -> list[float]:
 
 
 def of_the_book(peak: float, total: int, warmup: int, initial: float, minimum: float) -> list[float]:
-    """The rates of appendix D: a warm-up by equal increments, then half a cosine, here as a rotation of (1, 0)."""
+    """Reference for appendix D: warm-up by equal increments, then half a cosine, computed as a rotation of (1, 0)."""
     increments = [Fraction(initial) + k * (Fraction(peak) - Fraction(initial)) / warmup for k in range(warmup)]
     turn = cmath.exp(1j * pi / (total - warmup))
     return [

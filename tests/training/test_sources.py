@@ -1,4 +1,4 @@
-"""Any model by one name, for the library as for the command line."""
+"""Opening a model by path or name, in the library and on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training that begins from a model's weights: what is copied, what must fit, and the library's own way."""
+"""Training from a model's weights: transfer, required sizes, and the library's interface."""
 
 from __future__ import annotations
 

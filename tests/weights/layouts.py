@@ -1,4 +1,4 @@
-"""The stored GPT-2s in Hugging Face's layout: copies to change, what they compute, and what a refusal says."""
+"""The stored GPT-2s in Hugging Face's layout: modifiable copies, their logits, and refusal messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hugging Face's config.json besides sizes: three dropout rates where we have one; and one file or shards."""
+"""Hugging Face's config.json: three dropout rates for one drop_rate; single files and shards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RATES = {"resid_pdrop": 0.1, "embd_pdrop": 0.0, "attn_pdrop": 0.2}
 
 
 def configured(tmp_path: Path, **settings: Any) -> Path:
-    """The stored model, with other settings in its config.json; None takes one out."""
+    """The stored model with changed settings in config.json; None removes one."""
     directory = copied("tied", tmp_path)
     file = directory / "config.json"
     config = {**json.loads(file.read_text(encoding="utf-8")), **settings}

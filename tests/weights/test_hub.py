@@ -1,4 +1,4 @@
-"""GPT-2's weights from a hub that stands here, on this machine: whole, cut off and gone on with, damaged, not there."""
+"""GPT-2's weights from a local hub: complete, interrupted and resumed, damaged, missing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KNOWN, UNKNOWN = "gpt2", "gpt2-medium"  # whether the hash is
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty one in place of the user's."""
+    """An empty cache instead of the user's."""
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     return tmp_path / "cache" / "nanograd_gpt"
 
@@ -106,7 +106,7 @@ def test_the_address_and_the_hash_of_gpt2_are_of_one_fixed_version() -> None:
 def test_a_cut_off_download_goes_on_and_only_the_rest_is_sent(server: FileServer, cache: Path, name: str) -> None:
     server.cut_after = 5000
     message = failure(name)
-    assert "was cut off (5,000 of 12,800 bytes have come); run this again to go on" in message
+    assert "was cut off (5,000 of 12,800 bytes received); run this again to go on" in message
     assert server.url in message
     assert (cache / f"{name}.partial").read_bytes() == CONTENT[:5000]
     server.cut_after = 4000
@@ -180,7 +180,10 @@ def test_an_error_of_the_server_leaves_what_has_come(server: FileServer, cache: 
 
 @pytest.mark.parametrize(
     ("came", "says"),
-    [(CONTENT[:-1], r"was cut off \(12,799 of 12,800"), (CONTENT + b"!", r"not kept \(12,801 bytes came of 12,800\)")],
+    [
+        (CONTENT[:-1], r"was cut off \(12,799 of 12,800"),
+        (CONTENT + b"!", r"deleted \(12,801 bytes received of 12,800\)"),
+    ],
     ids=["too little", "too much"],
 )
 def test_the_bytes_that_came_are_counted(
@@ -202,14 +205,14 @@ def test_the_bytes_that_came_are_counted(
 def test_another_hash_than_the_known_one_keeps_nothing(server: FileServer, cache: Path) -> None:
     server.content = OTHER
     message = failure(KNOWN)
-    assert "gpt2 came damaged and was not kept" in message
+    assert "gpt2 was damaged in transit and deleted" in message
     assert "--weights PATH" in message
     assert files(cache) == []
 
 
 def test_another_hash_than_the_hub_promises_keeps_nothing(server: FileServer, cache: Path) -> None:
     server.linked = hashlib.sha256(OTHER).hexdigest()
-    assert "came damaged and was not kept" in failure(UNKNOWN)
+    assert "was damaged in transit and deleted" in failure(UNKNOWN)
     assert files(cache) == []
     server.linked = HASH
     assert download_gpt2(UNKNOWN).read_bytes() == CONTENT
@@ -220,7 +223,7 @@ def test_a_damaged_part_keeps_nothing(server: FileServer, cache: Path, name: str
     server.linked = HASH
     cut_off_once(server, name)
     (cache / f"{name}.partial").write_bytes(OTHER[:5000])
-    assert "came damaged and was not kept" in failure(name)
+    assert "was damaged in transit and deleted" in failure(name)
     assert files(cache) == []
 
 
@@ -296,6 +299,6 @@ def test_a_cache_that_cannot_be_written_is_named(server: FileServer, cache: Path
 
 @pytest.mark.parametrize("name", ["gpt-2", "gpt2-small", "", "../gpt2"])
 def test_another_name_is_refused_with_those_there_are(name: str) -> None:
-    with pytest.raises(InputError, match=r"is none of GPT-2's; (did you mean|choose one of) ") as error:
+    with pytest.raises(InputError, match=r"is not one of GPT-2's names; (did you mean|choose one of) ") as error:
         hub.download_gpt2(name)
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""GPT-2's weights as transformers save them: what they compute, and files that are not what they should be."""
+"""GPT-2's weights as transformers save them: their logits, and invalid files."""
 
 from __future__ import annotations
 
@@ -122,12 +122,12 @@ QKV = "transformer.h.1.attn.c_attn.weight"
     [
         (lambda a: a.pop(QKV), "h.1.attn.c_attn.weight (12, 36) is missing"),
         (lambda a: a.update({QKV: a[QKV].T}), "h.1.attn.c_attn.weight has shape (36, 12), expected (12, 36)"),
-        (lambda a: a.update({QKV: a[QKV].astype(np.int32)}), "h.1.attn.c_attn.weight is of I32"),
+        (lambda a: a.update({QKV: a[QKV].astype(np.int32)}), "h.1.attn.c_attn.weight has dtype I32"),
         (lambda a: a.update(more=np.zeros((2, 3))), "more (2, 3) is not a part of this model"),
         (lambda a: a.update({"lm_head.weight": np.zeros((29, 12))}), "lm_head.weight differs from wte.weight"),
         (lambda a: a.pop("transformer.wte.weight"), "neither tok_emb.weight nor wte.weight"),
         (lambda a: a.update({"ln_f.bias": np.zeros(12)}), "has both ln_f.bias and transformer.ln_f.bias"),
-        (lambda a: a.update({QKV: a[QKV].astype(np.complex64)}), "h.1.attn.c_attn.weight is of C64"),
+        (lambda a: a.update({QKV: a[QKV].astype(np.complex64)}), "h.1.attn.c_attn.weight has dtype C64"),
         (lambda a: a.update({QKV: a[QKV].ravel()}), "h.1.attn.c_attn.weight has shape (432,), expected (12, 36)"),
     ],
 )
@@ -143,26 +143,26 @@ def test_an_array_that_does_not_fit_is_named(tmp_path: Path, change: Callable[[A
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"activation_function": "gelu"}, "activation_function 'gelu' is not ours"),
-        ({"activation_function": "relu"}, "activation_function 'relu' is not ours"),
-        ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon 1e-06 is not ours"),
-        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx True is not ours"),
-        ({"model_type": "llama"}, "model_type 'llama' is not ours"),
-        ({"n_inner": 7}, "n_inner 7 is not ours"),
+        ({"activation_function": "gelu"}, "unsupported activation_function 'gelu'"),
+        ({"activation_function": "relu"}, "unsupported activation_function 'relu'"),
+        ({"layer_norm_epsilon": 1e-6}, "unsupported layer_norm_epsilon 1e-06"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "unsupported scale_attn_by_inverse_layer_idx True"),
+        ({"model_type": "llama"}, "unsupported model_type 'llama'"),
+        ({"n_inner": 7}, "unsupported n_inner 7"),
         ({"n_layer": 3}, "h.2.attn.c_attn.weight (12, 36) is missing"),
-        ({"n_layer": 10**8}, "100000000 layers are expected, and it has 28 arrays alone"),
+        ({"n_layer": 10**8}, "expected 100000000 layers, and the file has only 28 arrays"),
         ({"vocab_size": 10**9}, "wte.weight has shape (29, 12), expected (1000000000, 12)"),
         ({"n_positions": 10**9}, "wpe.weight has shape (8, 12), expected (1000000000, 12)"),
         ({"n_layer": "2"}, "n_layers: '2' is not allowed"),
         ({"n_layer": 1}, "is not a part of this model"),
         ({"n_embd": 24}, "wte.weight has shape (29, 12), expected (29, 24)"),
-        ({"n_head": 5}, "emb_dim: 12 cannot be shared among n_heads = 5"),
+        ({"n_head": 5}, "emb_dim: 12 is not divisible by n_heads = 5"),
         ({"n_head": "left out"}, "has no 'n_head'"),
         ({"tie_word_embeddings": False}, "lm_head.weight (29, 12) is missing"),
     ],
     ids=str,
 )
-def test_a_configuration_that_is_not_ours_is_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+def test_an_unsupported_configuration_is_refused(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     directory = config_changed(copied("tied", tmp_path), **changes)
     message = refusal(directory)
     assert says in message

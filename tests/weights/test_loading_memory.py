@@ -1,4 +1,4 @@
-"""Memory that a process needs to load a model: the model's own, and little more."""
+"""Peak memory of loading a model: little more than the model."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ sys.exit(code)
 
 
 def a_large_file_of_zeros(path: Path, config: GPTConfig) -> Path:
-    """A model's file whose numbers take no room on the disk."""
+    """A sparse model file, which takes no space on disk."""
     header: dict[str, Any] = {"__metadata__": {"config": json.dumps(config.to_dict())}}
     end = 0
     for name, shape in parameter_shapes(config).items():

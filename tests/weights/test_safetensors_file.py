@@ -1,4 +1,4 @@
-"""Arrays in safetensors files: bfloat16, several files, and files that are cut, damaged or something else."""
+"""Arrays in safetensors files: bfloat16, shards, and truncated, damaged or foreign files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INDEX = "model.safetensors.index.json"
 
 
 def read(file: Path) -> tuple[dict[str, Any], bytes]:
-    """The header and the numbers."""
+    """Split a file into its header and its data."""
     raw = file.read_bytes()
     (size,) = struct.unpack("<Q", raw[:8])
     return json.loads(raw[8 : 8 + size]), raw[8 + size :]
@@ -105,7 +105,7 @@ def test_a_file_that_is_missing_or_cut_is_named(tmp_path: Path) -> None:
     directory = sharded(tmp_path)
     part = directory / "model-00002-of-00003.safetensors"
     part.write_bytes(part.read_bytes()[:-1])
-    assert refusal(directory).startswith(f"model: {part} is not a safetensors file, or is cut or damaged")
+    assert refusal(directory).startswith(f"model: {part} is not a safetensors file, or is truncated or damaged")
     part.unlink()
     assert refusal(directory).startswith(f"model: {part} does not exist")
 
@@ -135,7 +135,7 @@ def test_an_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_cut_file_is_refused(tmp_path: Path, keep: int) -> None:
     file = copied("deep", tmp_path) / "model.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
-    assert refusal(file.parent).startswith(f"model: {file} is not a safetensors file, or is cut or damaged")
+    assert refusal(file.parent).startswith(f"model: {file} is not a safetensors file, or is truncated or damaged")
 
 
 def test_a_file_with_more_behind_it_is_refused(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_file_that_is_cut_while_it_is_read_is_refused(tmp_path: Path) -> None:
     arrays, _ = open_safetensors(file)
     file.write_bytes(file.read_bytes()[:-8])
     last = max(arrays.values(), key=lambda array: array.start)
-    with pytest.raises(InputError, match="has become shorter while it was read") as error:
+    with pytest.raises(InputError, match="was truncated while it was read") as error:
         last[:]
     assert str(file) in str(error.value)
 
@@ -180,7 +180,7 @@ def test_an_entry_that_does_not_fit_its_bytes_is_refused(tmp_path: Path, change:
     header, numbers = read(file)
     header[WTE] |= change
     write(file, header, numbers)
-    assert refusal(file.parent).startswith(f"model: {file} is not a safetensors file, or is cut or damaged")
+    assert refusal(file.parent).startswith(f"model: {file} is not a safetensors file, or is truncated or damaged")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_an_entry_that_does_not_fit_its_bytes_is_refused(tmp_path: Path, change:
 def test_a_header_that_is_none_is_refused(tmp_path: Path, header: bytes) -> None:
     file = tmp_path / "model.safetensors"
     write(file, header, b"\0" * 64)
-    assert refusal(file).startswith(f"model: {file} is not a safetensors file, or is cut or damaged")
+    assert refusal(file).startswith(f"model: {file} is not a safetensors file, or is truncated or damaged")
 
 
 @pytest.mark.parametrize("header", [b"{}", b'{"__metadata__": {}}'])
@@ -213,7 +213,7 @@ def test_a_file_without_arrays_is_no_model(tmp_path: Path, header: bytes) -> Non
 
 
 def test_no_flipped_bit_of_a_header_gives_another_model(tmp_path: Path) -> None:
-    """The header's text beside names, shapes and places may change: nothing is computed from it."""
+    """Metadata other than names, shapes and offsets may change, since nothing is computed from it."""
     directory = copied("deep", tmp_path)
     file = directory / "model.safetensors"
     raw, expected = file.read_bytes(), load_weights(directory).state_dict()

@@ -1,4 +1,4 @@
-"""A model goes out as transformers write it, whole or not at all, and without a second one in memory."""
+"""Saving a model as transformers do, atomically, and without a second copy in memory."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_numbers_keep_their_precision(dtype: Any, tmp_path: Path) -> None:
 
 
 def test_numbers_that_no_file_holds_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="the model is of complex128; move it to one of float16, ") as error:
+    with pytest.raises(InputError, match="the model has dtype complex128; convert it to one of float16, ") as error:
         save_pretrained(tmp_path / "out", GPTModel(TINY).to(dtype=np.complex128))
     one_line(error)
     assert not any(tmp_path.iterdir())

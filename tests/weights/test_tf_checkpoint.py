@@ -1,4 +1,4 @@
-"""OpenAI's TensorFlow checkpoint, read with NumPy alone; TensorFlow wrote the fixture, and read the goldens from it."""
+"""OpenAI's TensorFlow checkpoint read with NumPy; TensorFlow wrote the fixture and computed the goldens."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_flipped_bit_of_the_data_is_noticed_and_its_tensor_named(copied: Path,
 @pytest.mark.parametrize(
     ("hparams", "says"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ('{"n_vocab": 300}', "has no 'n_ctx'"),
         ('{"n_vocab": 301, "n_ctx": 32, "n_embd": 48, "n_head": 4, "n_layer": 2}', "wte.weight has shape (300, 48)"),
         ('{"n_vocab": 300, "n_ctx": 32, "n_embd": 48, "n_head": 4, "n_layer": 3}', "h.2.attn.c_attn.weight (48, 144)"),
@@ -191,10 +191,10 @@ WPE, QKV, BIAS = "model/wpe", "model/h1/attn/c_attn/w", "model/h0/mlp/c_fc/b"
         (lambda a: a.update({WPE: a[WPE][:-1]}), "wpe.weight has shape (31, 48), expected (32, 48)"),
         (
             lambda a: a.update({BIAS: a[BIAS].astype(np.int32)}),
-            "h.0.mlp.c_fc.bias is of I32; F16, BF16, F32, F64 are read",
+            "h.0.mlp.c_fc.bias has dtype I32; supported are F16, BF16, F32, F64",
         ),
-        (lambda a: a.update({BIAS: a[BIAS].astype(np.int64)}), "h.0.mlp.c_fc.bias is of I64"),
-        (lambda a: a.update({BIAS: a[BIAS].astype(bool)}), f"{BIAS} is of TensorFlow's type 0"),
+        (lambda a: a.update({BIAS: a[BIAS].astype(np.int64)}), "h.0.mlp.c_fc.bias has dtype I64"),
+        (lambda a: a.update({BIAS: a[BIAS].astype(bool)}), f"{BIAS} has TensorFlow's type 0"),
         (lambda a: a.update({"global_step": np.zeros((), np.int64)}), "global_step () is not a part of this model"),
         (lambda a: a.update({"model/h2/ln_1/g": np.ones(48, np.float32)}), "h.2.ln_1.weight (48,) is not a part"),
     ],
@@ -222,7 +222,7 @@ def test_an_index_of_another_kind_is_refused(copied: Path, place: int) -> None:
     raw = bytearray(file.read_bytes())
     raw[place] ^= 255
     file.write_bytes(raw)
-    assert refusal(copied).startswith(f"model: {file} is no index of a TensorFlow checkpoint, or damaged")
+    assert refusal(copied).startswith(f"model: {file} is not an index of a TensorFlow checkpoint, or is damaged")
 
 
 ENTRY = b"\x08\x01\x12\x04\x12\x02\x08\x30(\xc0\x01"  # float32 (48,), 192 bytes
@@ -245,9 +245,13 @@ ENTRY = b"\x08\x01\x12\x04\x12\x02\x08\x30(\xc0\x01"  # float32 (48,), 192 bytes
 def test_an_index_that_is_sound_but_makes_no_sense_is_refused(copied: Path, header: bytes | None, entry: bytes) -> None:
     pairs = {"model/wte": entry} if header is None else {"": header, "model/wte": entry}
     write_index(copied / "model.ckpt", pairs)
-    assert refusal(copied).startswith(f"model: {copied / INDEX} is no index of a TensorFlow checkpoint, or damaged")
+    assert refusal(copied).startswith(
+        f"model: {copied / INDEX} is not an index of a TensorFlow checkpoint, or is damaged"
+    )
 
 
 def test_a_tensor_that_reaches_beyond_the_data_is_named(copied: Path) -> None:
     write_index(copied / "model.ckpt", {"": b"\x08\x01", "model/wte": ENTRY + b"\x20" + b"\xff" * 8 + b"\x7f"})
-    assert refusal(copied) == f"model: {copied / DATA}: model/wte (48,) is cut or damaged; download the file again"
+    assert (
+        refusal(copied) == f"model: {copied / DATA}: model/wte (48,) is truncated or damaged; download the file again"
+    )

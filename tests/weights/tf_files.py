@@ -1,4 +1,4 @@
-"""TensorFlow's checkpoints written by hand, to have wrong ones: after tensor_bundle.proto and table_format.md."""
+"""Writer for TensorFlow's checkpoints, valid and invalid, after tensor_bundle.proto and table_format.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOOTER, MAGIC = 48, 0xDB4775248B80FB57
 def write_tf_checkpoint(
     prefix: Path, arrays: Mapping[str, npt.NDArray[Any]], types: Mapping[str, int] | None = None
 ) -> None:
-    """PREFIX.index and PREFIX.data-00000-of-00001; `types` has TensorFlow's numbers where an array does not tell."""
+    """PREFIX.index and PREFIX.data-00000-of-00001; `types` overrides TensorFlow's type numbers."""
     data, pairs = b"", {"": _field(1, 1)}  # one shard
     for name, array in sorted(arrays.items()):
         raw = np.ascontiguousarray(array).tobytes()
@@ -36,7 +36,7 @@ def write_tf_checkpoint(
 
 
 def write_index(prefix: Path, pairs: Mapping[str, bytes]) -> None:
-    """PREFIX.index alone, whatever the values are; its checksums are right."""
+    """Write only PREFIX.index, with any values and valid checksums."""
     table, handles = b"", []
     for block in (_block(pairs), _block({})):  # the second, of statistics, is empty
         handles.append(_varint(len(table)) + _varint(len(block)))
@@ -48,7 +48,7 @@ def write_index(prefix: Path, pairs: Mapping[str, bytes]) -> None:
 
 
 def write_openai(directory: Path, model: GPTModel) -> None:
-    """A model with qkv_bias and a tied head as OpenAI has it."""
+    """Convert a model with qkv_bias and a tied head to OpenAI's layout."""
     config, state, arrays = model.config, model.state_dict(), {}
     for part in gpt2_mappings(config):
         ours = state[part.name].T if part.transposed else state[part.name]
@@ -62,7 +62,7 @@ def write_openai(directory: Path, model: GPTModel) -> None:
 
 
 def openai_name(name: str) -> str:
-    """h.0.ln_1.weight is model/h0/ln_1/g."""
+    """Translate h.0.ln_1.weight to model/h0/ln_1/g."""
     if name in ("wte.weight", "wpe.weight"):
         return f"model/{name.removesuffix('.weight')}"
     *path, last = name.split(".")
@@ -76,7 +76,7 @@ def openai_name(name: str) -> str:
 
 
 def _block(pairs: Mapping[str, bytes]) -> bytes:
-    """Keys whole, none shortened by the one before it; so there is one place to start reading from."""
+    """A block of uncompressed keys, with a single restart point."""
     entries = (
         _varint(0) + _varint(len(key.encode())) + _varint(len(value)) + key.encode() + value
         for key, value in pairs.items()
@@ -85,7 +85,7 @@ def _block(pairs: Mapping[str, bytes]) -> bytes:
 
 
 def _sealed(block: bytes) -> bytes:
-    """With the byte that says it is not compressed, and the checksum of both."""
+    """A block with its compression byte (none) and the checksum of both."""
     return block + b"\0" + struct.pack("<I", _checksum(block + b"\0"))
 
 
