@@ -1,4 +1,4 @@
-"""README's tables say what their files say: verdicts, warnings, and what was left out."""
+"""README's tables agree with their files: verdicts, warnings, and contenders left out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def samples(*totals: float) -> list[dict[str, float]]:
 
 @pytest.fixture
 def facts() -> dict[str, Any]:
-    """A train step's, ours twice as fast."""
+    """The results of a train step, in which ours is twice as fast."""
     return {
         "setup": {"n_layers": 1, "emb_dim": 2, "vocab_size": 3, "batch_size": 4, "length": 5},
         "samples": {"ours": samples(0.1, 0.1, 0.1), "best": samples(0.2, 0.2, 0.2)},

@@ -1,4 +1,4 @@
-"""Figures come out the same whatever matplotlib's surroundings are: they never ask for a backend."""
+"""Figures are identical in any environment of matplotlib, since they do not use a backend."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 def python(*argv: object, cwd: Path, **variables: str) -> str:
-    """The output of a process with these variables and no display."""
+    """The output of a process with these environment variables and without a display."""
     env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
     done = subprocess.run(
         [sys.executable, *map(str, argv)], capture_output=True, text=True, check=False, cwd=cwd, env=env | variables
@@ -58,7 +58,7 @@ def test_figures_are_the_same_with_any_backend_in_the_environment(
 )
 def test_figures_are_the_same_with_any_matplotlibrc(line: str, usual: Mapping[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text(line + "\n", encoding="utf-8")
-    python("-c", DRAW, tmp_path, cwd=tmp_path)  # of which matplotlib may warn, but for one it can read
+    python("-c", DRAW, tmp_path, cwd=tmp_path)  # matplotlib warns of a bad matplotlibrc
     assert files(tmp_path) == usual
 
 
