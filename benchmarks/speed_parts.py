@@ -197,7 +197,7 @@ def start_up() -> str:
     return _joined(_markdown(["process", "median ms", "quartiles"], rows), _about(facts))
 
 
-# --- words
+# --- wording
 
 
 def _sizes(setup: Mapping[str, Any]) -> str:
@@ -232,7 +232,7 @@ def _agreement(facts: Mapping[str, Any]) -> str:
     """The largest difference of another's loss from ours: far below the tolerance."""
     ours, *others = facts["losses"].values()
     furthest = max((abs(a - b) for other in others for a, b in zip(ours, other, strict=True)), default=0.0)
-    return f"The losses, {ours[0]:.6f} and after one update {ours[1]:.6f}, agree to {furthest:.1e}."
+    return f"The losses before and after one update, {ours[0]:.6f} and {ours[1]:.6f}, agree to {furthest:.1e}."
 
 
 def _caveats(files: Sequence[str]) -> str:
