@@ -108,7 +108,8 @@ def train_step() -> str:
         tokens = facts["setup"]["batch_size"] * facts["setup"]["length"]
         rows = [_step_row(name, samples, facts["samples"], tokens) for name, samples in facts["samples"].items()]
         head = [f"{_sizes(facts['setup'])}, ms", *PHASES, "step (quartiles)", "tokens/s", "ratio"]
-        parts.append(_joined(_markdown(head, rows), _failures(facts), f"{_same_twice(facts)} {_agreement(facts)}"))
+        failures = "\n".join(f"Left out, {message}." for message in facts["failures"].values())
+        parts.append(_joined(_markdown(head, rows), failures, f"{_same_twice(facts)} {_agreement(facts)}"))
     return _joined(*parts, _about(facts))
 
 
@@ -151,16 +152,11 @@ def profile(name: str) -> str:
 def memory() -> str:
     """The peak of each process."""
     facts = result("memory.json")
-    rows = [
-        [_process(name), _sizes(facts["setups"][name]), f"{max(peaks) / 1e6:,.0f}"]
-        for name, peaks in facts["peak_bytes"].items()
-    ]
+    rows = []
+    for name, peaks in facts["peak_bytes"].items():
+        what, who = name.split(", ")
+        rows.append([f"{what}, {LABELS[who]}", _sizes(facts["setups"][name]), f"{max(peaks) / 1e6:,.0f}"])
     return _joined(_markdown(["process", "model", "peak RSS, MB"], rows), _about(facts))
-
-
-def _process(name: str) -> str:
-    what, who = name.split(", ")
-    return f"{what}, {LABELS[who]}"
 
 
 def scaling() -> str:
@@ -201,7 +197,7 @@ def start_up() -> str:
     return _joined(_markdown(["process", "median ms", "quartiles"], rows), _about(facts))
 
 
-# --- words
+# --- wording
 
 
 def _sizes(setup: Mapping[str, Any]) -> str:
@@ -236,11 +232,7 @@ def _agreement(facts: Mapping[str, Any]) -> str:
     """The largest difference of another's loss from ours: far below the tolerance."""
     ours, *others = facts["losses"].values()
     furthest = max((abs(a - b) for other in others for a, b in zip(ours, other, strict=True)), default=0.0)
-    return f"The losses, {ours[0]:.6f} and after one update {ours[1]:.6f}, agree to {furthest:.1e}."
-
-
-def _failures(facts: Mapping[str, Any]) -> str:
-    return "\n".join(f"Left out, {message}." for message in facts["failures"].values())
+    return f"The losses before and after one update, {ours[0]:.6f} and {ours[1]:.6f}, agree to {furthest:.1e}."
 
 
 def _caveats(files: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Backpropagation: one backward pass through the graph gives the derivative of a result by every value in it."""
+"""Backpropagation: one backward pass gives the derivative of a result with respect to every value in it."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The layers: imports run downwards only.  Read from the source, so that an import within a function counts too."""
+"""The layers: imports only go down.  They are read from the source, so that imports in functions count too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 from project_files import PACKAGE, ROOT, short, sources
 
-LAYERS = [  # bottom up; modules of one layer do not know each other
+LAYERS = [  # bottom up; modules of one layer do not import each other
     ["errors"],
     ["arguments"],
     ["files", "backend", "rng"],
@@ -33,8 +33,8 @@ BACKEND = [["contract"], ["array_namespace"], ["plain"], ["cpu", "cuda"], ["sele
 NEIGHBOURS: dict[tuple[str, str], str] = {}  # imports within a layer, and why: none
 ABOVE: dict[tuple[str, str], str] = {}  # imports upwards, and why: none
 
-# Explained in another place: a kernel, once for all who implement it, in the contract; a command by its module, whose
-# first line is its help
+# Documented elsewhere: kernels in the contract, for all implementations; a command by its module, whose first line is
+# its help
 COMMAND = {"add_arguments", "run"}
 
 NEVER = {"torch", "pickle", "tensorflow", "transformers", "jax", "cloudpickle", "dill", "shelve", "marshal"}
@@ -52,7 +52,7 @@ class Import(NamedTuple):
     of: str  # "gpt.config", or another library's "numpy.linalg"
     own: bool
     line: int
-    delayed: bool  # within a function: not run when the module is imported
+    delayed: bool  # in a function: not run when the module is imported
 
     def __str__(self) -> str:
         return f"{self.by.replace('.', '/')}:{self.line} imports {self.of}"
@@ -67,7 +67,7 @@ def module_name(path: Path, package: Path) -> str:
 
 
 def imports_of(path: Path, package: Path) -> Iterator[Import]:
-    """Every import in a file, whatever function or `if TYPE_CHECKING` it stands in."""
+    """Yield every import in a file, including those in functions and under `if TYPE_CHECKING`."""
     by = module_name(path, package)
     folder = path.relative_to(package).parent.parts
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -86,7 +86,7 @@ def _names_in(node: ast.AST, folder: tuple[str, ...], package: Path) -> Iterator
     elif isinstance(node, ast.ImportFrom):
         start = [package.name, *folder][: len(folder) + 2 - node.level] if node.level else []
         base = ".".join([*start, *(node.module or "").split(".")]).strip(".")
-        for alias in node.names:  # `from .. import ops` names a module, `from ..ops import Add` may not
+        for alias in node.names:  # `from .. import ops` names a module, `from ..ops import Add` a class
             path = package.parent.joinpath(*base.split("."), alias.name)
             yield f"{base}.{alias.name}" if path.is_dir() or path.with_suffix(".py").is_file() else base
     elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
@@ -103,7 +103,7 @@ def all_imports(package: Path = PACKAGE) -> list[Import]:
     return [found for path in sorted(package.rglob("*.py")) for found in imports_of(path, package)]
 
 
-# --- judging them
+# --- rules
 
 
 def top_module(module: str) -> str:
@@ -111,7 +111,7 @@ def top_module(module: str) -> str:
 
 
 def climbing(imports: list[Import], layers: list[list[str]], prefix: str = "") -> list[str]:
-    """Own imports that go up, or to a neighbour that is not allowed; and modules that are in no layer."""
+    """Imports within the package that go up, or to a neighbour that is not allowed; and modules outside all layers."""
     height = {name: i for i, layer in enumerate(layers) for name in layer}
     wrong = []
     for found in imports:
@@ -141,13 +141,13 @@ def strangers(imports: list[Import]) -> list[str]:
 
 
 def early(imports: list[Import]) -> list[str]:
-    """Imports of CuPy, or of what imports it, that run when their module is imported."""
+    """Imports of CuPy, or of modules that import it, that run when their module is imported."""
     needs_cupy = [f for f in imports if _in(f.of, "cupy") or (f.own and _in(f.of, "backend.cuda"))]
     return [str(f) for f in needs_cupy if not f.delayed and not _in(f.by, "backend.cuda")]
 
 
 def evaluations(path: Path) -> list[str]:
-    """Calls that run text as code."""
+    """Calls that execute text as code."""
     calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
     return [f"{call.func.id} in line {call.lineno}" for call in calls if _runs_text(call.func)]  # type: ignore[attr-defined]
 
@@ -168,13 +168,13 @@ def undocumented(path: Path) -> list[str]:
         for node in tree.body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_")
     ]
-    documented = {node.name for node in public if ast.get_docstring(node)}  # by one of its overloads
+    documented = {node.name for node in public if ast.get_docstring(node)}  # possibly one of its overloads
     names = [node.name for node in public if node.name not in documented]
     return names if ast.get_docstring(tree) else ["the module", *names]
 
 
 def kernels_in_the_contract() -> set[str]:
-    """Those methods of the Protocol Kernels that say what they do."""
+    """The methods of the Protocol Kernels that have a docstring."""
     tree = ast.parse((PACKAGE / "backend" / "contract.py").read_text(encoding="utf-8"))
     (kernels,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Kernels")
     return {node.name for node in kernels.body if isinstance(node, ast.FunctionDef) and ast.get_docstring(node)}
@@ -206,7 +206,7 @@ def test_no_deep_learning_framework_and_no_pickle_and_each_heavy_library_in_its_
 
 
 def test_cupy_and_the_kernels_that_need_it_are_imported_at_use_only() -> None:
-    """Read from the sources: the test of what importing loads sees no CuPy on a machine without it."""
+    """Checked in the sources, since CuPy may be missing on this machine."""
     assert early(all_imports()) == []
 
 
@@ -215,7 +215,7 @@ def test_no_text_is_run_as_code() -> None:
 
 
 def test_importing_the_package_leaves_what_is_slow_or_optional_alone() -> None:
-    """In a process of its own, where nothing has been imported yet."""
+    """Checked in a new process, where nothing else is imported."""
     code = "import sys, nanograd_gpt; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     imported = set(done.stdout.split())
@@ -230,7 +230,7 @@ def test_no_file_is_longer_than_400_lines(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=short)
-def test_every_public_function_and_class_says_what_it_is(path: Path) -> None:
+def test_every_public_function_and_class_has_a_docstring(path: Path) -> None:
     place = path.relative_to(PACKAGE)
     elsewhere: set[str] = set()
     if place.match("backend/*/*"):
@@ -240,7 +240,7 @@ def test_every_public_function_and_class_says_what_it_is(path: Path) -> None:
     assert [name for name in undocumented(path) if name not in elsewhere] == []
 
 
-# --- the checks themselves
+# --- tests of the rules
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def test_an_import_that_climbs_is_found_wherever_it_stands(demo: Path, source: s
         ("__init__.py", "from .above.c import thing\nfrom . import below"),
     ],
 )
-def test_an_import_that_goes_down_is_none_of_our_business(demo: Path, file: str, source: str) -> None:
+def test_an_import_that_goes_down_is_allowed(demo: Path, file: str, source: str) -> None:
     assert judged(demo, file, source) == []
 
 

@@ -13,7 +13,13 @@ from project_files import short, sources
 
 OPENINGS = re.compile(r"(What|Where|Of|Within|When|How|Whose)\b")  # of a clause, not of a statement
 
-COVERED = ("nanograd_gpt/cli/", "nanograd_gpt/viz/", "scripts/", "benchmarks/")
+COVERED = (
+    "nanograd_gpt/cli/",
+    "nanograd_gpt/viz/",
+    "scripts/",
+    "benchmarks/",
+    *(f"tests/{folder}/" for folder in ("cli", "viz", "scripts", "benchmarks")),
+)
 PHRASES = re.compile(
     r"(?<!there )\b(is|are|was|were) no\b(?! longer)"  # "is not a"
     r"|\bwhoever\b|\breckon\w*|\btold of\b|\bby heart\b|\bfor good\b|\bnothing of use\b|\bbe it\b"

@@ -6,10 +6,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from protocol import PHASES, Clock, Training, serve
+from protocol import Clock, Training, serve
 from safetensors.numpy import load_file
 
-from nanograd_gpt import AdamW, GPTModel, generate_text, keep_freed_memory, no_grad
+from nanograd_gpt import AdamW, GPTModel, Tensor, generate_text, keep_freed_memory, no_grad
 
 keep_freed_memory()  # as the training loop does
 
@@ -32,33 +32,13 @@ class Ours(Training):
         """Created on first use: generation and evaluation need neither it nor its memory."""
         return AdamW(self.model.parameters(), lr=4e-4, weight_decay=0.1)
 
-    def check(self) -> dict[str, list[float]]:
-        ids, targets = self.batches[0]
-        self.model.eval()
-        before = self.model.loss(ids, targets)
-        before.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        after = self.evaluate()["loss"]
-        self.start_anew()
-        self.model.train()
-        return {"losses": [before.item(), after]}
+    def loss(self, ids: Any, targets: Any) -> Tensor:
+        return self.model.loss(ids, targets)
 
     def evaluate(self) -> dict[str, float]:
         self.model.eval()
         with no_grad():
             return {"loss": self.model.loss(*self.batches[0]).item()}
-
-    def step(self, ids: Any, targets: Any) -> dict[str, float]:
-        clock = Clock()
-        loss = self.model.loss(ids, targets)
-        clock.lap()
-        loss.backward()
-        clock.lap()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        clock.lap()
-        return clock.seconds(*PHASES)
 
     def logits(self, ids: list[int]) -> dict[str, list[float]]:
         self.model.eval()

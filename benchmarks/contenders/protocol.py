@@ -68,10 +68,40 @@ class Training(Contender, ABC):
 
     done = 0
     batches: list[Any]
+    model: Any
+    optimizer: Any
 
     @abstractmethod
+    def loss(self, ids: Any, targets: Any) -> Any: ...
+
+    @abstractmethod
+    def start_anew(self) -> None:
+        """Load the initial weights, and reset the optimizer."""
+
+    def check(self) -> dict[str, list[float]]:
+        """The losses before and after one update, without dropout."""
+        ids, targets = self.batches[0]
+        self.model.eval()
+        before = self.loss(ids, targets)
+        before.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        after = self.loss(ids, targets)
+        self.start_anew()
+        self.model.train()
+        return {"losses": [before.item(), after.item()]}
+
     def step(self, ids: Any, targets: Any) -> dict[str, float]:
-        """One update; returns the seconds of each phase, "total" and "cpu"."""
+        """Run one update; returns the seconds of each phase, "total" and "cpu"."""
+        clock = Clock()
+        loss = self.loss(ids, targets)
+        clock.lap()
+        loss.backward()
+        clock.lap()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        clock.lap()
+        return clock.seconds(*PHASES)
 
     def steps(self, n: int) -> dict[str, float]:
         """The mean seconds of n steps."""

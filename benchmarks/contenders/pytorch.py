@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
-from protocol import PHASES, Clock, Training
+from protocol import Training
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -27,9 +27,6 @@ class PyTorch(Training):
     def load(self, weights: dict[str, Tensor]) -> None:
         """Load weights with the book's names."""
 
-    @abstractmethod
-    def loss(self, ids: Tensor, targets: Tensor) -> Tensor: ...
-
     def prepare(self, config: dict[str, Any], weights: str | None, batches: list[Any]) -> None:
         self.config, self.weights, self.model = config, weights, self.new_model(config)
         self.batches = [(torch.tensor(ids), torch.tensor(targets)) for ids, targets in batches]
@@ -39,29 +36,6 @@ class PyTorch(Training):
         if self.weights:
             self.load(load_file(self.weights))
         self.optimizer = self.new_optimizer()
-
-    def check(self) -> dict[str, list[float]]:
-        ids, targets = self.batches[0]
-        self.model.eval()
-        before = self.loss(ids, targets)
-        before.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        after = self.loss(ids, targets)
-        self.start_anew()
-        self.model.train()
-        return {"losses": [before.item(), after.item()]}
-
-    def step(self, ids: Tensor, targets: Tensor) -> dict[str, float]:
-        clock = Clock()
-        loss = self.loss(ids, targets)
-        clock.lap()
-        loss.backward()
-        clock.lap()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        clock.lap()
-        return clock.seconds(*PHASES)
 
     @torch.no_grad()
     def logits(self, ids: list[int]) -> dict[str, list[float]]:

@@ -63,7 +63,9 @@ def _measured(
     """Yield each part of the report as soon as it is measured; `facts` collects all samples."""
     config = model.config
     machine = measured_machine(model.device)
-    yield f"machine: {model.device}, {_machine_line(machine.flops_per_second, machine.bytes_per_second)}", []
+    flops, bandwidth = machine.flops_per_second / 1e9, machine.bytes_per_second / 1e9
+    limits = f"{flops:,.0f} GFLOP/s in float32 matrix products, {bandwidth:,.1f} GB/s of memory bandwidth"
+    yield f"machine: {model.device}, {limits}", []
 
     step = TrainStep(model, random_batch(config, batch_size, config.context_length))
     for _ in range(WARM_UP):
@@ -81,13 +83,6 @@ def _measured(
     facts["peak_memory"] = peak_memory()
     if facts["peak_memory"] is not None:
         yield f"peak memory: {gigabytes(facts['peak_memory'])}", []
-
-
-def _machine_line(flops_per_second: float, bytes_per_second: float) -> str:
-    return (
-        f"{flops_per_second / 1e9:,.0f} GFLOP/s in float32 matrix products, "
-        f"{bytes_per_second / 1e9:,.1f} GB/s of memory bandwidth"
-    )
 
 
 def _step(facts: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import tiktoken
 
 from ..errors import InputError
-from ..generation.explain import Candidate, Position, explain_next
+from ..generation.explain import Position, explain_next
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids
 from .options import add_model, model_from
@@ -53,13 +53,10 @@ def _table(positions: list[Position], tokenizer: tiktoken.Encoding, width: int) 
         actual = position.actual
         came, rank = ("", "") if actual is None else (_percent(actual.probability), actual.rank)
         begin = f"{i:>{digits}}  {_padded(token, longest)}  {came:>6}  {rank:>6}  "
-        for line in _wrapped([_guess(guess, tokenizer) for guess in position.candidates], width - len(head)):
+        guesses = [f"{visible(guess.token, tokenizer)} {_percent(guess.probability)}" for guess in position.candidates]
+        for line in _wrapped(guesses, width - len(head)):
             yield begin + line
             begin = " " * len(head)
-
-
-def _guess(guess: Candidate, tokenizer: tiktoken.Encoding) -> str:
-    return f"{visible(guess.token, tokenizer)} {_percent(guess.probability)}"
 
 
 def _percent(probability: float) -> str:

@@ -154,7 +154,13 @@ def _train(training: Run, directory: Path) -> str | None:
     with (
         MetricsLog(directory / "metrics.jsonl") as log,
         Signals() as signals,
-        _progress_bar(training.total_steps, done=first + 1) as bar,
+        tqdm(  # on a terminal only
+            total=training.total_steps,
+            initial=first + 1,
+            unit="step",
+            file=sys.stderr,
+            disable=not sys.stderr.isatty(),
+        ) as bar,
         np.errstate(all="ignore"),  # a loss that is not finite ends the run with one line
     ):
         log.write("start", **facts)
@@ -196,11 +202,6 @@ def _evaluate_weights(training: Run, log: MetricsLog, bar: Any) -> None:
     log.write("evaluation", step=-1, epoch=0, tokens=0, **evaluation._asdict())
     losses = f"Train loss {evaluation.train_loss:.3f}, Val loss {evaluation.val_loss:.3f}"
     bar.write(f"As loaded: {losses}", file=sys.stdout)
-
-
-def _progress_bar(total: int, done: int) -> Any:
-    """A progress bar, shown on a terminal only."""
-    return tqdm(total=total, initial=done, unit="step", file=sys.stderr, disable=not sys.stderr.isatty())
 
 
 def _record(report: StepResult, log: MetricsLog, bar: Any, seconds: float) -> None:

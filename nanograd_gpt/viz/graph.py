@@ -78,7 +78,9 @@ def gradients(root: Tensor, gradient: Array | None = None) -> dict[Node, Array]:
             copies[node] = Leaf(node.dtype)
         elif isinstance(node, Function):
             if not node.parents:
-                raise RuntimeError(f"{type(node).__name__}: backward has freed this graph; draw it before backward")
+                raise RuntimeError(
+                    f"{type(node).__name__}: backward has freed this graph; read it before calling backward"
+                )
             operation, probe = _shallow_copy(node), Probe()
             operation.parents = [None if i is None else copies[i] for i in node.parents]
             operation.order, probe.dtype = 2 * node.order, node.dtype

@@ -185,7 +185,7 @@ def _figures(metrics: Metrics) -> Iterable[str]:
     if evaluations:
         curves = evaluation_curves(metrics)
         losses = _inline(plot_losses(*curves), "loss", "Loss in nats per token.")
-        caption = "exp(loss): the number of equally likely tokens that is as hard to choose from. Logarithmic scale."
+        caption = "exp(loss): the number of equally likely tokens with the same loss. Logarithmic scale."
         perplexity = _inline(plot_perplexity(*curves[1:], log=True), "perplexity", caption)
         yield f'<h2>Loss and perplexity at evaluations</h2><div class="pair">{losses}{perplexity}</div>'
 

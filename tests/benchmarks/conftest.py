@@ -1,4 +1,4 @@
-"""The files in benchmarks/ find each other as they do when one of them is run."""
+"""Make the files in benchmarks/ importable, as when one of them is run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contenders are asked in turn, each in a process of its own, and are not timed unless they agree."""
+"""Contenders run in turn, each in a separate process, and are timed only if they agree."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory of contenders that answer at once: ours, one that agrees, one that does not."""
+    """A directory of contenders that answer immediately: ours, one that agrees, one that does not."""
     for name, losses, seconds in (
         ("ours", [2.0, 1.0], 0.5),
         ("same", [2.0, 1.00005], 1.0),
@@ -52,7 +52,7 @@ def test_contenders_that_agree_are_timed() -> None:
 
 @pytest.mark.usefixtures("fakes")
 def test_contenders_whose_losses_disagree_are_not() -> None:
-    """This one does after an update only."""
+    """A contender that disagrees only after an update."""
     with pytest.raises(harness.DisagreementError, match=r"ours has 2.000000, 1.000000, other 2.000000, 1.001000"):
         train_step.compared(TINY, ["ours", "other"], 3, 1, 1, with_itself=False)
 
@@ -123,7 +123,7 @@ def test_ours_answers_all_it_can_be_asked(weights: str) -> None:
         ours.ask("prepare", config=TINY.config.to_dict(), weights=weights, batches=TINY.batches())
         before, after = ours.ask("check")["losses"]
         assert after < before
-        assert ours.ask("check")["losses"] == [before, after]  # a check leaves no trace
+        assert ours.ask("check")["losses"] == [before, after]  # a check does not change the state
         seconds = ours.ask("steps", n=2)
         assert seconds["total"] == pytest.approx(sum(seconds[p] for p in ("forward", "backward", "optimizer")))
         assert len(ours.ask("logits", ids=[1, 2])["logits"]) == 31

@@ -1,4 +1,4 @@
-"""README says what the files in benchmarks/results say."""
+"""README agrees with the files in benchmarks/results."""
 
 from __future__ import annotations
 

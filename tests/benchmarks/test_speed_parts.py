@@ -1,4 +1,4 @@
-"""README's tables say what their files say: verdicts, warnings, and what was left out."""
+"""README's tables agree with their files: verdicts, warnings, and contenders left out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def samples(*totals: float) -> list[dict[str, float]]:
 
 @pytest.fixture
 def facts() -> dict[str, Any]:
-    """A train step's, ours twice as fast."""
+    """The results of a train step, in which ours is twice as fast."""
     return {
         "setup": {"n_layers": 1, "emb_dim": 2, "vocab_size": 3, "batch_size": 4, "length": 5},
         "samples": {"ours": samples(0.1, 0.1, 0.1), "best": samples(0.2, 0.2, 0.2)},
@@ -53,7 +53,7 @@ def test_the_train_step_by_phase(facts: dict[str, Any], monkeypatch: pytest.Monk
     assert "| PyTorch, best eager | 100.0 | 50.0 | 50.0 | 200.0 (200.0 to 200.0) | 100 | 0.50 (0.50 to 0.50) |" in text
     assert "Left out, compiled: prepare failed: no compiler." in text
     assert "nanograd_gpt against itself: 1.00 (1.00 to 1.00)." in text
-    assert "3.000000 and after one update 2.000000, agree to 1.0e-05." in text
+    assert "before and after one update, 3.000000 and 2.000000, agree to 1.0e-05." in text
     assert text.endswith("A Processor, 2 threads; NumPy 2.0, PyTorch 9.9 (openblas 0.3).")
 
 

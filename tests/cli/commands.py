@@ -1,4 +1,4 @@
-"""Run commands as a user does, in this process or in one of their own."""
+"""Helpers that run commands, in this process or in a separate one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Result(NamedTuple):
 
 
 def nanograd(*argv: object) -> Result:
-    """The command in this process."""
+    """Run a command in this process."""
     out, err = StringIO(), StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = main([str(a) for a in argv])
@@ -36,14 +36,14 @@ def nanograd(*argv: object) -> Result:
 
 
 def works(*argv: object) -> str:
-    """The command's output; it must end well, and complain of nothing."""
+    """The output of a command, which must succeed with nothing on stderr."""
     result = nanograd(*argv)
     assert (result.code, result.err) == (0, ""), result
     return result.out
 
 
 def fails(*argv: object, code: int = 2) -> str:
-    """The command's one line of complaint."""
+    """The one-line error of a command."""
     return complaint(nanograd(*argv), code)
 
 
@@ -57,7 +57,7 @@ def complaint(result: Result, code: int) -> str:
 
 
 def process(*argv: object, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-    """`python -m nanograd_gpt` in a process of its own."""
+    """Start `python -m nanograd_gpt` in a separate process."""
     return subprocess.Popen(
         [sys.executable, "-m", "nanograd_gpt", *map(str, argv)],
         stdout=subprocess.PIPE,
@@ -75,5 +75,5 @@ def finished(running: subprocess.Popen[str]) -> Result:
 
 
 def train(directory: Path, data: Path, *argv: object) -> list[str]:
-    """The arguments of a very small training."""
+    """The arguments of a very small training run."""
     return ["train", "--out", str(directory), "--data", str(data), *SIZES, *COURSE, *map(str, argv)]

@@ -1,4 +1,4 @@
-"""A small text, and a run that was trained on it."""
+"""Fixtures: a small text, and a run trained on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    """2 epochs of 5 updates.  What it printed is beside it, in printed.txt."""
+    """A run of 2 epochs with 5 updates each; its output is in printed.txt next to it."""
     directory = tmp_path_factory.mktemp("runs") / "trained"
     more = ["--epochs", 2, "--train-ratio", 0.8, "--test-ratio", 0.1, "--checkpoint-every", 4]
     printed = works(*train(directory, data, *more))
@@ -35,7 +35,7 @@ def checkpoint(trained: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
-    """The trained model alone."""
+    """A file with the trained model only."""
     model = GPTModel(read_state(checkpoint)["config"])
     load_checkpoint(checkpoint, model)
     return save_model(tmp_path_factory.mktemp("model") / "model.safetensors", model)
@@ -43,6 +43,6 @@ def model_file(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Pa
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than all else, where it is not what a test is about."""
+    """Skip the figures, which dominate the time of tests that do not need them."""
     monkeypatch.setattr("nanograd_gpt.cli.train.write_figures", lambda run: [])
     monkeypatch.setattr("nanograd_gpt.cli.train.check_figures", lambda run: None)

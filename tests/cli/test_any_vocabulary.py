@@ -1,4 +1,4 @@
-"""Runs whose vocabulary is padded, whose tokenizer has gaps in its ids, other special tokens, or none."""
+"""Runs with a padded vocabulary, or a tokenizer with gaps in its ids, other special tokens, or none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nanograd_gpt.training.run import Run
 from nanograd_gpt.training.run_directory import latest_checkpoint
 
 SHORT = ["--prompt", "the old"]
-HOT = ["--temperature", 30.0, "--max-new-tokens", 300]  # so that nearly every id is as likely as any
+HOT = ["--temperature", 30.0, "--max-new-tokens", 300]  # nearly uniform probabilities
 
 ENCODINGS: dict[str, Callable[[], tiktoken.Encoding]] = {
     "gaps": gappy,
@@ -41,7 +41,7 @@ ENCODINGS: dict[str, Callable[[], tiktoken.Encoding]] = {
 
 
 def every_command(run: Path) -> None:
-    """The commands that write a token, read one, or show one; each fails if it cannot."""
+    """Run all commands that write, read or show tokens; each must succeed."""
     works("generate", "--model", run, *SHORT, *HOT)
     works("generate", "--model", run, *SHORT, *HOT, "--top-k", 200, "--top-p", 0.99, "--min-p", 0.001)
     works("generate", "--model", run, *SHORT, "--repetition-penalty", 2.0, "--stop", "zzz")
@@ -84,7 +84,7 @@ def test_special_tokens_in_the_text_are_read_as_such(data: Path, tmp_path: Path,
 
 @pytest.fixture(scope="module")
 def padded(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    """Trained with 307 tokens in a vocabulary of 1,024; what it printed is beside it."""
+    """A run with 307 tokens in a vocabulary of 1,024, and its output next to it."""
     run = tmp_path_factory.mktemp("padded") / "run"
     printed = works(*train(run, data, "--vocab-size", 1024, "--max-steps", 3))
     run.with_name("printed.txt").write_text(printed, encoding="utf-8")
@@ -143,7 +143,7 @@ def test_the_tokenizers_own_size_is_no_padding(trained: Path, data: Path, tmp_pa
     assert runs[0] == runs[1]
 
 
-# --- what comes last is tried first
+# --- failures at the end of a run are found at its start
 
 
 def test_a_disk_without_room_for_the_checkpoints_is_found_before_the_first_update(

@@ -17,7 +17,7 @@ QUICK = [*VERY_SMALL, "--batch-size", 2, "--seconds", 0, "--device", "cpu"]
 
 @pytest.fixture(autouse=True)
 def _known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measuring it takes a second."""
+    """Replace the measurement of the machine, which takes a second."""
     monkeypatch.setattr("nanograd_gpt.cli.bench.measured_machine", lambda device: Machine(2e11, 3e10))
 
 

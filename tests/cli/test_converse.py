@@ -1,4 +1,4 @@
-"""nanograd-gpt generate --interactive: line by line, in one text, until the lines end."""
+"""nanograd-gpt generate --interactive: lines and continuations in one text, until the end of input."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nanograd_gpt.training.checkpoint import load_model
 
 @pytest.fixture
 def say(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Run the command with these lines typed."""
+    """Run the command with these lines as input."""
 
     def run(lines: str, *argv: object) -> Result:
         monkeypatch.setattr("sys.stdin", io.StringIO(lines))
@@ -36,7 +36,7 @@ def test_each_line_is_answered_with_all_that_came_before_in_mind(
     model, tokenizer = load_model(model_file), get_tokenizer(trained / "tokenizer.json")
 
     def answer(text: str) -> str:
-        kept = tokenizer.encode(text)[-11:]  # the context is 16, and 5 are to come
+        kept = tokenizer.encode(text)[-11:]  # context 16, of which 5 are left for new tokens
         return complete(model, np.array(kept), tokenizer, 5)
 
     first = answer("the sun\n")

@@ -1,4 +1,4 @@
-"""nanograd-gpt convert, and every layout of weights in generate and info."""
+"""nanograd-gpt convert; and generate and info with every layout of weights."""
 
 from __future__ import annotations
 

@@ -259,7 +259,7 @@ def test_what_is_no_model_is_refused(command: str, what: str, tmp_path: Path, da
     assert message.startswith("tokenizer: ") if what == "other weights" else str(path) in message
 
 
-# --- for real: processes
+# --- in separate processes
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""nanograd-gpt evaluate: loss, perplexity and bits per byte of a text, or of a part of the run's own."""
+"""nanograd-gpt evaluate: loss, perplexity and bits per byte of a text, or of a part of the run's text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Printed(NamedTuple):
 
 
 def expected_loss(text: str, trained: Path, model_file: Path, stride: int = 16) -> tuple[float, int]:
-    """The mean over all tokens but the first, each from the first window that reaches it; and how many windows."""
+    """The mean loss of all tokens but the first, each in the first window with it; and the number of windows."""
     model, ids = load_model(model_file), np.array(get_tokenizer(trained / "tokenizer.json").encode(text))
     losses: list[float] = []
     windows = 0
@@ -36,7 +36,7 @@ def expected_loss(text: str, trained: Path, model_file: Path, stride: int = 16) 
         targets = ids[start + 1 : start + 17]
         logits = model(ids[None, start : start + len(targets)])
         log_probabilities = F.log_softmax(logits).data[0, np.arange(len(targets)), targets]
-        losses += (-log_probabilities[len(losses) - start :]).tolist()  # those of the tokens that are new
+        losses += (-log_probabilities[len(losses) - start :]).tolist()  # of the tokens not in an earlier window
         windows += 1
     return float(np.mean(losses)), windows
 

@@ -1,4 +1,4 @@
-"""nanograd-gpt explain-next: a table of what the model expected after each token of a prompt."""
+"""nanograd-gpt explain-next: a table of the likeliest next tokens at each position of a prompt."""
 
 from __future__ import annotations
 

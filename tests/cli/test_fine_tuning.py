@@ -1,4 +1,4 @@
-"""nanograd-gpt train --weights: a training that goes on from weights, with their sizes and their tokenizer."""
+"""nanograd-gpt train --weights: training from existing weights, with their sizes and tokenizer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nanograd_gpt.training.sources import load_pretrained
 from nanograd_gpt.weights.save import save_pretrained
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
-ALL_OF_IT = ["--eval-iter", 1000]  # batches an evaluation looks at
+ALL_OF_IT = ["--eval-iter", 1000]  # batches of an evaluation
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -75,7 +75,7 @@ def tokenizer(trained: Path) -> Path:
     return trained / "tokenizer.json"
 
 
-# --- where it starts, and where it goes
+# --- start and result
 
 
 @pytest.mark.parametrize("length", [None, 8])
@@ -88,7 +88,7 @@ def test_the_first_evaluation_is_of_the_weights_as_they_were(
     train_loss, val_loss = losses_of(load_model(model_file), other, tokenizer, length or 16)
     assert (first["step"], first["epoch"], first["tokens"]) == (-1, 0, 0)
     assert first["val_loss"] == val_loss
-    if length is None:  # else a last batch of a shuffled pass is left out, whichever it is
+    if length is None:  # else each shuffled pass drops another last batch
         assert first["train_loss"] == pytest.approx(train_loss, rel=1e-6)
     assert second["step"] == 0
     assert second["val_loss"] != val_loss
@@ -204,7 +204,7 @@ def test_its_directory_is_named_for_it(trained: Path, other: Path, tmp_path: Pat
     assert "directory   runs/fine-tuning" in printed.splitlines()
 
 
-# --- going on
+# --- resuming
 
 
 @pytest.mark.parametrize("random", ["own", "torch"])
@@ -240,7 +240,7 @@ def test_a_fine_tuned_run_is_a_source_too(trained: Path, other: Path, data: Path
     assert evaluations_of(tmp_path / "second")[0]["val_loss"] == expected
 
 
-# --- refusals
+# --- errors
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""nanograd-gpt generate: a prompt continued, greedily or sampled, by a run, a checkpoint or a model file."""
+"""nanograd-gpt generate: continuing a prompt, greedily or by sampling, with a run, a checkpoint or a model file."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_one_beam_is_greedy(generate: list[object]) -> None:
 
 
 def test_text_comes_as_it_is_written(trained: Path) -> None:
-    """The first words are there while the model is still at work on a text that never ends by itself."""
+    """Words are printed while the model is still generating; here, an endless text."""
     running = process("generate", "--model", trained, "--prompt", PROMPT, "--max-new-tokens", 1_000_000)
     try:
         assert running.stdout is not None
@@ -157,7 +157,7 @@ def test_text_comes_as_it_is_written(trained: Path) -> None:
         running.communicate()
 
 
-# --- refusals
+# --- errors
 
 
 @pytest.mark.parametrize(

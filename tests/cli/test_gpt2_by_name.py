@@ -1,4 +1,4 @@
-"""`--model gpt2`: the weights of that name, from a hub that stands here; nothing else of that name is in the way."""
+"""`--model gpt2`: downloads the weights, here from a local server, unless a file of that name exists."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from nanograd_gpt.training.checkpoint import save_model
 from nanograd_gpt.training.sources import load_pretrained
 from nanograd_gpt.weights.hub import GPT2, Source
 
-CONFIG = GPTConfig(50257, 16, 4, 1, 1, 0.0, True, True)  # GPT-2's tokens, and little else
+CONFIG = GPTConfig(50257, 16, 4, 1, 1, 0.0, True, True)  # GPT-2's vocabulary with few parameters otherwise
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    """A model by the name of gpt2; the working directory is empty, and so is the cache."""
+    """A model named gpt2 on the server, with an empty working directory and an empty cache."""
     content = save_model(tmp_path / "model.safetensors", GPTModel(CONFIG)).read_bytes()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -45,7 +45,7 @@ def test_every_command_that_takes_a_model_takes_the_name(server: FileServer, tmp
     assert "tied_head        True" in works("info", "gpt2").splitlines()
     works("convert", "gpt2", tmp_path / "theirs")
     assert load_pretrained(tmp_path / "theirs", n_heads=1).config == CONFIG
-    assert len(server.sent) == 1  # and was there from then on
+    assert len(server.sent) == 1  # and cached from then on
 
 
 def test_a_path_of_that_name_comes_first(server: FileServer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A run finds its text again: from another folder, after a move, or where --data says it is now."""
+"""A run finds its text again: from another folder, after a move, or by --data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ODD_NAMES = [
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a text, in which we are; beside it, another one."""
+    """The working directory, which contains a text, next to another directory."""
     (tmp_path / "elsewhere").mkdir()
     folder = tmp_path / "project"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Weights with a tokenizer of their own: every command uses it, whatever the size of its vocabulary."""
+"""Weights with their own tokenizer: every command uses it, whatever the size of its vocabulary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 
 @pytest.fixture(scope="session")
 def gpt2_sized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights as many as GPT-2's ids, with other merges: `<|endoftext|>` is the last id of both."""
+    """Weights with as many ids as GPT-2, but other merges; `<|endoftext|>` is the last id of both."""
     ranks = train_tokenizer(TEXT, 60)._mergeable_ranks
     parts = {"pat_str": get_tokenizer("gpt2")._pat_str, "mergeable_ranks": ranks}
     tokenizer = Tokenizer("other", eot_token=50256, special_tokens={"<|endoftext|>": 50256}, **parts)
@@ -36,7 +36,7 @@ def gpt2_sized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bare(gpt2_sized: Path) -> Path:
-    """The same without its tokenizer."""
+    """These weights without their tokenizer."""
     bare = Path(shutil.copytree(gpt2_sized, gpt2_sized.with_name("bare")))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (bare / name).unlink()

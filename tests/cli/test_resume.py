@@ -1,4 +1,4 @@
-"""nanograd-gpt train --resume: a run goes on as if it had never stopped, and only as what it was."""
+"""nanograd-gpt train --resume: a run continues as if it had not stopped, and with the same settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def without_times(events: list[Event]) -> list[dict[str, Any]]:
 
 
 def interrupted(directory: Path, data: Path, number: signal.Signals) -> int:
-    """Start a long run, and send it a signal after a few updates; returns how many it made."""
+    """Start a long run and send it a signal after a few updates; returns the number of updates."""
     running = process(*train(directory, data, *LONG))
     log, deadline = directory / "metrics.jsonl", monotonic() + 30
     while not (log.exists() and '"step": 4,' in log.read_text(encoding="utf-8")):
@@ -343,9 +343,9 @@ def test_what_is_no_whole_run_does_not_go_on(tmp_path: Path, data: Path, what: s
 
 
 def test_any_prompt_that_a_shell_can_pass_is_trained_with_and_resumed(tmp_path: Path, data: Path) -> None:
-    prompt = "\udcff\x7f\x1b[1m\U0001f642"  # an argument's bytes that are not UTF-8 reach us as surrogates
+    prompt = "\udcff\x7f\x1b[1m\U0001f642"  # bytes of an argument that are not UTF-8 arrive as surrogates
     result = nanograd(*train(tmp_path / "run", data, "--epochs", 1, "--prompt", prompt))
-    if result.code:  # or a refusal beforehand
+    if result.code:  # or an error at the start
         assert complaint(result, 2).startswith("prompt: ")
         assert not (tmp_path / "run").exists()
     else:

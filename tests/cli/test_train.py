@@ -1,4 +1,4 @@
-"""nanograd-gpt train: what it writes, what it prints, and how it fails."""
+"""nanograd-gpt train: files, output and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def printed_by(trained: Path) -> list[str]:
     return trained.with_name("printed.txt").read_text(encoding="utf-8").splitlines()
 
 
-# --- what it writes
+# --- files
 
 
 def test_a_run_writes_its_settings_metrics_samples_figures_report_and_checkpoints(trained: Path) -> None:
@@ -78,7 +78,7 @@ def test_samples_txt_holds_the_samples_that_were_printed(trained: Path) -> None:
     assert set(samples) < set(printed_by(trained))
 
 
-# --- what it prints
+# --- output
 
 
 def test_the_header_tells_model_data_updates_needs_and_directory(trained: Path, data: Path) -> None:
@@ -150,7 +150,7 @@ def test_options_come_before_the_file_and_the_file_before_the_preset(tmp_path: P
 
 
 def test_a_file_and_options_need_to_fit_together_only_in_the_end(tmp_path: Path) -> None:
-    (tmp_path / "settings.toml").write_text("emb_dim = 24", encoding="utf-8")  # 5 heads cannot share them
+    (tmp_path / "settings.toml").write_text("emb_dim = 24", encoding="utf-8")  # not divisible by 5 heads
     options = ["--config", tmp_path / "settings.toml", "--n-heads", 4]
     assert "24 channels, 4 heads" in works("train", "--dry-run", "--out", tmp_path / "run", *options)
 
@@ -222,7 +222,7 @@ def test_the_number_of_threads_is_chosen_and_recorded(tmp_path: Path, data: Path
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["threads"] == 3
 
 
-# --- refused before the training begins
+# --- errors before the training starts
 
 
 def test_a_second_command_does_not_touch_a_run_that_is_there(trained: Path, data: Path) -> None:

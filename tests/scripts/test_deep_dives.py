@@ -1,4 +1,4 @@
-"""The deep dives run alone, print their numbers, leave their figures, and fail when a claim does not hold."""
+"""The deep dives run alone, print their numbers, save their figures, and fail if a claim does not hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The book's printed numbers come out: all but its training, which takes minutes and is committed as a result file."""
+"""The book's printed numbers, except its training, which takes minutes and is stored as a result file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The curves of a run: a point's place in epochs is where it was measured."""
+"""The curves of a run: each point is at the position in epochs where it was measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PER_EPOCH, TOKENS = 10, 640  # updates, tokens
 
 
 def logged(directory: Path, steps: int, every: int, **start: object) -> Metrics:
-    """The log of a run of 10 updates an epoch."""
+    """The log of a run with 10 updates per epoch."""
     directory.mkdir(exist_ok=True)
     with MetricsLog(directory / "metrics.jsonl") as log:
         log.write("start", time="2026-01-02T03:04", n_parameters=5, resumed_from=-1, **start)

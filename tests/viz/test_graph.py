@@ -1,4 +1,4 @@
-"""Gradients of everything in a graph, and the picture of it."""
+"""The gradients of all nodes of a graph, and its drawing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures come out the same whatever matplotlib's surroundings are: they never ask for a backend."""
+"""Figures are identical in any environment of matplotlib, since they do not use a backend."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ def test_figures_are_the_same_with_any_backend_in_the_environment(
 )
 def test_figures_are_the_same_with_any_matplotlibrc(line: str, usual: Mapping[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text(line + "\n", encoding="utf-8")
-    output(
-        [sys.executable, "-c", DRAW, str(tmp_path)], cwd=tmp_path
-    )  # of which matplotlib may warn, but for one it can read
+    output([sys.executable, "-c", DRAW, str(tmp_path)], cwd=tmp_path)  # matplotlib warns of a bad matplotlibrc
     assert files(tmp_path) == usual
 
 

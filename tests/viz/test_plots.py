@@ -1,4 +1,4 @@
-"""The figures: what the document's show, what ours add, odd numbers, and files that come out the same every time."""
+"""The figures: contents, unusual numbers, and deterministic files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""report.html: all of a run is on the page, nothing comes from elsewhere, and no text from a file becomes HTML."""
+"""report.html: complete, self-contained, and with all text from files escaped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
 class Page(HTMLParser):
-    """A page's elements and texts; fails where an element is not closed in its turn."""
+    """The elements and texts of a page; fails if elements are not properly nested."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ def test_the_whole_run_is_on_the_page(page):
         "1,234,567",  # parameters
         "1,280",  # tokens seen
         "10.0 s",
-        "128",  # tokens a second
+        "128",  # tokens per second
         "Every effort moves you one",
         "Configuration and environment",
     ):
@@ -140,7 +140,7 @@ def test_it_needs_no_network_and_no_script(page):
                 assert value.startswith("#")
     assert set(re.findall(r"url\((.)", page.source)) == {"#"}
     assert "@import" not in page.source
-    assert set(re.findall(r"https?://[^\"]*", page.source)) == {  # the names of namespaces, which nobody fetches
+    assert set(re.findall(r"https?://[^\"]*", page.source)) == {  # names of namespaces, which are not fetched
         "http://www.w3.org/1999/xlink",
         "http://www.w3.org/2000/svg",
     }
