@@ -30,7 +30,7 @@ def whole_number(name: str, value: Any, least: float = -inf, most: float = inf, 
     return number
 
 
-def pythons_own(value: Any) -> Any:
+def as_python_scalar(value: Any) -> Any:
     """A NumPy scalar, or an array of no dimensions, as Python's number; anything else as it is."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -39,7 +39,7 @@ def pythons_own(value: Any) -> Any:
 
 def real_number(name: str, value: Any, allowed: str = "a number") -> float:
     """A number, NumPy's too, as a float; nan and infinity are left to the caller.  Raises InputError for others."""
-    number = pythons_own(value)
+    number = as_python_scalar(value)
     if isinstance(number, bool) or not isinstance(number, Real):
         raise not_allowed(name, value, allowed)
     try:
@@ -58,7 +58,7 @@ def dropout_rate(name: str, value: Any) -> float:
 
 def flag(name: str, value: Any) -> bool:
     """A bool, NumPy's too, as Python's.  Raises InputError for others."""
-    answer = pythons_own(value)
+    answer = as_python_scalar(value)
     if not isinstance(answer, bool):
         raise not_allowed(name, value, "True or False")
     return answer
@@ -66,7 +66,7 @@ def flag(name: str, value: Any) -> bool:
 
 def for_json(value: Any) -> Any:
     """For json.dumps, as its `default`: NumPy's numbers as Python's.  Raises TypeError for what JSON cannot hold."""
-    number = pythons_own(value)
+    number = as_python_scalar(value)
     if not isinstance(number, bool | int | float):
         raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
     return number
@@ -74,7 +74,7 @@ def for_json(value: Any) -> Any:
 
 def not_allowed(name: str, value: Any, allowed: str) -> InputError:
     """The error about a value that cannot be; a number of NumPy's reads as Python's."""
-    text = " ".join(repr(pythons_own(value)).split())
+    text = " ".join(repr(as_python_scalar(value)).split())
     return InputError(f"{name}: {text if len(text) < 80 else text[:77] + '...'} is not allowed; choose {allowed}")
 
 

@@ -178,7 +178,9 @@ def _deliver(parent: Node, result: Array | GradOut, dy: Array | None) -> None:
 def accumulate_grad(node: Node, gradient: Array, fresh: bool) -> None:
     """Add a gradient to what has come so far, in place wherever one of the two arrays is ours."""
     if node.grad is None:
-        node.grad, node.owned = (_kept(node, gradient, fresh), True) if isinstance(node, Leaf) else (gradient, fresh)
+        node.grad, node.owned = (
+            (_first_gradient(node, gradient, fresh), True) if isinstance(node, Leaf) else (gradient, fresh)
+        )
     elif node.owned:
         node.grad += gradient
     elif fresh:
@@ -188,7 +190,7 @@ def accumulate_grad(node: Node, gradient: Array, fresh: bool) -> None:
         node.grad, node.owned = node.grad + gradient, True
 
 
-def _kept(leaf: Leaf, gradient: Array, fresh: bool) -> Array:
+def _first_gradient(leaf: Leaf, gradient: Array, fresh: bool) -> Array:
     """The first gradient of a leaf, in memory that is the leaf's own."""
     if leaf.buffer is not None:
         leaf.buffer[...] = gradient

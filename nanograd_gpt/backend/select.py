@@ -39,7 +39,7 @@ def resolve_device(name: str) -> Device:
         raise InputError(f"device: {name!r} is unknown; choose auto, cpu or cuda")
     if name == "cpu":
         return "cpu"
-    missing = _what_cuda_lacks()
+    missing = _cuda_problem()
     if missing is None:
         return "cuda"
     if name == "cuda":
@@ -47,7 +47,7 @@ def resolve_device(name: str) -> Device:
     return "cpu"
 
 
-def _what_cuda_lacks() -> str | None:
+def _cuda_problem() -> str | None:
     try:
         import cupy
     except ImportError:

@@ -21,8 +21,8 @@ from .numeric import COMPLEX_STEP, central_difference, complex_step, replaced
 Method: TypeAlias = Literal["complex step", "central"]
 Function: TypeAlias = Callable[..., Tensor]
 
-SMALL = 100  # up to so many inputs and outputs, the whole Jacobian is compared
-VANISHING = 1e-3  # what a gradient this much shorter than the largest is measured against
+MAX_JACOBIAN_SIZE = 100  # up to so many inputs and outputs, the whole Jacobian is compared
+VANISHING_RATIO = 1e-3  # what a gradient this much shorter than the largest is measured against
 TOLERANCE: dict[Method, float] = {"complex step": 1e-12, "central": 1e-8}
 
 
@@ -96,7 +96,9 @@ def check_function(
     limit = TOLERANCE[method] if tolerance is None else tolerance
     rng = np.random.default_rng(seed)
     worst = 0.0
-    for place, by_backward, by_numbers, scale in _compared(output, leaves, method, directions, exhaustive, rng, name):
+    for place, by_backward, by_numbers, scale in _comparisons(
+        output, leaves, method, directions, exhaustive, rng, name
+    ):
         difference = _norm(by_backward - by_numbers)
         error = 0.0 if difference == 0 else difference / scale if scale else np.inf
         if not error <= limit:  # nan is no pass
@@ -112,7 +114,7 @@ def check_function(
 Comparison: TypeAlias = tuple[str, Array, Array, float]  # place, by backward, by numbers, scale of the error
 
 
-def _compared(
+def _comparisons(
     output: Callable[[], Tensor],
     leaves: Mapping[str, Tensor],
     method: Method,
@@ -128,9 +130,9 @@ def _compared(
             raise ValueError(f"{name}: the result has shape {shape} and no elements, so there is no gradient to check")
         weights = rng.standard_normal(shape)  # they project the output onto one number
         projected = _gradients(output, tensors, weights)
-        jacobians = {k: _jacobian(output, tensors, k, shape) for k in _small(tensors, shape)}
-    least = VANISHING * max(map(_norm, projected), default=0.0)
-    slope = complex_step if method == "complex step" else central_difference
+        jacobians = {k: _jacobian(output, tensors, k, shape) for k in _with_small_jacobian(tensors, shape)}
+    least = VANISHING_RATIO * max(map(_norm, projected), default=0.0)
+    derivative = complex_step if method == "complex step" else central_difference
 
     def numbers() -> Array:
         with no_grad():
@@ -142,13 +144,13 @@ def _compared(
             scale = max(_norm(g), least)
             for _ in range(directions):
                 v = rng.choice([-1.0, 1.0], tensor.shape)
-                along = np.asarray((weights * slope(numbers, tensor, v)).sum())
+                along = np.asarray((weights * derivative(numbers, tensor, v)).sum())
                 yield f"{place} along a random direction", np.asarray((g * v).sum()), along, scale
             if exhaustive:
-                each = [(weights * slope(numbers, tensor, unit)).sum() for unit in _units(tensor.shape)]
+                each = [(weights * derivative(numbers, tensor, unit)).sum() for unit in _unit_vectors(tensor.shape)]
                 yield f"{place}, each element", g, np.reshape(each, tensor.shape), scale
             if k in jacobians:
-                columns = [slope(numbers, tensor, unit).ravel() for unit in _units(tensor.shape)]
+                columns = [derivative(numbers, tensor, unit).ravel() for unit in _unit_vectors(tensor.shape)]
                 numeric = np.reshape(columns, (tensor.size, -1))
                 yield f"{place}, whole Jacobian", jacobians[k], numeric, max(_norm(jacobians[k]), least)
 
@@ -167,9 +169,9 @@ def _shape_of_a_pure_function(output: Callable[[], Tensor], tensors: Sequence[Te
     return first.shape
 
 
-def _small(tensors: Sequence[Tensor], shape: tuple[int, ...]) -> list[int]:
+def _with_small_jacobian(tensors: Sequence[Tensor], shape: tuple[int, ...]) -> list[int]:
     outputs = int(np.prod(shape))
-    return [k for k, t in enumerate(tensors) if 0 < t.size <= SMALL and outputs <= SMALL]
+    return [k for k, t in enumerate(tensors) if 0 < t.size <= MAX_JACOBIAN_SIZE and outputs <= MAX_JACOBIAN_SIZE]
 
 
 def _gradients(output: Callable[[], Tensor], tensors: Sequence[Tensor], dy: Array) -> list[Array]:
@@ -191,11 +193,11 @@ def _gradient(tensor: Tensor) -> Array:
 
 def _jacobian(output: Callable[[], Tensor], tensors: Sequence[Tensor], k: int, shape: tuple[int, ...]) -> Array:
     """(inputs, outputs)"""
-    rows = [_gradients(output, tensors, unit)[k].ravel() for unit in _units(shape)]
+    rows = [_gradients(output, tensors, unit)[k].ravel() for unit in _unit_vectors(shape)]
     return np.stack(rows, axis=1)
 
 
-def _units(shape: tuple[int, ...]) -> Iterator[Array]:
+def _unit_vectors(shape: tuple[int, ...]) -> Iterator[Array]:
     for i in np.ndindex(shape):
         unit = np.zeros(shape)
         unit[i] = 1

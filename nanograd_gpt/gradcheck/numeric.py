@@ -38,10 +38,10 @@ def complex_step(output: Callable[[], Array], tensor: Tensor, direction: Array) 
     """
     tensor.data.imag[...] = COMPLEX_STEP * direction
     try:
-        slope: Array = np.imag(output()) / COMPLEX_STEP
+        derivative: Array = np.imag(output()) / COMPLEX_STEP
     finally:
         tensor.data.imag[...] = 0
-    return slope
+    return derivative
 
 
 def forward_difference(output: Callable[[], Array], tensor: Tensor, direction: Array, step: float = 1e-8) -> Array:

@@ -69,16 +69,16 @@ def check_accumulation(function: Callable[..., Tensor], inputs: Sequence[Array])
     expected = _gradients_of(function, inputs, {*range(len(inputs))})
     for k in (i for i, g in enumerate(expected) if g is not None):
         alone = _gradients_of(function, inputs, {k})[k]
-        _same(alone, expected[k], f"of input {k} alone")
+        _check_equal(alone, expected[k], f"of input {k} alone")
     rubbish = [np.full(a.shape, np.nan) for a in inputs]
     for k, g in enumerate(_gradients_of(function, inputs, {*range(len(inputs))}, buffers=rubbish)):
-        _same(g, expected[k], f"of input {k}, into a buffer,")
+        _check_equal(g, expected[k], f"of input {k}, into a buffer,")
         if g is not None and g is not rubbish[k]:
             raise GradientError(f"the gradient of input {k} is not in its buffer")
     ones = [np.ones(a.shape) for a in inputs]
     for k, g in enumerate(_gradients_of(function, inputs, {*range(len(inputs))}, started=ones)):
         sooner = expected[k]
-        _same(g, None if sooner is None else 1 + sooner, f"of input {k}, added to an earlier one,")
+        _check_equal(g, None if sooner is None else 1 + sooner, f"of input {k}, added to an earlier one,")
 
 
 def _gradients_of(
@@ -101,7 +101,7 @@ def _gradients_of(
     return [t.grad for t in tensors]
 
 
-def _same(gradient: Array | None, expected: Array | None, which: str) -> None:
+def _check_equal(gradient: Array | None, expected: Array | None, which: str) -> None:
     if gradient is None or expected is None:
         if gradient is not expected:
             raise GradientError(f"the gradient {which} is {'missing' if gradient is None else 'there unasked'}")

@@ -112,16 +112,16 @@ class Pow(Function):
         x, y, z = self.saved
         dx = dy = None
         if self.needs_input_grad(0):
-            base = _choose(xp, y == 0, 1, x)  # x ** 0 has no slope, even where x ** -1 is infinite
+            base = _where(xp, y == 0, 1, x)  # x ** 0 has no slope, even where x ** -1 is infinite
             dx = unbroadcast(dz * (y * base ** (y - 1)), shape_of(x))
         if self.needs_input_grad(1):
             stays_0 = (x == 0) & (y.real >= 0)
-            logarithm = xp.log(_choose(xp, stays_0, 1, x), dtype=z.dtype)  # x may be a number, or a narrower array
+            logarithm = xp.log(_where(xp, stays_0, 1, x), dtype=z.dtype)  # x may be a number, or a narrower array
             dy = unbroadcast(dz * (z * logarithm), shape_of(y))
         return dx, dy
 
 
-def _choose(xp: ModuleType, condition: Any, x: Any, y: Any) -> Any:
+def _where(xp: ModuleType, condition: Any, x: Any, y: Any) -> Any:
     """xp.where; for a plain bool, which CuPy's where refuses and comparing a plain number gives, one operand."""
     if isinstance(condition, bool):
         return x if condition else y
@@ -245,7 +245,7 @@ class Where(Function):
         xp = self.kernels.xp
         if not isinstance(condition, list | tuple) and not hasattr(condition, "shape"):
             condition = np.bool_(condition)  # CuPy's where takes NumPy's bool, and not Python's
-        _see_on_one_device(xp, condition=condition, x=x, y=y)
+        _check_one_device(xp, condition=condition, x=x, y=y)
         self.saved = shape_of(x), shape_of(y), condition
         z: Array = xp.where(condition, x, y)
         return z
@@ -259,7 +259,7 @@ class Where(Function):
         )
 
 
-def _see_on_one_device(xp: ModuleType, **operands: Any) -> None:
+def _check_one_device(xp: ModuleType, **operands: Any) -> None:
     """Raise TypeError that names an operand of where() which is an array, or a list of numbers, but none of xp's."""
     for name, operand in operands.items():
         is_list = isinstance(operand, list | tuple) and xp is not np  # NumPy's where makes an array of it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Ints
-from .token_ids import within
+from .token_ids import check_ids
 
 
 class Embedding(Function):
@@ -19,7 +19,7 @@ class Embedding(Function):
         if weight.ndim != 2:
             raise ValueError(f"weight has shape {weight.shape}, expected (V, C)")
         self.saved = weight, ids
-        return self.kernels.embedding(weight, within(ids, len(weight)))
+        return self.kernels.embedding(weight, check_ids(ids, len(weight)))
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         weight, ids = self.saved

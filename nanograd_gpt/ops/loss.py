@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Ints
 from .operands import check_shape, floating, in_one_dtype
-from .token_ids import within
+from .token_ids import check_ids
 
 
 class CrossEntropy(Function):
@@ -20,7 +20,7 @@ class CrossEntropy(Function):
         if logits.ndim != 2:
             raise ValueError(f"logits have shape {logits.shape}, expected (N, V)")
         check_shape("targets", targets, len(logits))
-        loss, largest, total = self.kernels.cross_entropy(floating(logits), within(targets, logits.shape[-1]))
+        loss, largest, total = self.kernels.cross_entropy(floating(logits), check_ids(targets, logits.shape[-1]))
         self.saved = logits, targets, largest, total
         return loss
 
@@ -43,7 +43,7 @@ class LinearCrossEntropy(Function):
         check_shape("targets", targets, len(x))
         x, weight = in_one_dtype(x, weight)
         loss, log_sum_exp, kept = self.kernels.linear_cross_entropy(
-            x, weight, within(targets, len(weight)), want_gradient=bool(self.parents)
+            x, weight, check_ids(targets, len(weight)), want_gradient=bool(self.parents)
         )
         self.saved = x, weight, targets, log_sum_exp, kept
         return loss

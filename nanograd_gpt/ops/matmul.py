@@ -63,7 +63,7 @@ class Linear(Function):
 
 
 class LinearGELU(Function):
-    """y = GELU(x W^T + b).  Keeps GELU's slope in place of what went into it.
+    """y = GELU(x W^T + b).  Keeps GELU's derivative in place of what went into it.
 
     x (..., I), weight (O, I), bias (O,) or none  ->  y (..., O)
     """
@@ -72,14 +72,14 @@ class LinearGELU(Function):
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         x, weight, bias = linear_operands(x, weight, bias)
-        y, slope = self.kernels.linear_gelu(x, weight, bias, want_derivative=bool(self.parents))
-        self.saved = x, weight, bias, slope
+        y, derivative = self.kernels.linear_gelu(x, weight, bias, want_derivative=bool(self.parents))
+        self.saved = x, weight, bias, derivative
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient, ...]:
-        x, weight, bias, slope = self.saved
+        x, weight, bias, derivative = self.saved
         dweight, dbias = self.grad_out(1, weight), None if bias is None else self.grad_out(2, bias)
-        dh = self.kernels.gelu_backward(dy, slope)
+        dh = self.kernels.gelu_backward(dy, derivative)
         dx = self.kernels.linear_backward(dh, x, weight, dweight, dbias, self.needs_input_grad(0))
         return (dx, dweight) if bias is None else (dx, dweight, dbias)
 

@@ -67,14 +67,14 @@ class GetItem(Function):
         xp = self.kernels.xp
         shape, index = self.saved
         dx = xp.zeros(shape, dtype=dy.dtype)
-        if takes_no_element_twice(index):
+        if selects_unique_elements(index):
             dx[index] = dy
         else:
             xp.add.at(dx, index, dy)
         return (dx,)
 
 
-def takes_no_element_twice(index: Any) -> bool:
+def selects_unique_elements(index: Any) -> bool:
     """Whether an index is made of slices, single numbers and masks alone."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(

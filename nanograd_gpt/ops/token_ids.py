@@ -7,7 +7,7 @@ import numpy as np
 from ..backend.contract import Ints
 
 
-def within(ids: Ints, n: int) -> Ints:
+def check_ids(ids: Ints, n: int) -> Ints:
     """The ids, seen to be integers in 0 .. n - 1: NumPy would count negative ones from the end.
 
     Their values are looked at on the host only: a look at a GPU's would have to wait for it.

@@ -22,9 +22,11 @@ from .vector_math import f32, log, sin_cos
 
 DropoutStream: TypeAlias = Literal["mt19937", "mcg31"]
 
-CHUNK = 1 << 18  # numbers drawn at a time: once so long an array is freed, malloc keeps memory for the shorter ones
-BLOCK = 1 << 15  # numbers transformed at a time: a multiple of 16, and small enough for the cache
-LONG_PERMUTATION = (2**32 - 1) // 20  # where torch.randperm changes to another algorithm
+DRAW_CHUNK = (
+    1 << 18
+)  # numbers drawn at a time: once so long an array is freed, malloc keeps memory for the shorter ones
+TRANSFORM_BLOCK = 1 << 15  # numbers transformed at a time: a multiple of 16, and small enough for the cache
+MAX_PERMUTATION = (2**32 - 1) // 20  # where torch.randperm changes to another algorithm
 MCG31_MULTIPLIER, MCG31_MODULUS = 1132489760, 2**31 - 1  # MKL's VSL_BRNG_MCG31
 
 
@@ -67,13 +69,13 @@ class TorchStream:
         """n numbers in [0, 1) from the lower 53 bits of two draws each: what float64 gets"""
         return (self._uint64(n) & np.uint64(2**53 - 1)) * 2.0**-53
 
-    def _filled(self, n: int, write: Callable[[Floats, Floats], None]) -> Floats:
+    def _generate(self, n: int, write: Callable[[Floats, Floats], None]) -> Floats:
         """n numbers: write(units, out) makes some of them from as many in [0, 1)."""
         numbers = np.empty(n, dtype=f32)
-        for i in range(0, n, CHUNK):
-            units = self._unit24(min(CHUNK, n - i))
-            for j in range(0, len(units), BLOCK):
-                block = units[j : j + BLOCK]
+        for i in range(0, n, DRAW_CHUNK):
+            units = self._unit24(min(DRAW_CHUNK, n - i))
+            for j in range(0, len(units), TRANSFORM_BLOCK):
+                block = units[j : j + TRANSFORM_BLOCK]
                 write(block, numbers[i + j : i + j + len(block)])
         return numbers
 
@@ -92,19 +94,19 @@ class TorchStream:
             if (outside := out == top).any():
                 out[outside] = bottom
 
-        return self._filled(size_of(shape), write).reshape(shape)
+        return self._generate(size_of(shape), write).reshape(shape)
 
     def normal(self, shape: Shape) -> Floats:
         """Tensor.normal_ in float32: from 16 elements on, Box and Muller's transform of 8 + 8 uniform numbers."""
         n = size_of(shape)
         if n < 16:
-            return np.array([self._one_normal() for _ in range(n)], dtype=f32).reshape(shape)
-        numbers = self._filled(n, box_muller)
+            return np.array([self._scalar_normal() for _ in range(n)], dtype=f32).reshape(shape)
+        numbers = self._generate(n, box_muller)
         if n % 16:  # the last 16 are drawn anew, and reach back over numbers already there
             box_muller(self._unit24(16), numbers[-16:])
         return numbers.reshape(shape)
 
-    def _one_normal(self) -> float:
+    def _scalar_normal(self) -> float:
         """One of a pair made in float64; the other waits for the next call."""
         if self.next_normal is not None:
             ready, self.next_normal = self.next_normal, None
@@ -119,7 +121,7 @@ class TorchStream:
         n, keep = size_of(shape), 1 - real_number("rate", rate)
         if self.dropout == "mcg31":
             return (self._mcg31(n) < keep).reshape(shape)
-        parts = [self._unit53(min(BLOCK, n - i)) < keep for i in range(0, n, BLOCK)]
+        parts = [self._unit53(min(TRANSFORM_BLOCK, n - i)) < keep for i in range(0, n, TRANSFORM_BLOCK)]
         return np.concatenate(parts or [np.empty(0, dtype=bool)]).reshape(shape)
 
     def _mcg31(self, n: int) -> Floats:
@@ -141,8 +143,8 @@ class TorchStream:
         Raises InputError for an n so large that PyTorch does it in another way.
         """
         n = index(n)
-        if n >= LONG_PERMUTATION:
-            raise InputError(f"randperm: {n} items are too many for PyTorch's order; use less than {LONG_PERMUTATION}")
+        if n >= MAX_PERMUTATION:
+            raise InputError(f"randperm: {n} items are too many for PyTorch's order; use less than {MAX_PERMUTATION}")
         order = list(range(n))
         for i, draw in enumerate(self._uint32(max(0, n - 1)).tolist()):
             j = i + draw % (n - i)

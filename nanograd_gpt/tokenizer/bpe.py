@@ -17,7 +17,7 @@ import regex
 # or other signs, the last three with one space before them; then what is left of the spaces.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 END_OF_TEXT = "<|endoftext|>"
-DELAY = 1.0  # seconds before a bar is shown
+BAR_DELAY_SECONDS = 1.0  # seconds before a bar is shown
 
 Pair: TypeAlias = tuple[int, int]
 
@@ -45,7 +45,12 @@ def learn_merges(text: str, n_merges: int) -> list[Pair]:
 
     on_terminal = sys.stderr.isatty()
     with tqdm(
-        desc="tokenizer", total=n_merges, unit="merge", delay=DELAY, file=sys.stderr, disable=not on_terminal
+        desc="tokenizer",
+        total=n_merges,
+        unit="merge",
+        delay=BAR_DELAY_SECONDS,
+        file=sys.stderr,
+        disable=not on_terminal,
     ) as bar:
         words = Words(count_words(text))
         # The heap's first entry is the next merge, ties and all.  A count that changes is pushed anew, and its old

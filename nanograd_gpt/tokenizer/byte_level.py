@@ -20,9 +20,9 @@ from ..errors import InputError
 from .bpe import END_OF_TEXT, GPT2_PATTERN
 from .encoding import Tokenizer, end_of_text
 
-PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face's names, and OpenAI's
-NAMED = "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"
-LARGEST = 1 << 31  # above any id
+MERGES_OF_VOCAB = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face's names, and OpenAI's
+SPECIAL_TOKEN_KEYS = "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"
+MAX_ID = 1 << 31  # above any id
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 
 
@@ -42,7 +42,7 @@ BYTES = {letter: value for value, letter in enumerate(LETTERS)}
 
 def from_tokenizer_json(path: Path, document: Mapping[str, Any]) -> tiktoken.Encoding:
     """Hugging Face's.  Raises InputError for what would make other tokens than GPT-2's way does."""
-    with _told_if_damaged(path):
+    with _damage_as_input_error(path):
         model = document["model"]
         _check_document(path, document, model)
         merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
@@ -58,12 +58,12 @@ def from_vocab_and_merges(vocab: Path, merges: Path) -> tiktoken.Encoding:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"tokenizer: {merges} cannot be read ({error}); it belongs beside {vocab}") from None
     pairs = [tuple(line.split(" ")) for line in lines if line.strip() and not line.startswith("#version")]
-    with _told_if_damaged(vocab):
+    with _damage_as_input_error(vocab):
         return _encoding(vocab, ids, pairs, {}, ignore_merges=False)
 
 
 @contextmanager
-def _told_if_damaged(path: Path) -> Iterator[None]:
+def _damage_as_input_error(path: Path) -> Iterator[None]:
     """Files of others may hold anything at any place: what is not of the form that the reader expects is no use."""
     try:
         yield
@@ -77,35 +77,35 @@ def _told_if_damaged(path: Path) -> Iterator[None]:
 
 def _check_document(path: Path, document: Mapping[str, Any], model: Mapping[str, Any]) -> None:
     splits = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-    for part in _parts(document.get("normalizer"), "normalizers"):
-        raise _unlike(path, "normalizer", part.get("type"), "none")
-    split = _parts(document.get("pre_tokenizer"), "pretokenizers")
+    for part in _steps(document.get("normalizer"), "normalizers"):
+        raise _unsupported(path, "normalizer", part.get("type"), "none")
+    split = _steps(document.get("pre_tokenizer"), "pretokenizers")
     for name, ours in splits.items():
         found = [part.get(name, True if name != "type" else None) for part in split]
         if found != [ours]:
-            raise _unlike(path, f"pre_tokenizer's {name}", " + ".join(map(str, found)) or "none", ours)
-    for part in _parts(document.get("post_processor"), "processors"):
+            raise _unsupported(path, f"pre_tokenizer's {name}", " + ".join(map(str, found)) or "none", ours)
+    for part in _steps(document.get("post_processor"), "processors"):
         alone = [next(iter(piece)) for piece in part.get("single") or []] == ["Sequence"]
         if part.get("type") != "ByteLevel" and not (part.get("type") == "TemplateProcessing" and alone):
-            raise _unlike(path, "post_processor", part.get("type"), "ByteLevel or none")
-    decoders = [part.get("type") for part in _parts(document.get("decoder"), "decoders")]
+            raise _unsupported(path, "post_processor", part.get("type"), "ByteLevel or none")
+    decoders = [part.get("type") for part in _steps(document.get("decoder"), "decoders")]
     if decoders != ["ByteLevel"]:
-        raise _unlike(path, "decoder", " + ".join(map(str, decoders)) or "none", "ByteLevel")
+        raise _unsupported(path, "decoder", " + ".join(map(str, decoders)) or "none", "ByteLevel")
     if model.get("type", "BPE") != "BPE":
-        raise _unlike(path, "model", model["type"], "BPE")
+        raise _unsupported(path, "model", model["type"], "BPE")
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
-            raise _unlike(path, f"model's {name}", model[name], "none")
+            raise _unsupported(path, f"model's {name}", model[name], "none")
 
 
-def _parts(part: Mapping[str, Any] | None, inside: str) -> list[Mapping[str, Any]]:
+def _steps(part: Mapping[str, Any] | None, inside: str) -> list[Mapping[str, Any]]:
     """A step of theirs, or the steps of a sequence."""
     if part is None:
         return []
-    return [p for step in part[inside] for p in _parts(step, inside)] if part.get("type") == "Sequence" else [part]
+    return [p for step in part[inside] for p in _steps(step, inside)] if part.get("type") == "Sequence" else [part]
 
 
-def _unlike(path: Path, what: str, value: object, ours: object) -> InputError:
+def _unsupported(path: Path, what: str, value: object, ours: object) -> InputError:
     return InputError(
         f"tokenizer: {path}: its {what} is {value}, and only {ours} is read; use a tokenizer of GPT-2's kind"
     )
@@ -123,7 +123,7 @@ def _encoding(
     settings = _settings_beside(path)
     special = _special_tokens(path, vocab, added, settings)
     for name, token_id in (*vocab.items(), *special.items()):
-        if type(token_id) is not int or not 0 <= token_id < LARGEST:
+        if type(token_id) is not int or not 0 <= token_id < MAX_ID:
             raise InputError(f"tokenizer: {path}: the id of {name!r} is {token_id!r}; a whole number >= 0 is expected")
     ranks: dict[bytes, int] = {}
     for value, letter in enumerate(LETTERS):
@@ -157,7 +157,7 @@ def parts_below(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
     """A token's bytes after the joins that rank below its own: two parts, the pair that its merge joins."""
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
-        joined = [ranks.get(parts[i] + parts[i + 1], LARGEST) for i in range(len(parts) - 1)]
+        joined = [ranks.get(parts[i] + parts[i + 1], MAX_ID) for i in range(len(parts) - 1)]
         best = min(joined)
         if best >= ranks[token]:
             break
@@ -193,13 +193,13 @@ def _special_tokens(
     config = settings[TOKENIZER_CONFIG]
     for name in ("add_prefix_space", "add_bos_token", "add_eos_token"):
         if config.get(name):
-            raise _unlike(path.with_name(TOKENIZER_CONFIG), name, config[name], False)
+            raise _unsupported(path.with_name(TOKENIZER_CONFIG), name, config[name], False)
     special: dict[str, int] = {name: token["id"] for name, token in added.items()} | settings["added_tokens.json"]
     tokens = {**added}
     for token_id, token in (config.get("added_tokens_decoder") or {}).items():
         special[token["content"]], tokens[token["content"]] = int(token_id), token
     for source in (settings["special_tokens_map.json"], config):
-        named = [source.get(name) for name in NAMED]
+        named = [source.get(name) for name in SPECIAL_TOKEN_KEYS]
         for token in (*named, *(source.get("additional_special_tokens") or [])):
             name = token["content"] if isinstance(token, dict) else token
             if name in vocab:
@@ -210,7 +210,7 @@ def _special_tokens(
     for name, token in tokens.items():
         for how in ("lstrip", "rstrip", "single_word"):
             if token.get(how):
-                raise _unlike(path, f"special token {name!r}: {how}", token[how], False)
+                raise _unsupported(path, f"special token {name!r}: {how}", token[how], False)
     return special
 
 

@@ -16,8 +16,8 @@ from ..backend.contract import Ints
 from ..errors import InputError
 from .bpe import END_OF_TEXT, GPT2_PATTERN
 
-LONG_RUN = 100_000  # tiktoken's matcher keeps a state for every space of a run, and gives up at a million
-_LONG_RUN = regex.compile(rf"(?<!\s)\s{{{LONG_RUN}}}\s*+(?=\S)")
+LONG_RUN_CHARS = 100_000  # tiktoken's matcher keeps a state for every space of a run, and gives up at a million
+_LONG_RUN_PATTERN = regex.compile(rf"(?<!\s)\s{{{LONG_RUN_CHARS}}}\s*+(?=\S)")
 
 
 class Tokenizer(tiktoken.Encoding):
@@ -101,32 +101,32 @@ def encode(text: str, tokenizer: tiktoken.Encoding) -> list[int]:
     """
     special = tokenizer._special_tokens
     ids: list[int] = []
-    for passage in _specials(tuple(special)).split(text) if special else [text]:
+    for passage in _special_pattern(tuple(special)).split(text) if special else [text]:
         if passage in special:
             ids.append(special[passage])
         else:
-            long = tokenizer._pat_str == GPT2_PATTERN and _may_hold_long_run(passage)
-            for part in _cut_at_long_runs(passage) if long else [passage]:
+            long = tokenizer._pat_str == GPT2_PATTERN and _may_contain_long_run(passage)
+            for part in _split_at_long_runs(passage) if long else [passage]:
                 ids += _encode_ordinary(part, tokenizer)
     return ids
 
 
 @lru_cache(maxsize=16)
-def _specials(names: tuple[str, ...]) -> re.Pattern[str]:
+def _special_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
     """Matches any of the names, as a group, so that splitting keeps them."""
     return re.compile("(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + ")")
 
 
-def _may_hold_long_run(passage: str) -> bool:
+def _may_contain_long_run(passage: str) -> bool:
     """A look at a few places, of which each long run holds one: searching it all would take a third of encoding."""
-    return any(passage[i : i + LONG_RUN // 2].isspace() for i in range(0, len(passage), LONG_RUN // 2))
+    return any(passage[i : i + LONG_RUN_CHARS // 2].isspace() for i in range(0, len(passage), LONG_RUN_CHARS // 2))
 
 
-def _cut_at_long_runs(passage: str) -> Iterator[str]:
+def _split_at_long_runs(passage: str) -> Iterator[str]:
     """Cut where GPT-2's pattern cuts, whatever stands around: a run's last space goes with what follows it, and those
     before it are a word."""
     start = 0
-    for run in _LONG_RUN.finditer(passage):
+    for run in _LONG_RUN_PATTERN.finditer(passage):
         yield passage[start : run.start()]
         yield passage[run.start() : run.end() - 1]
         start = run.end() - 1

@@ -22,7 +22,7 @@ from ..arguments import whole_number
 from ..errors import InputError
 from ..files import write_whole
 from .bpe import END_OF_TEXT, GPT2_PATTERN, learn_ranks
-from .byte_level import PAIRS, from_tokenizer_json, from_vocab_and_merges
+from .byte_level import MERGES_OF_VOCAB, from_tokenizer_json, from_vocab_and_merges
 from .encoding import Tokenizer, encode, end_of_text, token_bytes
 
 _GPT2_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
@@ -31,7 +31,12 @@ _CHOICES = (
     "give 'gpt2', the path of a file that save_tokenizer wrote, of Hugging Face's tokenizer.json or vocab.json with "
     "merges.txt, or of a directory with one of these"
 )
-FOREIGN = "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt"  # of other kinds of tokenizers
+UNSUPPORTED_FILES = (
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.txt",
+)  # of other kinds of tokenizers
 
 
 def text_to_token_ids(text: str, tokenizer: tiktoken.Encoding) -> NDArray[np.int64]:
@@ -104,7 +109,7 @@ def tokenizer_beside(weights: Path) -> Path | None:
     """
     if weights.is_dir():
         file = _file_in(weights)
-        foreign = [name for name in FOREIGN if (weights / name).is_file()]
+        foreign = [name for name in UNSUPPORTED_FILES if (weights / name).is_file()]
         if file is None and foreign:
             raise InputError(
                 f"tokenizer: {weights / foreign[0]} is of another kind than GPT-2's byte-level BPE; give the weights' "
@@ -117,10 +122,10 @@ def tokenizer_beside(weights: Path) -> Path | None:
 
 def _file_in(directory: Path) -> Path | None:
     """As Hugging Face chooses: tokenizer.json, or else the vocabulary whose merges are in a second file."""
-    for name in ("tokenizer.json", *PAIRS):
+    for name in ("tokenizer.json", *MERGES_OF_VOCAB):
         if (directory / name).is_file():
             return directory / name
-    for vocab, merges in PAIRS.items():
+    for vocab, merges in MERGES_OF_VOCAB.items():
         if (directory / merges).is_file():
             raise InputError(f"tokenizer: {directory} has {merges} without {vocab}; put it there as well")
     return None
@@ -135,7 +140,7 @@ def train_tokenizer(text: str, n_merges: int = 512, *, name: str = "bpe") -> tik
     n_merges = whole_number("n_merges", n_merges)
     if n_merges < 0:
         raise InputError(f"n_merges: {n_merges} is negative; give 0 (bytes alone) or more, such as 512")
-    return _ending_in_end_of_text(name, learn_ranks(text, n_merges))
+    return _with_end_of_text(name, learn_ranks(text, n_merges))
 
 
 def save_tokenizer(tokenizer: tiktoken.Encoding, path: str | Path) -> None:
@@ -165,10 +170,10 @@ def _gpt2() -> tiktoken.Encoding:
     if hashlib.sha256(contents).hexdigest() != _GPT2_SHA256:
         raise InputError(f"tokenizer: {ranks_file} is damaged (not SHA-256 {_GPT2_SHA256}); reinstall nanograd_gpt")
     lines = (line.split() for line in contents.splitlines())
-    return _ending_in_end_of_text("gpt2", {b64decode(token): int(rank) for token, rank in lines})
+    return _with_end_of_text("gpt2", {b64decode(token): int(rank) for token, rank in lines})
 
 
-def _ending_in_end_of_text(name: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
+def _with_end_of_text(name: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
     """An encoding with GPT-2's cut into words and `<|endoftext|>` as its last id, after the ranks."""
     return tiktoken.Encoding(
         name,
@@ -180,11 +185,11 @@ def _ending_in_end_of_text(name: str, ranks: dict[bytes, int]) -> tiktoken.Encod
 
 
 def _load(path: Path) -> tiktoken.Encoding:
-    for vocab, merges in PAIRS.items():
+    for vocab, merges in MERGES_OF_VOCAB.items():
         if path.name == merges:
             path = path.with_name(vocab)
-    if path.name in PAIRS:
-        return from_vocab_and_merges(path, path.with_name(PAIRS[path.name]))
+    if path.name in MERGES_OF_VOCAB:
+        return from_vocab_and_merges(path, path.with_name(MERGES_OF_VOCAB[path.name]))
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

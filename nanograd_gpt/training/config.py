@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..arguments import pythons_own
+from ..arguments import as_python_scalar
 from ..errors import InputError, did_you_mean
 from ..gpt.config import PRESETS as MODELS
 from ..gpt.config import GPTConfig
@@ -194,7 +194,7 @@ def _own_types(group: DataConfig | TrainingConfig) -> None:
 
 def _typed(name: str, value: Any, like: Any) -> Any:
     """The value in the setting's type: NumPy's numbers do, and whole ones for fractions; nothing else is converted."""
-    value = pythons_own(value)
+    value = as_python_scalar(value)
     if isinstance(like, float) and type(value) is int and abs(value) < 2**53:
         return float(value)
     if type(value) is not type(like):

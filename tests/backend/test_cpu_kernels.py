@@ -21,7 +21,7 @@ from nanograd_gpt.backend.plain import norm as plain_norm
 from nanograd_gpt.backend.plain import optimizer as plain_optimizer
 
 RNG = np.random.default_rng(3)
-SIZES = [0, 1, 1000, blocks.BLOCK - 1, blocks.BLOCK + 1, 9 * blocks.SHARED_BLOCK + 5]
+SIZES = [0, 1, 1000, blocks.BLOCK_ELEMENTS - 1, blocks.BLOCK_ELEMENTS + 1, 9 * blocks.SHARED_BLOCK_ELEMENTS + 5]
 DTYPES = [np.float32, np.float64, np.complex128]
 
 
@@ -31,11 +31,11 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = threads.n_threads()
     threads.set_threads(2)
     for module, names in (
-        (blocks, {"BLOCK": 8, "SHARED_BLOCK": 16, "MIN_ELEMENTS_PER_THREAD": 8}),
-        (matmul, {"MIN_PARALLEL_DIM": 1, "MIN_VECTOR_MATRIX": 1, "GRAIN": 2, "SKINNY_ROWS": 2}),
-        (attention, {"QUERIES": 2, "SCORES": 12, "MIN_SCORES_PER_THREAD": 1}),
-        (loss, {"LOGITS": 20}),
-        (norm, {"MIN_BLOCKED_SIZE": 0}),
+        (blocks, {"BLOCK_ELEMENTS": 8, "SHARED_BLOCK_ELEMENTS": 16, "MIN_ELEMENTS_PER_THREAD": 8}),
+        (matmul, {"MIN_PARALLEL_DIM": 1, "MIN_VECTOR_MATRIX": 1, "SLICE_MULTIPLE": 2, "SKINNY_ROWS": 2}),
+        (attention, {"QUERY_BLOCK": 2, "SCORE_BLOCK_ELEMENTS": 12, "MIN_SCORES_PER_THREAD": 1}),
+        (loss, {"CHUNK_ELEMENTS": 20}),
+        (norm, {"MIN_BLOCKED_ELEMENTS": 0}),
     ):
         for name, value in names.items():
             monkeypatch.setattr(module, name, value)

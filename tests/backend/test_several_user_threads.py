@@ -13,7 +13,9 @@ import pytest
 
 from nanograd_gpt.backend.cpu import threads
 
-pytestmark = pytest.mark.skipif(not threads.blas_obeys(), reason="this matrix library cannot be told a thread number")
+pytestmark = pytest.mark.skipif(
+    not threads.blas_threads_controllable(), reason="this matrix library cannot be told a thread number"
+)
 
 COMMON = """
 import os, signal, threading, time

@@ -13,7 +13,7 @@ from gpt.tiny import one_line
 
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.tokenizer.bpe import END_OF_TEXT, GPT2_PATTERN
-from nanograd_gpt.tokenizer.encoding import LONG_RUN, Tokenizer, encode, end_of_text, padding_ids, token_bytes
+from nanograd_gpt.tokenizer.encoding import LONG_RUN_CHARS, Tokenizer, encode, end_of_text, padding_ids, token_bytes
 from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text, train_tokenizer
 
 from .encodings import gappy, plain_encoding
@@ -30,7 +30,7 @@ CL100K_PATTERN = (
 
 
 @pytest.mark.parametrize("blank", BLANKS.values(), ids=BLANKS)
-@pytest.mark.parametrize("length", [LONG_RUN - 1, LONG_RUN, LONG_RUN + 1])
+@pytest.mark.parametrize("length", [LONG_RUN_CHARS - 1, LONG_RUN_CHARS, LONG_RUN_CHARS + 1])
 def test_a_long_run_is_cut_as_tiktoken_cuts_it(blank: str, length: int) -> None:
     run = (blank * length)[:length]
     for text in (

@@ -1,4 +1,4 @@
-"""Looking rows up by id, and summing gradients back into the rows: sorted by id, each row is written once."""
+"""Embedding lookup and its gradient: dy is sorted by id, so that each row of dweight is written once."""
 
 from __future__ import annotations
 

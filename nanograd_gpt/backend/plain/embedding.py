@@ -1,4 +1,4 @@
-"""Looking rows up by id, and summing gradients back into the rows."""
+"""Embedding lookup and its gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linear layers: y = x W^T + b, one or several side by side."""
+"""Linear layers: y = x W^T + b, one or several packed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def matrix_product(x: Array, y: Array) -> Array:
 
 
 def gemm_into(grad_out: GradOut, a: Array, b: Array) -> None:
-    """Deliver a @ b, straight into the grad_out's memory where nothing is there yet."""
+    """Write or add a @ b; written straight into grad_out's memory."""
     if grad_out.accumulate:
         grad_out.write(a @ b)
     else:
@@ -27,7 +27,7 @@ def gemm_into(grad_out: GradOut, a: Array, b: Array) -> None:
 
 
 def matmul(x: Array, matrix: Array) -> Array:
-    """x (..., I), matrix (I, O)  ->  (..., O): one product of two matrices, in an array of its own."""
+    """x (..., I), matrix (I, O)  ->  (..., O), as one product of two matrices"""
     xp = array_namespace(x)
     y: Array = xp.empty((*x.shape[:-1], matrix.shape[1]), dtype=xp.result_type(x.dtype, matrix.dtype))
     xp.matmul(rows(x), matrix, out=rows(y))
@@ -52,8 +52,8 @@ def linear_backward(
 
 
 def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
-    parts = [linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
-    y: Array = array_namespace(x).concatenate(parts, axis=-1)
+    outputs = [linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+    y: Array = array_namespace(x).concatenate(outputs, axis=-1)
     return y
 
 
@@ -67,7 +67,7 @@ def packed_linear_backward(
 ) -> Array | None:
     dx, width = None, weights[0].shape[0]
     for k, weight in enumerate(weights):
-        part = dy[..., k * width : (k + 1) * width]
-        dx_part = linear_backward(part, x, weight, dweights[k], dbiases[k], want_dx)
-        dx = dx_part if dx is None or dx_part is None else dx + dx_part
+        dy_k = dy[..., k * width : (k + 1) * width]
+        dx_k = linear_backward(dy_k, x, weight, dweights[k], dbiases[k], want_dx)
+        dx = dx_k if dx is None or dx_k is None else dx + dx_k
     return dx
