@@ -203,5 +203,5 @@ def _in_dtype(gradient: Array, dtype: np.dtype[Any]) -> Array:
     """The gradient in another dtype; of a complex one for a real array, the real part."""
     if gradient.dtype == dtype:
         return gradient
-    real: Array = gradient.real if gradient.dtype.kind == "c" and dtype.kind != "c" else gradient
+    real = gradient.real if gradient.dtype.kind == "c" and dtype.kind != "c" else gradient
     return real.astype(dtype)  # a copy, always: .real is a view

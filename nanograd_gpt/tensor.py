@@ -315,7 +315,7 @@ def _as_array(data: Any, device: Device = "cpu") -> Array:
     """An array as it is, wherever it is; numbers and lists as an array on this device."""
     if isinstance(data, Tensor):
         raise TypeError("an array is expected here, and this is a Tensor already; its array is .data")
-    array: Array = data
+    array = data
     if isinstance(data, bool | int | float | complex | list | tuple | np.generic):
         array = to_device(np.asarray(data), device)
     kernels_of(array)  # a NumPy or CuPy array, or a TypeError that says what is expected
@@ -325,7 +325,7 @@ def _as_array(data: Any, device: Device = "cpu") -> Array:
 
 
 def _compared(relation: Callable[[Any, Any], Any], x: Array, y: object) -> Bools:
-    result: Bools = relation(x, _raw(y))
+    result = relation(x, _raw(y))
     return np.asarray(result) if isinstance(result, np.generic) else result
 
 

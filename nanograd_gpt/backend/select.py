@@ -68,8 +68,7 @@ def to_device(array: Array, device: Device) -> Array:
         resolve_device(device)
     import cupy
 
-    moved: Array = cupy.asarray(array)
-    return moved
+    return cupy.asarray(array)
 
 
 def to_host(array: Array) -> HostArray:
@@ -77,8 +76,7 @@ def to_host(array: Array) -> HostArray:
     if isinstance(array, np.ndarray):
         return array
     kernels_of(array)  # raises a clear error if it is not an array
-    host: HostArray = array.get()
-    return host
+    return array.get()
 
 
 def device_of(array: Array) -> Device:

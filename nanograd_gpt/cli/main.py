@@ -71,8 +71,7 @@ def _run(argv: list[str]) -> int:
         chosen = parsers.get(options.command, parser)
         known = [s for action in chosen._actions for s in action.option_strings if s.startswith("--")]
         raise InputError(f"{chosen.prog}: {unknown[0]!r} is unknown{did_you_mean(unknown[0].split('=')[0], known)}")
-    code: int = COMMANDS[options.command].run(options)
-    return code
+    return COMMANDS[options.command].run(options)
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:

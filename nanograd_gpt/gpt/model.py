@@ -70,8 +70,7 @@ class MultiHeadAttention(Module):
             context = F.causal_attention(qkv, self.num_heads, keep, self.dropout.rate)  # (B, T, d_out)
         else:
             context = cache.attention(qkv)  # (B, T, d_out)
-        y: Tensor = self.out_proj(context)
-        return y
+        return self.out_proj(context)
 
 
 class FeedForward(Module):
@@ -89,8 +88,7 @@ class FeedForward(Module):
     def forward(self, x: Tensor) -> Tensor:
         widen, narrow = self.linears
         h = F.linear_gelu(x, widen.weight, widen.bias)  # (B, T, 4C): the first two layers in one operation
-        y: Tensor = narrow(h)
-        return y
+        return narrow(h)
 
 
 class TransformerBlock(Module):
@@ -138,8 +136,7 @@ class GPTModel(Module):
             self.tok_emb.weight = self.out_head.weight
 
     def forward(self, ids: TokenIds, *, cache: KVCache | None = None) -> Tensor:
-        logits: Tensor = self.out_head(self.hidden_states(ids, cache))  # (B, T, V)
-        return logits
+        return self.out_head(self.hidden_states(ids, cache))  # (B, T, V)
 
     @no_grad()
     def next_token_logits(self, ids: Ints, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
@@ -151,8 +148,7 @@ class GPTModel(Module):
         x = self.hidden_states(ids, cache, counts)  # (B, T, C)
         B, T, _ = x.shape
         last = np.full(B, T - 1) if counts is None else counts - 1
-        logits: Tensor = self.out_head(x[np.arange(B), last])  # (B, V)
-        return logits
+        return self.out_head(x[np.arange(B), last])  # (B, V)
 
     def new_cache(self, batch_size: int, capacity: int | None = None) -> KVCache:
         """An empty cache of this many rows, with room for a whole context in each, or for fewer tokens."""
@@ -188,8 +184,7 @@ class GPTModel(Module):
             for block, layer in zip(self.trf_blocks, cache.layers(positions), strict=True):
                 x = block(x, layer)
             cache.lengths += ids.shape[1] if counts is None else counts
-        y: Tensor = self.final_norm(x)
-        return y
+        return self.final_norm(x)
 
     def _next_slots(self, cache: KVCache, ids: Ints) -> Ints:
         """The ids' slots in the cache, which are their positions in the text as well (B, T)."""

@@ -38,7 +38,7 @@ def complex_step(output: Callable[[], Array], tensor: Tensor, direction: Array) 
     """
     tensor.data.imag[...] = COMPLEX_STEP * direction
     try:
-        derivative: Array = np.imag(output()) / COMPLEX_STEP
+        derivative = np.imag(output()) / COMPLEX_STEP
     finally:
         tensor.data.imag[...] = 0
     return derivative

@@ -74,8 +74,7 @@ class FlatParameters:
     def view_of(self, flat: Array, i: int) -> Array:
         """The part of a flat array like `data` that belongs to parameter i, in its shape."""
         p, end = self.parameters[i], self.ends[i]
-        view: Array = flat[end - p.size : end].reshape(p.shape)
-        return view
+        return flat[end - p.size : end].reshape(p.shape)
 
     def check_in_place(self) -> None:
         """Raise InputError if a parameter has been moved away (by Module.to, after the optimizer was made)."""

@@ -9,8 +9,7 @@ from ..backend.contract import Array
 
 def shape_of(x: Any) -> tuple[int, ...]:
     """The shape of an array, or of a plain number."""
-    shape: tuple[int, ...] = getattr(x, "shape", ())
-    return shape
+    return getattr(x, "shape", ())
 
 
 def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
@@ -19,5 +18,4 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
         return gradient
     padded = (1,) * (gradient.ndim - len(shape)) + shape
     repeated = tuple(i for i, n in enumerate(padded) if n == 1)
-    summed: Array = gradient.sum(axis=repeated, keepdims=True).reshape(shape)
-    return summed
+    return gradient.sum(axis=repeated, keepdims=True).reshape(shape)

@@ -19,8 +19,7 @@ class Add(Function):
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = shape_of(x), shape_of(y)
-        z: Array = x + y
-        return z
+        return x + y
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
@@ -37,8 +36,7 @@ class Sub(Function):
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = shape_of(x), shape_of(y)
-        z: Array = x - y
-        return z
+        return x - y
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
@@ -55,8 +53,7 @@ class Mul(Function):
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = x, y
-        z: Array = x * y
-        return z
+        return x * y
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
@@ -72,7 +69,7 @@ class Div(Function):
     __slots__ = ()
 
     def forward(self, x: Any, y: Any) -> Array:
-        z: Array = x / y
+        z = x / y
         self.saved = shape_of(x), y, z
         return z
 
@@ -103,7 +100,7 @@ class Pow(Function):
     __slots__ = ()
 
     def forward(self, x: Any, y: Any) -> Array:
-        z: Array = x**y
+        z = x**y
         self.saved = x, y, z
         return z
 
@@ -134,7 +131,7 @@ class Exp(Function):
     __slots__ = ()
 
     def forward(self, x: Array) -> Array:
-        y: Array = self.kernels.xp.exp(x)
+        y = self.kernels.xp.exp(x)
         self.saved = y
         return y
 
@@ -149,8 +146,7 @@ class Log(Function):
 
     def forward(self, x: Array) -> Array:
         self.saved = x
-        y: Array = self.kernels.xp.log(x)
-        return y
+        return self.kernels.xp.log(x)
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         return (dy / self.saved,)
@@ -162,7 +158,7 @@ class Sqrt(Function):
     __slots__ = ()
 
     def forward(self, x: Array) -> Array:
-        y: Array = self.kernels.xp.sqrt(x)
+        y = self.kernels.xp.sqrt(x)
         self.saved = y
         return y
 
@@ -176,7 +172,7 @@ class Tanh(Function):
     __slots__ = ()
 
     def forward(self, x: Array) -> Array:
-        y: Array = self.kernels.xp.tanh(x)
+        y = self.kernels.xp.tanh(x)
         self.saved = y
         return y
 
@@ -194,8 +190,7 @@ class Maximum(Function):
         self.saved = x, y
         xp = self.kernels.xp
         by_real_part = xp.result_type(x, y).kind == "c"  # NumPy would go on to compare the imaginary parts
-        z: Array = xp.where(x.real >= y.real, x, y) if by_real_part else xp.maximum(x, y)
-        return z
+        return xp.where(x.real >= y.real, x, y) if by_real_part else xp.maximum(x, y)
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
@@ -215,8 +210,7 @@ class Minimum(Function):
         self.saved = x, y
         xp = self.kernels.xp
         by_real_part = xp.result_type(x, y).kind == "c"
-        z: Array = xp.where(x.real <= y.real, x, y) if by_real_part else xp.minimum(x, y)
-        return z
+        return xp.where(x.real <= y.real, x, y) if by_real_part else xp.minimum(x, y)
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
@@ -229,8 +223,7 @@ class Minimum(Function):
 
 def _share(loses: Bools, x: Any, y: Any, dz: Array) -> Array:
     """The share of the gradient that goes to one of two operands: 0 where it loses, half where they tie, else 1."""
-    share: Array = (1 - (1.0 * loses + 0.5 * (x.real == y.real))).astype(dz.real.dtype)
-    return share
+    return (1 - (1.0 * loses + 0.5 * (x.real == y.real))).astype(dz.real.dtype)
 
 
 class Where(Function):
@@ -247,8 +240,7 @@ class Where(Function):
             condition = np.bool_(condition)  # CuPy's where takes NumPy's bool, and not Python's
         _check_one_device(xp, condition=condition, x=x, y=y)
         self.saved = shape_of(x), shape_of(y), condition
-        z: Array = xp.where(condition, x, y)
-        return z
+        return xp.where(condition, x, y)
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         xp = self.kernels.xp

@@ -19,12 +19,11 @@ class Sum(Function):
     def forward(self, x: Array, *, axis: Axis, keepdims: bool) -> Array:
         axis = checked_axes(axis, x.ndim)
         self.saved = x.shape, axis, keepdims
-        y: Array = x.sum(axis=axis, keepdims=keepdims)
-        return y
+        return x.sum(axis=axis, keepdims=keepdims)
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         shape, axis, keepdims = self.saved
-        dx: Array = self.kernels.xp.broadcast_to(with_reduced_axes(dy, shape, axis, keepdims), shape)
+        dx = self.kernels.xp.broadcast_to(with_reduced_axes(dy, shape, axis, keepdims), shape)
         return (dx,)
 
 
@@ -35,14 +34,14 @@ class Mean(Function):
 
     def forward(self, x: Array, *, axis: Axis, keepdims: bool) -> Array:
         axis = checked_axes(axis, x.ndim)
-        y: Array = x.mean(axis=axis, keepdims=keepdims)
+        y = x.mean(axis=axis, keepdims=keepdims)
         self.saved = x.shape, axis, keepdims
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         shape, axis, keepdims = self.saved
         share = dy * (dy.size / max(1, prod(shape)))
-        dx: Array = self.kernels.xp.broadcast_to(with_reduced_axes(share, shape, axis, keepdims), shape)
+        dx = self.kernels.xp.broadcast_to(with_reduced_axes(share, shape, axis, keepdims), shape)
         return (dx,)
 
 
@@ -56,10 +55,8 @@ class Max(Function):
         largest = x.real.max(axis=axis, keepdims=True)  # complex numbers compare by their real part
         self.saved = x, largest, axis, keepdims
         if x.dtype.kind == "c":
-            mean: Array = (x * self._share(x, largest, axis)).sum(axis=axis, keepdims=keepdims)
-            return mean
-        y: Array = largest if keepdims else largest.squeeze(axis)
-        return y
+            return (x * self._share(x, largest, axis)).sum(axis=axis, keepdims=keepdims)
+        return largest if keepdims else largest.squeeze(axis)
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         x, largest, axis, keepdims = self.saved
@@ -68,7 +65,7 @@ class Max(Function):
     @staticmethod
     def _share(x: Array, largest: Array, axis: Axis) -> Array:
         """1 / n where x is one of the n largest, else 0; nan where the largest is."""
-        share: Array = (x.real == largest).astype(x.real.dtype)
+        share = (x.real == largest).astype(x.real.dtype)
         with np.errstate(invalid="ignore"):  # none equals nan: 0 / 0
             share /= share.sum(axis=axis, keepdims=True)
         return share

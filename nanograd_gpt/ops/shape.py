@@ -46,8 +46,7 @@ class BroadcastTo(Function):
 
     def forward(self, x: Array, *, shape: tuple[int, ...]) -> Array:
         self.saved = shape_of(x)
-        y: Array = self.kernels.xp.broadcast_to(x, shape)
-        return y
+        return self.kernels.xp.broadcast_to(x, shape)
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         return (unbroadcast(dy, self.saved),)
@@ -60,8 +59,7 @@ class GetItem(Function):
 
     def forward(self, x: Array, *, index: Any) -> Array:
         self.saved = shape_of(x), index
-        y: Array = x[index]
-        return y
+        return x[index]
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         xp = self.kernels.xp
@@ -90,8 +88,7 @@ class Concatenate(Function):
 
     def forward(self, *arrays: Array, axis: int) -> Array:
         self.saved = [a.shape[axis] for a in arrays], axis
-        y: Array = self.kernels.xp.concatenate(arrays, axis=axis)
-        return y
+        return self.kernels.xp.concatenate(arrays, axis=axis)
 
     def backward(self, dy: Array) -> list[Gradient]:
         lengths, axis = self.saved
@@ -107,8 +104,7 @@ class Stack(Function):
 
     def forward(self, *arrays: Array, axis: int) -> Array:
         self.saved = len(arrays), axis
-        y: Array = self.kernels.xp.stack(arrays, axis=axis)
-        return y
+        return self.kernels.xp.stack(arrays, axis=axis)
 
     def backward(self, dy: Array) -> list[Gradient]:
         n, axis = self.saved

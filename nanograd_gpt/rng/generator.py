@@ -124,8 +124,7 @@ class Generator:
         """By inverting the cumulative distribution, in float64."""
         edges = np.cumsum(probabilities, axis=-1, dtype=np.float64)
         points = self._unit(len(probabilities))[:, None] * edges[:, -1:]
-        chosen: Ints = (edges <= points).sum(axis=-1)
-        return chosen
+        return (edges <= points).sum(axis=-1)
 
     def epoch_order(self, n: int, shuffle: bool) -> Ints:
         return np.argsort(self._bits(n), kind="stable") if shuffle else np.arange(n)

@@ -134,8 +134,7 @@ class TorchStream:
         units = self._unit53(probabilities.size).reshape(probabilities.shape)
         exponential = (-np.log1p(-units)).astype(probabilities.dtype)
         with np.errstate(divide="ignore", invalid="ignore"):
-            winners: Ints = np.nan_to_num(probabilities / exponential, nan=0.0).argmax(axis=-1)
-        return winners
+            return np.nan_to_num(probabilities / exponential, nan=0.0).argmax(axis=-1)
 
     def randperm(self, n: int) -> Ints:
         """torch.randperm: from the front, swap each with one of those from it on.

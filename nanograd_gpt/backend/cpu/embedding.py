@@ -8,8 +8,7 @@ from ..contract import Array, GradOut, Ints
 
 
 def embedding(weight: Array, ids: Ints) -> Array:
-    y: Array = np.take(weight, ids, axis=0)
-    return y
+    return np.take(weight, ids, axis=0)
 
 
 def embedding_backward(dy: Array, ids: Ints, dweight: GradOut) -> None:

@@ -25,7 +25,7 @@ def linear_cross_entropy(
         _softmax(logits, targets[chunk], losses[chunk], log_sum_exp[chunk], 1 / len(x) if keep else None)
         kept = logits if keep else kept
         del logits  # free it before the next chunk is allocated
-    loss: Array = losses.sum() / len(losses)
+    loss = losses.sum() / len(losses)
     return loss, log_sum_exp, kept
 
 

@@ -123,17 +123,13 @@ def linear_backward(
 def column_sums(matrix: Array) -> Array:
     """(N, O)  ->  (O,)"""
     ones = np.ones(len(matrix), dtype=matrix.dtype)
-    sums: Array = with_single_blas_thread(
-        lambda: ones @ matrix
-    )  # with more threads, the bits would depend on their number
-    return sums
+    return with_single_blas_thread(lambda: ones @ matrix)  # with more threads, the bits would depend on their number
 
 
 def row_sums(matrix: Array) -> Array:
     """(N, O)  ->  (N, 1)"""
     ones = np.ones((matrix.shape[1], 1), dtype=matrix.dtype)
-    sums: Array = with_single_blas_thread(lambda: matrix @ ones)
-    return sums
+    return with_single_blas_thread(lambda: matrix @ ones)
 
 
 def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
@@ -181,13 +177,11 @@ def as_contiguous_view(arrays: Sequence[Array]) -> Array | None:
         if a.shape != first.shape or _address(a) != start + k * first.nbytes:
             return None
     begin = (start - _address(whole)) // first.itemsize
-    joined: Array = whole[begin : begin + len(arrays) * first.size].reshape(-1, first.shape[1])
-    return joined
+    return whole[begin : begin + len(arrays) * first.size].reshape(-1, first.shape[1])
 
 
 def _address(array: Array) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
+    return array.__array_interface__["data"][0]
 
 
 def _joined_grad_out(grad_outs: Sequence[GradOut | None]) -> GradOut | None:

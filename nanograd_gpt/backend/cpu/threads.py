@@ -109,8 +109,7 @@ def _control(library: Any) -> Library:
             names = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set")]
             if all(hasattr(functions, name) for name in names):
                 return OpenBLAS(*(getattr(functions, name) for name in names))
-    control: Library = library
-    return control
+    return library
 
 
 def blas_threads_controllable() -> bool:

@@ -21,7 +21,7 @@ def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
     y = x * half
     if not want_derivative:
         return y, None
-    derivative: Array = 2 * x * (ROOT + 3 * ROOT * CUBIC * square)
+    derivative = 2 * x * (ROOT + 3 * ROOT * CUBIC * square)
     derivative *= half * (1 - half)  # (1 - tanh^2) / 4
     derivative += half
     return y, derivative
@@ -38,7 +38,7 @@ def gelu_backward(dy: Array, derivative: Array) -> Array:
 def softmax(x: Array, axis: Axis) -> Array:
     if not x.size:
         return x.copy()  # max of nothing raises
-    y: Array = array_namespace(x).exp(x - x.real.max(axis=axis, keepdims=True))
+    y = array_namespace(x).exp(x - x.real.max(axis=axis, keepdims=True))
     y /= y.sum(axis=axis, keepdims=True)
     return y
 
@@ -47,13 +47,13 @@ def log_softmax(x: Array, axis: Axis) -> Array:
     if not x.size:
         return x.copy()
     xp = array_namespace(x)
-    y: Array = x - x.real.max(axis=axis, keepdims=True)  # first: in large x, the log of the sum would be rounded away
+    y = x - x.real.max(axis=axis, keepdims=True)  # first: in large x, the log of the sum would be rounded away
     y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
     return y
 
 
 def softmax_backward(dy: Array, y: Array, axis: Axis) -> Array:
-    dx: Array = dy * y
+    dx = dy * y
     dx -= y * dx.sum(axis=axis, keepdims=True)
     return dx
 
@@ -62,8 +62,6 @@ def log_sum_exp(x: Array, axis: Axis) -> Array:
     """nan where the largest is infinite, so that infinite logits give a loss of nan."""
     xp = array_namespace(x)
     if not x.size:
-        nothing: Array = x.sum(axis=axis, keepdims=True) - xp.inf
-        return nothing
+        return x.sum(axis=axis, keepdims=True) - xp.inf
     largest = x.real.max(axis=axis, keepdims=True)
-    result: Array = xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
-    return result
+    return xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True)) + largest

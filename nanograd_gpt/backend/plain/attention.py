@@ -33,8 +33,7 @@ def masked_scores(q: Array, k: Array) -> Array:
     xp = array_namespace(q)
     scores = q @ k.swapaxes(-1, -2)
     scores *= 1 / sqrt(q.shape[-1])  # before the mask: -inf times a complex number is nan
-    masked: Array = xp.where(xp.tri(q.shape[-2], dtype=bool), scores, -xp.inf)
-    return masked
+    return xp.where(xp.tri(q.shape[-2], dtype=bool), scores, -xp.inf)
 
 
 def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
@@ -44,7 +43,7 @@ def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) 
     weights = array_namespace(qkv).exp(scores - lse)
     used = weights if keep is None else dropout(weights, keep, rate)
     B, T, C3 = qkv.shape
-    context: Array = (used @ v).swapaxes(1, 2).reshape(B, T, C3 // 3)
+    context = (used @ v).swapaxes(1, 2).reshape(B, T, C3 // 3)
     return context, lse
 
 
@@ -66,8 +65,7 @@ def causal_attention_backward(
     dq[...] = dscores @ k
     dk[...] = dscores.swapaxes(-1, -2) @ q
     dv[...] = used.swapaxes(-1, -2) @ dcontext
-    result: Array = dqkv
-    return result
+    return dqkv
 
 
 def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: int) -> Array:
@@ -77,7 +75,7 @@ def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: 
     rows = xp.arange(B)[:, None]
     keys[rows, :, slots] = k.swapaxes(1, 2)  # (B, T, H, D): advanced indices go first
     values[rows, :, slots] = v.swapaxes(1, 2)
-    context: Array = xp.empty((B, T, C3 // 3), dtype=qkv.dtype)
+    context = xp.empty((B, T, C3 // 3), dtype=qkv.dtype)
     for start in range(0, T, QUERY_BLOCK):
         block = slice(start, start + QUERY_BLOCK)
         seen = stop - max(0, T - start - QUERY_BLOCK)  # upper bound for this block's queries
@@ -93,5 +91,4 @@ def _attend_up_to(last: Ints, q: Array, keys: Array, values: Array) -> Array:
     scores *= 1 / sqrt(q.shape[-1])
     unseen = xp.arange(keys.shape[2]) > last[:, None, :, None]  # (B, 1, T, S)
     weights = softmax(xp.where(unseen, -xp.inf, scores), axis=-1)
-    context: Array = weights @ values
-    return context
+    return weights @ values

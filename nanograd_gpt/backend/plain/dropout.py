@@ -6,7 +6,7 @@ from ..contract import Array, Bools
 
 
 def dropout(x: Array, keep: Bools, rate: float) -> Array:
-    y: Array = x * keep
+    y = x * keep
     y *= 1 / (1 - rate)
     return y
 

@@ -17,14 +17,14 @@ def cross_entropy(logits: Array, targets: Ints) -> tuple[Array, Array, Array]:
     largest = logits.real.max(axis=-1, keepdims=True)
     shifted = logits - largest  # first: in large logits, the log of the sum would be rounded away
     total = xp.exp(shifted).sum(axis=-1, keepdims=True)
-    loss: Array = (xp.log(total[:, 0]) - shifted[xp.arange(len(targets)), targets]).sum() / len(targets)
+    loss = (xp.log(total[:, 0]) - shifted[xp.arange(len(targets)), targets]).sum() / len(targets)
     return loss, largest, total
 
 
 def cross_entropy_backward(dloss: Array, logits: Array, targets: Ints, largest: Array, total: Array | float) -> Array:
     xp = array_namespace(logits)
     share = dloss / len(targets)
-    dlogits: Array = xp.exp(logits - largest)
+    dlogits = xp.exp(logits - largest)
     dlogits *= share / total  # the probabilities, times the share
     dlogits[xp.arange(len(targets)), targets] -= share
     return dlogits

@@ -14,8 +14,7 @@ def rows(x: Array) -> Array:
 
 
 def matrix_product(x: Array, y: Array) -> Array:
-    z: Array = x @ y
-    return z
+    return x @ y
 
 
 def gemm_into(grad_out: GradOut, a: Array, b: Array) -> None:
@@ -29,7 +28,7 @@ def gemm_into(grad_out: GradOut, a: Array, b: Array) -> None:
 def matmul(x: Array, matrix: Array) -> Array:
     """x (..., I), matrix (I, O)  ->  (..., O), as one product of two matrices"""
     xp = array_namespace(x)
-    y: Array = xp.empty((*x.shape[:-1], matrix.shape[1]), dtype=xp.result_type(x.dtype, matrix.dtype))
+    y = xp.empty((*x.shape[:-1], matrix.shape[1]), dtype=xp.result_type(x.dtype, matrix.dtype))
     xp.matmul(rows(x), matrix, out=rows(y))
     return y
 
@@ -53,8 +52,7 @@ def linear_backward(
 
 def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
     outputs = [linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
-    y: Array = array_namespace(x).concatenate(outputs, axis=-1)
-    return y
+    return array_namespace(x).concatenate(outputs, axis=-1)
 
 
 def packed_linear_backward(

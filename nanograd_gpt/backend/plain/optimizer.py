@@ -33,5 +33,4 @@ def adamw(
 
 
 def squared_norm(flat: Array) -> Array:
-    result: Array = array_namespace(flat).asarray((flat * flat).sum())
-    return result
+    return array_namespace(flat).asarray((flat * flat).sum())
