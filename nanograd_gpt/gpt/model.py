@@ -170,13 +170,13 @@ class GPTModel(Module):
             raise InputError(f"targets: shape {targets.shape} differs from the ids' {ids.shape}")
         targets = self._checked(targets, "targets").reshape(-1)
         x = self.hidden_states(ids).reshape(-1, self.config.emb_dim)  # (N, C)
-        return F.linear_cross_entropy(x, self.out_head.weight, targets)
+        return F.linear_cross_entropy(x, self.out_head.weight, targets, checked=True)
 
     def hidden_states(self, ids: TokenIds, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
         """ids (B, T), of which counts (B,) of a row are no padding  ->  what goes into the head (B, T, C)"""
         ids = self._checked(as_ids(ids), "ids")
         positions = kernels_of(ids).xp.arange(ids.shape[1]) if cache is None else self._next_slots(cache, ids)
-        x = self.tok_emb(ids) + self.pos_emb(positions)  # (B, T, C)
+        x = self.tok_emb(ids, checked=True) + self.pos_emb(positions, checked=True)  # (B, T, C)
         x = self.drop_emb(x)
         if cache is None:
             x = self.trf_blocks(x)
