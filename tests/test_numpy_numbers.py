@@ -395,5 +395,5 @@ def test_pythons_own_leaves_all_else_as_it_is() -> None:
         assert as_python_scalar(value) is value
     numbers = np.int8(1), np.float16(1), np.bool_(1), np.array(1)
     assert [type(as_python_scalar(number)) for number in numbers] == [int, float, bool, int]
-    with pytest.raises(TypeError, match="ndarray is nothing that JSON can hold"):
+    with pytest.raises(TypeError, match="ndarray cannot be written as JSON"):
         for_json(np.ones(2))

@@ -8,10 +8,10 @@ from .operands import check_keep, floating
 
 
 class CausalAttention(Function):
-    """softmax(Q K^T / sqrt(D)) V in every head, where a token sees itself and those before it.
+    """softmax(Q K^T / sqrt(D)) V per head, where a token attends to itself and earlier ones.
 
-    qkv (B, T, 3C): queries, keys and values next to each other; keep (B, H, T, T): which attention weights survive
-    dropout at this rate, or None for all  ->  context (B, T, C)
+    qkv (B, T, 3C): queries, keys and values, concatenated; keep (B, H, T, T): dropout's mask of the attention weights
+    at this rate, or None  ->  context (B, T, C)
 
     Raises ValueError unless C is a multiple of n_heads.
     """

@@ -8,7 +8,7 @@ from .operands import check_keep, check_shape, floating, in_one_dtype
 
 
 class Dropout(Function):
-    """x / (1 - rate) where kept, else 0.  The mask is drawn by whoever calls: an operation has no randomness.
+    """x / (1 - rate) where kept, else 0.  The caller draws the mask: operations are deterministic.
 
     x (...), keep (...)  ->  y (...)
     """

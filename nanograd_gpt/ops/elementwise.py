@@ -1,4 +1,4 @@
-"""Elementwise operations, with NumPy's broadcasting.  Inputs may be plain numbers, which want no gradient."""
+"""Elementwise operations, with NumPy's broadcasting.  Inputs may be plain numbers, which need no gradient."""
 
 from __future__ import annotations
 
@@ -109,17 +109,17 @@ class Pow(Function):
         x, y, z = self.saved
         dx = dy = None
         if self.needs_input_grad(0):
-            base = _where(xp, y == 0, 1, x)  # x ** 0 has no slope, even where x ** -1 is infinite
+            base = _where(xp, y == 0, 1, x)  # d(x ** 0)/dx is 0, even where x ** -1 is infinite
             dx = unbroadcast(dz * (y * base ** (y - 1)), shape_of(x))
         if self.needs_input_grad(1):
-            stays_0 = (x == 0) & (y.real >= 0)
-            logarithm = xp.log(_where(xp, stays_0, 1, x), dtype=z.dtype)  # x may be a number, or a narrower array
+            is_zero = (x == 0) & (y.real >= 0)
+            logarithm = xp.log(_where(xp, is_zero, 1, x), dtype=z.dtype)  # x may be a number or of lower precision
             dy = unbroadcast(dz * (z * logarithm), shape_of(y))
         return dx, dy
 
 
 def _where(xp: ModuleType, condition: Any, x: Any, y: Any) -> Any:
-    """xp.where; for a plain bool, which CuPy's where refuses and comparing a plain number gives, one operand."""
+    """xp.where that accepts a plain bool (from comparing plain numbers), which CuPy's does not."""
     if isinstance(condition, bool):
         return x if condition else y
     return xp.where(condition, x, y)
@@ -182,14 +182,14 @@ class Tanh(Function):
 
 
 class Maximum(Function):
-    """The larger of x and y; where they are equal, each gets half the gradient, and where one is nan, each all."""
+    """The larger of x and y.  Gradient: half to each where they are equal, all to both where one is nan."""
 
     __slots__ = ()
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = x, y
         xp = self.kernels.xp
-        by_real_part = xp.result_type(x, y).kind == "c"  # NumPy would go on to compare the imaginary parts
+        by_real_part = xp.result_type(x, y).kind == "c"  # NumPy compares the imaginary parts of ties
         return xp.where(x.real >= y.real, x, y) if by_real_part else xp.maximum(x, y)
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
@@ -202,7 +202,7 @@ class Maximum(Function):
 
 
 class Minimum(Function):
-    """The smaller of x and y; where they are equal, each gets half the gradient, and where one is nan, each all."""
+    """The smaller of x and y.  Gradient: half to each where they are equal, all to both where one is nan."""
 
     __slots__ = ()
 
@@ -222,14 +222,14 @@ class Minimum(Function):
 
 
 def _share(loses: Bools, x: Any, y: Any, dz: Array) -> Array:
-    """The share of the gradient that goes to one of two operands: 0 where it loses, half where they tie, else 1."""
+    """One operand's share of the gradient: 0 where it loses, half where they tie, else 1."""
     return (1 - (1.0 * loses + 0.5 * (x.real == y.real))).astype(dz.real.dtype)
 
 
 class Where(Function):
-    """x where the condition holds, else y.  A condition that is one bool or number holds everywhere or nowhere.
+    """x where the condition is true, else y; the condition may be a single bool or number.
 
-    Arrays of NumPy's and of CuPy's do not mix: TypeError, as for every operation, but it says which one to move.
+    Raises TypeError for a mix of NumPy's and CuPy's arrays, naming the one to move.
     """
 
     __slots__ = ()
@@ -237,7 +237,7 @@ class Where(Function):
     def forward(self, x: Any, y: Any, *, condition: Any) -> Array:
         xp = self.kernels.xp
         if not isinstance(condition, list | tuple) and not hasattr(condition, "shape"):
-            condition = np.bool_(condition)  # CuPy's where takes NumPy's bool, and not Python's
+            condition = np.bool_(condition)  # CuPy's where takes NumPy's bool, not Python's
         _check_one_device(xp, condition=condition, x=x, y=y)
         self.saved = shape_of(x), shape_of(y), condition
         return xp.where(condition, x, y)
@@ -252,13 +252,13 @@ class Where(Function):
 
 
 def _check_one_device(xp: ModuleType, **operands: Any) -> None:
-    """Raise TypeError that names an operand of where() which is an array, or a list of numbers, but none of xp's."""
+    """Raise TypeError naming an operand of where() that is an array of another library, or a list beside CuPy's."""
     for name, operand in operands.items():
-        is_list = isinstance(operand, list | tuple) and xp is not np  # NumPy's where makes an array of it
+        is_list = isinstance(operand, list | tuple) and xp is not np  # NumPy's where takes lists
         is_array = hasattr(operand, "shape") and not isinstance(operand, xp.ndarray | np.generic)
         if is_list or is_array:
             kind, others = type(operand), "the CPU" if xp is np else "the GPU"
             raise TypeError(
                 f"where: {name} is a {kind.__module__}.{kind.__name__}, the arrays beside it are on {others}; "
-                "all must be on one device (x > 0 is where x is, to_device of backend.select moves)"
+                "all must be on one device: move it with to_device of backend.select"
             )

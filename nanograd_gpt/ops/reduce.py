@@ -1,4 +1,4 @@
-"""Sums, means, largest elements and log-sum-exp along axes; axis=None means all of them."""
+"""Sum, mean, max and log-sum-exp along axes; axis=None means all axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .axes import checked_axes, with_reduced_axes
 
 
 class Sum(Function):
-    """The sum along axes.  Its gradient is dy repeated, which costs no memory: a view."""
+    """Sum along axes.  Its gradient is a broadcast view of dy."""
 
     __slots__ = ()
 
@@ -28,7 +28,7 @@ class Sum(Function):
 
 
 class Mean(Function):
-    """The mean along axes"""
+    """Mean along axes."""
 
     __slots__ = ()
 
@@ -46,7 +46,7 @@ class Mean(Function):
 
 
 class Max(Function):
-    """The largest element along axes; equal ones share the gradient equally."""
+    """Max along axes; ties share the gradient equally."""
 
     __slots__ = ()
 
@@ -64,9 +64,9 @@ class Max(Function):
 
     @staticmethod
     def _share(x: Array, largest: Array, axis: Axis) -> Array:
-        """1 / n where x is one of the n largest, else 0; nan where the largest is."""
+        """1 / n where x is one of n equal maxima, else 0; nan where the maximum is."""
         share = (x.real == largest).astype(x.real.dtype)
-        with np.errstate(invalid="ignore"):  # none equals nan: 0 / 0
+        with np.errstate(invalid="ignore"):  # nan equals nothing: 0 / 0
             share /= share.sum(axis=axis, keepdims=True)
         return share
 
@@ -78,10 +78,10 @@ class LogSumExp(Function):
 
     def forward(self, x: Array, *, axis: Axis, keepdims: bool) -> Array:
         axis = checked_axes(axis, x.ndim)
-        x = x if x.dtype.kind in "fc" else x.astype(np.float64)  # exp of a small integer would be a float16
+        x = x if x.dtype.kind in "fc" else x.astype(np.float64)  # exp of int8 would be float16
         with np.errstate(invalid="ignore"):
             y = self.kernels.log_sum_exp(x, axis)
-        if x.size:  # an infinite largest element is the result
+        if x.size:  # an infinite maximum is the result
             y = self.kernels.xp.where(self.kernels.xp.isnan(y), x.real.max(axis=axis, keepdims=True), y)
         self.saved = x, y, axis, keepdims
         return y if keepdims else y.squeeze(axis)

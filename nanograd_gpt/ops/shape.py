@@ -1,4 +1,4 @@
-"""Operations that move elements and compute nothing."""
+"""Shape operations: views, indexing and joining."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .broadcasting import shape_of, unbroadcast
 
 
 class Reshape(Function):
-    """The same elements in another shape, of which one length may be -1"""
+    """Reshape; one length may be -1."""
 
     __slots__ = ()
 
@@ -26,7 +26,7 @@ class Reshape(Function):
 
 
 class Transpose(Function):
-    """The axes in another order"""
+    """Permute the axes."""
 
     __slots__ = ()
 
@@ -40,7 +40,7 @@ class Transpose(Function):
 
 
 class BroadcastTo(Function):
-    """Repeated along new axes and those of length 1"""
+    """Broadcast along new axes and axes of length 1."""
 
     __slots__ = ()
 
@@ -53,7 +53,7 @@ class BroadcastTo(Function):
 
 
 class GetItem(Function):
-    """x[index], with all of NumPy's ways to index; an element taken several times sums its gradients."""
+    """x[index], for any NumPy index; an element selected several times sums its gradients."""
 
     __slots__ = ()
 
@@ -73,7 +73,7 @@ class GetItem(Function):
 
 
 def selects_unique_elements(index: Any) -> bool:
-    """Whether an index is made of slices, single numbers and masks alone."""
+    """Whether an index selects no element twice: it consists of slices, integers, masks, ... and None only."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(
         part is None or isinstance(part, int | slice | EllipsisType) or getattr(part, "dtype", None) == np.bool_
@@ -82,7 +82,7 @@ def selects_unique_elements(index: Any) -> bool:
 
 
 class Concatenate(Function):
-    """Arrays joined along an axis they have"""
+    """Join arrays along an existing axis."""
 
     __slots__ = ()
 
@@ -98,7 +98,7 @@ class Concatenate(Function):
 
 
 class Stack(Function):
-    """Arrays of one shape joined along a new axis"""
+    """Join arrays of one shape along a new axis."""
 
     __slots__ = ()
 

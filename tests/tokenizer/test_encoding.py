@@ -71,7 +71,7 @@ def test_only_a_run_that_another_pattern_cannot_take_is_refused() -> None:
     other = plain_encoding({}, pattern=CL100K_PATTERN)
     text = f"x{' ' * 900_000}y"
     assert encode(text, other) == other.encode(text)
-    with pytest.raises(InputError, match="text: the pattern of tokenizer 'plain' cannot cut it into words") as error:
+    with pytest.raises(InputError, match="text: the pattern of tokenizer 'plain' cannot split it into words") as error:
         encode(f"x{' ' * 1_200_000}y", other)
     one_line(error)
 
@@ -131,7 +131,7 @@ def test_padding_is_what_no_token_has_gaps_among_it() -> None:
 
 
 def test_a_vocabulary_smaller_than_the_tokenizers_is_refused() -> None:
-    with pytest.raises(InputError, match="vocab_size: 300 is less than tokenizer 'gpt2' has, 50257 ids") as error:
+    with pytest.raises(InputError, match="vocab_size: 300 is less than the 50257 ids of tokenizer 'gpt2'") as error:
         padding_ids(GPT2, 300)
     one_line(error)
 
