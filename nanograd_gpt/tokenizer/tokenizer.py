@@ -69,8 +69,8 @@ def token_ids_to_text(token_ids: ArrayLike, tokenizer: tiktoken.Encoding) -> str
         missing = next(i for i in ids.ravel().tolist() if i not in known)
         gaps = tokenizer.n_vocab - len(known)
         raise InputError(
-            f"token ids: {missing}, of {ids.min()} to {ids.max()}, stands for no token of tokenizer "
-            f"{tokenizer.name!r}, which has 0 to {tokenizer.n_vocab - 1}{f' but for {gaps} gaps' if gaps else ''}; "
+            f"token ids: {missing}, in {ids.min()} .. {ids.max()}, is not a token of tokenizer "
+            f"{tokenizer.name!r}, whose ids are 0 .. {tokenizer.n_vocab - 1}{f' with {gaps} gaps' if gaps else ''}; "
             "use the tokenizer that the model was trained with"
         ) from None
 

@@ -141,7 +141,7 @@ def test_an_id_that_stands_for_nothing_is_named(token: int) -> None:
     with pytest.raises(InputError) as error:
         token_ids_to_text([97, token], gappy())
     assert re.match(
-        rf"token ids: {token}, of 97 to {token}, stands for no token.* 0 to 280 but for 21 gaps", one_line(error)
+        rf"token ids: {token}, in 97 \.\. {token}, is not a token.* 0 \.\. 280 with 21 gaps", one_line(error)
     )
 
 

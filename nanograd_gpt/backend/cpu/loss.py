@@ -16,7 +16,7 @@ def linear_cross_entropy(
 ) -> tuple[Array, Array, Array | None]:
     """Keep the first chunk's gradient; backward recomputes the logits of the others."""
     if not len(targets):
-        raise ValueError("cross-entropy: there are no targets to take a mean over")
+        raise ValueError("cross-entropy: no targets; give at least one")
     dtype = np.result_type(x.dtype, weight.dtype)
     losses, log_sum_exp, kept = np.empty(len(x), dtype=dtype), np.empty((len(x), 1), dtype=dtype), None
     for chunk in _chunks(x, weight):

@@ -13,7 +13,7 @@ CHUNK_ELEMENTS = 4 * 1024 * 1024  # logits in memory at once: 16 MiB in float32
 def cross_entropy(logits: Array, targets: Ints) -> tuple[Array, Array, Array]:
     xp = array_namespace(logits)
     if not len(targets):
-        raise ValueError("cross-entropy: there are no targets to take a mean over")
+        raise ValueError("cross-entropy: no targets; give at least one")
     largest = logits.real.max(axis=-1, keepdims=True)
     shifted = logits - largest  # first: in large logits, the log of the sum would be rounded away
     total = xp.exp(shifted).sum(axis=-1, keepdims=True)
@@ -43,7 +43,7 @@ def linear_cross_entropy(
     del want_gradient
     xp = array_namespace(x)
     if not len(targets):
-        raise ValueError("cross-entropy: there are no targets to take a mean over")
+        raise ValueError("cross-entropy: no targets; give at least one")
     N, V = len(x), len(weight)
     dtype = xp.result_type(x.dtype, weight.dtype)
     log_sum_exp = xp.empty((N, 1), dtype=dtype)
