@@ -84,7 +84,7 @@ def test_a_case_of_the_gradient_check_is_the_same_on_the_device(standin: Record 
 
 def test_every_operation_is_among_the_cases() -> None:
     found = {op for op in every(Function) if op.__module__.startswith("nanograd_gpt.ops")}
-    assert {case.op for case in CASES} == found
+    assert {case.op for case in CASES} == found, "add cases in nanograd_gpt/gradcheck/cases.py"
     assert len(CASES) >= 347
     assert WAITS.keys() <= {str(case) for case in CASES}
 
