@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Bools
-from .operands import check_keep, floating
+from .operands import check_floating, check_keep
 
 
 class CausalAttention(Function):
@@ -25,7 +25,7 @@ class CausalAttention(Function):
             )
         B, T, _ = qkv.shape
         check_keep(keep, rate, B, n_heads, T, T)
-        context, lse = self.kernels.causal_attention(floating(qkv), n_heads, keep, rate)
+        context, lse = self.kernels.causal_attention(check_floating(qkv), n_heads, keep, rate)
         self.saved = qkv, lse, n_heads, keep, rate
         return context
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Ints
-from .operands import check_shape, floating, in_one_dtype
+from .operands import check_floating, check_shape, in_one_dtype
 from .token_ids import check_ids
 
 
@@ -20,7 +20,7 @@ class CrossEntropy(Function):
         if logits.ndim != 2:
             raise ValueError(f"logits have shape {logits.shape}, expected (N, V)")
         check_shape("targets", targets, len(logits))
-        loss, largest, total = self.kernels.cross_entropy(floating(logits), check_ids(targets, logits.shape[-1]))
+        loss, largest, total = self.kernels.cross_entropy(check_floating(logits), check_ids(targets, logits.shape[-1]))
         self.saved = logits, targets, largest, total
         return loss
 

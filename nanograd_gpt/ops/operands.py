@@ -23,7 +23,7 @@ def in_one_dtype(*arrays: Any) -> Sequence[Any]:
     return arrays
 
 
-def floating(x: Array) -> Array:
+def check_floating(x: Array) -> Array:
     """Return x.  Raises TypeError unless it is float or complex."""
     _check_kind(x.dtype)
     return x

@@ -1,4 +1,4 @@
-"""An array's type picks its kernels, and a device asked for by name is there or named as missing."""
+"""Kernels are selected by an array's type, and devices by name, with an error for those that are missing."""
 
 from __future__ import annotations
 

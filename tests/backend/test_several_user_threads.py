@@ -1,4 +1,4 @@
-"""Several threads of the user's that compute at once: each gets the bits it would get alone.
+"""Several user threads that compute at once: each gets the bits that it would get alone.
 
 In processes of their own, in which the matrix library has several threads.
 """

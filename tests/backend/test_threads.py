@@ -1,4 +1,4 @@
-"""The number of threads that compute, the team of them, and the matrix library kept to one while it works."""
+"""The number of compute threads, the thread pool, and BLAS limited to one thread while the pool works."""
 
 from __future__ import annotations
 

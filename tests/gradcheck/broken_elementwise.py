@@ -46,7 +46,7 @@ ELEMENTWISE: dict[Operation, dict[str, Rule]] = {
         ),
     },
     elementwise.Exp: {
-        "slope of the input": lambda dy, x: (dy * x,),
+        "derivative of the input": lambda dy, x: (dy * x,),
         "float32 on the way": lambda dy, x: (dy * in_float32(np.exp(x)),),
     },
     elementwise.Log: {
