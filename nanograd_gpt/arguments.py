@@ -1,7 +1,7 @@
-"""Numbers and flags that a person gives: checked for their kind, and made Python's own.
+"""Validation of numbers and flags from the user, which become Python's int, float and bool.
 
-A NumPy scalar is taken for what it is, but never kept: JSON does not know it, and it would bring its precision and its
-overflow into what is reckoned from it.
+NumPy scalars are accepted but converted: JSON cannot encode them, and their precision and overflow would carry over
+into every result computed from them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from .errors import InputError
 
 
 def whole_number(name: str, value: Any, least: float = -inf, most: float = inf, allowed: str | None = None) -> int:
-    """An integer in least .. most, NumPy's too, as an int.  Raises InputError for others, floats and bools among them.
+    """An integer in least .. most as an int, from NumPy's too.  Raises InputError for others, such as floats and bools.
 
-    `allowed` ends the message "choose ..." where the bounds say too little.
+    allowed: the end of the message "choose ..."; by default it states the bounds.
     """
     try:
         number = None if isinstance(value, bool | np.bool_) else index(value)
@@ -30,16 +30,16 @@ def whole_number(name: str, value: Any, least: float = -inf, most: float = inf, 
     return number
 
 
-def pythons_own(value: Any) -> Any:
-    """A NumPy scalar, or an array of no dimensions, as Python's number; anything else as it is."""
+def as_python_scalar(value: Any) -> Any:
+    """A NumPy scalar or 0-d array as a Python number; anything else unchanged."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     return value.item() if isinstance(value, np.generic) else value
 
 
 def real_number(name: str, value: Any, allowed: str = "a number") -> float:
-    """A number, NumPy's too, as a float; nan and infinity are left to the caller.  Raises InputError for others."""
-    number = pythons_own(value)
+    """A number as a float, from NumPy's too; nan and infinity are allowed.  Raises InputError for others."""
+    number = as_python_scalar(value)
     if isinstance(number, bool) or not isinstance(number, Real):
         raise not_allowed(name, value, allowed)
     try:
@@ -49,32 +49,32 @@ def real_number(name: str, value: Any, allowed: str = "a number") -> float:
 
 
 def dropout_rate(name: str, value: Any) -> float:
-    """A number in [0, 1), NumPy's too, as a float.  Raises InputError for others."""
+    """A number in [0, 1) as a float, from NumPy's too.  Raises InputError for others."""
     number = real_number(name, value, "a number in [0, 1)")
-    if not 0 <= number < 1:  # nan is not either
+    if not 0 <= number < 1:  # False for nan
         raise not_allowed(name, value, "a number in [0, 1)")
     return number
 
 
 def flag(name: str, value: Any) -> bool:
-    """A bool, NumPy's too, as Python's.  Raises InputError for others."""
-    answer = pythons_own(value)
+    """A bool, from NumPy's too.  Raises InputError for others."""
+    answer = as_python_scalar(value)
     if not isinstance(answer, bool):
         raise not_allowed(name, value, "True or False")
     return answer
 
 
 def for_json(value: Any) -> Any:
-    """For json.dumps, as its `default`: NumPy's numbers as Python's.  Raises TypeError for what JSON cannot hold."""
-    number = pythons_own(value)
+    """The `default` of json.dumps: NumPy's numbers as Python's.  Raises TypeError for what JSON cannot encode."""
+    number = as_python_scalar(value)
     if not isinstance(number, bool | int | float):
-        raise TypeError(f"{type(value).__name__} is nothing that JSON can hold")
+        raise TypeError(f"{type(value).__name__} cannot be written as JSON")
     return number
 
 
 def not_allowed(name: str, value: Any, allowed: str) -> InputError:
-    """The error about a value that cannot be; a number of NumPy's reads as Python's."""
-    text = " ".join(repr(pythons_own(value)).split())
+    """An InputError "name: value is not allowed; choose ...", with NumPy's numbers written as Python's."""
+    text = " ".join(repr(as_python_scalar(value)).split())
     return InputError(f"{name}: {text if len(text) < 80 else text[:77] + '...'} is not allowed; choose {allowed}")
 
 

@@ -1,11 +1,11 @@
-"""Reverse-mode differentiation: a graph of operations, and the walk back through it.  Knows arrays, but no operation.
+"""Reverse-mode differentiation: a graph of operations, and the backward pass through it.  Independent of any operation.
 
     a = np.array([3.0])
-    x = Leaf(a.dtype)                          # the place where the gradient of a will be
-    y, node = record(Mul, [a, a], [x, x])      # y is a * a; the node remembers how it came about
-    backward(node, np.ones(1))                 # dy/dy = 1, so that x.grad is 2 a = [6.]
+    x = Leaf(a.dtype)                          # holds the gradient of a
+    y, node = record(Mul, [a, a], [x, x])      # y is a * a; the node records how it was computed
+    backward(node, np.ones(1))                 # starts from dy/dy = 1; x.grad is 2 a = [6.]
 
-A gradient has its array's dtype.  Complex arrays are differentiated as analytic functions are: d(z * z) = 2z dz.
+A gradient has its array's dtype.  Complex arrays are differentiated as in an analytic function: d(z * z) = 2z dz.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ Gradient: TypeAlias = Array | GradOut | None
 
 
 class Node:
-    """A place in the graph where gradients arrive, and are added up."""
+    """A node of the graph, where gradients accumulate."""
 
     __slots__ = ("dtype", "grad", "order", "owned", "parents")
-    dtype: np.dtype[Any]  # of the array it stands for, and so of its gradient
+    dtype: np.dtype[Any]  # of its array, and so of its gradient
     grad: Array | None
     order: int  # of creation: a node's parents are older
-    owned: bool  # whether `grad` may be written to
-    parents: Sequence[Node | None]  # None where no gradient is needed
+    owned: bool  # whether `grad` may be changed in place
+    parents: Sequence[Node | None]  # one per input; None where no gradient is needed
 
 
 class Leaf(Node):
-    """The place of a tensor that no operation made.  Its gradient stays after the walk.
+    """The node of a tensor that no operation made.  Its gradient is kept after the backward pass.
 
-    `buffer`, where given, is the memory in which the gradient lives (a view of a flat array, say).  It holds no
-    gradient while `grad` is None, so zeroing a gradient costs nothing: the next one is written over the old.
+    `buffer`, if set, is the memory for the gradient, such as a view of a flat array.  Its contents are meaningless
+    while `grad` is None: zeroing a gradient is free, and the next one overwrites the old.
     """
 
     __slots__ = ("buffer",)
@@ -51,16 +51,16 @@ class Leaf(Node):
         self.dtype, self.grad, self.order, self.owned, self.parents, self.buffer = dtype, None, 0, True, (), None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle the gradient, but not the buffer, which is part of an optimizer's array."""
+        """Copy and pickle the gradient, but not the buffer, which belongs to an optimizer's array."""
         return Leaf, (self.dtype,), (None, {"grad": self.grad})
 
 
 class Function(Node):
-    """One operation.  An instance is one use of it, and its node in the graph.
+    """An operation; an instance is one call of it, and its node in the graph.
 
-    A subclass gives `forward(*arrays, **params)`, which leaves in `self.saved` what `backward` needs, and
-    `backward(dy)`, which returns for each input its gradient, the GradOut it filled, or None where none is needed.
-    A gradient is a new array, a view, or dy itself; it is never another array that is still in use.
+    A subclass defines `forward(*arrays, **params)`, which stores what `backward` needs in `self.saved`, and
+    `backward(dy)`, which returns for each input its gradient, the GradOut it filled, or None if not needed.
+    A gradient is a new array, a view, or dy itself, and never another array that is still in use.
     """
 
     __slots__ = ("kernels", "saved")
@@ -77,19 +77,18 @@ class Function(Node):
         raise TypeError(f"{type(self).__name__} has no backward rule")
 
     def needs_input_grad(self, i: int) -> bool:
-        """Whether a gradient of input i will be asked for; in forward too, so that nothing is kept in vain."""
+        """Whether input i needs a gradient; valid in forward too, so that nothing is saved without need."""
         return i < len(self.parents) and self.parents[i] is not None
 
     def grad_out(self, i: int, like: Array) -> GradOut | None:
-        """Memory for the gradient of input i, shaped as `like`; None if it is not needed."""
+        """Memory for the gradient of input i, shaped as `like`; None if no gradient is needed."""
         parent = self.parents[i]
         if parent is None:
             return None
         if isinstance(parent, Leaf):
             if parent.grad is None and sum(other is parent for other in self.parents) > 1:
-                accumulate_grad(
-                    parent, self.kernels.xp.zeros_like(like, dtype=parent.dtype), fresh=True
-                )  # both will add to it
+                zeros = self.kernels.xp.zeros_like(like, dtype=parent.dtype)  # for every use of it to add to
+                accumulate_grad(parent, zeros, fresh=True)
             if parent.grad is not None:
                 return GradOut(parent.grad, accumulate=True)
             if parent.buffer is not None:
@@ -104,12 +103,12 @@ class Function(Node):
 def record(
     op: type[Function], arrays: Sequence[Any], parents: Sequence[Node | None], params: Mapping[str, Any] | None = None
 ) -> tuple[Array, Function | None]:
-    """Run an operation on arrays, whose nodes are the parents; returns its result, and its node if it is recorded."""
+    """Run an operation on arrays, whose nodes are `parents`; returns the result, and the node if it was recorded."""
     params, node = params or {}, op()
     recorded = is_grad_enabled() and any(parents)
     if recorded:
         node.parents = parents
-    node.kernels = kernels_of(*arrays, *params.values())  # a parameter's array decides if all inputs are numbers
+    node.kernels = kernels_of(*arrays, *params.values())  # params: for where(array, 1, 2), whose inputs are numbers
     out = node.forward(*arrays, **params)
     if not recorded:
         return out, None
@@ -117,13 +116,13 @@ def record(
     return out, node
 
 
-# The walk back, newest node first: when a node's turn comes, all that used its result have been there
+# The backward pass, newest node first: a node comes after every node that used its result
 
 
 def backward(root: Node, gradient: Array) -> None:
-    """Add d(root)/d(leaf) times a gradient (of root's shape) to every leaf's, and free the graph on the way.
+    """Add d(root)/d(leaf), weighted by `gradient` (root's shape), to every leaf's gradient; frees the graph.
 
-    Raises RuntimeError where the graph has been freed already, or an array that it needs has been written to since.
+    Raises RuntimeError if the graph was freed before, or an array that it needs was written to since forward.
     """
     accumulate_grad(root, _in_dtype(gradient, root.dtype), fresh=False)
     pending = [(-root.order, root)] if isinstance(root, Function) else []
@@ -140,10 +139,10 @@ def backward(root: Node, gradient: Array) -> None:
 
 
 def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
-    """Call an operation's backward; errors get a note that names it."""
+    """Call an operation's backward, with its name added to errors as a note."""
     name = type(node).__name__
     if dy is None or not node.parents:
-        raise RuntimeError(f"{name}: backward has been here before, and has freed the graph")
+        raise RuntimeError(f"{name}: backward was called before and freed the graph; run forward again")
     if (array := changed_since(node.saved, node.order)) is not None:
         raise RuntimeError(
             f"{name}: a parameter {array.dtype}{list(array.shape)} was written to after forward (by an optimizer's "
@@ -153,32 +152,34 @@ def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
         gradients = node.backward(dy)
         if len(gradients) != len(node.parents):
             raise TypeError(f"{len(gradients)} gradients were returned for {len(node.parents)} inputs")
-    except Exception as error:  # whatever it is, it is raised again, with a note
+    except Exception as error:  # re-raised with a note
         error.add_note(f"in {name}.backward")
         raise
     return gradients
 
 
-# Without copies: parameters add, activations assign.  A gradient is fresh (ours to add to) or borrowed (left alone)
+# Without copies: a gradient is fresh (may be changed in place) or borrowed (shared with others, never written to)
 
 
 def _deliver(parent: Node, result: Array | GradOut, dy: Array | None) -> None:
     if isinstance(result, GradOut):
         if isinstance(parent, Leaf) and parent.grad is None:
             parent.grad = result.array
-        elif not result.accumulate:  # else it was the parent's own gradient, which has grown in place
+        elif not result.accumulate:  # else it is the parent's own gradient, added to in place
             accumulate_grad(parent, result.array, fresh=True)
     elif result.dtype == parent.dtype:
-        # dy may go to another input too, and a view shares its memory with whatever it is a view of
+        # borrowed: dy may be another input's gradient too, and a view shares memory with its base
         accumulate_grad(parent, result, fresh=result is not dy and result.base is None)
     else:
         accumulate_grad(parent, _in_dtype(result, parent.dtype), fresh=True)
 
 
 def accumulate_grad(node: Node, gradient: Array, fresh: bool) -> None:
-    """Add a gradient to what has come so far, in place wherever one of the two arrays is ours."""
+    """Add a gradient to the node's, in place if either array may be changed."""
     if node.grad is None:
-        node.grad, node.owned = (_kept(node, gradient, fresh), True) if isinstance(node, Leaf) else (gradient, fresh)
+        node.grad, node.owned = (
+            (_first_gradient(node, gradient, fresh), True) if isinstance(node, Leaf) else (gradient, fresh)
+        )
     elif node.owned:
         node.grad += gradient
     elif fresh:
@@ -188,8 +189,8 @@ def accumulate_grad(node: Node, gradient: Array, fresh: bool) -> None:
         node.grad, node.owned = node.grad + gradient, True
 
 
-def _kept(leaf: Leaf, gradient: Array, fresh: bool) -> Array:
-    """The first gradient of a leaf, in memory that is the leaf's own."""
+def _first_gradient(leaf: Leaf, gradient: Array, fresh: bool) -> Array:
+    """A leaf's first gradient, in memory that belongs to the leaf."""
     if leaf.buffer is not None:
         leaf.buffer[...] = gradient
         return leaf.buffer
@@ -198,8 +199,8 @@ def _kept(leaf: Leaf, gradient: Array, fresh: bool) -> Array:
 
 
 def _in_dtype(gradient: Array, dtype: np.dtype[Any]) -> Array:
-    """The gradient in another dtype; of a complex one for a real array, the real part."""
+    """The gradient cast to dtype: for a real array, the real part of a complex gradient."""
     if gradient.dtype == dtype:
         return gradient
-    real: Array = gradient.real if gradient.dtype.kind == "c" and dtype.kind != "c" else gradient
-    return real.astype(dtype)  # a copy, always: .real is a view
+    real = gradient.real if gradient.dtype.kind == "c" and dtype.kind != "c" else gradient
+    return real.astype(dtype)  # always a copy: .real is a view

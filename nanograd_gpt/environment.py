@@ -1,4 +1,4 @@
-"""The facts a result may depend on besides its settings: versions, libraries, threads, the machine."""
+"""The environment of a run: versions, libraries, threads and machine, on which a result may depend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .backend.cpu.threads import n_threads, with_blas_threads
 
 
 def environment() -> dict[str, Any]:
-    """The facts by name, as JSON can hold them."""
+    """The environment as a dictionary that JSON can encode."""
     blas = [f"{i['internal_api']} {i['version']}, {i['num_threads']} threads" for i in _blas()]
     return {
         "nanograd_gpt": own_version(),
@@ -31,12 +31,14 @@ def environment() -> dict[str, Any]:
 
 
 def _blas() -> list[dict[str, Any]]:
-    infos: list[dict[str, Any]] = with_blas_threads(threadpool_info)  # not while they are kept to one
+    infos: list[dict[str, Any]] = with_blas_threads(
+        threadpool_info
+    )  # with the lock, so that BLAS is not limited to one thread now
     return [info for info in infos if info["user_api"] == "blas"]
 
 
 def own_version() -> str | None:
-    """This package's version; None where it runs from a source tree that is not installed."""
+    """This package's version; None if it is not installed but run from its source tree."""
     try:
         return version("nanograd-gpt")
     except PackageNotFoundError:

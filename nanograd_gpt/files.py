@@ -1,4 +1,4 @@
-"""Files that must come back as they were: what they hold, and that it has reached the disk."""
+"""Files: atomic writes, fsync and checksums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def sha256_of(path: Path) -> str:
 
 
 def fsync(path: Path) -> None:
-    """Wait until a file, or a directory's list of names, is on the disk itself."""
+    """Flush a file, or a directory's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -23,9 +23,9 @@ def fsync(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and onto the disk: whoever reads it meanwhile sees the old one.
+    """Write a file atomically: after a crash it has the old content or the new; readers see one of them, too.
 
-    Makes the directory where it is missing.
+    Creates the directory if it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -1,4 +1,4 @@
-"""Grad mode: whether operations are recorded in a graph, a setting of the thread, or of the asyncio task."""
+"""Grad mode: whether operations are recorded in a graph, per thread and per asyncio task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
 def no_grad() -> Iterator[None]:
     """Disable graph recording in this block.  Also a decorator.
 
-    It holds for the thread that enters it, and the asyncio task; a thread started within records, as in PyTorch.
+    Applies to the current thread or asyncio task; threads started inside do record, as in PyTorch.
     """
     token = _grad_enabled.set(False)
     try:
@@ -23,5 +23,5 @@ def no_grad() -> Iterator[None]:
 
 
 def is_grad_enabled() -> bool:
-    """Whether operations are recorded: not inside no_grad()."""
+    """Whether operations are recorded: False inside no_grad()."""
     return _grad_enabled.get()

@@ -1,4 +1,4 @@
-"""Tensor: an array, and its place in the graph."""
+"""Tensor: an array and its node in the graph."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from .backend.contract import Array, Axis, Bools, HostArray, Ints
 from .backend.select import Device, device_of, kernels_of, to_device, to_host
 from .ops import elementwise, matmul, reduce, shape
 
-Index: TypeAlias = Any  # whatever an array can be indexed with, or an integer Tensor
+Index: TypeAlias = Any  # any index that an array takes, or an integer Tensor
 Operand: TypeAlias = "Tensor | Array | complex"
 TokenIds: TypeAlias = "Ints | Tensor | Sequence[Any] | int"  # an array, a Tensor of integers, or a nested list
 
 
 class Tensor:
-    """An array of any float or complex dtype, with the operations that lead to it.
+    """An array that records the operations applied to it, for backward().
 
-    `data` is the array itself (NumPy's or CuPy's); numbers and nested lists become NumPy arrays.
-    `requires_grad=True` makes it a leaf, whose gradient `backward()` leaves in `grad`, an array of its dtype.
-    Integers and bools are kept too, and no gradient is asked of them.  Where dtypes meet, NumPy's promotion holds.
-    Comparisons, == among them, are NumPy's: element by element.  A Tensor is hashed by its identity, as PyTorch's is.
-    Writing to `data` while a graph leads on from it makes that graph's gradients wrong; nobody notices.
-    Raises TypeError for a gradient of integers, and for an array of anything but numbers and bools.
+    data: the array itself (NumPy's or CuPy's); numbers and nested lists become NumPy arrays.
+    requires_grad: True makes it a leaf, whose gradient backward() accumulates in `grad`, an array of its dtype.
+
+    Integer and bool arrays are allowed, but have no gradient.  Mixed dtypes follow NumPy's promotion.  Comparisons,
+    == included, are elementwise as in NumPy; a Tensor is hashed by identity, as in PyTorch.
+    Writing to `data` in place while a graph uses it makes that graph's gradients wrong, and is not detected.
+    Raises TypeError for requires_grad=True with integers, and for arrays of anything but numbers and bools.
     """
 
     __slots__ = ("__weakref__", "data", "node")
-    __array_ufunc__ = None  # so that `array + tensor` asks us, and not each element
+    __array_ufunc__ = None  # so that `array + tensor` calls Tensor.__radd__ once, not per element
     __array_priority__ = 1000
     data: Array
     node: Node | None
@@ -49,7 +50,7 @@ class Tensor:
                 raise TypeError(f"a gradient needs float or complex numbers, got {self.data.dtype}; write 1.0, not 1")
             self.node = Leaf(self.data.dtype)
 
-    # What it is
+    # Attributes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -77,16 +78,16 @@ class Tensor:
 
     @property
     def grad(self) -> Array | None:
-        """The gradient of a leaf, in this tensor's shape; None before backward, and for what operations made."""
+        """The gradient of a leaf, in this tensor's shape; None before backward, and for results of operations."""
         return self.node.grad if isinstance(self.node, Leaf) else None
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError("a Tensor of no dimensions has no length")
+            raise TypeError("len() of a 0-d Tensor")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Its parts along the first axis."""
+        """Iterate over the first axis."""
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, value: Operand) -> bool:
@@ -98,20 +99,20 @@ class Tensor:
         facts = [values, f"shape={self.shape}", str(self.dtype), self.device, *([origin] if origin else [])]
         return f"Tensor({', '.join(facts)})"
 
-    # Out of the graph
+    # Leaving the graph
 
     def detach(self) -> Tensor:
-        """The same array, outside the graph."""
+        """A Tensor of the same array (not a copy), outside the graph."""
         return Tensor(self.data)
 
     def numpy(self) -> HostArray:
-        """The array itself if it is NumPy's, else a copy from the device.  Raises RuntimeError inside a graph."""
+        """The array, or a copy on the host if it is on a GPU.  Raises RuntimeError if it requires a gradient."""
         if self.requires_grad:
             raise RuntimeError("this Tensor is part of a graph; use .detach().numpy()")
         return to_host(self.data)
 
     def item(self) -> Any:
-        """The one number in it, as Python's.  Raises ValueError if there are more, or none."""
+        """The value of a one-element Tensor as a Python number.  Raises ValueError for any other size."""
         if self.size != 1:
             raise ValueError(f"item() needs a Tensor of one element; this one has shape {self.shape}")
         return self.data.item()
@@ -125,17 +126,17 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
-    # Back through the graph
+    # Backward
 
     def backward(self, gradient: Array | None = None) -> None:
-        """Add d(self)/d(leaf) to the gradient of every leaf that leads here, and free the graph.
+        """Add d(self)/d(leaf) to the gradient of every leaf of this graph, and free the graph.
 
-        gradient (self.shape) weighs the elements; it may be left out where there is only one.
-        Raises RuntimeError without a graph, or with one that backward has freed; ValueError for a wrong shape;
-        TypeError for an array on another device.
+        gradient: weights of the elements, of self.shape; optional for one element, where it is 1.
+        Raises RuntimeError without a graph or if the graph was freed before, ValueError for a wrong shape, TypeError
+        for an array on another device.
         """
         if self.node is None:
-            raise RuntimeError("backward() needs a graph: no tensor that leads here has requires_grad=True")
+            raise RuntimeError("backward() needs a graph, and no input of this Tensor has requires_grad=True")
         if gradient is None:
             if self.size != 1:
                 raise ValueError(f"backward() starts from a scalar, not from shape {self.shape}; use .sum() or .mean()")
@@ -144,14 +145,14 @@ class Tensor:
             own, gradient = self.device, _as_array(gradient, self.device)
             given = device_of(gradient)
             if given != own:
-                raise TypeError(f"backward() on {own} was handed a gradient on {given}; move it with to_device")
-            gradient = gradient.copy()  # it may be a leaf's own gradient, which is about to grow
+                raise TypeError(f"backward() on {own} got a gradient on {given}; move it with to_device")
+            gradient = gradient.copy()  # it may be a leaf's own gradient, which is added to in place
             if gradient.shape != self.shape:
-                raise ValueError(f"backward() of shape {self.shape} was handed a gradient of shape {gradient.shape}")
+                raise ValueError(f"backward() of shape {self.shape} got a gradient of shape {gradient.shape}")
         backward(self.node, gradient)
 
     def zero_grad(self) -> None:
-        """Forget the gradient of a leaf."""
+        """Set a leaf's gradient to None."""
         if isinstance(self.node, Leaf):
             self.node.grad = None
 
@@ -196,7 +197,7 @@ class Tensor:
     def __rmatmul__(self, other: Operand) -> Tensor:
         return apply(matmul.MatMul, other, self)
 
-    # Comparisons give plain arrays of bools, for there is nothing to differentiate
+    # Comparisons return plain arrays of bools: there is nothing to differentiate
 
     def __eq__(self, other: object) -> Bools:  # type: ignore[override]  # an array, as in NumPy and PyTorch; object's gives a bool
         return _compared(operator.eq, self.data, other)
@@ -218,7 +219,7 @@ class Tensor:
     def __ge__(self, other: Operand) -> Bools:
         return _compared(operator.ge, self.data, other)
 
-    # Element by element
+    # Elementwise functions
 
     def exp(self) -> Tensor:
         return apply(elementwise.Exp, self)
@@ -232,7 +233,7 @@ class Tensor:
     def tanh(self) -> Tensor:
         return apply(elementwise.Tanh, self)
 
-    # Along axes: None means all of them
+    # Reductions: axis=None means all axes
 
     def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         return apply(reduce.Sum, self, axis=axis, keepdims=keepdims)
@@ -246,13 +247,13 @@ class Tensor:
     def logsumexp(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
         return apply(reduce.LogSumExp, self, axis=axis, keepdims=keepdims)
 
-    # Shape
+    # Shape and indexing
 
     def reshape(self, *shape_: int | tuple[int, ...]) -> Tensor:
         return apply(shape.Reshape, self, shape=_unpacked(shape_))
 
     def flatten(self, first: int = 0, last: int = -1) -> Tensor:
-        """Join the axes first..last into one."""
+        """Flatten the axes first .. last into one."""
         if not self.ndim:
             return self.reshape(1)
         first, last = range(self.ndim)[first], range(self.ndim)[last]
@@ -260,9 +261,9 @@ class Tensor:
         return self.reshape(*self.shape[:first], joined, *self.shape[last + 1 :])
 
     def transpose(self, *axes: int | tuple[int, ...]) -> Tensor:
-        """Put all the axes into this order, as NumPy's transpose does; without any, reverse them.
+        """Permute the axes as NumPy's transpose does; without arguments, reverse them.
 
-        PyTorch's transpose(a, b) exchanges two axes: that is swapaxes(a, b).
+        PyTorch's transpose(a, b) is swapaxes(a, b).
         """
         return apply(shape.Transpose, self, axes=_unpacked(axes) or tuple(reversed(range(self.ndim))))
 
@@ -273,7 +274,7 @@ class Tensor:
         return apply(shape.Transpose, self, axes=tuple(axes))
 
     @property
-    def T(self) -> Tensor:  # noqa: N802  # the name that NumPy and PyTorch give it
+    def T(self) -> Tensor:  # noqa: N802  # NumPy's and PyTorch's name
         return self.transpose()
 
     def broadcast_to(self, *shape_: int | tuple[int, ...]) -> Tensor:
@@ -284,15 +285,16 @@ class Tensor:
 
 
 def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
-    """Run an operation on the inputs' arrays, and leave its node in the graph if a gradient may be asked for.
+    """Run an operation on Tensors, arrays or numbers; recorded in the graph if an input requires a gradient.
 
-    Errors get a note that names the operation, its inputs' dtypes and shapes, and its parameters.
+    op: a subclass of Function.  params: keyword arguments of its forward.
+    Errors get a note with the operation's name, its inputs' dtypes and shapes, and its parameters.
     """
     arrays = [t.data if isinstance(t, Tensor) else t for t in inputs]
     parents = [t.node if isinstance(t, Tensor) else None for t in inputs]
     try:
         out, node = record(op, arrays, parents, params)
-    except Exception as error:  # whatever it is, it is raised again, with a note
+    except Exception as error:  # re-raised with a note
         error.add_note(f"in {op.__name__}({', '.join([*map(_described, arrays), *_pairs(params)])})")
         raise
     result = Tensor.__new__(Tensor)
@@ -312,20 +314,20 @@ def _pairs(params: dict[str, Any]) -> list[str]:
 
 
 def _as_array(data: Any, device: Device = "cpu") -> Array:
-    """An array as it is, wherever it is; numbers and lists as an array on this device."""
+    """An array unchanged, on whichever device; numbers and lists as an array on `device`."""
     if isinstance(data, Tensor):
-        raise TypeError("an array is expected here, and this is a Tensor already; its array is .data")
-    array: Array = data
+        raise TypeError("expected an array, got a Tensor; its array is .data")
+    array = data
     if isinstance(data, bool | int | float | complex | list | tuple | np.generic):
         array = to_device(np.asarray(data), device)
-    kernels_of(array)  # a NumPy or CuPy array, or a TypeError that says what is expected
+    kernels_of(array)  # raises TypeError unless it is a NumPy or CuPy array
     if array.dtype.kind not in "biufc":
         raise TypeError(f"a Tensor holds numbers or bools, got an array of {array.dtype}")
     return array
 
 
 def _compared(relation: Callable[[Any, Any], Any], x: Array, y: object) -> Bools:
-    result: Bools = relation(x, _raw(y))
+    result = relation(x, _raw(y))
     return np.asarray(result) if isinstance(result, np.generic) else result
 
 
@@ -342,14 +344,14 @@ def _raw_index(index: Index) -> Index:
 
 
 def _unpacked(numbers: tuple[int | tuple[int, ...], ...]) -> tuple[int, ...]:
-    """f(2, 3) and f((2, 3)) mean the same."""
+    """(2, 3) for both f(2, 3) and f((2, 3))."""
     if len(numbers) == 1 and isinstance(numbers[0], tuple | list):
         return tuple(numbers[0])
-    return cast("tuple[int, ...]", numbers)  # or NumPy says what is wrong
+    return cast("tuple[int, ...]", numbers)  # NumPy raises for anything else
 
 
 def as_ids(ids: TokenIds) -> Ints:
-    """The array behind a Tensor, or of a list: an operation's parameters are arrays."""
+    """Token ids as an array, for use as an operation's parameter."""
     given = ids.data if isinstance(ids, Tensor) else ids
     array = np.asarray(given) if isinstance(given, list | tuple | int) else cast("Ints", given)
-    return array if array.size else array.astype(np.int64)  # NumPy makes floats of an empty list
+    return array if array.size else array.astype(np.int64)  # np.asarray([]) is float64

@@ -1,7 +1,7 @@
-"""A clock that counts graph nodes and writes to parameters: was an array written to after a node was made?
+"""A logical clock of graph nodes and writes to parameters: was an array written to after a node was created?
 
-An optimizer's step and load_state_dict mark what they write to.  What is done to the array behind a Tensor from outside
-(`t.data[...] = 0`) is not seen, as PyTorch does not see what is done to `.data`.
+An optimizer's step and load_state_dict mark the arrays they write to.  Writing to `t.data` directly is not detected, as
+in PyTorch.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from .backend.contract import Array
 Span: TypeAlias = tuple[int, int]  # addresses of the first byte and of the one after the last
 
 _clock = count(1)
-_changes: dict[Span, int] = {}  # memory -> when it was last written to
+_changes: dict[Span, int] = {}  # memory -> time of its last write
 _last_change = 0
 
 
 def tick() -> int:
-    """The next moment: later ones are larger."""
+    """Advance the clock and return its time."""
     return next(_clock)
 
 
 def mark_changed(array: Array) -> None:
-    """Note that an array is written to now.
+    """Record a write to an array, now.
 
-    Memory that a later array inherits does no harm: whatever reads that array is younger than the change.
+    Entries of freed memory are harmless: a node that reads a later array in that memory is newer than the write.
     """
     global _last_change
     _last_change = _changes[_span(array)] = tick()
 
 
 def changed_since(saved: Any, moment: int) -> Array | None:
-    """An array in `saved` (arrays, or tuples and lists of them) that was written to after a moment, if there is one."""
+    """An array in `saved` (arrays, or tuples and lists of them) written to after `moment`; None if there is none."""
     if _last_change < moment:
         return None
     changed = [span for span, when in _changes.items() if when > moment]

@@ -1,4 +1,4 @@
-"""Leaves for the tests of the walk back, with or without a buffer for the gradient."""
+"""Leaves for tests of the backward pass, with or without a buffer for the gradient."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Loss = Callable[..., Tensor]
 
 
 def leaf(values: Any = X, buffer: bool = False) -> Tensor:
-    """A leaf with an array of its own; with a buffer for its gradient, which holds rubbish."""
+    """A leaf with its own array, and optionally a buffer for its gradient, filled with nan."""
     tensor = Tensor(np.array(values), requires_grad=True)
     if buffer:
         assert isinstance(tensor.node, Leaf)

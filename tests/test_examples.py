@@ -18,6 +18,7 @@ MODULES = sorted(
 )
 
 ENTRY_POINTS = [
+    "gradcheck.check.check_gradients",
     "generation.beam.beam_search",
     "generation.explain.explain_next",
     "generation.generate.generate_batch",

@@ -17,7 +17,7 @@ import pytest
 from training.small import BYTES, TEXT, small_loader, small_model
 
 import nanograd_gpt as ng
-from nanograd_gpt.arguments import flag, for_json, pythons_own, real_number, whole_number
+from nanograd_gpt.arguments import as_python_scalar, flag, for_json, real_number, whole_number
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.nn.module import Parameter
@@ -392,8 +392,8 @@ def test_the_line_says_what_where_the_value_and_what_is_allowed(check: Callable[
 
 def test_pythons_own_leaves_all_else_as_it_is() -> None:
     for value in (1, 0.5, True, None, "a", [1], np.ones(2)):
-        assert pythons_own(value) is value
+        assert as_python_scalar(value) is value
     numbers = np.int8(1), np.float16(1), np.bool_(1), np.array(1)
-    assert [type(pythons_own(number)) for number in numbers] == [int, float, bool, int]
-    with pytest.raises(TypeError, match="ndarray is nothing that JSON can hold"):
+    assert [type(as_python_scalar(number)) for number in numbers] == [int, float, bool, int]
+    with pytest.raises(TypeError, match="ndarray cannot be written as JSON"):
         for_json(np.ones(2))

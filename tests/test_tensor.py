@@ -84,7 +84,7 @@ def test_backward_takes_weights_for_the_elements() -> None:
 @pytest.mark.parametrize("shape", [(3, 2), (3,), (), (1, 2, 3)], ids=str)
 def test_backward_refuses_a_gradient_of_another_shape(shape: tuple[int, ...]) -> None:
     x = leaf()
-    with pytest.raises(ValueError, match=r"backward\(\) of shape \(2, 3\) was handed a gradient of shape"):
+    with pytest.raises(ValueError, match=r"backward\(\) of shape \(2, 3\) got a gradient of shape"):
         (x * 2).backward(np.ones(shape))
     assert x.grad is None
 
@@ -93,7 +93,7 @@ def test_backward_needs_a_graph() -> None:
     with no_grad():
         in_no_grad = leaf().sum()
     for tensor in (Tensor(1.0), in_no_grad, leaf().sum().detach()):
-        with pytest.raises(RuntimeError, match=r"no tensor that leads here has requires_grad=True"):
+        with pytest.raises(RuntimeError, match=r"and no input of this Tensor has requires_grad=True"):
             tensor.backward()
 
 
@@ -158,7 +158,7 @@ def test_item_and_float_give_pythons_number_of_the_one_element() -> None:
 def test_facts_are_the_arrays() -> None:
     x = Tensor(X)
     assert (x.shape, x.ndim, x.size, x.dtype, len(x), x.device) == ((2, 3), 2, 6, np.float64, 2, "cpu")
-    with pytest.raises(TypeError, match="no dimensions has no length"):
+    with pytest.raises(TypeError, match=r"len\(\) of a 0-d Tensor"):
         len(Tensor(1.0))
 
 
@@ -245,7 +245,7 @@ def test_the_rows_of_an_iteration_are_in_the_graph() -> None:
 
 
 def test_a_tensor_of_no_axes_cannot_be_iterated_over() -> None:
-    with pytest.raises(TypeError, match="no dimensions"):
+    with pytest.raises(TypeError, match="0-d Tensor"):
         list(Tensor(3.0))
 
 

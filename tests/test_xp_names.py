@@ -65,7 +65,7 @@ def roots(tree: ast.Module) -> dict[str, bool]:
 
 
 def path_from(node: ast.expr, names: dict[str, bool]) -> tuple[list[str], bool]:
-    """(["linalg", "norm"], True) for xp.linalg.norm, kernels.xp.linalg.norm and namespace(x).linalg.norm, else []."""
+    """(["linalg", "norm"], True) for the norm of xp.linalg, kernels.xp.linalg, array_namespace(x).linalg; else []."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         if node.attr == "xp" and parts:
@@ -74,7 +74,7 @@ def path_from(node: ast.expr, names: dict[str, bool]) -> tuple[list[str], bool]:
         node = node.value
     if isinstance(node, ast.Name) and node.id in names:
         return parts[::-1], names[node.id]
-    is_namespace = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "namespace"
+    is_namespace = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "array_namespace"
     return (parts[::-1] if is_namespace else []), True
 
 
@@ -146,7 +146,7 @@ def test_the_package_asks_only_for_what_both_libraries_have(path: Path) -> None:
         ("xp.einsum('ij->i', a, out=b)", "cupy.einsum: got an unexpected keyword argument 'out'"),
         ("xp.argmax(a, dtype=int)", "numpy.argmax: got an unexpected keyword argument 'dtype'"),
         ("self.kernels.xp.expp(a)", "CuPy has no cupy.expp"),
-        ("namespace(a).expp(a)", "CuPy has no cupy.expp"),
+        ("array_namespace(a).expp(a)", "CuPy has no cupy.expp"),
         ("f = xp.expp", "CuPy has no cupy.expp"),
         ("import cupy as cp\ncp.expp(a)", "CuPy has no cupy.expp"),
         ("import cupy\ncupy.cuda.Devices(0)", "CuPy has no cupy.cuda.Devices"),

@@ -1,1 +1,1 @@
-"""Kernels: arrays in, arrays out; no graph."""
+"""Kernels on arrays, independent of the graph."""

@@ -1,4 +1,4 @@
-"""Which array library an array belongs to."""
+"""The array library of an array."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .contract import Array
 
 
 def array_namespace(array: Array) -> ModuleType:
-    """numpy for NumPy's arrays, cupy for CuPy's: the `xp` that a plain formula is written in."""
+    """numpy for NumPy's arrays, cupy for CuPy's: the `xp` of the plain formulas."""
     if isinstance(array, np.ndarray):
         return np
-    cupy = sys.modules.get("cupy")  # an array of CuPy's can only exist once CuPy has been imported
+    cupy = sys.modules.get("cupy")  # a CuPy array exists only if CuPy has been imported
     if cupy is not None and isinstance(array, cupy.ndarray):
         return cupy
     raise TypeError(f"expected a NumPy or CuPy array, got {type(array).__name__}")

@@ -1,8 +1,8 @@
-"""The contract of a backend: its kernels, with their arguments, shapes and what they may overwrite.
+"""The interface of a backend: its kernels, with their arguments, shapes and in-place effects.
 
 Shapes: B batch, T tokens, C channels, H heads, D = C / H, V vocabulary, N = B * T, I and O a layer's input and output.
-Every kernel works in float32, float64 and, on the CPU, complex128 (the complex step that proves the gradients).
-A kernel changes no input without saying so; it writes only into arrays it makes and into the GradOuts it is given.
+Every kernel works in float32, float64 and, on the CPU, complex128 (for gradient checks by complex step).
+Kernels write only to arrays that they allocate and to the GradOuts they are given, except where documented.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-Array: TypeAlias = npt.NDArray[Any]  # or the cupy.ndarray that behaves like it
-HostArray: TypeAlias = npt.NDArray[Any]  # NumPy's for certain
+Array: TypeAlias = npt.NDArray[Any]  # or a cupy.ndarray
+HostArray: TypeAlias = npt.NDArray[Any]  # always NumPy's
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.integer[Any]]
-Axis: TypeAlias = int | tuple[int, ...] | None  # None: all of them
+Axis: TypeAlias = int | tuple[int, ...] | None  # None: all axes
 
 
 class GradOut(NamedTuple):
-    """Memory for the gradient of a parameter: a kernel writes over what is there, or adds to it."""
+    """Memory for a gradient, which a kernel overwrites or, if accumulate is True, adds to."""
 
     array: Array
     accumulate: bool
 
     def write(self, gradient: Array) -> None:
-        """Write or add a gradient, or anything that broadcasts to its shape."""
+        """Write or add a gradient; it may broadcast to the array's shape."""
         into = self.array
         if self.accumulate:
             into += gradient
@@ -37,13 +37,13 @@ class GradOut(NamedTuple):
 
 
 class Kernels(Protocol):
-    """A backend.  A module is one if it has these names: see backend/cpu and backend/cuda."""
+    """A backend: a module with these names, such as backend/cpu and backend/cuda."""
 
     xp: ModuleType  # numpy or cupy
 
     # matmul
     def matrix_product(self, x: Array, y: Array) -> Array:
-        """x (..., I, J), y (..., J, K)  ->  (..., I, K), as NumPy's @: vectors on either side, batches broadcast."""
+        """x (..., I, J), y (..., J, K)  ->  (..., I, K), as NumPy's @, with vectors and broadcasting."""
         ...
 
     def linear(self, x: Array, weight: Array, bias: Array | None) -> Array:
@@ -53,11 +53,11 @@ class Kernels(Protocol):
     def linear_backward(
         self, dy: Array, x: Array, weight: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
     ) -> Array | None:
-        """dy (..., O)  ->  dx (..., I) if wanted; dweight (O, I) and dbias (O,) into their GradOuts."""
+        """dy (..., O)  ->  dx (..., I) if wanted; writes dweight (O, I) and dbias (O,) to their GradOuts."""
         ...
 
     def packed_linear(self, x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
-        """x (..., I), K weights (O, I), K biases (O,)  ->  y (..., K * O), the K results next to each other."""
+        """x (..., I), K weights (O, I), K biases (O,)  ->  y (..., K * O), the K outputs concatenated."""
         ...
 
     def packed_linear_backward(
@@ -69,7 +69,7 @@ class Kernels(Protocol):
         dbiases: Sequence[GradOut | None],
         want_dx: bool,
     ) -> Array | None:
-        """dy (..., K * O)  ->  dx (..., I) if wanted; the gradients of weights and biases into their GradOuts."""
+        """dy (..., K * O)  ->  dx (..., I) if wanted; writes the parameters' gradients to their GradOuts."""
         ...
 
     # norm
@@ -87,7 +87,7 @@ class Kernels(Protocol):
         dscale: GradOut | None,
         dshift: GradOut | None,
     ) -> Array:
-        """dy (..., C)  ->  dx (..., C); dscale (C,) and dshift (C,) into their GradOuts."""
+        """dy (..., C)  ->  dx (..., C); writes dscale (C,) and dshift (C,) to their GradOuts."""
         ...
 
     # activation
@@ -106,7 +106,7 @@ class Kernels(Protocol):
         ...
 
     def softmax(self, x: Array, axis: Axis) -> Array:
-        """x (...)  ->  y (...), which sums to 1 along axis."""
+        """x (...)  ->  y (...), summing to 1 along axis."""
         ...
 
     def log_softmax(self, x: Array, axis: Axis) -> Array:
@@ -118,7 +118,7 @@ class Kernels(Protocol):
         ...
 
     def log_sum_exp(self, x: Array, axis: Axis) -> Array:
-        """x (...)  ->  log(sum(exp(x))) along axis, which stays with length 1."""
+        """x (...)  ->  log(sum(exp(x))) along axis, with keepdims."""
         ...
 
     # attention
@@ -135,9 +135,9 @@ class Kernels(Protocol):
     def cached_attention(self, qkv: Array, keys: Array, values: Array, slots: Ints, stop: int) -> Array:
         """qkv (B, T, 3C) of T new tokens, keys and values (B, H, S, D) of those before  ->  context (B, T, C)
 
-        slots (B, T): where each new token goes, one after the other in a row; a token sees the slots up to its own.
-        Writes the new keys and values into their slots.  No slot reaches `stop`, and nothing from there on is looked
-        at; what lies before it, seen or not, must be finite.  Keeps nothing for a backward.
+        slots (B, T): the slot of each new token, consecutive in a row; a token attends to the slots up to its own.
+        Writes the new keys and values to their slots, in place.  All slots are below `stop`, and slots from there on
+        are not read; those below must be finite, attended to or not.  Has no backward.
         """
         ...
 
@@ -147,12 +147,12 @@ class Kernels(Protocol):
         ...
 
     def embedding_backward(self, dy: Array, ids: Ints, dweight: GradOut) -> None:
-        """dy (..., C), ids (...): the rows of dy are summed by id into dweight (V, C)."""
+        """dy (..., C), ids (...): sums the rows of dy by id into dweight (V, C)."""
         ...
 
     # dropout
     def dropout(self, x: Array, keep: Bools, rate: float) -> Array:
-        """x (...), keep (...)  ->  x / (1 - rate) where kept, else 0.  Its own backward."""
+        """x (...), keep (...)  ->  x / (1 - rate) where kept, else 0; also its own backward."""
         ...
 
     def dropout_add(self, x: Array, keep: Bools, rate: float, residual: Array) -> Array:
@@ -161,7 +161,7 @@ class Kernels(Protocol):
 
     # loss
     def cross_entropy(self, logits: Array, targets: Ints) -> tuple[Array, Array, Array]:
-        """logits (N, V), targets (N,)  ->  mean loss (), each row's largest and sum of exp(logit - largest) (N, 1)"""
+        """logits (N, V), targets (N,)  ->  mean loss (), each row's max and sum of exp(logit - max) (N, 1)"""
         ...
 
     def cross_entropy_backward(self, dloss: Array, logits: Array, targets: Ints, largest: Array, total: Array) -> Array:
@@ -171,8 +171,8 @@ class Kernels(Protocol):
     def linear_cross_entropy(
         self, x: Array, weight: Array, targets: Ints, want_gradient: bool
     ) -> tuple[Array, Array, Array | None]:
-        """x (N, C), weight (V, C), targets (N,)  ->  mean loss (), log_sum_exp (N, 1), and if wanted the gradient of
-        the loss by the logits of as many first rows as the backend likes to keep (..., V).
+        """x (N, C), weight (V, C), targets (N,)  ->  mean loss (), log_sum_exp (N, 1), and if wanted the gradient by
+        the logits (..., V) of the first rows, as many as the backend chooses to keep, or None.
         """
         ...
 
@@ -187,7 +187,7 @@ class Kernels(Protocol):
         dweight: GradOut | None,
         want_dx: bool,
     ) -> Array | None:
-        """dloss ()  ->  dx (N, C) if wanted; dweight (V, C) into its GradOut."""
+        """dloss ()  ->  dx (N, C) if wanted; writes dweight (V, C) to its GradOut."""
         ...
 
     # optimizer
@@ -204,7 +204,7 @@ class Kernels(Protocol):
         eps: float,
         weight_decay: float,
     ) -> None:
-        """One AdamW update, step counted from 1, in place on param, exp_avg and exp_avg_sq: all (size,)."""
+        """One AdamW update of param, exp_avg and exp_avg_sq (size,), in place; step counts from 1."""
         ...
 
     def squared_norm(self, flat: Array) -> Array:

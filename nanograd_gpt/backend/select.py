@@ -1,4 +1,4 @@
-"""An array's own type picks its kernels; a name ("auto", "cpu", "cuda") picks where new arrays go."""
+"""Backend and device selection: kernels by an array's type, devices by name ("auto", "cpu", "cuda")."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _KERNELS: dict[type, Kernels] = {np.ndarray: cpu}
 
 
 def kernels_of(*arrays: Any) -> Kernels:
-    """The kernels that serve these arrays, numbers among them passed over.  Raises TypeError if none is an array."""
+    """The kernels for these arrays; plain numbers are ignored.  Raises TypeError if none is an array."""
     for array in arrays:
         kernels = _KERNELS.get(type(array))
         if kernels is not None:
             return kernels
-    cupy = sys.modules.get("cupy")  # an array of CuPy's can only exist once CuPy has been imported
+    cupy = sys.modules.get("cupy")  # a CuPy array exists only if CuPy has been imported
     for array in arrays:
         if isinstance(array, np.ndarray):  # a subclass, such as np.memmap
             return cpu
@@ -34,12 +34,12 @@ def kernels_of(*arrays: Any) -> Kernels:
 
 
 def resolve_device(name: str) -> Device:
-    """Settle "auto", and see that a device asked for by name is there.  Raises InputError that says what is missing."""
+    """Resolve "auto", and check that a named device is available.  Raises InputError that says what is missing."""
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"device: {name!r} is unknown; choose auto, cpu or cuda")
     if name == "cpu":
         return "cpu"
-    missing = _what_cuda_lacks()
+    missing = _cuda_problem()
     if missing is None:
         return "cuda"
     if name == "cuda":
@@ -47,7 +47,7 @@ def resolve_device(name: str) -> Device:
     return "cpu"
 
 
-def _what_cuda_lacks() -> str | None:
+def _cuda_problem() -> str | None:
     try:
         import cupy
     except ImportError:
@@ -58,27 +58,25 @@ def _what_cuda_lacks() -> str | None:
 
 
 def to_device(array: Array, device: Device) -> Array:
-    """The same values on the device; no copy where they are there already.
+    """Copy an array to the device; returns the array itself if it is there already.
 
-    Raises InputError for a device that is unknown, or that cannot be used.
+    Raises InputError if the device is unknown or unavailable.
     """
     if device == "cpu":
         return to_host(array)
-    if device != "cuda" or "cupy" not in sys.modules:  # as long as it is not known to be there
+    if device != "cuda" or "cupy" not in sys.modules:  # availability not yet known
         resolve_device(device)
     import cupy
 
-    moved: Array = cupy.asarray(array)
-    return moved
+    return cupy.asarray(array)
 
 
 def to_host(array: Array) -> HostArray:
-    """The same values as a NumPy array; waits for the GPU if they are there."""
+    """Copy an array to the host, waiting for the GPU; returns the array itself if it is NumPy's."""
     if isinstance(array, np.ndarray):
         return array
-    kernels_of(array)  # raises a clear error if it is not an array
-    host: HostArray = array.get()
-    return host
+    kernels_of(array)  # raises TypeError if it is not an array
+    return array.get()
 
 
 def device_of(array: Array) -> Device:
@@ -87,7 +85,7 @@ def device_of(array: Array) -> Device:
 
 
 def synchronize(device: Device) -> None:
-    """Wait until the device has finished all it was given."""
+    """Wait for all work queued on the device."""
     if device == "cuda":
         import cupy
 

@@ -51,8 +51,7 @@ def bytes_per_second(device: Device, rounds: int = 8) -> float:
 
 
 def _parts(array: Array, n: int) -> list[Array]:
-    parts: list[Array] = kernels_of(array).xp.array_split(array, n)
-    return parts
+    return kernels_of(array).xp.array_split(array, n)
 
 
 def _copy(target: Array, source: Array) -> None:

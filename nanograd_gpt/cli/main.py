@@ -89,12 +89,11 @@ def _run(argv: list[str]) -> int:
         parser.print_help()
         return 0
     if unknown:
-        hint = suggestion(unknown[0], known) or f"; {chosen.prog} --help lists what there is"
+        hint = suggestion(unknown[0], known) or f"; {chosen.prog} --help lists all options"
         raise InputError(f"{chosen.prog}: {unknown[0]!r} is unknown{hint}")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    code: int = COMMANDS[options.command].run(options)
-    return code
+    return COMMANDS[options.command].run(options)
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:

@@ -70,8 +70,7 @@ class MultiHeadAttention(Module):
             context = F.causal_attention(qkv, self.num_heads, keep, self.dropout.rate)  # (B, T, d_out)
         else:
             context = cache.attention(qkv)  # (B, T, d_out)
-        y: Tensor = self.out_proj(context)
-        return y
+        return self.out_proj(context)
 
     def extra_repr(self) -> str:
         return f"num_heads={self.num_heads}"
@@ -92,8 +91,7 @@ class FeedForward(Module):
     def forward(self, x: Tensor) -> Tensor:
         widen, narrow = self.linears
         h = F.linear_gelu(x, widen.weight, widen.bias)  # (B, T, 4C), linear and GELU fused
-        y: Tensor = narrow(h)
-        return y
+        return narrow(h)
 
 
 class TransformerBlock(Module):
@@ -153,8 +151,7 @@ class GPTModel(Module):
             self.tok_emb.weight = self.out_head.weight
 
     def forward(self, ids: TokenIds, *, cache: KVCache | None = None) -> Tensor:
-        logits: Tensor = self.out_head(self.hidden_states(ids, cache))  # (B, T, V)
-        return logits
+        return self.out_head(self.hidden_states(ids, cache))  # (B, T, V)
 
     @no_grad()
     def next_token_logits(self, ids: Ints, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
@@ -166,8 +163,7 @@ class GPTModel(Module):
         x = self.hidden_states(ids, cache, counts)  # (B, T, C)
         B, T, _ = x.shape
         last = np.full(B, T - 1) if counts is None else counts - 1
-        logits: Tensor = self.out_head(x[np.arange(B), last])  # (B, V)
-        return logits
+        return self.out_head(x[np.arange(B), last])  # (B, V)
 
     def new_cache(self, batch_size: int, capacity: int | None = None) -> KVCache:
         """Create an empty KVCache of batch_size rows with a capacity of 1 .. context_length tokens [context_length]."""
@@ -189,13 +185,13 @@ class GPTModel(Module):
             raise InputError(f"targets: shape {targets.shape} differs from the ids' {ids.shape}")
         targets = self._checked_ids(targets, "targets").reshape(-1)
         x = self.hidden_states(ids).reshape(-1, self.config.emb_dim)  # (N, C)
-        return F.linear_cross_entropy(x, self.out_head.weight, targets)
+        return F.linear_cross_entropy(x, self.out_head.weight, targets, checked=True)
 
     def hidden_states(self, ids: TokenIds, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
         """ids (B, T), with counts (B,) tokens per row that are not padding  ->  final normed states (B, T, C)"""
         ids = self._checked_ids(as_ids(ids), "ids")
         positions = kernels_of(ids).xp.arange(ids.shape[1]) if cache is None else self._next_slots(cache, ids)
-        x = self.tok_emb(ids) + self.pos_emb(positions)  # (B, T, C)
+        x = self.tok_emb(ids, checked=True) + self.pos_emb(positions, checked=True)  # (B, T, C)
         x = self.drop_emb(x)
         if cache is None:
             x = self.trf_blocks(x)
@@ -203,8 +199,7 @@ class GPTModel(Module):
             for block, layer in zip(self.trf_blocks, cache.layers(positions), strict=True):
                 x = block(x, layer)
             cache.lengths += ids.shape[1] if counts is None else counts
-        y: Tensor = self.final_norm(x)
-        return y
+        return self.final_norm(x)
 
     def _next_slots(self, cache: KVCache, ids: Ints) -> Ints:
         """Return the ids' slots in the cache (B, T), which are also their positions in the text."""

@@ -1,8 +1,4 @@
-"""Proof that gradients are right, for our operations and for anyone's functions.
-
-from nanograd_gpt.gradcheck import check_gradients
-check_gradients(lambda x: (x * x).tanh().sum(), [numpy.random.standard_normal((2, 3))])
-"""
+"""Gradient checks against numeric derivatives, for the package's operations and for any function of Tensors."""
 
 from .check import GradientError, check_function, check_gradients, check_hessian_symmetry
 from .numeric import central_difference, complex_step, forward_difference, richardson

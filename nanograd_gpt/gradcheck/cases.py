@@ -1,4 +1,4 @@
-"""The cases every operation is checked in: plain, size 1, empty, broadcast, strided, repeated, and one array twice."""
+"""Gradient-check cases of every operation: plain, size 1, empty, broadcast, strided, stride 0, one array twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Make = Callable[..., Array]  # a shape -> an array
 
 @dataclass(frozen=True)
 class Case:
-    """One way to call an operation; an array that stands twice in `inputs` is one tensor used twice."""
+    """One call of an operation; an array that occurs twice in `inputs` is one Tensor used twice."""
 
     op: type[Function]
     what: str
@@ -37,11 +37,11 @@ class Case:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no element to differentiate, or none to differentiate by."""
+        """Whether the result, or every float input, has no elements."""
         return self(*map(Tensor, self.inputs)).size == 0 or not any(a.size for a in self.inputs if a.dtype.kind == "f")
 
     def check(self) -> float:
-        """Check the gradient and the engine's rules; returns the worst relative error, nan where only shapes count.
+        """Check gradients and memory rules; returns the worst relative error, nan for empty cases.
 
         Raises GradientError.
         """
@@ -50,38 +50,38 @@ class Case:
         return nan if self.is_empty else check_gradients(self, self.inputs, method=self.method, name=str(self))
 
 
-_rng = np.random.default_rng()  # seeded by cases(), so that every call gives the same numbers
+_rng = np.random.default_rng()  # reset by cases(): every call yields the same numbers
 SEED = np.random.default_rng(2024).bit_generator.state
 
 
 def normal(*shape: int) -> Array:
-    """Normally distributed"""
+    """An array of standard normal numbers."""
     return _rng.standard_normal(shape)
 
 
 def positive(*shape: int) -> Array:
-    """Uniform in 0.5 .. 2, for logarithms, roots and divisors"""
+    """Uniform numbers in 0.5 .. 2, for logarithms, roots and divisors."""
     return _rng.uniform(0.5, 2.0, shape)
 
 
 def mask(*shape: int) -> Array:
-    """True for 7 in 10"""
+    """Bools, true with probability 0.7."""
     return _rng.random(shape) < 0.7
 
 
 def strided(make: Make, *shape: int) -> Array:
-    """Every second element of a larger array, the last axis backwards."""
+    """A view of every second element, the last axis reversed."""
     a = make(*(2 * n for n in shape))
     return a[tuple(slice(None, None, 2) for _ in shape)][..., ::-1]
 
 
 def transposed(make: Make, *shape: int) -> Array:
-    """The axes in memory the other way round."""
+    """A transposed view, in Fortran order."""
     return make(*reversed(shape)).T
 
 
 def repeated(make: Make, *shape: int) -> Array:
-    """One row seen as many: stride 0."""
+    """One row broadcast to many: stride 0."""
     return np.broadcast_to(make(1, *shape[1:]), shape)
 
 
@@ -107,14 +107,14 @@ def cases() -> Iterator[Case]:
 
 
 def in_every_layout(op: type[Function], make: Make, *rest: Array, **params: Any) -> Iterator[Case]:
-    """The first input as (3, 4) in every layout, the others as given."""
+    """Cases with the first input as (3, 4) in every layout."""
     yield Case(op, "plain", (make(3, 4), *rest), params)
     for what, layout in LAYOUTS.items():
         yield Case(op, what, (layout(make, 3, 4), *rest), params)
 
 
 def unary_cases() -> Iterator[Case]:
-    """Functions of one array"""
+    """Cases of functions of one array."""
     for op, make in (
         (elementwise.Neg, normal),
         (elementwise.Exp, normal),
@@ -131,7 +131,7 @@ def unary_cases() -> Iterator[Case]:
 
 
 def binary_cases() -> Iterator[Case]:
-    """Functions of two arrays that broadcast"""
+    """Cases of functions of two arrays that broadcast."""
     for op, make in (
         (elementwise.Add, normal),
         (elementwise.Sub, normal),
@@ -159,7 +159,7 @@ def binary_cases() -> Iterator[Case]:
 
 
 def reduction_cases() -> Iterator[Case]:
-    """Along axes"""
+    """Cases of reductions and softmax."""
     for op in (reduce.Sum, reduce.Mean, reduce.LogSumExp):
         yield from in_every_layout(op, normal, axis=None, keepdims=False)
         for axis in (0, -1, (0, 2), None):
@@ -177,7 +177,7 @@ def reduction_cases() -> Iterator[Case]:
 
 
 def shape_cases() -> Iterator[Case]:
-    """Moving elements"""
+    """Cases of shape operations."""
     yield from in_every_layout(shape.Reshape, normal, shape=(2, -1))
     yield Case(shape.Reshape, "to no axes", (normal(1, 1),), {"shape": ()})
     yield Case(shape.Reshape, "empty", (normal(0, 3),), {"shape": (3, 0)})
@@ -205,7 +205,7 @@ def shape_cases() -> Iterator[Case]:
 
 
 def index_cases() -> Iterator[Case]:
-    """Ways to index"""
+    """Cases of indexing."""
     x = normal(3, 4)
     for what, index in {
         "one number": 1,
@@ -223,7 +223,7 @@ def index_cases() -> Iterator[Case]:
 
 
 def matmul_cases() -> Iterator[Case]:
-    """Ways to multiply"""
+    """Cases of matmul."""
     for what, a, b in (
         ("matrices", (3, 4), (4, 2)),
         ("a batch", (2, 3, 4), (2, 4, 2)),
@@ -246,7 +246,7 @@ def matmul_cases() -> Iterator[Case]:
 
 
 def linear_cases() -> Iterator[Case]:
-    """Linear layers"""
+    """Cases of linear layers."""
     for op in (matmul.Linear, matmul.LinearGELU):
         yield Case(op, "with bias", (normal(2, 3, 4), normal(5, 4), normal(5)))
         yield Case(op, "without bias", (normal(2, 3, 4), normal(5, 4)))
@@ -260,7 +260,7 @@ def linear_cases() -> Iterator[Case]:
 
 
 def packed_linear_cases() -> Iterator[Case]:
-    """Several linear layers at once"""
+    """Cases of packed linear layers."""
     op = matmul.PackedLinear
     weights, biases = [normal(2, 4) for _ in range(3)], [normal(2) for _ in range(3)]
     yield Case(op, "with biases", (normal(2, 3, 4), *weights, *biases), {"n": 3})
@@ -272,7 +272,7 @@ def packed_linear_cases() -> Iterator[Case]:
 
 
 def fused_cases() -> Iterator[Case]:
-    """LayerNorm, attention, embedding, dropout"""
+    """Cases of LayerNorm, attention, embedding and dropout."""
     yield from in_every_layout(norm.LayerNorm, normal, positive(4), normal(4), eps=1e-5)
     yield Case(norm.LayerNorm, "three axes, a large eps", (normal(2, 3, 5), positive(5), normal(5)), {"eps": 0.3})
     yield Case(norm.LayerNorm, "one vector", (normal(6), positive(6), normal(6)))
@@ -316,7 +316,7 @@ def fused_cases() -> Iterator[Case]:
 
 
 def loss_cases() -> Iterator[Case]:
-    """Both cross-entropies"""
+    """Cases of both cross-entropies."""
     targets = np.array([2, 0, 2])
     yield from in_every_layout(loss.CrossEntropy, normal, targets=targets)
     yield Case(loss.CrossEntropy, "one row", (normal(1, 5),), {"targets": np.array([4])})
@@ -335,7 +335,7 @@ def loss_cases() -> Iterator[Case]:
 
 
 def kink_cases() -> Iterator[Case]:
-    """Operations with a kink, checked beside it; on it, a test states what we chose."""
+    """Cases of operations with a kink, away from it; tests cover the kink itself."""
     methods: tuple[Method, ...] = "complex step", "central"
     for method in methods:
         yield from larger_or_smaller_cases(elementwise.Maximum, method)
@@ -344,7 +344,7 @@ def kink_cases() -> Iterator[Case]:
 
 
 def larger_or_smaller_cases(op: type[Function], method: Method) -> Iterator[Case]:
-    """The larger or the smaller of two arrays"""
+    """Cases of Maximum or Minimum."""
     for what, x, y in (
         ("plain", normal(3, 4), normal(3, 4)),
         ("broadcast", normal(3, 1), normal(4)),
@@ -358,7 +358,7 @@ def larger_or_smaller_cases(op: type[Function], method: Method) -> Iterator[Case
 
 
 def max_cases(method: Method) -> Iterator[Case]:
-    """The largest along axes"""
+    """Cases of Max."""
     for axis in (0, -1, (0, 1), None):
         for keepdims in (False, True):
             params = {"axis": axis, "keepdims": keepdims}
@@ -368,6 +368,6 @@ def max_cases(method: Method) -> Iterator[Case]:
     yield Case(reduce.Max, f"stride 0, {method}", (repeated(normal, 3, 4),), along, method)
     yield Case(reduce.Max, f"size 1, {method}", (normal(1),), {"axis": None, "keepdims": True}, method)
     yield Case(reduce.Max, f"empty, {method}", (normal(0, 4),), along, method)
-    if method == "complex step":  # of complex numbers that tie it takes the mean
+    if method == "complex step":  # the forward of complex ties is their mean
         tie = np.array([[2.0, 1.0, 2.0], [0.0, 3.0, 1.0]])
         yield Case(reduce.Max, "a tie", (tie,), along)

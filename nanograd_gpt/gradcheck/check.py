@@ -1,8 +1,8 @@
-"""Hold backward against the numeric derivative: along random directions, and element by element where it is small.
+"""Comparison of backward with numeric derivatives: along random directions, and the whole Jacobian if it is small.
 
-An error is measured against the length of the whole gradient, never element by element: an element may be as small as
-it likes, and still carries the rounding of its larger neighbours.  For the same reason an input whose own gradient
-vanishes (a key's bias, which softmax cancels) is measured against a thousandth of the gradient of all inputs.
+Errors are relative to the norm of an input's whole gradient, not elementwise: a small element carries the rounding
+errors of its larger neighbours.  For the same reason, the error of an input whose gradient vanishes (such as a key's
+bias, which softmax cancels) is relative to a thousandth of the largest gradient among the inputs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .numeric import COMPLEX_STEP, central_difference, complex_step, replaced
 Method: TypeAlias = Literal["complex step", "central"]
 Function: TypeAlias = Callable[..., Tensor]
 
-SMALL = 100  # up to so many inputs and outputs, the whole Jacobian is compared
-VANISHING = 1e-3  # what a gradient this much shorter than the largest is measured against
+MAX_JACOBIAN_SIZE = 100  # inputs and outputs, up to which the whole Jacobian is compared
+VANISHING_RATIO = 1e-3  # of the largest gradient's norm: the least scale of an error
 TOLERANCE: dict[Method, float] = {"complex step": 1e-12, "central": 1e-8}
 
 
@@ -40,13 +40,24 @@ def check_gradients(
     seed: int = 0,
     name: str = "function",
 ) -> float:
-    """Check a function of Tensors at these inputs; returns the worst relative error.
+    """Check the gradients of a function of Tensors at these inputs; returns the worst relative error.
 
-    Floats, in arrays, lists or alone, are differentiated, in float64; an array given twice is one Tensor used twice;
-    integers and bools are handed over as they are.  "complex step" needs an analytic function, "central" serves the
-    others.  Raises GradientError that names the input, the place and both numbers, above a relative error of
-    `tolerance` (1e-12 by complex step, 1e-8 by central differences); TypeError for inputs of another kind; ValueError
-    where there would be nothing to compare: no floats, no elements, no directions.
+    function: takes one argument per input and returns a Tensor of any shape; it must be deterministic.
+    inputs: arrays, lists or numbers.  Floats are passed as float64 Tensors and differentiated, integers and bools are
+        passed unchanged; an array given twice is one Tensor used twice.
+    method: "complex step" (default), exact to rounding, for analytic functions; "central" differences for others.
+    tolerance: largest relative error allowed, > 0; by default 1e-12 for the complex step, 1e-8 for "central".
+    directions: number of random directions, >= 1, default 3.  Small functions are also compared element by element.
+    seed: seed of the directions, default 0.
+    name: name of the function in error messages.
+
+    Raises GradientError, with the input, the element and both values, above the tolerance; TypeError for inputs that
+    are not numbers; ValueError if there is nothing to compare: no floats, no elements or no directions.
+
+    >>> from nanograd_gpt.gradcheck import check_gradients
+    >>> worst = check_gradients(lambda x, y: (x * y).tanh(), [[0.5, -1.0, 2.0], 0.25])
+    >>> worst < 1e-12
+    True
     """
     leaves: dict[str, Tensor] = {}
     tensors: dict[int, Tensor] = {}
@@ -81,10 +92,10 @@ def check_function(
     seed: int = 0,
     name: str = "function",
 ) -> float:
-    """Check what `output()` computes from these leaves (a model's named parameters, say); returns the worst error.
+    """Check the gradients of output() by `leaves`, such as model.named_parameters(); returns the worst error.
 
-    `exhaustive` compares every element of every leaf, whatever it costs: one evaluation each; then `directions` may be
-    0.  See check_gradients for the rest, and for the errors raised.
+    exhaustive: compare every element of every leaf, at one evaluation each; `directions` may then be 0.
+    For the other arguments and the errors raised see check_gradients.
     """
     leaves = dict(leaves)
     if method not in TOLERANCE:
@@ -96,10 +107,12 @@ def check_function(
     limit = TOLERANCE[method] if tolerance is None else tolerance
     rng = np.random.default_rng(seed)
     worst = 0.0
-    for place, by_backward, by_numbers, scale in _compared(output, leaves, method, directions, exhaustive, rng, name):
+    for place, by_backward, by_numbers, scale in _comparisons(
+        output, leaves, method, directions, exhaustive, rng, name
+    ):
         difference = _norm(by_backward - by_numbers)
         error = 0.0 if difference == 0 else difference / scale if scale else np.inf
-        if not error <= limit:  # nan is no pass
+        if not error <= limit:  # nan fails
             at = np.argmax(np.abs(np.ravel(by_backward - by_numbers)))
             raise GradientError(
                 f"{name}: gradient of {place}: {np.ravel(by_backward)[at]:.15g} by backward, "
@@ -109,10 +122,10 @@ def check_function(
     return worst
 
 
-Comparison: TypeAlias = tuple[str, Array, Array, float]  # place, by backward, by numbers, scale of the error
+Comparison: TypeAlias = tuple[str, Array, Array, float]  # place, by backward, numeric, scale of the error
 
 
-def _compared(
+def _comparisons(
     output: Callable[[], Tensor],
     leaves: Mapping[str, Tensor],
     method: Method,
@@ -126,11 +139,11 @@ def _compared(
         shape = _shape_of_a_pure_function(output, tensors, name)
         if 0 in shape:
             raise ValueError(f"{name}: the result has shape {shape} and no elements, so there is no gradient to check")
-        weights = rng.standard_normal(shape)  # they project the output onto one number
+        weights = rng.standard_normal(shape)  # project the output onto a scalar
         projected = _gradients(output, tensors, weights)
-        jacobians = {k: _jacobian(output, tensors, k, shape) for k in _small(tensors, shape)}
-    least = VANISHING * max(map(_norm, projected), default=0.0)
-    slope = complex_step if method == "complex step" else central_difference
+        jacobians = {k: _jacobian(output, tensors, k, shape) for k in _with_small_jacobian(tensors, shape)}
+    least = VANISHING_RATIO * max(map(_norm, projected), default=0.0)
+    derivative = complex_step if method == "complex step" else central_difference
 
     def numbers() -> Array:
         with no_grad():
@@ -142,19 +155,19 @@ def _compared(
             scale = max(_norm(g), least)
             for _ in range(directions):
                 v = rng.choice([-1.0, 1.0], tensor.shape)
-                along = np.asarray((weights * slope(numbers, tensor, v)).sum())
+                along = np.asarray((weights * derivative(numbers, tensor, v)).sum())
                 yield f"{place} along a random direction", np.asarray((g * v).sum()), along, scale
             if exhaustive:
-                each = [(weights * slope(numbers, tensor, unit)).sum() for unit in _units(tensor.shape)]
+                each = [(weights * derivative(numbers, tensor, unit)).sum() for unit in _unit_vectors(tensor.shape)]
                 yield f"{place}, each element", g, np.reshape(each, tensor.shape), scale
             if k in jacobians:
-                columns = [slope(numbers, tensor, unit).ravel() for unit in _units(tensor.shape)]
+                columns = [derivative(numbers, tensor, unit).ravel() for unit in _unit_vectors(tensor.shape)]
                 numeric = np.reshape(columns, (tensor.size, -1))
                 yield f"{place}, whole Jacobian", jacobians[k], numeric, max(_norm(jacobians[k]), least)
 
 
 def _shape_of_a_pure_function(output: Callable[[], Tensor], tensors: Sequence[Tensor], name: str) -> tuple[int, ...]:
-    """The result's shape.  Raises GradientError for a function that changes its inputs, or gives another value anew."""
+    """The result's shape.  Raises GradientError for a function that changes its inputs or is not deterministic."""
     before = [t.data.copy() for t in tensors]
     first = output()
     if not isinstance(first, Tensor):
@@ -167,9 +180,9 @@ def _shape_of_a_pure_function(output: Callable[[], Tensor], tensors: Sequence[Te
     return first.shape
 
 
-def _small(tensors: Sequence[Tensor], shape: tuple[int, ...]) -> list[int]:
+def _with_small_jacobian(tensors: Sequence[Tensor], shape: tuple[int, ...]) -> list[int]:
     outputs = int(np.prod(shape))
-    return [k for k, t in enumerate(tensors) if 0 < t.size <= SMALL and outputs <= SMALL]
+    return [k for k, t in enumerate(tensors) if 0 < t.size <= MAX_JACOBIAN_SIZE and outputs <= MAX_JACOBIAN_SIZE]
 
 
 def _gradients(output: Callable[[], Tensor], tensors: Sequence[Tensor], dy: Array) -> list[Array]:
@@ -191,11 +204,11 @@ def _gradient(tensor: Tensor) -> Array:
 
 def _jacobian(output: Callable[[], Tensor], tensors: Sequence[Tensor], k: int, shape: tuple[int, ...]) -> Array:
     """(inputs, outputs)"""
-    rows = [_gradients(output, tensors, unit)[k].ravel() for unit in _units(shape)]
+    rows = [_gradients(output, tensors, unit)[k].ravel() for unit in _unit_vectors(shape)]
     return np.stack(rows, axis=1)
 
 
-def _units(shape: tuple[int, ...]) -> Iterator[Array]:
+def _unit_vectors(shape: tuple[int, ...]) -> Iterator[Array]:
     for i in np.ndindex(shape):
         unit = np.zeros(shape)
         unit[i] = 1
@@ -211,9 +224,9 @@ def check_hessian_symmetry(
 ) -> float:
     """Check u'Hv = v'Hu for random u and v, where Hv = Im grad(x + ihv) / h; returns the worst relative error.
 
-    It runs the hand-written backward rules on complex numbers, and needs nothing to compare with: a gradient that is no
-    function's gradient has no symmetric Hessian.  Raises GradientError above `tolerance`; ValueError for no leaves with
-    elements, or fewer than 1 pair.
+    Runs the backward rules on complex numbers.  Needs no reference: a vector field that is not the gradient of a
+    function has an asymmetric Jacobian.  Raises GradientError above `tolerance`; ValueError without leaves that have
+    elements, or for fewer than 1 pair.
     """
     if pairs < 1 or not any(t.size for t in leaves.values()):
         raise ValueError(f"Hessian: {pairs} pairs of vectors over {len(leaves)} leaves compare nothing")

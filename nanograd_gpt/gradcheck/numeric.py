@@ -1,7 +1,7 @@
-"""The derivative along a direction, from values of the function alone.
+"""Numeric directional derivatives, from values of the function alone.
 
-Each takes `output`, which computes from `tensor.data` anew at every call, and a direction of the tensor's shape.
-Only the complex step is exact to rounding: it subtracts nothing.
+Each takes `output`, which recomputes its result from `tensor.data` at every call, and a direction of the tensor's
+shape.  Only the complex step is exact to rounding, for it subtracts nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ..autograd import Leaf
 from ..backend.contract import Array
 from ..tensor import Tensor
 
-COMPLEX_STEP = 1e-20  # any size does; so small that its square vanishes
+COMPLEX_STEP = 1e-20  # so small that its square underflows relative to 1
 
 
 @contextlib.contextmanager
 def replaced(tensors: Sequence[Tensor], dtype: type) -> Iterator[None]:
-    """Replace the tensors' arrays by copies in dtype, with gradients of their own, in this block."""
+    """Replace the tensors' arrays by copies in dtype, as fresh leaves, in this block."""
     kept = [(t.data, t.node) for t in tensors]
     for t in tensors:
         t.data, t.node = t.data.astype(dtype), Leaf(np.dtype(dtype))
@@ -38,19 +38,19 @@ def complex_step(output: Callable[[], Array], tensor: Tensor, direction: Array) 
     """
     tensor.data.imag[...] = COMPLEX_STEP * direction
     try:
-        slope: Array = np.imag(output()) / COMPLEX_STEP
+        derivative = np.imag(output()) / COMPLEX_STEP
     finally:
         tensor.data.imag[...] = 0
-    return slope
+    return derivative
 
 
 def forward_difference(output: Callable[[], Array], tensor: Tensor, direction: Array, step: float = 1e-8) -> Array:
-    """(f(x + hv) - f(x)) / h: wrong by order h, and by rounding / h."""
+    """(f(x + hv) - f(x)) / h: truncation error of order h, rounding error of order eps / h."""
     return (_at(output, tensor, step * direction) - output()) / step
 
 
 def central_difference(output: Callable[[], Array], tensor: Tensor, direction: Array, step: float = 6e-6) -> Array:
-    """(f(x + hv) - f(x - hv)) / 2h: wrong by order h^2, and by rounding / h."""
+    """(f(x + hv) - f(x - hv)) / 2h: truncation error of order h^2, rounding error of order eps / h."""
     return (_at(output, tensor, step * direction) - _at(output, tensor, -step * direction)) / (2 * step)
 
 

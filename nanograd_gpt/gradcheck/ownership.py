@@ -1,4 +1,4 @@
-"""Does an operation keep the engine's rules on whose memory is whose?"""
+"""Checks that an operation keeps the engine's memory rules: no writes to shared arrays, correct accumulation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .check import GradientError
 
 
 def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping[str, Any]) -> None:
-    """See that a gradient is a new array, a view or dy itself, and that inputs, result and dy are never written to.
+    """Check that each gradient is a new array, a view or dy itself, and that inputs, result and dy are not written to.
 
-    The engine adds into a new array in place, so it must share memory with nothing.  Raises GradientError; ValueError
-    where no input is of float dtype.
+    The engine adds to new arrays in place, so they must not share memory.  Raises GradientError; ValueError if no
+    input is of float dtype.
     """
     _check_any_float(inputs)
     node = op()
@@ -60,25 +60,25 @@ def _arrays(saved: Any) -> list[Array]:
 
 
 def check_accumulation(function: Callable[..., Tensor], inputs: Sequence[Array]) -> None:
-    """See that a gradient is the same in every way of asking for it.
+    """Check that each gradient is the same however it is requested.
 
-    Alone, with the other inputs wanting none; written into a buffer that holds rubbish; and added to a gradient that is
-    there already.  Raises GradientError; ValueError where no input is of float dtype.
+    Compares: for one input only; written to a buffer filled with nan; and added to an existing gradient.  Raises
+    GradientError; ValueError if no input is of float dtype.
     """
     _check_any_float(inputs)
     expected = _gradients_of(function, inputs, {*range(len(inputs))})
     for k in (i for i, g in enumerate(expected) if g is not None):
         alone = _gradients_of(function, inputs, {k})[k]
-        _same(alone, expected[k], f"of input {k} alone")
-    rubbish = [np.full(a.shape, np.nan) for a in inputs]
-    for k, g in enumerate(_gradients_of(function, inputs, {*range(len(inputs))}, buffers=rubbish)):
-        _same(g, expected[k], f"of input {k}, into a buffer,")
-        if g is not None and g is not rubbish[k]:
+        _check_equal(alone, expected[k], f"of input {k} alone")
+    nans = [np.full(a.shape, np.nan) for a in inputs]
+    for k, g in enumerate(_gradients_of(function, inputs, {*range(len(inputs))}, buffers=nans)):
+        _check_equal(g, expected[k], f"of input {k}, into a buffer,")
+        if g is not None and g is not nans[k]:
             raise GradientError(f"the gradient of input {k} is not in its buffer")
     ones = [np.ones(a.shape) for a in inputs]
     for k, g in enumerate(_gradients_of(function, inputs, {*range(len(inputs))}, started=ones)):
-        sooner = expected[k]
-        _same(g, None if sooner is None else 1 + sooner, f"of input {k}, added to an earlier one,")
+        first = expected[k]
+        _check_equal(g, None if first is None else 1 + first, f"of input {k}, added to an earlier one,")
 
 
 def _gradients_of(
@@ -101,9 +101,11 @@ def _gradients_of(
     return [t.grad for t in tensors]
 
 
-def _same(gradient: Array | None, expected: Array | None, which: str) -> None:
+def _check_equal(gradient: Array | None, expected: Array | None, which: str) -> None:
     if gradient is None or expected is None:
         if gradient is not expected:
-            raise GradientError(f"the gradient {which} is {'missing' if gradient is None else 'there unasked'}")
+            raise GradientError(
+                f"the gradient {which} is {'missing' if gradient is None else 'there, but was not requested'}"
+            )
     elif not np.allclose(gradient, expected, rtol=1e-13, atol=1e-13 * max(1.0, float(np.abs(expected).max(initial=0)))):
         raise GradientError(f"the gradient {which} differs from the gradient of all at once")

@@ -75,8 +75,7 @@ class FlatParameters:
     def view_of(self, flat: Array, i: int) -> Array:
         """Return the view of parameter i, in its shape, into a flat array like `data`."""
         p, end = self.parameters[i], self.ends[i]
-        view: Array = flat[end - p.size : end].reshape(p.shape)
-        return view
+        return flat[end - p.size : end].reshape(p.shape)
 
     def check_in_place(self) -> None:
         """Raise InputError if a parameter's array was replaced, as by Module.to after the optimizer was made."""

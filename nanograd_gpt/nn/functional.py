@@ -58,9 +58,9 @@ def causal_attention(qkv: Tensor, n_heads: int, keep: Bools | None = None, rate:
     return apply(attention.CausalAttention, qkv, n_heads=n_heads, keep=keep, rate=rate)
 
 
-def embedding(ids: TokenIds, weight: Tensor) -> Tensor:
-    """ids (...) in 0 .. V - 1, weight (V, C)  ->  (..., C)"""
-    return apply(embedding_op.Embedding, weight, ids=as_ids(ids))
+def embedding(ids: TokenIds, weight: Tensor, *, checked: bool = False) -> Tensor:
+    """ids (...) in 0 .. V - 1, weight (V, C)  ->  (..., C); checked=True skips the check of the ids."""
+    return apply(embedding_op.Embedding, weight, ids=as_ids(ids), checked=checked)
 
 
 def dropout(x: Tensor, keep: Bools, rate: float) -> Tensor:
@@ -78,9 +78,12 @@ def cross_entropy(logits: Tensor, targets: TokenIds) -> Tensor:
     return apply(loss.CrossEntropy, logits, targets=as_ids(targets))
 
 
-def linear_cross_entropy(x: Tensor, weight: Tensor, targets: TokenIds) -> Tensor:
-    """x (N, C), weight (V, C), targets (N,)  ->  cross_entropy(linear(x, weight), targets) (), in little memory"""
-    return apply(loss.LinearCrossEntropy, x, weight, targets=as_ids(targets))
+def linear_cross_entropy(x: Tensor, weight: Tensor, targets: TokenIds, *, checked: bool = False) -> Tensor:
+    """x (N, C), weight (V, C), targets (N,)  ->  cross_entropy(linear(x, weight), targets) (), in little memory
+
+    checked=True skips the check of the targets.
+    """
+    return apply(loss.LinearCrossEntropy, x, weight, targets=as_ids(targets), checked=checked)
 
 
 def where(condition: Tensor | Bools | bool, x: Operand, y: Operand) -> Tensor:

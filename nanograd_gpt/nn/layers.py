@@ -49,8 +49,8 @@ class Embedding(Module):
         shape = whole_number("n_vectors", n_vectors, 0), whole_number("emb_dim", emb_dim, 0)
         self.weight = Parameter((Generator.unseeded() if rng is None else checked_stream(rng)).normal(shape))
 
-    def forward(self, ids: Ints) -> Tensor:
-        return F.embedding(ids, self.weight)
+    def forward(self, ids: Ints, *, checked: bool = False) -> Tensor:
+        return F.embedding(ids, self.weight, checked=checked)
 
     def extra_repr(self) -> str:
         n_vectors, emb_dim = self.weight.shape

@@ -1,1 +1,1 @@
-"""The operations, each once, forward beside backward, on arrays."""
+"""The operations: forward and backward of each, on arrays."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..autograd import Function, Gradient
 from ..backend.contract import Array
 from .axes import checked_axes
-from .operands import floating
+from .operands import check_floating
 
 
 class GELU(Function):
@@ -17,7 +17,7 @@ class GELU(Function):
     __slots__ = ()
 
     def forward(self, x: Array) -> Array:
-        y, self.saved = self.kernels.gelu(floating(x), want_derivative=self.needs_input_grad(0))
+        y, self.saved = self.kernels.gelu(check_floating(x), want_derivative=self.needs_input_grad(0))
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient]:
@@ -34,7 +34,7 @@ class Softmax(Function):
 
     def forward(self, x: Array, *, axis: int = -1) -> Array:
         along = checked_axes(axis, x.ndim)
-        y = self.kernels.softmax(floating(x), along)
+        y = self.kernels.softmax(check_floating(x), along)
         self.saved = y, along
         return y
 
@@ -53,7 +53,7 @@ class LogSoftmax(Function):
 
     def forward(self, x: Array, *, axis: int = -1) -> Array:
         along = checked_axes(axis, x.ndim)
-        y = self.kernels.log_softmax(floating(x), along)
+        y = self.kernels.log_softmax(check_floating(x), along)
         self.saved = y, along
         return y
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Bools
-from .operands import check_keep, floating
+from .operands import check_floating, check_keep
 
 
 class CausalAttention(Function):
-    """softmax(Q K^T / sqrt(D)) V in every head, where a token sees itself and those before it.
+    """softmax(Q K^T / sqrt(D)) V per head, where a token attends to itself and earlier ones.
 
-    qkv (B, T, 3C): queries, keys and values next to each other; keep (B, H, T, T): which attention weights survive
-    dropout at this rate, or None for all  ->  context (B, T, C)
+    qkv (B, T, 3C): queries, keys and values, concatenated; keep (B, H, T, T): dropout's mask of the attention weights
+    at this rate, or None  ->  context (B, T, C)
 
     Raises ValueError unless C is a multiple of n_heads.
     """
@@ -25,7 +25,7 @@ class CausalAttention(Function):
             )
         B, T, _ = qkv.shape
         check_keep(keep, rate, B, n_heads, T, T)
-        context, lse = self.kernels.causal_attention(floating(qkv), n_heads, keep, rate)
+        context, lse = self.kernels.causal_attention(check_floating(qkv), n_heads, keep, rate)
         self.saved = qkv, lse, n_heads, keep, rate
         return context
 

@@ -1,4 +1,4 @@
-"""Axes of reductions, in NumPy's ways to name them."""
+"""Axes of reductions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..backend.contract import Array, Axis
 
 
 def checked_axes(axis: Axis, ndim: int) -> Axis:
-    """The axis or axes as Python's integers in 0 .. ndim - 1, each once; a 0-d array may be reduced along 0 or -1.
+    """The axes as unique non-negative integers, None for all; a 0-d array may be reduced along 0 or -1.
 
     Raises numpy.exceptions.AxisError or ValueError, as NumPy's reductions do.
     """
@@ -18,7 +18,7 @@ def checked_axes(axis: Axis, ndim: int) -> Axis:
 
 
 def with_reduced_axes(reduced: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:
-    """Give a reduction's result its axes of length 1 back, so that it broadcasts against the input's shape."""
+    """Reshape a reduction's result to what keepdims=True gives, so that it broadcasts to the input's shape."""
     if keepdims:
         return reduced
     ones = range(len(shape)) if axis is None else {a % len(shape) for a in ([axis] if isinstance(axis, int) else axis)}

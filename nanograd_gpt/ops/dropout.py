@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Bools
-from .operands import check_keep, check_shape, floating, in_one_dtype
+from .operands import check_floating, check_keep, check_shape, in_one_dtype
 
 
 class Dropout(Function):
-    """x / (1 - rate) where kept, else 0.  The mask is drawn by whoever calls: an operation has no randomness.
+    """x / (1 - rate) where kept, else 0.  The caller draws the mask: operations are deterministic.
 
     x (...), keep (...)  ->  y (...)
     """
@@ -18,7 +18,7 @@ class Dropout(Function):
     def forward(self, x: Array, *, keep: Bools, rate: float) -> Array:
         check_keep(keep, rate, *x.shape)
         self.saved = keep, rate
-        return self.kernels.dropout(floating(x), keep, rate)
+        return self.kernels.dropout(check_floating(x), keep, rate)
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         keep, rate = self.saved

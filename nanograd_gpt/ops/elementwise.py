@@ -1,4 +1,4 @@
-"""Elementwise operations, with NumPy's broadcasting.  Inputs may be plain numbers, which want no gradient."""
+"""Elementwise operations, with NumPy's broadcasting.  Inputs may be plain numbers, which need no gradient."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ class Add(Function):
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = shape_of(x), shape_of(y)
-        z: Array = x + y
-        return z
+        return x + y
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
@@ -37,8 +36,7 @@ class Sub(Function):
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = shape_of(x), shape_of(y)
-        z: Array = x - y
-        return z
+        return x - y
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
@@ -55,8 +53,7 @@ class Mul(Function):
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = x, y
-        z: Array = x * y
-        return z
+        return x * y
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
@@ -72,7 +69,7 @@ class Div(Function):
     __slots__ = ()
 
     def forward(self, x: Any, y: Any) -> Array:
-        z: Array = x / y
+        z = x / y
         self.saved = shape_of(x), y, z
         return z
 
@@ -103,7 +100,7 @@ class Pow(Function):
     __slots__ = ()
 
     def forward(self, x: Any, y: Any) -> Array:
-        z: Array = x**y
+        z = x**y
         self.saved = x, y, z
         return z
 
@@ -112,17 +109,17 @@ class Pow(Function):
         x, y, z = self.saved
         dx = dy = None
         if self.needs_input_grad(0):
-            base = _choose(xp, y == 0, 1, x)  # x ** 0 has no slope, even where x ** -1 is infinite
+            base = _where(xp, y == 0, 1, x)  # d(x ** 0)/dx is 0, even where x ** -1 is infinite
             dx = unbroadcast(dz * (y * base ** (y - 1)), shape_of(x))
         if self.needs_input_grad(1):
-            stays_0 = (x == 0) & (y.real >= 0)
-            logarithm = xp.log(_choose(xp, stays_0, 1, x), dtype=z.dtype)  # x may be a number, or a narrower array
+            is_zero = (x == 0) & (y.real >= 0)
+            logarithm = xp.log(_where(xp, is_zero, 1, x), dtype=z.dtype)  # x may be a number or of lower precision
             dy = unbroadcast(dz * (z * logarithm), shape_of(y))
         return dx, dy
 
 
-def _choose(xp: ModuleType, condition: Any, x: Any, y: Any) -> Any:
-    """xp.where; for a plain bool, which CuPy's where refuses and comparing a plain number gives, one operand."""
+def _where(xp: ModuleType, condition: Any, x: Any, y: Any) -> Any:
+    """xp.where that accepts a plain bool (from comparing plain numbers), which CuPy's does not."""
     if isinstance(condition, bool):
         return x if condition else y
     return xp.where(condition, x, y)
@@ -134,7 +131,7 @@ class Exp(Function):
     __slots__ = ()
 
     def forward(self, x: Array) -> Array:
-        y: Array = self.kernels.xp.exp(x)
+        y = self.kernels.xp.exp(x)
         self.saved = y
         return y
 
@@ -149,8 +146,7 @@ class Log(Function):
 
     def forward(self, x: Array) -> Array:
         self.saved = x
-        y: Array = self.kernels.xp.log(x)
-        return y
+        return self.kernels.xp.log(x)
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         return (dy / self.saved,)
@@ -162,7 +158,7 @@ class Sqrt(Function):
     __slots__ = ()
 
     def forward(self, x: Array) -> Array:
-        y: Array = self.kernels.xp.sqrt(x)
+        y = self.kernels.xp.sqrt(x)
         self.saved = y
         return y
 
@@ -176,7 +172,7 @@ class Tanh(Function):
     __slots__ = ()
 
     def forward(self, x: Array) -> Array:
-        y: Array = self.kernels.xp.tanh(x)
+        y = self.kernels.xp.tanh(x)
         self.saved = y
         return y
 
@@ -186,16 +182,15 @@ class Tanh(Function):
 
 
 class Maximum(Function):
-    """The larger of x and y; where they are equal, each gets half the gradient, and where one is nan, each all."""
+    """The larger of x and y.  Gradient: half to each where they are equal, all to both where one is nan."""
 
     __slots__ = ()
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = x, y
         xp = self.kernels.xp
-        by_real_part = xp.result_type(x, y).kind == "c"  # NumPy would go on to compare the imaginary parts
-        z: Array = xp.where(x.real >= y.real, x, y) if by_real_part else xp.maximum(x, y)
-        return z
+        by_real_part = xp.result_type(x, y).kind == "c"  # NumPy compares the imaginary parts of ties
+        return xp.where(x.real >= y.real, x, y) if by_real_part else xp.maximum(x, y)
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
@@ -207,7 +202,7 @@ class Maximum(Function):
 
 
 class Minimum(Function):
-    """The smaller of x and y; where they are equal, each gets half the gradient, and where one is nan, each all."""
+    """The smaller of x and y.  Gradient: half to each where they are equal, all to both where one is nan."""
 
     __slots__ = ()
 
@@ -215,8 +210,7 @@ class Minimum(Function):
         self.saved = x, y
         xp = self.kernels.xp
         by_real_part = xp.result_type(x, y).kind == "c"
-        z: Array = xp.where(x.real <= y.real, x, y) if by_real_part else xp.minimum(x, y)
-        return z
+        return xp.where(x.real <= y.real, x, y) if by_real_part else xp.minimum(x, y)
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
@@ -228,15 +222,14 @@ class Minimum(Function):
 
 
 def _share(loses: Bools, x: Any, y: Any, dz: Array) -> Array:
-    """The share of the gradient that goes to one of two operands: 0 where it loses, half where they tie, else 1."""
-    share: Array = (1 - (1.0 * loses + 0.5 * (x.real == y.real))).astype(dz.real.dtype)
-    return share
+    """One operand's share of the gradient: 0 where it loses, half where they tie, else 1."""
+    return (1 - (1.0 * loses + 0.5 * (x.real == y.real))).astype(dz.real.dtype)
 
 
 class Where(Function):
-    """x where the condition holds, else y.  A condition that is one bool or number holds everywhere or nowhere.
+    """x where the condition is true, else y; the condition may be a single bool or number.
 
-    Arrays of NumPy's and of CuPy's do not mix: TypeError, as for every operation, but it says which one to move.
+    Raises TypeError for a mix of NumPy's and CuPy's arrays, naming the one to move.
     """
 
     __slots__ = ()
@@ -244,11 +237,10 @@ class Where(Function):
     def forward(self, x: Any, y: Any, *, condition: Any) -> Array:
         xp = self.kernels.xp
         if not isinstance(condition, list | tuple) and not hasattr(condition, "shape"):
-            condition = np.bool_(condition)  # CuPy's where takes NumPy's bool, and not Python's
-        _see_on_one_device(xp, condition=condition, x=x, y=y)
+            condition = np.bool_(condition)  # CuPy's where takes NumPy's bool, not Python's
+        _check_one_device(xp, condition=condition, x=x, y=y)
         self.saved = shape_of(x), shape_of(y), condition
-        z: Array = xp.where(condition, x, y)
-        return z
+        return xp.where(condition, x, y)
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         xp = self.kernels.xp
@@ -259,14 +251,14 @@ class Where(Function):
         )
 
 
-def _see_on_one_device(xp: ModuleType, **operands: Any) -> None:
-    """Raise TypeError that names an operand of where() which is an array, or a list of numbers, but none of xp's."""
+def _check_one_device(xp: ModuleType, **operands: Any) -> None:
+    """Raise TypeError naming an operand of where() that is an array of another library, or a list beside CuPy's."""
     for name, operand in operands.items():
-        is_list = isinstance(operand, list | tuple) and xp is not np  # NumPy's where makes an array of it
+        is_list = isinstance(operand, list | tuple) and xp is not np  # NumPy's where takes lists
         is_array = hasattr(operand, "shape") and not isinstance(operand, xp.ndarray | np.generic)
         if is_list or is_array:
             kind, others = type(operand), "the CPU" if xp is np else "the GPU"
             raise TypeError(
                 f"where: {name} is a {kind.__module__}.{kind.__name__}, the arrays beside it are on {others}; "
-                "all must be on one device (x > 0 is where x is, to_device of backend.select moves)"
+                "all must be on one device: move it with to_device of backend.select"
             )

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Ints
-from .token_ids import within
+from .token_ids import check_ids
 
 
 class Embedding(Function):
-    """The rows of weight that ids name.
+    """Rows of weight, looked up by id; checked=True skips the check of ids that were checked before.
 
     weight (V, C), ids (...)  ->  y (..., C)
     """
 
     __slots__ = ()
 
-    def forward(self, weight: Array, *, ids: Ints) -> Array:
+    def forward(self, weight: Array, *, ids: Ints, checked: bool = False) -> Array:
         if weight.ndim != 2:
             raise ValueError(f"weight has shape {weight.shape}, expected (V, C)")
         self.saved = weight, ids
-        return self.kernels.embedding(weight, within(ids, len(weight)))
+        return self.kernels.embedding(weight, ids if checked else check_ids(ids, len(weight)))
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         weight, ids = self.saved

@@ -1,15 +1,15 @@
-"""Cross-entropy: minus the mean log probability of the right token."""
+"""Cross-entropy: minus the mean log probability of the targets."""
 
 from __future__ import annotations
 
 from ..autograd import Function, Gradient
 from ..backend.contract import Array, Ints
-from .operands import check_shape, floating, in_one_dtype
-from .token_ids import within
+from .operands import check_floating, check_shape, in_one_dtype
+from .token_ids import check_ids
 
 
 class CrossEntropy(Function):
-    """From logits.
+    """Cross-entropy from logits.
 
     logits (N, V), targets (N,)  ->  loss ()
     """
@@ -20,7 +20,7 @@ class CrossEntropy(Function):
         if logits.ndim != 2:
             raise ValueError(f"logits have shape {logits.shape}, expected (N, V)")
         check_shape("targets", targets, len(logits))
-        loss, largest, total = self.kernels.cross_entropy(floating(logits), within(targets, logits.shape[-1]))
+        loss, largest, total = self.kernels.cross_entropy(check_floating(logits), check_ids(targets, logits.shape[-1]))
         self.saved = logits, targets, largest, total
         return loss
 
@@ -30,21 +30,23 @@ class CrossEntropy(Function):
 
 
 class LinearCrossEntropy(Function):
-    """From what goes into the output head: of many rows, never are all logits there at once.
+    """Cross-entropy from the output head's input, in chunks, so that not all logits are in memory at once.
 
     x (N, C), weight (V, C), targets (N,)  ->  loss ()
+
+    checked=True skips the check of targets that were checked before.
     """
 
     __slots__ = ()
 
-    def forward(self, x: Array, weight: Array, *, targets: Ints) -> Array:
+    def forward(self, x: Array, weight: Array, *, targets: Ints, checked: bool = False) -> Array:
         if x.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
             raise ValueError(f"x has shape {x.shape} and weight {weight.shape}, expected (N, C) and (V, C)")
         check_shape("targets", targets, len(x))
         x, weight = in_one_dtype(x, weight)
-        loss, log_sum_exp, kept = self.kernels.linear_cross_entropy(
-            x, weight, within(targets, len(weight)), want_gradient=bool(self.parents)
-        )
+        targets = targets if checked else check_ids(targets, len(weight))
+        want_gradient = bool(self.parents)
+        loss, log_sum_exp, kept = self.kernels.linear_cross_entropy(x, weight, targets, want_gradient)
         self.saved = x, weight, targets, log_sum_exp, kept
         return loss
 

@@ -12,7 +12,7 @@ from .operands import check_shape, in_one_dtype
 
 
 class MatMul(Function):
-    """x @ y as NumPy has it: (..., I, J) @ (..., J, K) -> (..., I, K), vectors on either side, batches broadcast."""
+    """x @ y as in NumPy: (..., I, J) @ (..., J, K) -> (..., I, K), with vectors and broadcasting of batches."""
 
     __slots__ = ()
 
@@ -22,7 +22,7 @@ class MatMul(Function):
 
     def backward(self, dz: Array) -> tuple[Gradient, Gradient]:
         x, y = self.saved
-        if y.ndim == 1:  # a vector on the right is a column, and its product has lost that axis
+        if y.ndim == 1:  # a vector on the right is a column, whose axis the product drops
             y, dz = y[:, None], dz[..., None]
         if x.ndim == 1:  # a vector on the left is a row
             x, dz = x[None, :], dz[..., None, :]
@@ -36,7 +36,7 @@ class MatMul(Function):
 
 
 def linear_operands(x: Array, weight: Array, bias: Array | None) -> Sequence[Any]:
-    """x (..., I), weight (O, I) and bias (O,) in one dtype.  Raises ValueError for shapes that do not fit."""
+    """x (..., I), weight (O, I) and bias (O,) in one dtype.  Raises ValueError for shapes that do not match."""
     if weight.ndim != 2 or x.shape[-1:] != weight.shape[1:]:
         raise ValueError(f"x has shape {x.shape} and weight {weight.shape}, expected (..., I) and (O, I)")
     check_shape("bias", bias, len(weight))
@@ -63,7 +63,7 @@ class Linear(Function):
 
 
 class LinearGELU(Function):
-    """y = GELU(x W^T + b).  Keeps GELU's slope in place of what went into it.
+    """y = GELU(x W^T + b).  Saves GELU's derivative in place of its input.
 
     x (..., I), weight (O, I), bias (O,) or none  ->  y (..., O)
     """
@@ -72,20 +72,20 @@ class LinearGELU(Function):
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         x, weight, bias = linear_operands(x, weight, bias)
-        y, slope = self.kernels.linear_gelu(x, weight, bias, want_derivative=bool(self.parents))
-        self.saved = x, weight, bias, slope
+        y, derivative = self.kernels.linear_gelu(x, weight, bias, want_derivative=bool(self.parents))
+        self.saved = x, weight, bias, derivative
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient, ...]:
-        x, weight, bias, slope = self.saved
+        x, weight, bias, derivative = self.saved
         dweight, dbias = self.grad_out(1, weight), None if bias is None else self.grad_out(2, bias)
-        dh = self.kernels.gelu_backward(dy, slope)
+        dh = self.kernels.gelu_backward(dy, derivative)
         dx = self.kernels.linear_backward(dh, x, weight, dweight, dbias, self.needs_input_grad(0))
         return (dx, dweight) if bias is None else (dx, dweight, dbias)
 
 
 class PackedLinear(Function):
-    """Several linear layers of one input, their results next to each other: Q, K and V of attention.
+    """Several linear layers of one input, with their outputs concatenated: Q, K and V of attention.
 
     x (..., I), then K weights (O, I), then K biases (O,) or none  ->  y (..., K * O)
     """

@@ -17,7 +17,7 @@ class LayerNorm(Function):
 
     def forward(self, x: Array, scale: Array, shift: Array, *, eps: float = 1e-5) -> Array:
         if not x.ndim:
-            raise ValueError("x has no axis to normalise over, expected (..., C)")
+            raise ValueError("x has shape (), expected (..., C)")
         for what, array in (("scale", scale), ("shift", shift)):
             check_shape(what, array, *x.shape[-1:])
         x, scale, shift = in_one_dtype(x, scale, shift)

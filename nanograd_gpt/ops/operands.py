@@ -1,4 +1,4 @@
-"""Checks of an operation's operands before a kernel reads them."""
+"""Checks of operands before a kernel reads them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..backend.contract import Array, Bools
 
 
 def in_one_dtype(*arrays: Any) -> Sequence[Any]:
-    """The arrays, all in the dtype that NumPy's promotion gives them; None, an operand left out, stays None.
+    """The arrays cast to their common dtype by NumPy's promotion; None stays None.
 
-    Raises TypeError where that is not float or complex.
+    Raises TypeError unless that dtype is float or complex.
     """
     first = arrays[0].dtype
     if any(a is not None and a.dtype is not first for a in arrays):
@@ -23,8 +23,8 @@ def in_one_dtype(*arrays: Any) -> Sequence[Any]:
     return arrays
 
 
-def floating(x: Array) -> Array:
-    """x itself.  Raises TypeError unless it is float or complex."""
+def check_floating(x: Array) -> Array:
+    """Return x.  Raises TypeError unless it is float or complex."""
     _check_kind(x.dtype)
     return x
 
@@ -35,14 +35,14 @@ def _check_kind(dtype: np.dtype[Any]) -> None:
 
 
 def check_shape(what: str, array: Array | None, *expected: int) -> None:
-    """Raise ValueError unless an operand, where there is one, has exactly this shape: nothing broadcasts."""
+    """Raise ValueError unless an operand is None or has exactly this shape, without broadcasting."""
     if array is not None and array.shape != expected:
         raise ValueError(f"{what} has shape {array.shape}, expected {expected}")
 
 
 def check_keep(keep: Bools | None, rate: float, *expected: int) -> None:
-    """Raise unless dropout's mask, where there is one, is of bools and of this shape, and its rate is in [0, 1)."""
-    if not 0 <= rate < 1:  # nan is not either
+    """Raise unless dropout's mask is None or bools of this shape, and the rate is in [0, 1)."""
+    if not 0 <= rate < 1:  # False for nan
         raise ValueError(f"the dropout rate is {rate}, expected a number in [0, 1)")
     check_shape("keep", keep, *expected)
     if keep is not None and keep.dtype != np.bool_:

@@ -1,4 +1,4 @@
-"""Sums, means, largest elements and log-sum-exp along axes; axis=None means all of them."""
+"""Sum, mean, max and log-sum-exp along axes; axis=None means all axes."""
 
 from __future__ import annotations
 
@@ -12,42 +12,41 @@ from .axes import checked_axes, with_reduced_axes
 
 
 class Sum(Function):
-    """The sum along axes.  Its gradient is dy repeated, which costs no memory: a view."""
+    """Sum along axes.  Its gradient is a broadcast view of dy."""
 
     __slots__ = ()
 
     def forward(self, x: Array, *, axis: Axis, keepdims: bool) -> Array:
         axis = checked_axes(axis, x.ndim)
         self.saved = x.shape, axis, keepdims
-        y: Array = x.sum(axis=axis, keepdims=keepdims)
-        return y
+        return x.sum(axis=axis, keepdims=keepdims)
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         shape, axis, keepdims = self.saved
-        dx: Array = self.kernels.xp.broadcast_to(with_reduced_axes(dy, shape, axis, keepdims), shape)
+        dx = self.kernels.xp.broadcast_to(with_reduced_axes(dy, shape, axis, keepdims), shape)
         return (dx,)
 
 
 class Mean(Function):
-    """The mean along axes"""
+    """Mean along axes."""
 
     __slots__ = ()
 
     def forward(self, x: Array, *, axis: Axis, keepdims: bool) -> Array:
         axis = checked_axes(axis, x.ndim)
-        y: Array = x.mean(axis=axis, keepdims=keepdims)
+        y = x.mean(axis=axis, keepdims=keepdims)
         self.saved = x.shape, axis, keepdims
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         shape, axis, keepdims = self.saved
         share = dy * (dy.size / max(1, prod(shape)))
-        dx: Array = self.kernels.xp.broadcast_to(with_reduced_axes(share, shape, axis, keepdims), shape)
+        dx = self.kernels.xp.broadcast_to(with_reduced_axes(share, shape, axis, keepdims), shape)
         return (dx,)
 
 
 class Max(Function):
-    """The largest element along axes; equal ones share the gradient equally."""
+    """Max along axes; ties share the gradient equally."""
 
     __slots__ = ()
 
@@ -56,10 +55,8 @@ class Max(Function):
         largest = x.real.max(axis=axis, keepdims=True)  # complex numbers compare by their real part
         self.saved = x, largest, axis, keepdims
         if x.dtype.kind == "c":
-            mean: Array = (x * self._share(x, largest, axis)).sum(axis=axis, keepdims=keepdims)
-            return mean
-        y: Array = largest if keepdims else largest.squeeze(axis)
-        return y
+            return (x * self._share(x, largest, axis)).sum(axis=axis, keepdims=keepdims)
+        return largest if keepdims else largest.squeeze(axis)
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         x, largest, axis, keepdims = self.saved
@@ -67,9 +64,9 @@ class Max(Function):
 
     @staticmethod
     def _share(x: Array, largest: Array, axis: Axis) -> Array:
-        """1 / n where x is one of the n largest, else 0; nan where the largest is."""
-        share: Array = (x.real == largest).astype(x.real.dtype)
-        with np.errstate(invalid="ignore"):  # none equals nan: 0 / 0
+        """1 / n where x is one of n equal maxima, else 0; nan where the maximum is."""
+        share = (x.real == largest).astype(x.real.dtype)
+        with np.errstate(invalid="ignore"):  # nan equals nothing: 0 / 0
             share /= share.sum(axis=axis, keepdims=True)
         return share
 
@@ -81,10 +78,10 @@ class LogSumExp(Function):
 
     def forward(self, x: Array, *, axis: Axis, keepdims: bool) -> Array:
         axis = checked_axes(axis, x.ndim)
-        x = x if x.dtype.kind in "fc" else x.astype(np.float64)  # exp of a small integer would be a float16
+        x = x if x.dtype.kind in "fc" else x.astype(np.float64)  # exp of int8 would be float16
         with np.errstate(invalid="ignore"):
             y = self.kernels.log_sum_exp(x, axis)
-        if x.size:  # an infinite largest element is the result
+        if x.size:  # an infinite maximum is the result
             y = self.kernels.xp.where(self.kernels.xp.isnan(y), x.real.max(axis=axis, keepdims=True), y)
         self.saved = x, y, axis, keepdims
         return y if keepdims else y.squeeze(axis)

@@ -1,4 +1,4 @@
-"""Operations that move elements and compute nothing."""
+"""Shape operations: views, indexing and joining."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .broadcasting import shape_of, unbroadcast
 
 
 class Reshape(Function):
-    """The same elements in another shape, of which one length may be -1"""
+    """Reshape; one length may be -1."""
 
     __slots__ = ()
 
@@ -26,7 +26,7 @@ class Reshape(Function):
 
 
 class Transpose(Function):
-    """The axes in another order"""
+    """Permute the axes."""
 
     __slots__ = ()
 
@@ -40,42 +40,40 @@ class Transpose(Function):
 
 
 class BroadcastTo(Function):
-    """Repeated along new axes and those of length 1"""
+    """Broadcast along new axes and axes of length 1."""
 
     __slots__ = ()
 
     def forward(self, x: Array, *, shape: tuple[int, ...]) -> Array:
         self.saved = shape_of(x)
-        y: Array = self.kernels.xp.broadcast_to(x, shape)
-        return y
+        return self.kernels.xp.broadcast_to(x, shape)
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         return (unbroadcast(dy, self.saved),)
 
 
 class GetItem(Function):
-    """x[index], with all of NumPy's ways to index; an element taken several times sums its gradients."""
+    """x[index], for any NumPy index; an element selected several times sums its gradients."""
 
     __slots__ = ()
 
     def forward(self, x: Array, *, index: Any) -> Array:
         self.saved = shape_of(x), index
-        y: Array = x[index]
-        return y
+        return x[index]
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         xp = self.kernels.xp
         shape, index = self.saved
         dx = xp.zeros(shape, dtype=dy.dtype)
-        if takes_no_element_twice(index):
+        if selects_unique_elements(index):
             dx[index] = dy
         else:
             xp.add.at(dx, index, dy)
         return (dx,)
 
 
-def takes_no_element_twice(index: Any) -> bool:
-    """Whether an index is made of slices, single numbers and masks alone."""
+def selects_unique_elements(index: Any) -> bool:
+    """Whether an index selects no element twice: it consists of slices, integers, masks, ... and None only."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(
         part is None or isinstance(part, int | slice | EllipsisType) or getattr(part, "dtype", None) == np.bool_
@@ -84,14 +82,13 @@ def takes_no_element_twice(index: Any) -> bool:
 
 
 class Concatenate(Function):
-    """Arrays joined along an axis they have"""
+    """Join arrays along an existing axis."""
 
     __slots__ = ()
 
     def forward(self, *arrays: Array, axis: int) -> Array:
         self.saved = [a.shape[axis] for a in arrays], axis
-        y: Array = self.kernels.xp.concatenate(arrays, axis=axis)
-        return y
+        return self.kernels.xp.concatenate(arrays, axis=axis)
 
     def backward(self, dy: Array) -> list[Gradient]:
         lengths, axis = self.saved
@@ -101,14 +98,13 @@ class Concatenate(Function):
 
 
 class Stack(Function):
-    """Arrays of one shape joined along a new axis"""
+    """Join arrays of one shape along a new axis."""
 
     __slots__ = ()
 
     def forward(self, *arrays: Array, axis: int) -> Array:
         self.saved = len(arrays), axis
-        y: Array = self.kernels.xp.stack(arrays, axis=axis)
-        return y
+        return self.kernels.xp.stack(arrays, axis=axis)
 
     def backward(self, dy: Array) -> list[Gradient]:
         n, axis = self.saved

@@ -1,4 +1,4 @@
-"""A look at ids before they index anything."""
+"""Checks of token ids before they index anything."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import numpy as np
 from ..backend.contract import Ints
 
 
-def within(ids: Ints, n: int) -> Ints:
-    """The ids, seen to be integers in 0 .. n - 1: NumPy would count negative ones from the end.
+def check_ids(ids: Ints, n: int) -> Ints:
+    """The ids, checked to be integers in 0 .. n - 1: NumPy would count negative ones from the end.
 
-    Their values are looked at on the host only: a look at a GPU's would have to wait for it.
+    Values are checked on the host only: reading a GPU's would wait for it.
     Raises TypeError for an array that is not of integers, IndexError for an id out of range.
     """
     if ids.dtype.kind not in "iu":

@@ -1,4 +1,4 @@
-"""Streams of random numbers that are passed in, seeded and saved; never a hidden global one."""
+"""Explicit streams of random numbers, seeded and saved; there is no global generator."""
 
 from .generator import Generator, RandomStream, checked_stream
 from .torch_stream import TorchStream

@@ -1,7 +1,7 @@
-"""Our own random numbers: counter-based, so that (seed, stream, call) says all there is to say.
+"""The default generator, counter-based: its state is (seed, stream, number of calls).
 
-The bits are Philox 4x64-10's (Salmon et al. 2011), which NumPy has in C: keyed by seed and stream, with the number of
-the call in the counter's third word.  What is made of the bits is written here, so it cannot change under a run.
+The bits are NumPy's Philox 4x64-10 (Salmon et al. 2011), keyed by seed and stream, with the number of the call in the
+counter's third word.  The distributions are implemented here, so that results do not depend on NumPy's version.
 """
 
 from __future__ import annotations
@@ -25,53 +25,54 @@ State: TypeAlias = dict[str, Any]
 
 
 def size_of(shape: Shape) -> int:
-    """The number of elements of an array of this shape, whatever kind its integers are."""
+    """The number of elements of an array of this shape; NumPy integers are allowed."""
     return prod(map(index, shape))
 
 
 class RandomStream(Protocol):
-    """The interface of a source of randomness for models, loaders and samplers.  All arrays are NumPy's."""
+    """The interface of a random stream for models, loaders and samplers.  All arrays are NumPy's."""
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> Floats:
-        """float32 in [low, high)"""
+        """Uniform float32 numbers in [low, high)."""
         ...
 
     def normal(self, shape: Shape) -> Floats:
-        """float32 of mean 0 and standard deviation 1"""
+        """Standard normal float32 numbers."""
         ...
 
     def keep_mask(self, shape: Shape, rate: float) -> Bools:
-        """True with probability 1 - rate: what dropout keeps."""
+        """Dropout's mask: True, for keep, with probability 1 - rate."""
         ...
 
     def multinomial(self, probabilities: Floats) -> Ints:
-        """probabilities (B, V), rows summing to 1  ->  an index for each row (B,)"""
+        """probabilities (B, V), rows summing to 1  ->  one index sampled per row (B,)"""
         ...
 
     def epoch_order(self, n: int, shuffle: bool) -> Ints:
-        """The order in which a loader visits n items in its next pass."""
+        """The order of n items in a loader's next epoch."""
         ...
 
     def state(self) -> State:
-        """Everything that decides the numbers to come, as JSON can hold it."""
+        """The state, which determines all later numbers, as JSON can encode it."""
         ...
 
     def set_state(self, state: State) -> None:
-        """Continue from a state.  Raises InputError for another kind of stream's."""
+        """Restore a state.  Raises InputError for the state of another kind of stream."""
         ...
 
 
 def checked_stream(rng: RandomStream) -> RandomStream:
-    """A stream of random numbers.  Raises TypeError for a seed, or another library's generator."""
+    """Return the stream.  Raises TypeError for anything else, such as a seed or another library's generator."""
     if not hasattr(rng, "epoch_order"):
-        raise TypeError(f"rng is {type(rng).__name__}, expected a Generator or TorchStream: Generator(123), say")
+        raise TypeError(f"rng is {type(rng).__name__}, expected a Generator or TorchStream, such as Generator(123)")
     return rng
 
 
 class Generator:
-    """The default stream.  Two with one seed and different stream numbers are independent.
+    """The default random stream.
 
-    Raises InputError for a seed or stream outside 0 .. 2^64 - 1.
+    seed, stream: integers in 0 .. 2^64 - 1, default 0.  Different streams of one seed are independent.
+    Raises InputError for others.
     """
 
     def __init__(self, seed: int = 0, stream: int = 0) -> None:
@@ -81,7 +82,7 @@ class Generator:
 
     @classmethod
     def unseeded(cls) -> Generator:
-        """A stream with a seed from the operating system, as numpy.random.default_rng() has without one."""
+        """A stream seeded from the operating system, as numpy.random.default_rng() without a seed."""
         return cls(randbits(64))
 
     def _bits(self, n: int) -> npt.NDArray[np.uint64]:
@@ -94,7 +95,7 @@ class Generator:
         return source.random_raw(n)
 
     def _unit(self, n: int) -> Floats:
-        """n numbers in [0, 1), multiples of 2^-53"""
+        """n numbers in [0, 1), multiples of 2^-53."""
         return (self._bits(n) >> np.uint64(11)) * 2.0**-53
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> Floats:
@@ -102,12 +103,12 @@ class Generator:
         numbers = (self._bits(size_of(shape)) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
         numbers *= np.float32(high - low)
         numbers += np.float32(low)
-        last = np.nextafter(np.float32(high), np.float32(low))  # the sum may have been rounded up to the end
+        last = np.nextafter(np.float32(high), np.float32(low))  # the sum may have been rounded up to high
         np.minimum(numbers, last, out=numbers)
         return numbers.reshape(shape)
 
     def normal(self, shape: Shape) -> Floats:
-        """By Box and Muller 1958: two uniform numbers give two normal ones."""
+        """Standard normal numbers by the Box-Muller transform (1958) of pairs of uniform ones."""
         n = size_of(shape)
         u, v = self._unit(2 * ((n + 1) // 2)).reshape(2, -1)
         radius, angle = np.sqrt(-2 * np.log1p(-u)), 2 * pi * v
@@ -115,17 +116,16 @@ class Generator:
         return pairs[:n].astype(np.float32).reshape(shape)
 
     def keep_mask(self, shape: Shape, rate: float) -> Bools:
-        """From 16 bits an element: the rate is met to within 2^-17."""
+        """Dropout's mask, from 16 bits per element: the rate is exact to within 2^-17."""
         n = size_of(shape)
         sixteen = self._bits(-(-n // 4)).view(np.uint16)[:n].reshape(shape)
         return sixteen >= round(real_number("rate", rate) * 2**16)
 
     def multinomial(self, probabilities: Floats) -> Ints:
-        """By inverting the cumulative distribution, in float64."""
+        """Samples by inverting the cumulative distribution, in float64."""
         edges = np.cumsum(probabilities, axis=-1, dtype=np.float64)
         points = self._unit(len(probabilities))[:, None] * edges[:, -1:]
-        chosen: Ints = (edges <= points).sum(axis=-1)
-        return chosen
+        return (edges <= points).sum(axis=-1)
 
     def epoch_order(self, n: int, shuffle: bool) -> Ints:
         return np.argsort(self._bits(n), kind="stable") if shuffle else np.arange(n)
@@ -135,5 +135,5 @@ class Generator:
 
     def set_state(self, state: State) -> None:
         if state.get("kind") != "philox":
-            raise InputError(f"random state: kind {state.get('kind')!r} is not a Generator's ('philox')")
+            raise InputError(f"random state: kind {state.get('kind')!r} is not a Generator's; use one of kind 'philox'")
         self.seed, self.stream, self.calls = int(state["seed"]), int(state["stream"]), int(state["calls"])

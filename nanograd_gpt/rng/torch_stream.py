@@ -1,8 +1,8 @@
-"""PyTorch's random numbers on the CPU, bit for bit, so that a run prints the numbers that the book prints.
+"""PyTorch's CPU random numbers, bit for bit, so that a run reproduces the book's numbers.
 
-The bits are the Mersenne Twister's (Matsumoto and Nishimura 1998), seeded as its authors do.  What PyTorch makes of
-them was read off its behaviour and its sources (aten/src/ATen/core/DistributionsHelper.h, native/cpu/
-DistributionTemplates.h, native/Distributions.cpp; torch/utils/data): each method says which rule it follows.
+The bits are the Mersenne Twister's (Matsumoto and Nishimura 1998), with its authors' seeding.  The distributions follow
+PyTorch's behaviour and sources (aten/src/ATen/core/DistributionsHelper.h, native/cpu/DistributionTemplates.h,
+native/Distributions.cpp; torch/utils/data); each method names the function that it reproduces.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from .vector_math import f32, log, sin_cos
 
 DropoutStream: TypeAlias = Literal["mt19937", "mcg31"]
 
-CHUNK = 1 << 18  # numbers drawn at a time: once so long an array is freed, malloc keeps memory for the shorter ones
-BLOCK = 1 << 15  # numbers transformed at a time: a multiple of 16, and small enough for the cache
-LONG_PERMUTATION = (2**32 - 1) // 20  # where torch.randperm changes to another algorithm
+DRAW_CHUNK = (
+    1 << 18
+)  # numbers drawn at once: freeing an array this large raises malloc's threshold for the smaller ones
+TRANSFORM_BLOCK = 1 << 15  # numbers transformed at once: a multiple of 16, and cache-sized
+MAX_PERMUTATION = (2**32 - 1) // 20  # items; from here on torch.randperm uses another algorithm
 MCG31_MULTIPLIER, MCG31_MODULUS = 1132489760, 2**31 - 1  # MKL's VSL_BRNG_MCG31
 
 
 class TorchStream:
-    """A generator that yields what PyTorch's yields after torch.manual_seed(seed).
+    """A random stream with the numbers of PyTorch's generator after torch.manual_seed(seed).
 
-    `dropout` says which build's dropout masks: "mt19937" (the plain build, and MKL's on processors that are not
-    Intel's: it gives the published training log), or "mcg31" (MKL's on Intel processors).
-    Raises InputError for a seed outside 0 .. 2^64 - 1, and for another `dropout`.
+    seed: 0 .. 2^64 - 1, default 0.
+    dropout: the build whose dropout masks to reproduce: "mt19937" (default; builds without MKL, and MKL on non-Intel
+        processors, which gives the published training log) or "mcg31" (MKL on Intel processors).
+    Raises InputError for others.
     """
 
     def __init__(self, seed: int = 0, dropout: DropoutStream = "mt19937") -> None:
@@ -43,7 +46,7 @@ class TorchStream:
         self.manual_seed(seed)
 
     def manual_seed(self, seed: int) -> None:
-        """Start over, as torch.manual_seed does; only the seed's lower 32 bits count."""
+        """Reseed, as torch.manual_seed does; only the lower 32 bits of the seed are used."""
         seed = whole_number("seed", seed, 0, 2**64 - 1, "a whole number 0 .. 2^64 - 1")
         self.bits = np.random.MT19937()
         self.bits._legacy_seeding(seed & 0xFFFFFFFF)
@@ -55,34 +58,34 @@ class TorchStream:
         return self.bits.random_raw(n)
 
     def _uint64(self, n: int) -> npt.NDArray[np.uint64]:
-        """Two draws each, the first one on top"""
+        """n words of 64 bits from two draws each, the first in the upper half."""
         first, second = self._uint32(2 * n).reshape(n, 2).T
         return (first << np.uint64(32)) | second
 
     def _unit24(self, n: int) -> Floats:
-        """n numbers in [0, 1) from the lower 24 bits of one draw each: what float32 tensors get"""
+        """n numbers in [0, 1) from the lower 24 bits of one draw each, as for float32 tensors."""
         return (self._uint32(n).astype(np.uint32) & np.uint32(2**24 - 1)).astype(f32) * f32(2**-24)
 
     def _unit53(self, n: int) -> Floats:
-        """n numbers in [0, 1) from the lower 53 bits of two draws each: what float64 gets"""
+        """n numbers in [0, 1) from the lower 53 bits of two draws each, as for float64 tensors."""
         return (self._uint64(n) & np.uint64(2**53 - 1)) * 2.0**-53
 
-    def _filled(self, n: int, write: Callable[[Floats, Floats], None]) -> Floats:
-        """n numbers: write(units, out) makes some of them from as many in [0, 1)."""
+    def _generate(self, n: int, write: Callable[[Floats, Floats], None]) -> Floats:
+        """n numbers: write(units, out) transforms a block of uniform numbers in [0, 1)."""
         numbers = np.empty(n, dtype=f32)
-        for i in range(0, n, CHUNK):
-            units = self._unit24(min(CHUNK, n - i))
-            for j in range(0, len(units), BLOCK):
-                block = units[j : j + BLOCK]
+        for i in range(0, n, DRAW_CHUNK):
+            units = self._unit24(min(DRAW_CHUNK, n - i))
+            for j in range(0, len(units), TRANSFORM_BLOCK):
+                block = units[j : j + TRANSFORM_BLOCK]
                 write(block, numbers[i + j : i + j + len(block)])
         return numbers
 
-    # What tensors are filled with
+    # Distributions
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> Floats:
         """Tensor.uniform_ in float32: the bounds are rounded to float32, the product and sum taken in float64.
 
-        What is rounded up to `high` becomes `low`.
+        Numbers rounded up to `high` become `low`.
         """
         bottom, top = f32(real_number("low", low)), f32(real_number("high", high))
         width = float(top - bottom)
@@ -92,20 +95,20 @@ class TorchStream:
             if (outside := out == top).any():
                 out[outside] = bottom
 
-        return self._filled(size_of(shape), write).reshape(shape)
+        return self._generate(size_of(shape), write).reshape(shape)
 
     def normal(self, shape: Shape) -> Floats:
-        """Tensor.normal_ in float32: from 16 elements on, Box and Muller's transform of 8 + 8 uniform numbers."""
+        """Tensor.normal_ in float32: from 16 elements on, the Box-Muller transform of 8 + 8 uniform numbers."""
         n = size_of(shape)
         if n < 16:
-            return np.array([self._one_normal() for _ in range(n)], dtype=f32).reshape(shape)
-        numbers = self._filled(n, box_muller)
-        if n % 16:  # the last 16 are drawn anew, and reach back over numbers already there
+            return np.array([self._scalar_normal() for _ in range(n)], dtype=f32).reshape(shape)
+        numbers = self._generate(n, box_muller)
+        if n % 16:  # the last 16 are drawn again, overwriting some of the previous ones
             box_muller(self._unit24(16), numbers[-16:])
         return numbers.reshape(shape)
 
-    def _one_normal(self) -> float:
-        """One of a pair made in float64; the other waits for the next call."""
+    def _scalar_normal(self) -> float:
+        """One of a pair computed in float64; the other is kept for the next call."""
         if self.next_normal is not None:
             ready, self.next_normal = self.next_normal, None
             return ready
@@ -115,34 +118,33 @@ class TorchStream:
         return radius * cos(angle)
 
     def keep_mask(self, shape: Shape, rate: float) -> Bools:
-        """Tensor.bernoulli_(1 - rate), as dropout calls it."""
+        """Tensor.bernoulli_(1 - rate), as in dropout."""
         n, keep = size_of(shape), 1 - real_number("rate", rate)
         if self.dropout == "mcg31":
             return (self._mcg31(n) < keep).reshape(shape)
-        parts = [self._unit53(min(BLOCK, n - i)) < keep for i in range(0, n, BLOCK)]
+        parts = [self._unit53(min(TRANSFORM_BLOCK, n - i)) < keep for i in range(0, n, TRANSFORM_BLOCK)]
         return np.concatenate(parts or [np.empty(0, dtype=bool)]).reshape(shape)
 
     def _mcg31(self, n: int) -> Floats:
-        """n numbers in (0, 1) of MKL's multiplicative congruential generator, seeded by one draw of ours."""
+        """n numbers in (0, 1) of MKL's multiplicative congruential generator, seeded by one draw from this stream."""
         x = int(self._uint32(1)[0]) % MCG31_MODULUS or 1
         return mcg31_states(x, n) / MCG31_MODULUS
 
     def multinomial(self, probabilities: Floats) -> Ints:
-        """torch.multinomial of one sample a row: the largest of probability / exponential number."""
+        """torch.multinomial with one sample per row: argmax of probability / exponential number."""
         units = self._unit53(probabilities.size).reshape(probabilities.shape)
         exponential = (-np.log1p(-units)).astype(probabilities.dtype)
         with np.errstate(divide="ignore", invalid="ignore"):
-            winners: Ints = np.nan_to_num(probabilities / exponential, nan=0.0).argmax(axis=-1)
-        return winners
+            return np.nan_to_num(probabilities / exponential, nan=0.0).argmax(axis=-1)
 
     def randperm(self, n: int) -> Ints:
-        """torch.randperm: from the front, swap each with one of those from it on.
+        """torch.randperm: a Fisher-Yates shuffle from the front.
 
-        Raises InputError for an n so large that PyTorch does it in another way.
+        Raises InputError for an n from which on PyTorch uses another algorithm.
         """
         n = index(n)
-        if n >= LONG_PERMUTATION:
-            raise InputError(f"randperm: {n} items are too many for PyTorch's order; use less than {LONG_PERMUTATION}")
+        if n >= MAX_PERMUTATION:
+            raise InputError(f"randperm: {n} items are too many for PyTorch's order; use less than {MAX_PERMUTATION}")
         order = list(range(n))
         for i, draw in enumerate(self._uint32(max(0, n - 1)).tolist()):
             j = i + draw % (n - i)
@@ -150,13 +152,13 @@ class TorchStream:
         return np.array(order, dtype=np.int64)
 
     def epoch_order(self, n: int, shuffle: bool) -> Ints:
-        """Draw as an iterator of torch's DataLoader does: a base seed, and if shuffled the seed of a permutation."""
+        """The order of torch's DataLoader, which draws a base seed and, if it shuffles, the seed of a permutation."""
         self._uint64(1)
         if not shuffle:
             return np.arange(n)
         return TorchStream(int(self._uint64(1)[0]) % 2**63).randperm(n)
 
-    # Its state
+    # State
 
     def state(self) -> State:
         twister = self.bits.state["state"]
@@ -170,16 +172,18 @@ class TorchStream:
 
     def set_state(self, state: State) -> None:
         if state.get("kind") != "torch":
-            raise InputError(f"random state: kind {state.get('kind')!r} is not a TorchStream's ('torch')")
+            raise InputError(
+                f"random state: kind {state.get('kind')!r} is not a TorchStream's; use one of kind 'torch'"
+            )
         key = np.array(state["key"], dtype=np.uint32)
         self.bits.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": state["pos"]}}
         self.dropout, self.next_normal = state["dropout"], state["next_normal"]
 
 
 def box_muller(uniform: Floats, out: Floats) -> None:
-    """Groups of 16 uniform numbers  ->  groups of 16 normal ones: the first 8 are radii, the last 8 angles.
+    """Transform groups of 16 uniform numbers (8 radii, then 8 angles) into groups of 16 normal ones.
 
-    What is left over after the last whole group is not written.
+    Numbers after the last whole group are not written.
     """
     whole = len(uniform) // 16 * 16
     u, v = uniform[:whole].reshape(-1, 2, 8).swapaxes(0, 1)
@@ -188,11 +192,11 @@ def box_muller(uniform: Floats, out: Floats) -> None:
     pairs = out[:whole].reshape(-1, 2, 8)
     np.multiply(radius, cosine, out=pairs[:, 0])
     np.multiply(radius, sine, out=pairs[:, 1])
-    pairs += f32(0)  # the mean, which turns -0 into 0
+    pairs += f32(0)  # PyTorch adds the mean, which turns -0 into 0
 
 
 def mcg31_states(x: int, n: int) -> npt.NDArray[np.int64]:
-    """x, a x, a^2 x ... modulo m: doubling what is there, by jumping ahead as far as there is."""
+    """x, a x, a^2 x ... modulo m, doubling the computed part in each step by jumping ahead."""
     states = np.empty(max(1, n), dtype=np.int64)
     states[0], done, jump = x, 1, MCG31_MULTIPLIER
     while done < n:

@@ -1,1 +1,1 @@
-"""Text to token ids and back: GPT-2's byte-pair encoding, Hugging Face's files, one learned from a text."""
+"""Tokenizers: GPT-2's byte-pair encoding, Hugging Face's files, and tokenizers learned from a text."""

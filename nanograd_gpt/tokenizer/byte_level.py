@@ -1,9 +1,9 @@
-"""Byte-level BPE as Hugging Face and OpenAI store it: tokenizer.json, or vocab.json with merges.txt; read and written.
+"""Reading and writing of byte-level BPE as Hugging Face (tokenizer.json, vocab.json + merges.txt) and OpenAI store it.
 
-tiktoken joins the two neighbours whose joined token has the smallest id; these files say which pairs may be joined, in
-which order.  Both come to the same for a vocabulary that was learned pair by pair, and this is checked, not taken for
-granted: for each token, the joins before its own must leave just the two parts that its merge names.  Then no text has
-other tokens, by induction: what two parts lie side by side is decided within them, as if the token stood alone.
+tiktoken merges the neighbours whose merged token has the smallest id; these files list the pairs to merge, in order.
+Both give the same tokens for a vocabulary that was learned pair by pair, which is verified: for each token, the merges
+that rank below its own must leave exactly the two parts of its merge.  By induction every text then has the same
+tokens: whether two parts become neighbours depends on their own bytes only, as if the token stood alone.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ..errors import InputError
 from .bpe import END_OF_TEXT, GPT2_PATTERN
 from .encoding import Tokenizer, end_of_text
 
-PAIRS = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face's names, and OpenAI's
-NAMED = "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"
-LARGEST = 1 << 31  # above any id
+MERGES_OF_VOCAB = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face, OpenAI
+SPECIAL_TOKEN_KEYS = "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"
+MAX_ID = 1 << 31  # above any id
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 
 
 def _alphabet() -> list[str]:
-    """The letter that stands for each byte in these files: itself if it can be seen, else one from U+0100 on."""
-    seen = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)}
+    """The letter for each byte in these files: itself if printable, else one from U+0100 on."""
+    printable = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)}
     others = iter(range(0x100, 0x200))
-    return [chr(value if value in seen else next(others)) for value in range(256)]
+    return [chr(value if value in printable else next(others)) for value in range(256)]
 
 
 LETTERS = _alphabet()
@@ -41,8 +41,8 @@ BYTES = {letter: value for value, letter in enumerate(LETTERS)}
 
 
 def from_tokenizer_json(path: Path, document: Mapping[str, Any]) -> tiktoken.Encoding:
-    """Hugging Face's.  Raises InputError for what would make other tokens than GPT-2's way does."""
-    with _told_if_damaged(path):
+    """Load a tokenizer.json.  Raises InputError for one that tiktoken with GPT-2's pattern cannot reproduce."""
+    with _damage_as_input_error(path):
         model = document["model"]
         _check_document(path, document, model)
         merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
@@ -51,63 +51,63 @@ def from_tokenizer_json(path: Path, document: Mapping[str, Any]) -> tiktoken.Enc
 
 
 def from_vocab_and_merges(vocab: Path, merges: Path) -> tiktoken.Encoding:
-    """Two files, as GPT-2's own are stored.  Raises InputError where they are damaged, or do not fit together."""
+    """Load vocab.json and merges.txt, as for GPT-2.  Raises InputError if they are damaged or inconsistent."""
     ids = _json(vocab)
     try:
         lines = merges.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"tokenizer: {merges} cannot be read ({error}); it belongs beside {vocab}") from None
+        raise InputError(f"tokenizer: cannot read {merges} ({error}); put it beside {vocab}") from None
     pairs = [tuple(line.split(" ")) for line in lines if line.strip() and not line.startswith("#version")]
-    with _told_if_damaged(vocab):
+    with _damage_as_input_error(vocab):
         return _encoding(vocab, ids, pairs, {}, ignore_merges=False)
 
 
 @contextmanager
-def _told_if_damaged(path: Path) -> Iterator[None]:
-    """Files of others may hold anything at any place: what is not of the form that the reader expects is no use."""
+def _damage_as_input_error(path: Path) -> Iterator[None]:
+    """Turn errors from unexpected content into an InputError that names the file."""
     try:
         yield
     except InputError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
-            f"tokenizer: {path}, or a file beside it, is damaged: {type(error).__name__} {error}; get it anew"
+            f"tokenizer: {path}, or a file beside it, is damaged: {type(error).__name__} {error}; download it again"
         ) from None
 
 
 def _check_document(path: Path, document: Mapping[str, Any], model: Mapping[str, Any]) -> None:
     splits = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
-    for part in _parts(document.get("normalizer"), "normalizers"):
-        raise _unlike(path, "normalizer", part.get("type"), "none")
-    split = _parts(document.get("pre_tokenizer"), "pretokenizers")
-    for name, ours in splits.items():
+    for part in _steps(document.get("normalizer"), "normalizers"):
+        raise _unsupported(path, "normalizer", part.get("type"), "none")
+    split = _steps(document.get("pre_tokenizer"), "pretokenizers")
+    for name, supported in splits.items():
         found = [part.get(name, True if name != "type" else None) for part in split]
-        if found != [ours]:
-            raise _unlike(path, f"pre_tokenizer's {name}", " + ".join(map(str, found)) or "none", ours)
-    for part in _parts(document.get("post_processor"), "processors"):
+        if found != [supported]:
+            raise _unsupported(path, f"pre_tokenizer {name}", " + ".join(map(str, found)) or "none", supported)
+    for part in _steps(document.get("post_processor"), "processors"):
         alone = [next(iter(piece)) for piece in part.get("single") or []] == ["Sequence"]
         if part.get("type") != "ByteLevel" and not (part.get("type") == "TemplateProcessing" and alone):
-            raise _unlike(path, "post_processor", part.get("type"), "ByteLevel or none")
-    decoders = [part.get("type") for part in _parts(document.get("decoder"), "decoders")]
+            raise _unsupported(path, "post_processor", part.get("type"), "ByteLevel or none")
+    decoders = [part.get("type") for part in _steps(document.get("decoder"), "decoders")]
     if decoders != ["ByteLevel"]:
-        raise _unlike(path, "decoder", " + ".join(map(str, decoders)) or "none", "ByteLevel")
+        raise _unsupported(path, "decoder", " + ".join(map(str, decoders)) or "none", "ByteLevel")
     if model.get("type", "BPE") != "BPE":
-        raise _unlike(path, "model", model["type"], "BPE")
+        raise _unsupported(path, "model", model["type"], "BPE")
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
-            raise _unlike(path, f"model's {name}", model[name], "none")
+            raise _unsupported(path, f"model {name}", model[name], "none")
 
 
-def _parts(part: Mapping[str, Any] | None, inside: str) -> list[Mapping[str, Any]]:
-    """A step of theirs, or the steps of a sequence."""
+def _steps(part: Mapping[str, Any] | None, inside: str) -> list[Mapping[str, Any]]:
+    """The steps of a sequence, flattened; a single step as a list."""
     if part is None:
         return []
-    return [p for step in part[inside] for p in _parts(step, inside)] if part.get("type") == "Sequence" else [part]
+    return [p for step in part[inside] for p in _steps(step, inside)] if part.get("type") == "Sequence" else [part]
 
 
-def _unlike(path: Path, what: str, value: object, ours: object) -> InputError:
+def _unsupported(path: Path, what: str, value: object, supported: object) -> InputError:
     return InputError(
-        f"tokenizer: {path}: its {what} is {value}, and only {ours} is read; use a tokenizer of GPT-2's kind"
+        f"tokenizer: {path}: unsupported {what} {value}; only {supported} is supported, as in GPT-2's tokenizer"
     )
 
 
@@ -118,17 +118,19 @@ def _encoding(
     added: Mapping[str, Any],
     ignore_merges: bool,
 ) -> tiktoken.Encoding:
-    """Special tokens are those added, and those that files beside it name.  Entries that neither a merge makes nor is
-    special are left out: no text has them, and no model that learned from texts writes them."""
+    """Build the encoding, with the added special tokens and those named in files beside it.
+
+    Other entries that no merge makes are dropped: encoding a text never yields them.
+    """
     settings = _settings_beside(path)
     special = _special_tokens(path, vocab, added, settings)
     for name, token_id in (*vocab.items(), *special.items()):
-        if type(token_id) is not int or not 0 <= token_id < LARGEST:
+        if type(token_id) is not int or not 0 <= token_id < MAX_ID:
             raise InputError(f"tokenizer: {path}: the id of {name!r} is {token_id!r}; a whole number >= 0 is expected")
     ranks: dict[bytes, int] = {}
     for value, letter in enumerate(LETTERS):
         if letter not in vocab:
-            raise InputError(f"tokenizer: {path} has no token for the byte {value:#04x}, so that some texts have none")
+            raise InputError(f"tokenizer: {path} has no token for the byte {value:#04x}; a byte-level BPE has all 256")
         ranks[bytes([value])] = vocab[letter]
     pairs: dict[bytes, list[bytes]] = {}
     last = -1
@@ -142,26 +144,30 @@ def _encoding(
         last = ranks[token] = vocab[name]
         pairs[token] = [_bytes(path, part) for part in merge]
     if len(set(ranks.values())) < len(ranks):
-        raise InputError(f"tokenizer: {path}: two tokens have one id; get it anew")
+        raise InputError(f"tokenizer: {path}: two tokens have one id; download it again")
     for token, pair in pairs.items():
         if parts_below(token, ranks) != pair:
-            raise InputError(f"tokenizer: {path}: its merges cannot be done by rank, as {token!r} shows; not read")
+            raise InputError(
+                f"tokenizer: {path}: its merges are not in the order of its ids, at {token!r}; use one that is"
+            )
     left = vocab.keys() - special.keys() - {_text(token) for token in ranks}
     if ignore_merges and left:
-        raise InputError(f"tokenizer: {path}: no merge makes {min(left)!r}, and ignore_merges is set; not read")
+        raise InputError(
+            f"tokenizer: {path}: no merge makes {min(left)!r}, which ignore_merges needs; use one without it"
+        )
     eot = _end_of_text(special, settings)
     return Tokenizer(path.name, eot_token=eot, pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=special)
 
 
 def parts_below(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
-    """A token's bytes after the joins that rank below its own: two parts, the pair that its merge joins."""
+    """A token's parts after the merges that rank below its own: for a valid merge, its two parts."""
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
-        joined = [ranks.get(parts[i] + parts[i + 1], LARGEST) for i in range(len(parts) - 1)]
-        best = min(joined)
+        merged = [ranks.get(parts[i] + parts[i + 1], MAX_ID) for i in range(len(parts) - 1)]
+        best = min(merged)
         if best >= ranks[token]:
             break
-        i = joined.index(best)
+        i = merged.index(best)
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
     return parts
 
@@ -170,7 +176,9 @@ def _bytes(path: Path, name: str) -> bytes:
     try:
         return bytes([BYTES[letter] for letter in name])
     except KeyError:
-        raise InputError(f"tokenizer: {path}: {name!r} is not in the letters of a byte-level BPE; not read") from None
+        raise InputError(
+            f"tokenizer: {path}: {name!r} has letters outside a byte-level BPE's; use GPT-2's kind"
+        ) from None
 
 
 def _text(token: bytes) -> str:
@@ -189,17 +197,17 @@ def _settings_beside(path: Path) -> dict[str, Any]:
 def _special_tokens(
     path: Path, vocab: Mapping[str, int], added: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Names and ids of what is matched before any merge."""
+    """Names and ids of the special tokens."""
     config = settings[TOKENIZER_CONFIG]
     for name in ("add_prefix_space", "add_bos_token", "add_eos_token"):
         if config.get(name):
-            raise _unlike(path.with_name(TOKENIZER_CONFIG), name, config[name], False)
+            raise _unsupported(path.with_name(TOKENIZER_CONFIG), name, config[name], False)
     special: dict[str, int] = {name: token["id"] for name, token in added.items()} | settings["added_tokens.json"]
     tokens = {**added}
     for token_id, token in (config.get("added_tokens_decoder") or {}).items():
         special[token["content"]], tokens[token["content"]] = int(token_id), token
     for source in (settings["special_tokens_map.json"], config):
-        named = [source.get(name) for name in NAMED]
+        named = [source.get(name) for name in SPECIAL_TOKEN_KEYS]
         for token in (*named, *(source.get("additional_special_tokens") or [])):
             name = token["content"] if isinstance(token, dict) else token
             if name in vocab:
@@ -210,12 +218,12 @@ def _special_tokens(
     for name, token in tokens.items():
         for how in ("lstrip", "rstrip", "single_word"):
             if token.get(how):
-                raise _unlike(path, f"special token {name!r}: {how}", token[how], False)
+                raise _unsupported(path, f"special token {name!r} with {how}", token[how], False)
     return special
 
 
 def _end_of_text(special: Mapping[str, int], settings: Mapping[str, Any]) -> int | None:
-    """The special token at which Hugging Face's generation stops, or else the tokenizer's own."""
+    """The special token at which Hugging Face's generation stops, or else the tokenizer's eos_token."""
     for file in ("generation_config.json", CONFIG):
         ids = settings[file].get("eos_token_id")
         for token in ids if isinstance(ids, list) else [ids]:
@@ -233,11 +241,11 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"tokenizer: {path} cannot be read ({error.strerror})") from None
+        raise InputError(f"tokenizer: cannot read {path} ({error.strerror})") from None
     except (ValueError, RecursionError):
-        raise InputError(f"tokenizer: {path} is not JSON; get it anew") from None
+        raise InputError(f"tokenizer: {path} is not JSON; download it again") from None
     if not isinstance(content, dict):
-        raise InputError(f"tokenizer: {path} holds a {type(content).__name__}; names and values are expected")
+        raise InputError(f"tokenizer: {path} holds a {type(content).__name__}; a JSON object is expected")
     return content
 
 
@@ -245,7 +253,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def to_tokenizer_json(tokenizer: tiktoken.Encoding) -> dict[str, Any] | None:
-    """Files for Hugging Face's transformers; None for another pattern than GPT-2's, or tokens that no pair makes."""
+    """tokenizer.json for Hugging Face's transformers, or None if it cannot express the tokenizer.
+
+    That is, for another word pattern than GPT-2's, or tokens that are not a merge of two.
+    """
     ranks, special = tokenizer._mergeable_ranks, tokenizer._special_tokens
     joined = sorted((token for token in ranks if len(token) > 1), key=ranks.__getitem__)
     merges = [parts_below(token, ranks) for token in joined]
@@ -280,7 +291,7 @@ def to_tokenizer_json(tokenizer: tiktoken.Encoding) -> dict[str, Any] | None:
 
 
 def to_tokenizer_config(tokenizer: tiktoken.Encoding, context_length: int) -> dict[str, Any]:
-    """tokenizer_config.json: which special token ends a text."""
+    """tokenizer_config.json, with the end-of-text token."""
     last = end_of_text(tokenizer)
     names = [name for name, token in tokenizer._special_tokens.items() if token == last]
     ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), names[0]) if names else {}

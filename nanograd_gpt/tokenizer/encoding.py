@@ -1,4 +1,4 @@
-"""Encoding of any text with any vocabulary: special tokens, long runs of spaces, gaps and padding."""
+"""Text encoding with any vocabulary: special tokens, long runs of whitespace, id gaps and padding."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..backend.contract import Ints
 from ..errors import InputError
 from .bpe import END_OF_TEXT, GPT2_PATTERN
 
-LONG_RUN = 100_000  # tiktoken's matcher keeps a state for every space of a run, and gives up at a million
-_LONG_RUN = regex.compile(rf"(?<!\s)\s{{{LONG_RUN}}}\s*+(?=\S)")
+LONG_RUN_CHARS = 100_000  # tiktoken's regex engine backtracks per space of a run, and fails at a million
+_LONG_RUN_PATTERN = regex.compile(rf"(?<!\s)\s{{{LONG_RUN_CHARS}}}\s*+(?=\S)")
 
 
 class Tokenizer(tiktoken.Encoding):
-    """A tiktoken.Encoding that ends its texts with a token of its own choice: eot_token.
+    """A tiktoken.Encoding with a configurable end-of-text token, eot_token.
 
-    A plain Encoding ends them with `<|endoftext|>`, if that is among its special tokens.
+    A plain Encoding's is `<|endoftext|>`, if it has that special token.
     """
 
     def __init__(self, name: str, *, eot_token: int | None, **parts: Any) -> None:
@@ -32,7 +32,7 @@ class Tokenizer(tiktoken.Encoding):
 
     @property
     def eot_token(self) -> int:
-        """The end of text.  Raises KeyError where there is none, as tiktoken does."""
+        """The end-of-text token.  Raises KeyError if there is none, as tiktoken does."""
         if self._eot_token is None:
             raise KeyError(END_OF_TEXT)
         return self._eot_token
@@ -48,7 +48,7 @@ class Tokenizer(tiktoken.Encoding):
 
 
 def end_of_text(tokenizer: tiktoken.Encoding) -> int | None:
-    """The token that ends a text; None where the tokenizer has none."""
+    """The end-of-text token, or None."""
     try:
         return tokenizer.eot_token
     except KeyError:
@@ -56,77 +56,76 @@ def end_of_text(tokenizer: tiktoken.Encoding) -> int | None:
 
 
 def token_bytes(tokenizer: tiktoken.Encoding) -> dict[int, bytes]:
-    """The bytes of each id, special tokens among them; gaps in the ids are left out."""
+    """The bytes of each token by id, special tokens included; ids without a token are omitted."""
     tokens = {rank: token for token, rank in tokenizer._mergeable_ranks.items()}
     return tokens | {token: name.encode() for name, token in tokenizer._special_tokens.items()}
 
 
 def padding_ids(tokenizer: tiktoken.Encoding, vocab_size: int) -> Ints:
-    """Those of a model's ids 0 .. vocab_size - 1 that stand for no token (n,): gaps in the tokenizer's, and all beyond.
+    """Ids 0 .. vocab_size - 1 without a token (n,): gaps in the tokenizer's ids, and all ids beyond them.
 
-    A vocabulary is padded for speed: matrices whose sides are multiples of 64 or 128 fit a GPU's blocks.
-    Raises InputError for a vocabulary smaller than the tokenizer's.
+    Vocabularies are padded for speed: dimensions that are multiples of 64 or 128 fit a GPU's tiles.
+    Raises InputError for a vocab_size smaller than the tokenizer's.
     """
     vocab_size = whole_number("vocab_size", vocab_size, 0)
     if vocab_size < tokenizer.n_vocab:
         raise InputError(
-            f"vocab_size: {vocab_size} is less than tokenizer {tokenizer.name!r} has, {tokenizer.n_vocab} ids; "
-            "use a tokenizer that belongs to the model"
+            f"vocab_size: {vocab_size} is less than the {tokenizer.n_vocab} ids of tokenizer {tokenizer.name!r}; "
+            "use the model's own tokenizer"
         )
-    there = np.zeros(vocab_size, dtype=np.bool_)
-    there[list(tokenizer._mergeable_ranks.values())] = True
-    there[list(tokenizer._special_tokens.values())] = True
-    return np.flatnonzero(~there)
+    used = np.zeros(vocab_size, dtype=np.bool_)
+    used[list(tokenizer._mergeable_ranks.values())] = True
+    used[list(tokenizer._special_tokens.values())] = True
+    return np.flatnonzero(~used)
 
 
 def checked_padding(padding: Ints | None, vocab_size: int) -> Ints:
-    """The ids (n,) that a model's vocabulary is padded with; none are no ids.  Raises InputError for other ids."""
+    """The padding ids (n,) of a vocabulary, empty for None.  Raises InputError for ids outside it, or all of it."""
     ids: Ints = np.asarray([] if padding is None else padding)
     if not ids.size:
         return np.empty(0, dtype=np.int64)
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or not 0 <= ids.min() <= ids.max() < vocab_size:
         raise InputError(
-            f"padding: {ids.dtype} of shape {ids.shape} are not ids 0 .. {vocab_size - 1}; give those of padding_ids"
+            f"padding: {ids.dtype} of shape {ids.shape} are not ids 0 .. {vocab_size - 1}; use padding_ids"
         )
     if len(np.unique(ids)) == vocab_size:
-        raise InputError(f"padding: it is all of the {vocab_size} ids, so that none could be chosen; leave some")
+        raise InputError(f"padding: all {vocab_size} ids are padding; leave at least one token")
     return ids
 
 
 def encode(text: str, tokenizer: tiktoken.Encoding) -> list[int]:
-    """A text's tokens.  A special token's name in it, whichever it is, becomes that one token; of two, the longer.
+    """Encode a text; the name of a special token in it becomes that token, the longest match first.
 
-    As tiktoken's encode with allowed_special "all", and a run of spaces or line ends may be of any length.  Raises
-    InputError for a run too long for a tokenizer whose cut into words is not GPT-2's.
+    Equals tiktoken's encode(allowed_special="all"), but takes runs of whitespace of any length.  Raises InputError for
+    a run too long for a tokenizer whose word pattern is not GPT-2's.
     """
     special = tokenizer._special_tokens
     ids: list[int] = []
-    for passage in _specials(tuple(special)).split(text) if special else [text]:
+    for passage in _special_pattern(tuple(special)).split(text) if special else [text]:
         if passage in special:
             ids.append(special[passage])
         else:
-            long = tokenizer._pat_str == GPT2_PATTERN and _may_hold_long_run(passage)
-            for part in _cut_at_long_runs(passage) if long else [passage]:
+            long = tokenizer._pat_str == GPT2_PATTERN and _may_contain_long_run(passage)
+            for part in _split_at_long_runs(passage) if long else [passage]:
                 ids += _encode_ordinary(part, tokenizer)
     return ids
 
 
 @lru_cache(maxsize=16)
-def _specials(names: tuple[str, ...]) -> re.Pattern[str]:
-    """Matches any of the names, as a group, so that splitting keeps them."""
+def _special_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
+    """A pattern for any of the names, with a group, so that split() keeps them."""
     return re.compile("(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + ")")
 
 
-def _may_hold_long_run(passage: str) -> bool:
-    """A look at a few places, of which each long run holds one: searching it all would take a third of encoding."""
-    return any(passage[i : i + LONG_RUN // 2].isspace() for i in range(0, len(passage), LONG_RUN // 2))
+def _may_contain_long_run(passage: str) -> bool:
+    """Whether a probed position is whitespace; every long run has one.  A full search costs a third of encoding."""
+    return any(passage[i : i + LONG_RUN_CHARS // 2].isspace() for i in range(0, len(passage), LONG_RUN_CHARS // 2))
 
 
-def _cut_at_long_runs(passage: str) -> Iterator[str]:
-    """Cut where GPT-2's pattern cuts, whatever stands around: a run's last space goes with what follows it, and those
-    before it are a word."""
+def _split_at_long_runs(passage: str) -> Iterator[str]:
+    """Split where GPT-2's pattern does in any context: before a run of spaces, and before its last one."""
     start = 0
-    for run in _LONG_RUN.finditer(passage):
+    for run in _LONG_RUN_PATTERN.finditer(passage):
         yield passage[start : run.start()]
         yield passage[run.start() : run.end() - 1]
         start = run.end() - 1
@@ -135,9 +134,9 @@ def _cut_at_long_runs(passage: str) -> Iterator[str]:
 
 def _encode_ordinary(passage: str, tokenizer: tiktoken.Encoding) -> list[int]:
     try:
-        return tokenizer.encode(passage, disallowed_special=())  # its encode_ordinary panics, where this one raises
+        return tokenizer.encode(passage, disallowed_special=())  # encode_ordinary panics where encode raises
     except ValueError as error:
         raise InputError(
-            f"text: the pattern of tokenizer {tokenizer.name!r} cannot cut it into words ({error}); shorten its "
-            "longest runs of spaces or line ends to less than a million"
+            f"text: the pattern of tokenizer {tokenizer.name!r} cannot split it into words ({error}); shorten its "
+            "runs of spaces or line ends to less than a million"
         ) from None

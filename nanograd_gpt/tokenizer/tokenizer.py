@@ -1,7 +1,7 @@
-"""Text to token ids and back.  Every tokenizer is a tiktoken.Encoding: GPT-2's own, or one learned from the corpus.
+"""Tokenizers by name or file; text to token ids and back.  Every tokenizer is a tiktoken.Encoding.
 
-A small model spends most of its parameters on a large vocabulary, so a corpus of a few pages trains better with a few
-hundred tokens of its own than with GPT-2's 50,257.
+With a large vocabulary, most of a small model's parameters are embeddings, so a corpus of a few pages trains better
+with a few hundred tokens learned from it than with GPT-2's 50,257.
 """
 
 from __future__ import annotations
@@ -22,32 +22,37 @@ from ..arguments import whole_number
 from ..errors import InputError
 from ..files import write_whole
 from .bpe import END_OF_TEXT, GPT2_PATTERN, learn_ranks
-from .byte_level import PAIRS, from_tokenizer_json, from_vocab_and_merges
+from .byte_level import MERGES_OF_VOCAB, from_tokenizer_json, from_vocab_and_merges
 from .encoding import Tokenizer, encode, end_of_text, token_bytes
 
 _GPT2_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
 _FORMAT = "nanograd_gpt tokenizer, version 1"
 _CHOICES = (
-    "give 'gpt2', the path of a file that save_tokenizer wrote, of Hugging Face's tokenizer.json or vocab.json with "
+    "give 'gpt2', the path of a file by save_tokenizer, of Hugging Face's tokenizer.json or vocab.json with "
     "merges.txt, or of a directory with one of these"
 )
-FOREIGN = "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "vocab.txt"  # of other kinds of tokenizers
+UNSUPPORTED_FILES = (
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.txt",
+)  # other kinds of tokenizers
 
 
 def text_to_token_ids(text: str, tokenizer: tiktoken.Encoding) -> NDArray[np.int64]:
     """The text's token ids as a batch of one, (1, T).
 
-    The name of a special token, such as `<|endoftext|>`, becomes that one token wherever the text holds it.
+    Names of special tokens in the text, such as `<|endoftext|>`, become these tokens.
     """
     return np.array([encode(text, tokenizer)], dtype=np.int64)
 
 
 def token_ids_to_text(token_ids: ArrayLike, tokenizer: tiktoken.Encoding) -> str:
-    """The text of ids (T,) or (1, T); bytes that are not UTF-8, such as half a character, read as U+FFFD.
+    """The text of ids (T,) or (1, T); bytes that are not UTF-8, such as half a character, become U+FFFD.
 
-    Raises InputError for a batch of several, for ids that are not integers, and for ids that stand for no token.
+    Raises InputError for a batch of several rows, ids that are not integers, and ids without a token.
     """
-    # tolist: NumPy is not allowed to look into CuPy's arrays
+    # tolist: NumPy cannot convert CuPy's arrays
     ids = np.array(token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids)
     if ids.ndim != 1 and not (ids.ndim == 2 and len(ids) == 1):
         raise InputError(
@@ -59,24 +64,23 @@ def token_ids_to_text(token_ids: ArrayLike, tokenizer: tiktoken.Encoding) -> str
         raise InputError(f"token ids: {ids.dtype} values are not ids; give integers (logits go through argmax first)")
     try:
         return tokenizer.decode(ids.ravel().tolist())
-    except (KeyError, OverflowError):  # what tiktoken says of an id beyond the vocabulary, and of a negative one
+    except (KeyError, OverflowError):  # tiktoken's errors for unknown and negative ids
         known = token_bytes(tokenizer)
         missing = next(i for i in ids.ravel().tolist() if i not in known)
         gaps = tokenizer.n_vocab - len(known)
         raise InputError(
-            f"token ids: {missing}, of {ids.min()} to {ids.max()}, stands for no token of tokenizer "
-            f"{tokenizer.name!r}, which has 0 to {tokenizer.n_vocab - 1}{f' but for {gaps} gaps' if gaps else ''}; "
+            f"token ids: {missing}, in {ids.min()} .. {ids.max()}, is not a token of tokenizer "
+            f"{tokenizer.name!r}, whose ids are 0 .. {tokenizer.n_vocab - 1}{f' with {gaps} gaps' if gaps else ''}; "
             "use the tokenizer that the model was trained with"
         ) from None
 
 
 def get_tokenizer(name_or_path: str | Path = "gpt2") -> tiktoken.Encoding:
-    """GPT-2's tokenizer by its name, or another by the path of its file or of the directory that it is in.
+    """Load a tokenizer: GPT-2's by the name "gpt2", or one by the path of its file or directory.
 
-    That is one that save_tokenizer wrote, or a byte-level BPE that cuts words as GPT-2's does: Hugging Face's
-    tokenizer.json or vocab.json with merges.txt, or OpenAI's encoder.json with vocab.bpe.  Needs no network.
-    Raises InputError where there is no such tokenizer, its file has been damaged, or it would make other tokens than
-    the one it is read as.
+    Files: by save_tokenizer, or a byte-level BPE with GPT-2's word pattern as Hugging Face's tokenizer.json or
+    vocab.json with merges.txt, or OpenAI's encoder.json with vocab.bpe.  Needs no network.
+    Raises InputError if there is no such tokenizer, its file is damaged, or it cannot be reproduced exactly.
     """
     if name_or_path == "gpt2":
         return _gpt2()
@@ -90,24 +94,24 @@ def get_tokenizer(name_or_path: str | Path = "gpt2") -> tiktoken.Encoding:
 
 
 def pretrained_tokenizer(weights: str | Path) -> tiktoken.Encoding:
-    """The tokenizer of weights: the one beside them, or GPT-2's where there is none.
+    """The tokenizer stored beside weights, or GPT-2's if there is none.
 
-    Raises InputError for a tokenizer beside them that get_tokenizer does not take.
+    Raises InputError for a stored tokenizer that get_tokenizer cannot load.
     """
     return get_tokenizer(tokenizer_beside(Path(weights)) or "gpt2")
 
 
 def tokenizer_beside(weights: Path) -> Path | None:
-    """The file of the tokenizer in a directory of weights; or beside a file of them, NAME.tokenizer.json first.
+    """The tokenizer file in a directory of weights, or beside a weights file (NAME.tokenizer.json first), or None.
 
-    None where there is none.  Raises InputError where the directory has one of another kind, or half of one.
+    Raises InputError if the directory has an unsupported tokenizer, or only half of one.
     """
     if weights.is_dir():
         file = _file_in(weights)
-        foreign = [name for name in FOREIGN if (weights / name).is_file()]
-        if file is None and foreign:
+        unsupported = [name for name in UNSUPPORTED_FILES if (weights / name).is_file()]
+        if file is None and unsupported:
             raise InputError(
-                f"tokenizer: {weights / foreign[0]} is of another kind than GPT-2's byte-level BPE; give the weights' "
+                f"tokenizer: {weights / unsupported[0]} is not a byte-level BPE like GPT-2's; give the weights' "
                 "tokenizer as Hugging Face's tokenizer.json, with --tokenizer"
             )
         return file
@@ -116,11 +120,11 @@ def tokenizer_beside(weights: Path) -> Path | None:
 
 
 def _file_in(directory: Path) -> Path | None:
-    """As Hugging Face chooses: tokenizer.json, or else the vocabulary whose merges are in a second file."""
-    for name in ("tokenizer.json", *PAIRS):
+    """The tokenizer file that Hugging Face would load: tokenizer.json, or else a vocabulary with a merges file."""
+    for name in ("tokenizer.json", *MERGES_OF_VOCAB):
         if (directory / name).is_file():
             return directory / name
-    for vocab, merges in PAIRS.items():
+    for vocab, merges in MERGES_OF_VOCAB.items():
         if (directory / merges).is_file():
             raise InputError(f"tokenizer: {directory} has {merges} without {vocab}; put it there as well")
     return None
@@ -129,19 +133,19 @@ def _file_in(directory: Path) -> Path | None:
 def train_tokenizer(text: str, n_merges: int = 512, *, name: str = "bpe") -> tiktoken.Encoding:
     """A byte-level tokenizer learned from the text: 256 bytes, then up to n_merges tokens, then `<|endoftext|>`.
 
-    The same text gives the same tokenizer: `bpe.learn_merges` says how ties fall.  A text in which nothing more repeats
-    gives fewer merges, so read the size from `n_vocab`.  Raises InputError for a negative n_merges.
+    Deterministic: `bpe.learn_merges` defines the order of ties.  Learning stops early when no pair repeats, so read the
+    size from `n_vocab`.  Raises InputError for a negative n_merges.
     """
     n_merges = whole_number("n_merges", n_merges)
     if n_merges < 0:
         raise InputError(f"n_merges: {n_merges} is negative; give 0 (bytes alone) or more, such as 512")
-    return _ending_in_end_of_text(name, learn_ranks(text, n_merges))
+    return _with_end_of_text(name, learn_ranks(text, n_merges))
 
 
 def save_tokenizer(tokenizer: tiktoken.Encoding, path: str | Path) -> None:
-    """Write the tokenizer as JSON, one token a line (base64, its rank); the file is there whole or not at all.
+    """Write the tokenizer as JSON, one token per line (base64, rank), atomically.
 
-    The three attributes read are those that tiktoken's README names for building one encoding from another.
+    The private attributes that it reads are those that tiktoken's README names for extending an encoding.
     """
     contents: dict[str, Any] = {
         "name": tokenizer.name,
@@ -165,11 +169,11 @@ def _gpt2() -> tiktoken.Encoding:
     if hashlib.sha256(contents).hexdigest() != _GPT2_SHA256:
         raise InputError(f"tokenizer: {ranks_file} is damaged (not SHA-256 {_GPT2_SHA256}); reinstall nanograd_gpt")
     lines = (line.split() for line in contents.splitlines())
-    return _ending_in_end_of_text("gpt2", {b64decode(token): int(rank) for token, rank in lines})
+    return _with_end_of_text("gpt2", {b64decode(token): int(rank) for token, rank in lines})
 
 
-def _ending_in_end_of_text(name: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
-    """An encoding with GPT-2's cut into words and `<|endoftext|>` as its last id, after the ranks."""
+def _with_end_of_text(name: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
+    """An encoding with GPT-2's word pattern and `<|endoftext|>` as its last id."""
     return tiktoken.Encoding(
         name,
         pat_str=GPT2_PATTERN,
@@ -180,11 +184,11 @@ def _ending_in_end_of_text(name: str, ranks: dict[bytes, int]) -> tiktoken.Encod
 
 
 def _load(path: Path) -> tiktoken.Encoding:
-    for vocab, merges in PAIRS.items():
+    for vocab, merges in MERGES_OF_VOCAB.items():
         if path.name == merges:
             path = path.with_name(vocab)
-    if path.name in PAIRS:
-        return from_vocab_and_merges(path, path.with_name(PAIRS[path.name]))
+    if path.name in MERGES_OF_VOCAB:
+        return from_vocab_and_merges(path, path.with_name(MERGES_OF_VOCAB[path.name]))
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

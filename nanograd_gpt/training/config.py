@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..arguments import pythons_own
+from ..arguments import as_python_scalar
 from ..errors import InputError, did_you_mean
 from ..gpt.config import PRESETS as MODELS
 from ..gpt.config import GPTConfig
@@ -194,7 +194,7 @@ def _coerce_fields(group: DataConfig | TrainingConfig) -> None:
 
 def _coerced(name: str, value: Any, like: Any) -> Any:
     """Convert NumPy's numbers to Python's, and integers to floats; anything else must have the type of `like`."""
-    value = pythons_own(value)
+    value = as_python_scalar(value)
     if isinstance(like, float) and type(value) is int and abs(value) < 2**53:
         return float(value)
     if type(value) is not type(like):

@@ -1,4 +1,4 @@
-"""Freed memory is kept for the next update where that is asked for, and given back after a set-up."""
+"""keep_freed_memory keeps freed memory for the next update; give_freed_memory_back returns it."""
 
 from __future__ import annotations
 

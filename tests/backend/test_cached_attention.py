@@ -1,4 +1,4 @@
-"""Attention over a cache: causal attention, a part of the tokens at a time."""
+"""Attention over a cache equals causal attention, with the tokens passed in chunks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def new_qkv(dtype: Any = np.float64) -> Floats:
 
 
 def in_pieces(qkv: Floats, ends: list[int], memory: Floats | None = None) -> Floats:
-    """The contexts (B, T, C) of tokens that come a piece at a time."""
+    """The contexts (B, T, C) of tokens passed in chunks."""
     rows = len(qkv)
     keys, values = np.zeros((2, rows, H, ROOM, D), qkv.dtype) if memory is None else memory
     contexts = []

@@ -1,4 +1,4 @@
-"""The CPU's own kernels against the plain formulas, over sizes on both sides of a block and of a thread."""
+"""The CPU kernels against the plain formulas, for sizes around a block's and a thread's."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from nanograd_gpt.backend.plain import norm as plain_norm
 from nanograd_gpt.backend.plain import optimizer as plain_optimizer
 
 RNG = np.random.default_rng(3)
-SIZES = [0, 1, 1000, blocks.BLOCK - 1, blocks.BLOCK + 1, 9 * blocks.SHARED_BLOCK + 5]
+SIZES = [0, 1, 1000, blocks.BLOCK_ELEMENTS - 1, blocks.BLOCK_ELEMENTS + 1, 9 * blocks.SHARED_BLOCK_ELEMENTS + 5]
 DTYPES = [np.float32, np.float64, np.complex128]
 
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Cut and share as if small arrays were large, so that every way through a kernel is taken."""
+    """Lower all thresholds, so that small arrays take every path through a kernel."""
     before = threads.n_threads()
     threads.set_threads(2)
     for module, names in (
-        (blocks, {"BLOCK": 8, "SHARED_BLOCK": 16, "MIN_ELEMENTS_PER_THREAD": 8}),
-        (matmul, {"MIN_PARALLEL_DIM": 1, "MIN_VECTOR_MATRIX": 1, "GRAIN": 2, "SKINNY_ROWS": 2}),
-        (attention, {"QUERIES": 2, "SCORES": 12, "MIN_SCORES_PER_THREAD": 1}),
-        (loss, {"LOGITS": 20}),
-        (norm, {"MIN_BLOCKED_SIZE": 0}),
+        (blocks, {"BLOCK_ELEMENTS": 8, "SHARED_BLOCK_ELEMENTS": 16, "MIN_ELEMENTS_PER_THREAD": 8}),
+        (matmul, {"MIN_PARALLEL_DIM": 1, "MIN_VECTOR_MATRIX": 1, "SLICE_MULTIPLE": 2, "SKINNY_ROWS": 2}),
+        (attention, {"QUERY_BLOCK": 2, "SCORE_BLOCK_ELEMENTS": 12, "MIN_SCORES_PER_THREAD": 1}),
+        (loss, {"CHUNK_ELEMENTS": 20}),
+        (norm, {"MIN_BLOCKED_ELEMENTS": 0}),
     ):
         for name, value in names.items():
             monkeypatch.setattr(module, name, value)
@@ -49,7 +49,7 @@ def random(*shape: int, dtype: Any = np.float64) -> Array:
 
 
 def close(ours: Any, plain: Any) -> None:
-    """Equal but for rounding, relative to the largest number."""
+    """Assert equality up to rounding, relative to the largest number."""
     assert ours.shape == plain.shape
     assert ours.dtype == plain.dtype
     limit = 200 * np.finfo(ours.dtype).eps * max(1.0, np.abs(plain).max(initial=0))
@@ -63,7 +63,7 @@ def sinks(*shapes: tuple[int, ...], add: bool, dtype: Any = np.float64) -> list[
 def compare(
     ours: Callable[..., Any], plain: Callable[..., Any], *arguments: Any, given: list[GradOut] | None = None
 ) -> None:
-    """Call both, with sinks of their own at the end, and compare all they return and leave there."""
+    """Call both, each with its own GradOuts, and compare results and GradOuts."""
     copies = [GradOut(s.array.copy(), s.accumulate) for s in given or []]
     results = [f(*arguments, *s) for f, s in ((ours, given or []), (plain, copies))]
     a, b = (r if isinstance(r, tuple) else (r,) for r in results)

@@ -1,4 +1,4 @@
-"""The CPU's float32 kernels against the plain formulas in float64, within the bounds that a good library keeps."""
+"""The CPU's float32 kernels against the plain formulas in float64, within the error bounds of a good library."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def double(*arrays: Array) -> list[Array]:
 
 
 def far(ours: Any, exact: Any) -> float:
-    """The length of the error, relative to the length of the exact result."""
+    """The norm of the error, relative to the norm of the exact result."""
     return float(np.linalg.norm(ours - exact) / np.linalg.norm(exact))
 
 
 def test_gelu_is_within_2_eps_of_x() -> None:
     x = random(200_000, scale=3)
-    y, slope = cpu.gelu(x, True)
-    exact, exact_slope = activation.gelu(x.astype(np.float64), True)
-    assert slope is not None
-    assert exact_slope is not None
+    y, derivative = cpu.gelu(x, True)
+    exact, exact_derivative = activation.gelu(x.astype(np.float64), True)
+    assert derivative is not None
+    assert exact_derivative is not None
     assert (np.abs(y - exact) <= 2 * EPS * np.abs(x)).all()
-    assert far(slope, exact_slope) < 1e-6
+    assert far(derivative, exact_derivative) < 1e-6
 
 
 @pytest.mark.parametrize("n_out", [768, 3072])

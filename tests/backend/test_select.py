@@ -1,8 +1,9 @@
-"""An array's type picks its kernels, and a device asked for by name is there or named as missing."""
+"""Kernels are selected by an array's type, and devices by name, with an error for those that are missing."""
 
 from __future__ import annotations
 
 import sys
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from standin.cupy_standin import installed
 
 from nanograd_gpt.backend import cpu
 from nanograd_gpt.backend.array_namespace import array_namespace
+from nanograd_gpt.backend.contract import Kernels
+from nanograd_gpt.backend.plain import kernels
 from nanograd_gpt.backend.select import device_of, kernels_of, resolve_device, synchronize, to_device, to_host
 from nanograd_gpt.errors import InputError
 
@@ -37,11 +40,15 @@ def test_device_arrays_get_the_cuda_kernels_in_the_same_process():
         synchronize("cuda")
 
 
-def test_both_backends_offer_the_same_kernels():
+def test_every_backend_has_all_kernels_of_the_contract_and_plain_has_no_other_names():
+    contract = {name for name, member in vars(Kernels).items() if isinstance(member, FunctionType) and name[0] != "_"}
+    formulas = {name for name in vars(kernels) if not name.startswith("__")}
+    assert formulas == contract, "backend/plain/kernels.py imports the kernels of backend/contract.py, and nothing else"
     with installed():
         from nanograd_gpt.backend import cuda
 
-        assert sorted(cuda.__all__) == sorted(cpu.__all__)
+        for backend in (cpu, cuda):
+            assert {name for name in contract if not isinstance(getattr(backend, name, None), FunctionType)} == set()
 
 
 @pytest.mark.parametrize("thing", [[1.0], 1.0, None, "x"], ids=repr)

@@ -1,4 +1,4 @@
-"""Several threads of the user's that compute at once: each gets the bits it would get alone.
+"""Several user threads that compute at once: each gets the bits that it would get alone.
 
 In processes of their own, in which the matrix library has several threads.
 """
@@ -13,7 +13,9 @@ import pytest
 
 from nanograd_gpt.backend.cpu import threads
 
-pytestmark = pytest.mark.skipif(not threads.blas_obeys(), reason="this matrix library cannot be told a thread number")
+pytestmark = pytest.mark.skipif(
+    not threads.blas_threads_controllable(), reason="this matrix library cannot be told a thread number"
+)
 
 COMMON = """
 import os, signal, threading, time, warnings

@@ -1,4 +1,4 @@
-"""The number of threads that compute, the team of them, and the matrix library kept to one while it works."""
+"""The number of compute threads, the thread pool, and BLAS limited to one thread while the pool works."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_first_question_is_not_answered_while_the_library_is_kept_to_one_thr
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     threads.set_threads(3)
-    monkeypatch.setattr(threads, "_number", None)
+    monkeypatch.setattr(threads, "_n_threads", None)
     assert threads.with_single_blas_thread(threads.n_threads) == 3
 
 
@@ -122,7 +122,7 @@ def test_the_team_keeps_no_array_alive() -> None:
 
 
 def test_the_matrix_library_has_one_thread_within_and_its_own_number_again_after() -> None:
-    if not threads.blas_obeys():
+    if not threads.blas_threads_controllable():
         pytest.skip("this NumPy's matrix library cannot be told a number of threads")
     threads.set_threads(2)
     assert set(blas_threads()) == {2}

@@ -1,4 +1,4 @@
-"""On CUDA the same formulas run on CuPy.  Where there is no GPU, a stand-in for CuPy shows it."""
+"""Training on CUDA runs the same formulas on CuPy; without a GPU, on a stand-in for CuPy."""
 
 from __future__ import annotations
 

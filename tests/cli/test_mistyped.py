@@ -114,7 +114,7 @@ def test_a_slip_is_corrected(command: str, typed: str, hint: str) -> None:
 @pytest.mark.parametrize(("command", "typed"), LEFT_ALONE)
 def test_no_guess_is_made_where_none_is_likely(command: str, typed: str) -> None:
     error = complaint(nanograd(*needed(command), typed), code=2)
-    assert error == (f"nanograd-gpt {command}: {typed!r} is unknown; nanograd-gpt {command} --help lists what there is")
+    assert error == (f"nanograd-gpt {command}: {typed!r} is unknown; nanograd-gpt {command} --help lists all options")
 
 
 def needed(command: str) -> list[str]:

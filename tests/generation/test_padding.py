@@ -135,6 +135,6 @@ def test_padding_that_is_no_ids_is_refused(padding: Any, model: GPTModel) -> Non
 
 def test_a_tokenizer_larger_than_the_model_is_refused(model: GPTModel) -> None:
     small = GPTModel({**CONFIG.to_dict(), "vocab_size": 280}, rng=Generator(1))
-    with pytest.raises(InputError, match="vocab_size: 280 is less than tokenizer 'gappy' has, 281 ids") as error:
+    with pytest.raises(InputError, match="vocab_size: 280 is less than the 281 ids of tokenizer 'gappy'") as error:
         complete(small, "a", gappy(), 3)
     one_line(error)

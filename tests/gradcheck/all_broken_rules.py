@@ -14,7 +14,7 @@ from .broken_shape import SHAPE
 
 
 def broken_rules() -> Iterator[tuple[Operation, str, Operation]]:
-    """The right operation, what is wrong, and the operation that has it wrong."""
+    """Triples of an operation, the name of an error, and the operation with that error."""
     for table in (ELEMENTWISE, REDUCE, SHAPE, MATMUL, FUSED):
         for op, rules in table.items():
             for what, rule in rules.items():

@@ -18,14 +18,14 @@ from nanograd_gpt.ops.embedding import Embedding
 from nanograd_gpt.ops.loss import CrossEntropy, LinearCrossEntropy
 from nanograd_gpt.ops.norm import LayerNorm
 
-from .broken_matmul import flat, gelu_slope
+from .broken_matmul import flat, gelu_derivative
 from .broken_reduce import mean, softmax
 from .broken_rules import Operation, Rule, in_float32, true
 from .broken_shape import assigned
 
 
-def erf_slope(x: Array) -> Array:
-    """The slope of x Phi(x), the exact GELU."""
+def erf_gelu_derivative(x: Array) -> Array:
+    """The derivative of x Phi(x), the exact GELU."""
     cumulative = np.vectorize(lambda a: 0.5 * (1 + erf(a / sqrt(2))), otypes=[float])
     return cumulative(x) + x * np.exp(-x * x / 2) / sqrt(2 * pi)
 
@@ -137,11 +137,11 @@ def head_rule(
 
 FUSED: dict[Operation, dict[str, Rule]] = {
     GELU: {
-        "0.0447 for 0.044715": lambda dy, x: (dy * gelu_slope(x, cubic=0.0447),),
-        "factor 3 of the cubic forgotten": lambda dy, x: (dy * gelu_slope(x, factor=1.0),),
-        "sqrt(2/pi) to four digits": lambda dy, x: (dy * gelu_slope(x, root=0.7979),),
-        "the exact GELU's": lambda dy, x: (dy * erf_slope(x),),
-        "float32 on the way": lambda dy, x: (dy * in_float32(gelu_slope(x)),),
+        "0.0447 for 0.044715": lambda dy, x: (dy * gelu_derivative(x, cubic=0.0447),),
+        "factor 3 of the cubic forgotten": lambda dy, x: (dy * gelu_derivative(x, factor=1.0),),
+        "sqrt(2/pi) to four digits": lambda dy, x: (dy * gelu_derivative(x, root=0.7979),),
+        "the exact GELU's": lambda dy, x: (dy * erf_gelu_derivative(x),),
+        "float32 on the way": lambda dy, x: (dy * in_float32(gelu_derivative(x)),),
     },
     LayerNorm: {
         "eps forgotten": layer_norm_rule(eps_factor=0.0),

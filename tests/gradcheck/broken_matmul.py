@@ -37,16 +37,16 @@ def linear_rule(
     return rule
 
 
-def gelu_slope(x: Array, cubic: float = 0.044715, factor: float = 3.0, root: float = sqrt(2 / pi)) -> Array:
+def gelu_derivative(x: Array, cubic: float = 0.044715, factor: float = 3.0, root: float = sqrt(2 / pi)) -> Array:
     t = np.tanh(root * (x + cubic * x**3))
     return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * root * (1 + factor * cubic * x * x)
 
 
-def linear_gelu_rule(slope_of: Callable[..., Array], on_x: bool = True, on_bias: bool = True) -> Rule:
-    """Linear's gradients of dy * slope, the slope forgotten for x or for the bias."""
+def linear_gelu_rule(derivative_of: Callable[..., Array], on_x: bool = True, on_bias: bool = True) -> Rule:
+    """Linear's gradients of dy * derivative, the derivative forgotten for x or for the bias."""
 
     def rule(dy: Array, x: Array, *rest: Array) -> list[Array]:
-        right = dy * slope_of(x, *rest)
+        right = dy * derivative_of(x, *rest)
         gradients = true(Linear, right, x, *rest)
         without = true(Linear, dy, x, *rest)
         return [gradients[0] if on_x else without[0], gradients[1], *(gradients if on_bias else without)[2:]]
@@ -55,7 +55,7 @@ def linear_gelu_rule(slope_of: Callable[..., Array], on_x: bool = True, on_bias:
 
 
 def packed_linear_rule(change: Callable[[list[Array]], list[Array]], start: int, stop_at_n: bool) -> Rule:
-    """`change` what comes from `start` on: up to the last weight, or from there on the biases."""
+    """Apply `change` to the gradients from `start` on: of the weights up to the last, or of the biases after it."""
 
     def rule(dy: Array, *inputs: Array, n: int) -> list[Array]:
         gradients = true(PackedLinear, dy, *inputs, n=n)
@@ -88,11 +88,11 @@ MATMUL: dict[Operation, dict[str, Rule]] = {
         "x scaled": linear_rule(of_x=1 + 1e-10),
     },
     LinearGELU: {
-        "slope of the output": linear_gelu_rule(lambda *inputs: gelu_slope(cpu.gelu(pre(*inputs), False)[0])),
-        "slope without the bias": linear_gelu_rule(lambda x, weight, bias=None: gelu_slope(pre(x, weight))),
-        "slope forgotten for x": linear_gelu_rule(lambda *inputs: gelu_slope(pre(*inputs)), on_x=False),
-        "slope forgotten for the bias": linear_gelu_rule(lambda *inputs: gelu_slope(pre(*inputs)), on_bias=False),
-        "0.0447": linear_gelu_rule(lambda *inputs: gelu_slope(pre(*inputs), cubic=0.0447)),
+        "derivative of the output": linear_gelu_rule(lambda *inputs: gelu_derivative(cpu.gelu(pre(*inputs), False)[0])),
+        "derivative without the bias": linear_gelu_rule(lambda x, weight, bias=None: gelu_derivative(pre(x, weight))),
+        "not for x": linear_gelu_rule(lambda *inputs: gelu_derivative(pre(*inputs)), on_x=False),
+        "not for the bias": linear_gelu_rule(lambda *inputs: gelu_derivative(pre(*inputs)), on_bias=False),
+        "0.0447": linear_gelu_rule(lambda *inputs: gelu_derivative(pre(*inputs), cubic=0.0447)),
     },
     PackedLinear: {
         "weights' gradients reversed": packed_linear_rule(lambda gs: gs[::-1], 1, stop_at_n=True),

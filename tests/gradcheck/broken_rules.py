@@ -22,7 +22,7 @@ Rule = Callable[..., Sequence[Any]]  # (dy, *inputs, **params) -> gradients
 
 
 class RuleFailsError(Exception):
-    """A broken rule must give a wrong answer; it may not give none."""
+    """A broken rule must return a wrong gradient, not None."""
 
 
 def with_rule(op: Operation, rule: Rule) -> Operation:

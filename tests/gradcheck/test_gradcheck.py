@@ -339,19 +339,19 @@ def test_a_linear_function_has_a_symmetric_hessian() -> None:
     assert check_hessian_symmetry(lambda: (x * 3.0).sum(), {"x": x}) == 0
 
 
-# The numeric methods: f(x) = exp(x) tanh(x), whose slope is exp(x) (1 + tanh(x) - tanh(x)^2)
+# The numeric methods: f(x) = exp(x) tanh(x), whose derivative is exp(x) (1 + tanh(x) - tanh(x)^2)
 
 AT = np.array([0.4, -0.9, 1.3])
-SLOPE = np.exp(AT) * (1 + np.tanh(AT) - np.tanh(AT) ** 2)
+DERIVATIVE = np.exp(AT) * (1 + np.tanh(AT) - np.tanh(AT) ** 2)
 
 Numeric = Callable[..., Array]
 
 
 def worst_error(method: Numeric, dtype: type = np.float64, **step: float) -> float:
     x = Tensor(AT.astype(dtype))
-    slope = method(lambda: (x.exp() * x.tanh()).data, x, np.ones(3), **step)
+    derivative = method(lambda: (x.exp() * x.tanh()).data, x, np.ones(3), **step)
     np.testing.assert_array_equal(x.data, AT)  # left as it was
-    return float(np.max(np.abs(slope - SLOPE) / np.abs(SLOPE)))
+    return float(np.max(np.abs(derivative - DERIVATIVE) / np.abs(DERIVATIVE)))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nanograd_gpt.nn import functional as F
-from nanograd_gpt.ops.shape import takes_no_element_twice
+from nanograd_gpt.ops.shape import selects_unique_elements
 from nanograd_gpt.tensor import Tensor
 
 from .oracles import normal
@@ -110,4 +110,4 @@ def test_an_element_taken_several_times_sums_its_gradients(index: Any) -> None:
     ids=repr,
 )
 def test_which_indices_take_no_element_twice(index: Any, expected: bool) -> None:
-    assert takes_no_element_twice(index) is expected
+    assert selects_unique_elements(index) is expected

@@ -1,4 +1,4 @@
-"""CuPy's public surface, from the committed table: which names there are, and what a call of each may say."""
+"""CuPy's public API from the committed table: its names, and the arguments of each."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Api:
     names: dict[str, dict[str, Entry]]  # section ('cupy', 'cupy.ndarray', ...) -> name -> entry
 
     def missing(self, dotted: str) -> str | None:
-        """None if CuPy has 'linalg.norm', else the part of it that is not there: 'cupy.linalg.nrm'."""
+        """The part of a name that CuPy lacks, such as 'cupy.linalg.nrm'; None if it has all of it."""
         section, entry = "cupy", None
         for part in dotted.split("."):
             if entry is not None and entry.kind == "ufunc":

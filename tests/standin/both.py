@@ -1,4 +1,4 @@
-"""One function of Tensors on NumPy's arrays and on CuPy's, the stand-in's or the real ones: is it the same?
+"""Comparison of a function of Tensors on NumPy's arrays and on CuPy's, of the stand-in or the real one.
 
     with installed():
         assert run_on_both(F.where, (mask, x, 2.0)) == []  # the same values and gradients, and the host never waited
@@ -37,7 +37,7 @@ def run_on_both(
     *,
     tolerance: float = 1e-13,
 ) -> list[str]:
-    """Hold function(*arguments, **params) and its gradients on device arrays against the same on NumPy's.
+    """Compare function(*arguments, **params) and its gradients on device arrays with those on NumPy's.
 
     Float and complex arrays among the arguments, also those in lists and tuples, become Tensors that want a gradient,
     one that is given twice one Tensor used twice; all other arrays are moved only.  Strided arrays are strided on the
@@ -58,7 +58,7 @@ def run_on_both(
 
 
 def on_device(array: HostArray, device: Device) -> Any:
-    """The array on the device: one whose elements lie apart, or backwards, or are one element, in such a view again."""
+    """The array on the device, with its strides: spaced, reversed and broadcast axes are reproduced by views."""
     if array.flags.forc:
         return to_device(array, device)
     if any(stride == 0 and n > 1 for stride, n in zip(array.strides, array.shape, strict=True)):
@@ -97,7 +97,7 @@ def _run(function: Callable[..., Any], arguments: Sequence[Any], params: Mapping
 
 
 def _backward(outputs: list[Tensor], device: Device) -> None:
-    """Back from all outputs at once, each element of each with a weight of its own."""
+    """Call backward on all outputs at once, with a different weight for each element."""
     weights = [to_device(np.linspace(1, 2, t.size).reshape(t.shape).astype(t.dtype), device) for t in outputs]
     if len(outputs) == 1:
         outputs[0].backward(weights[0])

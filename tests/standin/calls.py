@@ -29,7 +29,7 @@ def answer(call: str, xp: ModuleType) -> str:
 
 
 def arguments() -> dict[str, Any]:
-    """The arrays that the calls name, made anew for each: a call may write to them."""
+    """The arrays that the calls name, newly allocated for each: a call may write to them."""
     return {
         "x": np.array([[1.5, 2.0, 0.5], [0.7, 3.0, 1.1]], np.float32),
         "x64": np.ones((2, 3)),

@@ -1,4 +1,4 @@
-"""A module that can be imported as cupy where there is no GPU: NumPy behind CuPy's names and restrictions.
+"""A stand-in module for cupy on machines without a GPU: NumPy with CuPy's names and restrictions.
 
     with installed() as standin:
         train_one_step("cuda")

@@ -1,4 +1,4 @@
-"""cupy.cuda for one pretended GPU: devices, streams, events, and the few calls of CUDA's runtime that are asked for."""
+"""cupy.cuda for one simulated GPU: devices, streams, events, and the calls of CUDA's runtime that are needed."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Device:
 
 
 class Stream:
-    """A queue of work.  Here all work is done when it is asked for."""
+    """A queue of work, executed at once."""
 
     null: ClassVar[Stream]
     ptds: ClassVar[Stream]
@@ -120,7 +120,7 @@ Stream.null, Stream.ptds = Stream(null=True), Stream(ptds=True)
 
 
 class Event:
-    """A mark in a stream, with the time at which it was reached."""
+    """A timestamp in a stream."""
 
     done = True
 
@@ -136,7 +136,7 @@ class Event:
 
 
 class MemoryPool:
-    """The pool that arrays come from: it counts those alive now, and keeps nothing."""
+    """The memory pool: counts the live arrays, caches nothing."""
 
     def used_bytes(self) -> int:
         record.need_device()

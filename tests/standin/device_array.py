@@ -1,4 +1,4 @@
-"""cupy.ndarray on NumPy: its names, its refusals, and a note of each time that the host would wait."""
+"""cupy.ndarray on NumPy: its names and errors, and a record of each time that the host would wait."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class DeviceArray:
         return self if host.ndim == self._host.ndim else on_device(host, self)  # not even a view
 
     def repeat(self, repeats: Any, axis: int | None = None) -> DeviceArray:
-        """CuPy's _repeat(): counts that are no plain int are looked at, for the result's length depends on them."""
+        """CuPy's _repeat(): reads counts that are not a plain int, for the result's length depends on them."""
         if isinstance(repeats, np.ndarray):
             raise TypeError("'repeats' does not accept numpy.ndarray; convert with cupy.array() first")
         if not isinstance(repeats, (DeviceArray, list, tuple)):
@@ -259,7 +259,7 @@ DeviceArray.__module__, DeviceArray.__name__, DeviceArray.__qualname__ = "cupy",
 
 
 class Flags(SimpleNamespace):
-    """The flags that CuPy has: no `writeable`, for instance."""
+    """CuPy's flags, without `writeable` for example."""
 
     def __init__(self, flags: Any, owns: bool) -> None:
         super().__init__(c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=owns)

@@ -1,4 +1,4 @@
-"""CuPy's functions: NumPy's on the arrays' host side, called as CuPy allows; written out where the two differ."""
+"""CuPy's functions: NumPy's on the arrays' host data, with CuPy's arguments; implemented here where the two differ."""
 
 from __future__ import annotations
 

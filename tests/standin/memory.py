@@ -1,4 +1,4 @@
-"""The pretended GPU's memory: who owns it, how much is in use, and what an uninitialised array holds."""
+"""The simulated GPU's memory: its owners, the bytes in use, and the contents of uninitialised arrays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def memory_of(host: Any) -> Any:
 
 
 def poisoned(host: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Uninitialised memory that shows when it is read: NaN, or an integer far out of range."""
+    """Fill uninitialised memory with values that reveal a read: nan, or an integer far out of range."""
     kind = host.dtype.kind
     host.fill(np.nan if kind in "fc" else kind == "b" or np.iinfo(host.dtype).max)
     return host

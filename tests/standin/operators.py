@@ -1,4 +1,4 @@
-"""The special methods of cupy.ndarray: who answers x + y, and which of them make the host wait."""
+"""The special methods of cupy.ndarray: dispatch of operators, and the methods that make the host wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in's notes, and whether it pretends to have a GPU."""
+"""The stand-in's record of host waits, and whether it simulates a GPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CUDARuntimeError(RuntimeError):
 
 @dataclass
 class Record:
-    """Entries read 'float at nanograd_gpt/optim.py:42': what was done, and the line of the caller's that did it."""
+    """A list of entries such as 'float at nanograd_gpt/optim.py:42': the call, and the caller's line."""
 
     syncs: list[str] = field(default_factory=list)  # the host waited for the device
     uploads: list[str] = field(default_factory=list)  # arrays went from the host to the device

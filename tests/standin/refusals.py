@@ -1,4 +1,4 @@
-"""Arguments that CuPy refuses, or lets pass and computes wrongly: they are seen before NumPy gets them.
+"""Checks for arguments that CuPy refuses, or accepts and computes wrongly, before NumPy gets them.
 
 CuPy 14.2 was asked, call by call: calls.py has the calls, cupy_calls.json the answers.
 """

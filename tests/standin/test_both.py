@@ -1,4 +1,4 @@
-"""run_on_both() passes what is the same on both devices, names what is not, and tells where the host waited."""
+"""run_on_both() accepts equal results, names differences, and reports where the host waited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in records where the host waits, has a device to be asked about, and comes and goes without a trace."""
+"""The stand-in records where the host waits, has a device to query, and is removed without a trace."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def test_a_slow_training_shows_a_bar_on_a_terminal_alone(monkeypatch: pytest.Mon
         stderr = StringIO()
         monkeypatch.setattr(stderr, "isatty", lambda terminal=terminal: terminal)
         monkeypatch.setattr("sys.stderr", stderr)
-        monkeypatch.setattr("nanograd_gpt.tokenizer.bpe.DELAY", 0.0)
+        monkeypatch.setattr("nanograd_gpt.tokenizer.bpe.BAR_DELAY_SECONDS", 0.0)
         learn_merges(story(), 20)
         shown[terminal] = stderr.getvalue()
     assert "tokenizer" in shown[True]

@@ -155,24 +155,27 @@ def _another_pair(document: Document) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
-    "lower case": (lambda d: d.update(normalizer={"type": "Lowercase"}), "normalizer is Lowercase, and only none"),
+    "lower case": (
+        lambda d: d.update(normalizer={"type": "Lowercase"}),
+        "unsupported normalizer Lowercase; only none is supported",
+    ),
     "NFC in a sequence": (
         lambda d: d.update(normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}]}),
-        "normalizer is NFC",
+        "unsupported normalizer NFC",
     ),
-    "no cut": (lambda d: d.update(pre_tokenizer=None), "pre_tokenizer's type is none, and only ByteLevel"),
-    "another cut": (lambda d: d.update(pre_tokenizer={"type": "Whitespace"}), "pre_tokenizer's type is Whitespace"),
+    "no cut": (lambda d: d.update(pre_tokenizer=None), "unsupported pre_tokenizer type none; only ByteLevel"),
+    "another cut": (lambda d: d.update(pre_tokenizer={"type": "Whitespace"}), "pre_tokenizer type Whitespace"),
     "digits apart": (
         lambda d: d.update(
             pre_tokenizer={"type": "Sequence", "pretokenizers": [{"type": "Digits"}, d["pre_tokenizer"]]}
         ),
-        r"pre_tokenizer's type is Digits \+ ByteLevel",
+        r"pre_tokenizer type Digits \+ ByteLevel",
     ),
     "a space first": (
         lambda d: d["pre_tokenizer"].update(add_prefix_space=True),
-        "pre_tokenizer's add_prefix_space is True, and only False",
+        "pre_tokenizer add_prefix_space True; only False is supported",
     ),
-    "no pattern": (lambda d: d["pre_tokenizer"].update(use_regex=False), "pre_tokenizer's use_regex is False"),
+    "no pattern": (lambda d: d["pre_tokenizer"].update(use_regex=False), "pre_tokenizer use_regex False"),
     "tokens around": (
         lambda d: d.update(
             post_processor={
@@ -180,24 +183,27 @@ CHANGES: dict[str, tuple[Callable[[Document], object], str]] = {
                 "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}],
             }
         ),
-        "post_processor is TemplateProcessing",
+        "unsupported post_processor TemplateProcessing",
     ),
-    "another decoder": (lambda d: d.update(decoder={"type": "WordPiece"}), "decoder is WordPiece, and only ByteLevel"),
-    "another model": (lambda d: d["model"].update(type="Unigram"), "model is Unigram, and only BPE"),
-    "dropout": (lambda d: d["model"].update(dropout=0.1), "model's dropout is 0.1"),
-    "a suffix": (lambda d: d["model"].update(end_of_word_suffix="</w>"), "model's end_of_word_suffix is </w>"),
+    "another decoder": (
+        lambda d: d.update(decoder={"type": "WordPiece"}),
+        "unsupported decoder WordPiece; only ByteLevel",
+    ),
+    "another model": (lambda d: d["model"].update(type="Unigram"), "unsupported model Unigram; only BPE"),
+    "dropout": (lambda d: d["model"].update(dropout=0.1), "unsupported model dropout 0.1; only none"),
+    "a suffix": (lambda d: d["model"].update(end_of_word_suffix="</w>"), "model end_of_word_suffix </w>"),
     "a special that strips": (
         lambda d: d["added_tokens"][0].update(lstrip=True),
-        "special token '<s>': lstrip is True",
+        "unsupported special token '<s>' with lstrip True; only False",
     ),
     "whole words first": (
         lambda d: (d["model"].update(ignore_merges=True), d["model"]["vocab"].update(unused=349)),
-        "no merge makes 'unused', and ignore_merges is set",
+        "no merge makes 'unused', which ignore_merges needs",
     ),
     "a byte without a token": (lambda d: d["model"]["vocab"].pop("a"), "has no token for the byte 0x61"),
     "a merge of strangers": (lambda d: d["model"]["merges"].append("q qqq"), "the merge 'q qqq' is not of tokens"),
     "merges in another order": (_swap_first_merges, "its ids do not rise in the order of its merges"),
-    "merges not by rank": (_another_pair, "its merges cannot be done by rank, as b'qzj' shows"),
+    "merges not by rank": (_another_pair, "its merges are not in the order of its ids, at b'qzj'"),
     "an id that is none": (lambda d: d["model"]["vocab"].update(a="x"), "the id of 'a' is 'x'"),
     "a negative id": (lambda d: d["model"]["vocab"].update(a=-1), "the id of 'a' is -1"),
     "one id for two": (lambda d: d["model"]["vocab"].update(a=d["model"]["vocab"]["b"]), "two tokens have one id"),
@@ -271,7 +277,7 @@ def test_what_changes_nothing_is_taken(tmp_path: Path) -> None:
 def test_a_setting_that_adds_to_each_text_is_refused(setting: str, tmp_path: Path) -> None:
     shutil.copy(WHOLE / "tokenizer.json", tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({setting: True}), encoding="utf-8")
-    assert f"its {setting} is True, and only False is read" in refusal(tmp_path)
+    assert f"unsupported {setting} True; only False is supported" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(("there", "missing"), [("vocab.json", "merges.txt"), ("merges.txt", "vocab.json")])
@@ -308,7 +314,7 @@ def test_weights_have_the_tokenizer_beside_them_or_gpt2s(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model", "vocab.txt"])
 def test_a_tokenizer_of_another_kind_beside_weights_is_not_taken_for_gpt2s(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"\x0a\x0e")
-    with pytest.raises(InputError, match=f"{name} is of another kind") as error:
+    with pytest.raises(InputError, match=f"{name} is not a byte-level BPE like GPT-2's") as error:
         pretrained_tokenizer(tmp_path)
     one_line(error)
 

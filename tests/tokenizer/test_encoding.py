@@ -13,7 +13,7 @@ from gpt.tiny import one_line
 
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.tokenizer.bpe import END_OF_TEXT, GPT2_PATTERN
-from nanograd_gpt.tokenizer.encoding import LONG_RUN, Tokenizer, encode, end_of_text, padding_ids, token_bytes
+from nanograd_gpt.tokenizer.encoding import LONG_RUN_CHARS, Tokenizer, encode, end_of_text, padding_ids, token_bytes
 from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, text_to_token_ids, token_ids_to_text, train_tokenizer
 
 from .encodings import gappy, plain_encoding
@@ -30,7 +30,7 @@ CL100K_PATTERN = (
 
 
 @pytest.mark.parametrize("blank", BLANKS.values(), ids=BLANKS)
-@pytest.mark.parametrize("length", [LONG_RUN - 1, LONG_RUN, LONG_RUN + 1])
+@pytest.mark.parametrize("length", [LONG_RUN_CHARS - 1, LONG_RUN_CHARS, LONG_RUN_CHARS + 1])
 def test_a_long_run_is_cut_as_tiktoken_cuts_it(blank: str, length: int) -> None:
     run = (blank * length)[:length]
     for text in (
@@ -71,7 +71,7 @@ def test_only_a_run_that_another_pattern_cannot_take_is_refused() -> None:
     other = plain_encoding({}, pattern=CL100K_PATTERN)
     text = f"x{' ' * 900_000}y"
     assert encode(text, other) == other.encode(text)
-    with pytest.raises(InputError, match="text: the pattern of tokenizer 'plain' cannot cut it into words") as error:
+    with pytest.raises(InputError, match="text: the pattern of tokenizer 'plain' cannot split it into words") as error:
         encode(f"x{' ' * 1_200_000}y", other)
     one_line(error)
 
@@ -131,7 +131,7 @@ def test_padding_is_what_no_token_has_gaps_among_it() -> None:
 
 
 def test_a_vocabulary_smaller_than_the_tokenizers_is_refused() -> None:
-    with pytest.raises(InputError, match="vocab_size: 300 is less than tokenizer 'gpt2' has, 50257 ids") as error:
+    with pytest.raises(InputError, match="vocab_size: 300 is less than the 50257 ids of tokenizer 'gpt2'") as error:
         padding_ids(GPT2, 300)
     one_line(error)
 
@@ -141,7 +141,7 @@ def test_an_id_that_stands_for_nothing_is_named(token: int) -> None:
     with pytest.raises(InputError) as error:
         token_ids_to_text([97, token], gappy())
     assert re.match(
-        rf"token ids: {token}, of 97 to {token}, stands for no token.* 0 to 280 but for 21 gaps", one_line(error)
+        rf"token ids: {token}, in 97 \.\. {token}, is not a token.* 0 \.\. 280 with 21 gaps", one_line(error)
     )
 
 

@@ -1,6 +1,6 @@
-"""Causal attention by blocks of queries, which skip the keys after them.  The formulas are plain/attention.py's.
+"""Causal attention in blocks of queries, which skip later keys.  The formulas are plain/attention.py's.
 
-Heads are independent, so they are shared among the threads, a few at a time.
+Heads are independent: threads take a few of them at a time.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .blocks import blocks
 from .matmul import matrix_product
 from .threads import parallel_for, with_blas_threads, with_single_blas_thread
 
-HeadTile: TypeAlias = tuple[slice, slice]  # some rows of the batch, some heads of theirs
+HeadTile: TypeAlias = tuple[slice, slice]  # rows of the batch, heads
 
-QUERIES = 64  # a block: smaller ones skip more, larger ones multiply faster
-SCORES = 1 << 16  # held at a time by a thread: they stay in the cache
-MIN_SCORES_PER_THREAD = 1 << 17  # scores; below, handing over costs more than it saves
+QUERY_BLOCK = 64  # queries; smaller blocks skip more keys, larger ones multiply faster
+SCORE_BLOCK_ELEMENTS = 1 << 16  # a thread's scores, which stay in the cache
+MIN_SCORES_PER_THREAD = 1 << 17  # below, handing work to threads costs more than it saves
 
 
 def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
@@ -35,26 +35,26 @@ def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) 
     context_ = split(context, n_heads)
     lse = np.empty((B, n_heads, T, 1), dtype=qkv.dtype)
 
-    def some_heads(part: HeadTile) -> None:
-        scaled = q[part] * (1 / sqrt(D))  # (b, h, T, D)
+    def attend(tile: HeadTile) -> None:
+        scaled = q[tile] * (1 / sqrt(D))  # (b, h, T, D)
         for queries, seen in _query_blocks(T):
-            scores = scaled[:, :, queries] @ k[part][:, :, seen].swapaxes(-1, -2)
+            scores = scaled[:, :, queries] @ k[tile][:, :, seen].swapaxes(-1, -2)
             _mask(scores)
             largest = scores.real.max(axis=-1, keepdims=True)
             scores -= largest
             np.exp(scores, out=scores)
             total = scores.sum(axis=-1, keepdims=True)
             if keep is not None:
-                scores *= keep[part][:, :, queries, seen]
-            result = context_[part][:, :, queries]
-            np.matmul(scores, v[part][:, :, seen], out=result)
-            np.log(total, out=lse[part][:, :, queries])
-            lse[part][:, :, queries] += largest
+                scores *= keep[tile][:, :, queries, seen]
+            result = context_[tile][:, :, queries]
+            np.matmul(scores, v[tile][:, :, seen], out=result)
+            np.log(total, out=lse[tile][:, :, queries])
+            lse[tile][:, :, queries] += largest
             if keep is not None:
                 total *= 1 - rate
             result /= total
 
-    _parallel_heads(B, n_heads, T, some_heads)
+    _parallel_heads(B, n_heads, T, attend)
     return context, lse
 
 
@@ -68,20 +68,20 @@ def causal_attention_backward(
     dqkv = np.empty(qkv.shape, dtype=np.result_type(qkv.dtype, dy.dtype))
     dq, dk, dv = heads(dqkv, n_heads)
 
-    def some_heads(part: HeadTile) -> None:
-        scaled, d = q[part] * (1 / sqrt(D)), dcontext[part]
+    def attend(tile: HeadTile) -> None:
+        scaled, d = q[tile] * (1 / sqrt(D)), dcontext[tile]
         if keep is not None:
             d = d * (1 / (1 - rate))
         dk_sum, dv_sum = np.zeros((2, *scaled.shape), dtype=dqkv.dtype)
         for queries, seen in _query_blocks(T):
-            keys = k[part][:, :, seen]
+            keys = k[tile][:, :, seen]
             weights = scaled[:, :, queries] @ keys.swapaxes(-1, -2)
             _mask(weights)
-            weights -= lse[part][:, :, queries]
+            weights -= lse[tile][:, :, queries]
             np.exp(weights, out=weights)
-            dscores = d[:, :, queries] @ v[part][:, :, seen].swapaxes(-1, -2)  # dweights, so far
+            dscores = d[:, :, queries] @ v[tile][:, :, seen].swapaxes(-1, -2)  # dweights, so far
             if keep is not None:
-                kept = keep[part][:, :, queries, seen]
+                kept = keep[tile][:, :, queries, seen]
                 dscores *= kept
             dscores -= np.einsum("bhqk,bhqk->bhq", dscores, weights)[..., None]
             dscores *= weights
@@ -89,11 +89,11 @@ def causal_attention_backward(
                 weights *= kept
             dv_sum[:, :, seen] += weights.swapaxes(-1, -2) @ d[:, :, queries]
             dk_sum[:, :, seen] += dscores.swapaxes(-1, -2) @ scaled[:, :, queries]
-            np.matmul(dscores, keys, out=dq[part][:, :, queries])
-        dq[part] *= 1 / sqrt(D)
-        dk[part], dv[part] = dk_sum, dv_sum
+            np.matmul(dscores, keys, out=dq[tile][:, :, queries])
+        dq[tile] *= 1 / sqrt(D)
+        dk[tile], dv[tile] = dk_sum, dv_sum
 
-    _parallel_heads(B, n_heads, T, some_heads)
+    _parallel_heads(B, n_heads, T, attend)
     return dqkv
 
 
@@ -101,7 +101,7 @@ def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: 
     B, T, C3 = qkv.shape
     if B * T > 1:
         return with_blas_threads(lambda: plain.cached_attention(qkv, keys, values, slots, stop))
-    q, k, v = heads(qkv, keys.shape[1])  # one token, which sees all that is kept: nothing to mask
+    q, k, v = heads(qkv, keys.shape[1])  # one token sees every key: no mask
     keys[:, :, stop - 1 : stop], values[:, :, stop - 1 : stop] = k, v
     scores = matrix_product(q, keys[:, :, :stop].swapaxes(-1, -2))  # (1, H, 1, S)
     scores *= 1 / sqrt(q.shape[-1])
@@ -110,30 +110,30 @@ def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: 
 
 
 def _query_blocks(T: int) -> Iterator[tuple[slice, slice]]:
-    """Blocks of queries, each with the keys that some of its queries see."""
-    for start in range(0, T, QUERIES):
-        stop = min(start + QUERIES, T)
+    """Blocks of queries, each with the keys that at least one of its queries sees."""
+    for start in range(0, T, QUERY_BLOCK):
+        stop = min(start + QUERY_BLOCK, T)
         yield slice(start, stop), slice(0, stop)
 
 
 def _mask(scores: Array) -> None:
-    """-inf for keys after the query, in a block (b, h, n, seen) whose last query sees all."""
+    """Add -inf for keys after the query, in a block (b, h, n, seen) whose last query sees every key."""
     n = scores.shape[-2]
-    scores[..., -n:] += _after(n, scores.real.dtype)
+    scores[..., -n:] += _causal_mask(n, scores.real.dtype)
 
 
 @cache
-def _after(n: int, dtype: np.dtype[Any]) -> Array:
-    """-inf above the diagonal, else 0: adding it is faster than assigning under a mask"""
+def _causal_mask(n: int, dtype: np.dtype[Any]) -> Array:
+    """-inf above the diagonal, else 0: adding it is faster than masked assignment."""
     return np.triu(np.full((n, n), -np.inf, dtype=dtype), k=1)
 
 
 def _parallel_heads(B: int, H: int, T: int, body: Callable[[HeadTile], object]) -> None:
-    """Call body with every head of every row of the batch, as many at a time as fit into the cache."""
-    at_a_time = max(1, SCORES // max(1, min(T, QUERIES) * T))
-    n_rows, n_heads = max(1, min(B, at_a_time // H)), min(H, at_a_time)
-    parts = [(rows, some) for rows in blocks(B, n_rows) for some in blocks(H, n_heads)]
+    """Call body with tiles of rows and heads whose scores fit into the cache."""
+    n_at_once = max(1, SCORE_BLOCK_ELEMENTS // max(1, min(T, QUERY_BLOCK) * T))
+    n_rows, n_heads = max(1, min(B, n_at_once // H)), min(H, n_at_once)
+    tiles = [(rows, some_heads) for rows in blocks(B, n_rows) for some_heads in blocks(H, n_heads)]
     if B * H * T * T < 2 * MIN_SCORES_PER_THREAD:
-        with_single_blas_thread(lambda: [body(part) for part in parts])
+        with_single_blas_thread(lambda: [body(tile) for tile in tiles])
     else:
-        parallel_for(parts, body)
+        parallel_for(tiles, body)

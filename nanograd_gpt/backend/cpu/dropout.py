@@ -1,4 +1,4 @@
-"""Dropout a block at a time, alone or with what its result is added to."""
+"""Dropout in blocks, alone or fused with the residual sum."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def dropout(x: Array, keep: Bools, rate: float) -> Array:
     y = np.empty(x.shape, dtype=x.dtype)
     x_, keep_, y_, scale = _flat(x), _flat(keep), y.reshape(-1), 1 / (1 - rate)
 
-    def body(part: slice) -> None:
-        out = y_[part]
-        np.multiply(x_[part], keep_[part], out=out)
+    def body(block: slice) -> None:
+        out = y_[block]
+        np.multiply(x_[block], keep_[block], out=out)
         out *= scale
 
     for_each_block(x.size, body)
@@ -25,11 +25,11 @@ def dropout_add(x: Array, keep: Bools, rate: float, residual: Array) -> Array:
     y = np.empty(x.shape, dtype=np.result_type(x.dtype, residual.dtype))
     x_, keep_, residual_, y_, scale = _flat(x), _flat(keep), _flat(residual), y.reshape(-1), 1 / (1 - rate)
 
-    def body(part: slice) -> None:
-        out = y_[part]
-        np.multiply(x_[part], keep_[part], out=out)
+    def body(block: slice) -> None:
+        out = y_[block]
+        np.multiply(x_[block], keep_[block], out=out)
         out *= scale
-        out += residual_[part]
+        out += residual_[block]
 
     for_each_block(x.size, body)
     return y

@@ -1,4 +1,4 @@
-"""Looking rows up by id, and summing gradients back into the rows: sorted by id, each row is written once."""
+"""Embedding lookup and its gradient: dy is sorted by id, so that each row of dweight is written once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from ..contract import Array, GradOut, Ints
 
 
 def embedding(weight: Array, ids: Ints) -> Array:
-    y: Array = np.take(weight, ids, axis=0)
-    return y
+    return np.take(weight, ids, axis=0)
 
 
 def embedding_backward(dy: Array, ids: Ints, dweight: GradOut) -> None:

@@ -1,6 +1,6 @@
-"""Linear layers: a large product is cut among our threads, and what follows it is done where a piece is ready.
+"""Linear layers: large products are tiled over our threads, with an epilogue on each finished tile.
 
-Small ones, and those of a few rows, are the matrix library's; its results may depend on how many threads it has.
+Small and skinny products go to BLAS, whose results may depend on its number of threads.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import numpy as np
 from ..contract import Array, GradOut
 from ..plain.matmul import rows
 from .blocks import blocks
-from .threads import blas_obeys, n_threads, parallel_for, with_blas_threads, with_single_blas_thread
+from .threads import blas_threads_controllable, n_threads, parallel_for, with_blas_threads, with_single_blas_thread
 
-Tile: TypeAlias = tuple[slice, slice]  # of a matrix: some of its rows, some of its columns
+Tile: TypeAlias = tuple[slice, slice]  # rows and columns of a matrix
 
-SKINNY_ROWS = 8  # so few, and a product does little but read its matrix
-MIN_VECTOR_MATRIX = 1 << 24  # elements of a matrix: for one row, our threads read it sooner than the library's
-# The shortest side of a product that is cut.  A model's products share it, its channels or its tokens, so that all of
-# them go to our threads or all to the library's: a few by the other kind, and each waits for the other.
+SKINNY_ROWS = 8  # fewer rows: memory-bound
+MIN_VECTOR_MATRIX = 1 << 24  # elements; from here on, vecdot on our threads beats BLAS's gemv for one row
+# The shortest side of a product that our threads tile.  A model's products mostly share it (channels or tokens), so
+# that all go to our threads or all to BLAS: mixing them oversubscribes the cores, for BLAS threads spin after a call.
 MIN_PARALLEL_DIM = 256
-GRAIN = 64  # rows or columns: the library's inner loops have no rest to do
+SLICE_MULTIPLE = 64  # rows or columns: no remainder in BLAS's inner loops
 ALL = slice(None)
 
 
 def gemm(a: Array, b: Array, out: Array, epilogue: Callable[[Tile], object] | None = None) -> None:
-    """out (M, N) = a (M, K) @ b (K, N); `epilogue` is called with each piece of out once it is there."""
+    """out (M, N) = a (M, K) @ b (K, N); `epilogue` is called with each finished tile of out."""
     (M, K), N = a.shape, b.shape[1]
     if M < SKINNY_ROWS:
-        _read(a, b, out)
+        _skinny_gemm(a, b, out)
         if epilogue is not None:
             epilogue((ALL, ALL))
         return
@@ -40,34 +40,34 @@ def gemm(a: Array, b: Array, out: Array, epilogue: Callable[[Tile], object] | No
         if epilogue is not None:
             epilogue(tile)
 
-    if min(M, N, K) < MIN_PARALLEL_DIM or not blas_obeys():
+    if min(M, N, K) < MIN_PARALLEL_DIM or not blas_threads_controllable():
         with_blas_threads(lambda: np.matmul(a, b, out=out))
         if epilogue is not None:
             epilogue((ALL, ALL))
     elif N >= M:
-        parallel_for([(ALL, part) for part in _cut(N)], multiply)
+        parallel_for([(ALL, columns) for columns in _slice_per_thread(N)], multiply)
     else:
-        parallel_for([(part, ALL) for part in _cut(M)], multiply)
+        parallel_for([(some_rows, ALL) for some_rows in _slice_per_thread(M)], multiply)
 
 
-def _read(a: Array, b: Array, out: Array) -> None:
-    """The product of a few rows, by the library's threads: a token is written by many such, one soon after the other.
+def _skinny_gemm(a: Array, b: Array, out: Array) -> None:
+    """A product of a few rows on BLAS's threads, as in generation, where many follow each other closely.
 
-    For one row, the library's product with a vector lags behind the memory; a dot product for each column does not.
+    For one row and a large matrix, BLAS's gemv does not reach memory bandwidth; a dot product per column does.
     """
     M, (K, N) = len(a), b.shape
     if M == 1 and N * K >= MIN_VECTOR_MATRIX and b.strides[0] == b.itemsize and b.dtype.kind == "f":
-        parallel_for(_cut(N), lambda part: np.vecdot(b[:, part].T, a[0], out=out[0, part]))
+        parallel_for(_slice_per_thread(N), lambda cols: np.vecdot(b[:, cols].T, a[0], out=out[0, cols]))
     elif M == 1:
         with_blas_threads(lambda: np.matmul(a, b, out=out))
-    else:  # the library reads its matrix faster the other way round
+    else:  # BLAS reads the matrix faster transposed
         out[...] = with_blas_threads(lambda: np.matmul(b.T, a.T)).T
 
 
-def _cut(n: int) -> list[slice]:
-    """0 .. n in one slice for each thread."""
-    grains = -(-n // GRAIN)
-    return blocks(n, -(-grains // n_threads()) * GRAIN)
+def _slice_per_thread(n: int) -> list[slice]:
+    """Slices that cover 0 .. n, at most one per thread, multiples of SLICE_MULTIPLE but for the last."""
+    multiples = -(-n // SLICE_MULTIPLE)
+    return blocks(n, -(-multiples // n_threads()) * SLICE_MULTIPLE)
 
 
 def matrix_product(x: Array, y: Array) -> Array:
@@ -82,11 +82,11 @@ def matmul(x: Array, matrix: Array, epilogue: Callable[[Tile], object] | None = 
 
 
 def gemm_into(grad_out: GradOut, a: Array, b: Array) -> None:
-    """Deliver a @ b, straight into the grad_out's memory where nothing is there yet."""
+    """Write or add a @ b; written straight into grad_out's memory."""
     if grad_out.accumulate:
-        made = np.empty(grad_out.array.shape, dtype=np.result_type(a.dtype, b.dtype))
-        gemm(a, b, made)
-        grad_out.write(made)
+        product = np.empty(grad_out.array.shape, dtype=np.result_type(a.dtype, b.dtype))
+        gemm(a, b, product)
+        grad_out.write(product)
     else:
         gemm(a, b, grad_out.array)
 
@@ -98,7 +98,7 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 
 
 def linear_into(y: Array, x: Array, weight: Array, bias: Array | None) -> None:
-    """Write x W^T + b over y (..., O), each piece's bias while it is in the cache."""
+    """Write x W^T + b into y (..., O), adding the bias to each tile while it is in the cache."""
     flat = rows(y)
     if bias is None:
         gemm(rows(x), weight.T, flat)
@@ -123,15 +123,13 @@ def linear_backward(
 def column_sums(matrix: Array) -> Array:
     """(N, O)  ->  (O,)"""
     ones = np.ones(len(matrix), dtype=matrix.dtype)
-    sums: Array = with_single_blas_thread(lambda: ones @ matrix)  # with more, the bits would depend on their number
-    return sums
+    return with_single_blas_thread(lambda: ones @ matrix)  # with more threads, the bits would depend on their number
 
 
 def row_sums(matrix: Array) -> Array:
     """(N, O)  ->  (N, 1)"""
     ones = np.ones((matrix.shape[1], 1), dtype=matrix.dtype)
-    sums: Array = with_single_blas_thread(lambda: matrix @ ones)
-    return sums
+    return with_single_blas_thread(lambda: matrix @ ones)
 
 
 def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
@@ -158,18 +156,18 @@ def packed_linear_backward(
     if dweight is not None:
         gemm_into(dweight, rows(dy).T, rows(x))
     for k, weight in enumerate(weights):
-        part = dy[..., k * width : (k + 1) * width]
-        own = None if dweight else dweights[k]
-        more = linear_backward(part, x, weight, own, dbiases[k], want_dx and joined is None)
-        if more is not None:
-            dx = more if dx is None else np.add(dx, more, out=dx)
+        dy_k = dy[..., k * width : (k + 1) * width]
+        dweight_k = None if dweight else dweights[k]
+        dx_k = linear_backward(dy_k, x, weight, dweight_k, dbiases[k], want_dx and joined is None)
+        if dx_k is not None:
+            dx = dx_k if dx is None else np.add(dx, dx_k, out=dx)
     return dx
 
 
 def as_contiguous_view(arrays: Sequence[Array]) -> Array | None:
-    """Matrices of one shape that lie one behind the other in memory, as one (K * O, I); None if they do not.
+    """One (K * O, I) view of K matrices (O, I) that are contiguous in memory; None if they are not.
 
-    The optimizer lays parameters so: Q, K and V are one product then.
+    Attention lays its weights out so, which makes Q, K and V one product.
     """
     first, whole = arrays[0], arrays[0].base
     if whole is None or whole.ndim != 1 or any(a.base is not whole or not a.flags.c_contiguous for a in arrays):
@@ -179,19 +177,17 @@ def as_contiguous_view(arrays: Sequence[Array]) -> Array | None:
         if a.shape != first.shape or _address(a) != start + k * first.nbytes:
             return None
     begin = (start - _address(whole)) // first.itemsize
-    joined: Array = whole[begin : begin + len(arrays) * first.size].reshape(-1, first.shape[1])
-    return joined
+    return whole[begin : begin + len(arrays) * first.size].reshape(-1, first.shape[1])
 
 
 def _address(array: Array) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
+    return array.__array_interface__["data"][0]
 
 
 def _joined_grad_out(grad_outs: Sequence[GradOut | None]) -> GradOut | None:
-    """GradOuts that are contiguous in memory, and all accumulate or all do not, as one."""
-    there = [out for out in grad_outs if out is not None]
-    if len(there) < len(grad_outs) or len({out.accumulate for out in there}) > 1:
+    """One GradOut over GradOuts that are contiguous in memory and all accumulate or all do not; else None."""
+    present = [out for out in grad_outs if out is not None]
+    if len(present) < len(grad_outs) or len({out.accumulate for out in present}) > 1:
         return None
-    joined = as_contiguous_view([out.array for out in there])
-    return None if joined is None else GradOut(joined, there[0].accumulate)
+    joined = as_contiguous_view([out.array for out in present])
+    return None if joined is None else GradOut(joined, present[0].accumulate)

@@ -1,4 +1,4 @@
-"""LayerNorm some rows at a time.  The formula is plain/norm.py's."""
+"""LayerNorm in blocks of rows.  The formula is plain/norm.py's."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import numpy as np
 
 from ..contract import Array, GradOut
 from ..plain.matmul import rows
-from .blocks import BLOCK, for_each_row_block, rows_a_block
+from .blocks import BLOCK_ELEMENTS, for_each_row_block, rows_per_block
 from .matmul import column_sums, row_sums
 
-MIN_BLOCKED_SIZE = 1 << 13  # elements; fewer, such as one token's, are done sooner at once
+MIN_BLOCKED_ELEMENTS = 1 << 13  # fewer, such as one token's, are faster in one piece
 
 
 def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
-    if x.size < MIN_BLOCKED_SIZE:
-        return _little(x, scale, shift, eps)
+    if x.size < MIN_BLOCKED_ELEMENTS:
+        return _small_layer_norm(x, scale, shift, eps)
     dtype, C = np.result_type(x.dtype, scale.dtype, shift.dtype), x.shape[-1]
     y = np.empty(x.shape, dtype=dtype)
     mean, rstd = np.empty((*x.shape[:-1], 1), dtype=x.dtype), np.empty((*x.shape[:-1], 1), dtype=x.dtype)
     x_, y_, mean_, rstd_ = rows(x), rows(y), rows(mean), rows(rstd)
 
-    def body(part: slice) -> None:
-        out = y_[part]
-        np.divide(row_sums(x_[part]), C, out=mean_[part])
-        np.subtract(x_[part], mean_[part], out=out)
+    def body(block: slice) -> None:
+        out = y_[block]
+        np.divide(row_sums(x_[block]), C, out=mean_[block])
+        np.subtract(x_[block], mean_[block], out=out)
         r = np.einsum("nc,nc->n", out, out)[:, None]  # sums of squares, of complex numbers too
         r /= C
         r += eps
         np.sqrt(r, out=r)
-        np.divide(1, r, out=rstd_[part], casting="same_kind")
-        out *= rstd_[part]
+        np.divide(1, r, out=rstd_[block], casting="same_kind")
+        out *= rstd_[block]
         out *= scale
         out += shift
 
-    for_each_row_block(len(x_), C, body, _rows_at_a_time(C))
+    for_each_row_block(len(x_), C, body, _block_rows(C))
     return y, mean, rstd
 
 
-def _little(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
-    """The plain formula with fewer calls, for each of which there is more to do than numbers: for one token, say."""
+def _small_layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
+    """The plain formula in fewer NumPy calls: for one token, call overhead dominates."""
     C = x.shape[-1]
     mean = np.add.reduce(x, axis=-1, keepdims=True)
     mean /= C
@@ -60,16 +60,16 @@ def layer_norm_backward(
     C = x.shape[-1]
     dx = np.empty(dy.shape, dtype=np.result_type(dy.dtype, x.dtype, scale.dtype))
     dy_, x_, mean_, rstd_, dx_ = rows(dy), rows(x), rows(mean), rows(rstd), rows(dx)
-    step = _rows_at_a_time(C)
-    sums = np.zeros((2, -(-len(x_) // step), C), dtype=dx.dtype)  # of each block, added up in their order
+    step = _block_rows(C)
+    sums = np.zeros((2, -(-len(x_) // step), C), dtype=dx.dtype)  # one row a block, added in order
 
-    def body(part: slice) -> None:
-        d, out = dy_[part], dx_[part]
-        norm = x_[part] - mean_[part]
-        norm *= rstd_[part]
+    def body(block: slice) -> None:
+        d, out = dy_[block], dx_[block]
+        norm = x_[block] - mean_[block]
+        norm *= rstd_[block]
         product = d * norm
-        block = part.start // step
-        sums[0, block], sums[1, block] = column_sums(product), column_sums(d)
+        i = block.start // step
+        sums[0, i], sums[1, i] = column_sums(product), column_sums(d)
         np.multiply(d, scale, out=out)
         along = np.einsum("nc,nc->n", out, norm)[:, None]
         along /= C
@@ -78,15 +78,15 @@ def layer_norm_backward(
         mean_of_out /= C
         out -= mean_of_out
         out -= norm
-        out *= rstd_[part]
+        out *= rstd_[block]
 
     for_each_row_block(len(x_), C, body, step)
-    for grad_out, of_blocks in zip((dscale, dshift), sums, strict=True):
+    for grad_out, block_sums in zip((dscale, dshift), sums, strict=True):
         if grad_out is not None:
-            grad_out.write(of_blocks.sum(axis=0))
+            grad_out.write(block_sums.sum(axis=0))
     return dx
 
 
-def _rows_at_a_time(C: int) -> int:
-    """The same for any number of threads: how the matrix library sums a row may depend on those beside it."""
-    return rows_a_block(C, 2 * BLOCK)
+def _block_rows(C: int) -> int:
+    """Rows per block, for any number of threads: how BLAS sums a row may depend on the rows beside it."""
+    return rows_per_block(C, 2 * BLOCK_ELEMENTS)

@@ -1,14 +1,13 @@
-"""The threads that compute: how many, a pool of our own, and the matrix library kept to one while the team works.
+"""Compute threads: their number, a thread pool, and control of BLAS's own threads.
 
-A matrix library's own threads wait for their next product in a busy loop, and take the processors from ours: the two
-kinds do not go together.  So a large model's products are cut among our threads, each of which multiplies alone; in a
-small one there is little to share, and its products are left to the library, whose busy waiting is the quickest start.
-So are products of a few rows, of which a token that is written needs many, one after the other.
+BLAS threads spin while they wait for the next product, so running them beside our pool oversubscribes the cores.  The
+products of a large model are therefore tiled over our pool, with BLAS limited to one thread; small and skinny products
+(generation needs many of the latter, one after the other) stay with BLAS, whose spinning threads start fastest.
 
-Several threads of the user's may compute at once, and each gets the bits it would get alone: where the library's
-threads are concerned they take turns, a product or a shared piece of work at a time.  With one thread chosen there is
-nothing to take turns at, and they compute side by side.  NumPy's own products, outside our kernels, take no turns: one
-that runs meanwhile may find the library kept to one thread.
+The number of BLAS threads belongs to the process, and bits depend on it.  Several user threads may compute at once and
+get the bits that they would get alone: code that depends on the number is serialised by a lock, one product or one
+parallel_for at a time.  With one thread chosen, nothing is changed and nothing waits.  np.matmul calls outside our
+kernels are not serialised: one that runs meanwhile may find BLAS limited to one thread.
 """
 
 from __future__ import annotations
@@ -33,65 +32,65 @@ from ...errors import InputError
 T = TypeVar("T")
 Job: TypeAlias = Callable[[], object]
 
-NAME = "nanograd_gpt"
-_number: int | None = None
+THREAD_NAME = "nanograd_gpt"
+_n_threads: int | None = None
 
 
 def n_threads() -> int:
-    """The number of threads a kernel may use: NANOGRAD_THREADS, or as many as the matrix library was going to use.
+    """The number of threads a kernel may use: NANOGRAD_THREADS, or BLAS's own number.
 
     Raises InputError if NANOGRAD_THREADS is not a valid number of threads.
     """
-    return _first_number() if _number is None else _number
+    return _initial_threads() if _n_threads is None else _n_threads
 
 
-def _first_number() -> int:
-    global _number
-    with _turn:
-        if _number is None:
+def _initial_threads() -> int:
+    global _n_threads
+    with _blas_lock:
+        if _n_threads is None:
             if chosen := os.environ.get("NANOGRAD_THREADS"):
                 set_threads(chosen)
             else:
-                _number = max((library.get_num_threads() for library in _blas()), default=os.cpu_count() or 1)
-    assert _number is not None
-    return _number
+                _n_threads = max((library.get_num_threads() for library in _blas()), default=os.cpu_count() or 1)
+    assert _n_threads is not None
+    return _n_threads
 
 
 def set_threads(number: int | str) -> None:
-    """Choose how many threads compute, the matrix library's among them: in every thread, from its next product on.
+    """Set the number of compute threads, BLAS's included, for every user thread from its next product on.
 
-    What other threads are computing just now ends first.  Raises InputError unless the number is 1 .. 1024.
+    Waits for products that other threads have begun.  Raises InputError unless the number is 1 .. 1024.
     """
     text = str(number)
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
         raise InputError(f"threads: {text!r} is not allowed; choose a whole number 1 .. 1024")
-    _set(int(text))
+    _apply(int(text))
 
 
-def _set(number: int) -> None:
-    global _number, _numbers
-    with _turn:
-        _numbers = [number for _ in _blas()]
+def _apply(number: int) -> None:
+    global _n_threads, _saved_blas_threads
+    with _blas_lock:
+        _saved_blas_threads = [number for _ in _blas()]
         if number > 1:
-            _number = number  # who begins now waits for our turn to end
-            with _registry:
-                locks = list(_locks)
+            _n_threads = number  # products that begin now wait for the lock
+            with _registry_lock:
+                locks = list(_section_locks)
             for lock in locks:
-                with lock:  # once it is free, what its thread had begun has ended
+                with lock:  # wait for the product that its thread has begun
                     pass
-        _give_back()
-        _number = number
+        _restore_blas_threads()
+        _n_threads = number
 
 
 class Library(Protocol):
-    """Control of a matrix library in this process."""
+    """Thread control of a BLAS library in this process."""
 
     def get_num_threads(self) -> int: ...
     def set_num_threads(self, num_threads: int, /) -> object: ...
 
 
 class OpenBLAS(NamedTuple):
-    """Its own functions: threadpoolctl, from 3.7 on, lets only the first thread that sets a number set others."""
+    """OpenBLAS's own functions: threadpoolctl >= 3.7 lets only the first thread that sets a number set it again."""
 
     get_num_threads: Callable[[], int]
     set_num_threads: Callable[[int], object]
@@ -99,125 +98,122 @@ class OpenBLAS(NamedTuple):
 
 @cache
 def _blas() -> list[Library]:
-    """Controls of the matrix libraries in this process; none for those that have no such control."""
+    """Thread controls of the BLAS libraries in this process; libraries without one are left out."""
     return [_control(library) for library in ThreadpoolController().select(user_api="blas").lib_controllers]
 
 
 def _control(library: Any) -> Library:
     if library.internal_api == "openblas" and library.threading_layer == "pthreads":
         functions = CDLL(library.filepath)
-        for prefix, suffix in product(("", "scipy_"), ("", "64_", "_64")):  # as NumPy's and others' builds name them
+        for prefix, suffix in product(("", "scipy_"), ("", "64_", "_64")):  # the names differ between builds of NumPy
             names = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set")]
             if all(hasattr(functions, name) for name in names):
                 return OpenBLAS(*(getattr(functions, name) for name in names))
-    control: Library = library
-    return control
+    return library
 
 
-def blas_obeys() -> bool:
-    """Whether the matrix library can be kept to one thread; if not, products are left to it whole."""
+def blas_threads_controllable() -> bool:
+    """Whether BLAS can be limited to one thread; if not, products are not tiled."""
     return bool(_blas())
 
 
-class _Mine(threading.local):
+class _Local(threading.local):
     """Thread-local state."""
 
     def __init__(self) -> None:
-        self.inside = False  # a section: what is nested belongs to it
-        self.lock = RLock()  # held in a section of a process that computes with one thread
-        with _registry:
-            _locks.add(self.lock)
+        self.in_section = False  # sections nest
+        self.lock = RLock()  # held in a section while one thread is chosen
+        with _registry_lock:
+            _section_locks.add(self.lock)
 
 
-# The library's number of threads is one for the whole process, and bits depend on it.  So whoever changes it takes
-# turns with whoever computes with it.  Where it is one for good nothing is changed, and nobody waits for others.
-_turn = RLock()
-_registry = Lock()  # of the locks below
-_locks: WeakSet[Any] = WeakSet()  # every thread's own
-_mine = _Mine()
-_numbers: list[int] | None = None  # of the library's threads, to be given back; changed by who has the turn
+_blas_lock = RLock()  # held by code that changes the number of BLAS threads, or depends on it
+_registry_lock = Lock()  # guards _section_locks
+_section_locks: WeakSet[Any] = WeakSet()  # one per user thread
+_local = _Local()
+_saved_blas_threads: list[int] | None = None  # to restore; guarded by _blas_lock
 
 
 def with_single_blas_thread(work: Callable[[], T]) -> T:
-    """Do some work while the matrix library computes with one thread.  May be nested.
+    """Run work with BLAS limited to one thread; calls may nest.
 
-    A function, and no context manager: Ctrl-C could come between its __enter__ and the block, and nobody would leave.
+    Not a context manager: Ctrl-C between __enter__ and the block would leave the limit in place.
     """
-    return _in_turn(work, one=True)
+    return _serialised(work, single=True)
 
 
 def with_blas_threads(work: Callable[[], T]) -> T:
-    """Do some work with as many threads as the matrix library has, while no other thread keeps it to one."""
-    return _in_turn(work, one=False)
+    """Run work with all BLAS threads, while no other thread limits them."""
+    return _serialised(work, single=False)
 
 
-def _in_turn(work: Callable[[], T], one: bool) -> T:
-    if _mine.inside or not _blas():
+def _serialised(work: Callable[[], T], single: bool) -> T:
+    if _local.in_section or not _blas():
         return work()
     if n_threads() == 1:
-        with _mine.lock:
-            if n_threads() == 1:  # still, and as long as we hold the lock
+        with _local.lock:
+            if n_threads() == 1:  # cannot change while the lock is held
                 try:
-                    _mine.inside = True
+                    _local.in_section = True
                     return work()
                 finally:
-                    _mine.inside = False
-    with _turn:
-        if not one:
-            _give_back()  # what Ctrl-C has prevented
+                    _local.in_section = False
+    with _blas_lock:
+        if not single:
+            _restore_blas_threads()  # in case Ctrl-C prevented it
             return work()
         try:
-            _mine.inside = True
-            _keep_to_one()
+            _local.in_section = True
+            _limit_blas_to_one()
             return work()
         finally:
-            _mine.inside = False
-            _give_back()
+            _local.in_section = False
+            _restore_blas_threads()
 
 
-def _keep_to_one() -> None:
-    global _numbers
-    if _numbers is None:
-        _numbers = [library.get_num_threads() for library in _blas()]
+def _limit_blas_to_one() -> None:
+    global _saved_blas_threads
+    if _saved_blas_threads is None:
+        _saved_blas_threads = [library.get_num_threads() for library in _blas()]
     for library in _blas():
         library.set_num_threads(1)
 
 
-def _give_back() -> None:
-    global _numbers
-    if _numbers is not None:
-        for library, number in zip(_blas(), _numbers, strict=True):
+def _restore_blas_threads() -> None:
+    global _saved_blas_threads
+    if _saved_blas_threads is not None:
+        for library, number in zip(_blas(), _saved_blas_threads, strict=True):
             library.set_num_threads(number)
-        _numbers = None
+        _saved_blas_threads = None
 
 
 class ThreadPool:
-    """Threads that wait for jobs; faster to hand a job to than the standard library's pools."""
+    """Daemon threads that wait for jobs, with less overhead per job than concurrent.futures."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.jobs: SimpleQueue[tuple[Job, SimpleQueue[BaseException | None]]] = SimpleQueue()
         for _ in range(size):
-            Thread(target=self._work, name=NAME, daemon=True).start()
+            Thread(target=self._work, name=THREAD_NAME, daemon=True).start()
 
     def _work(self) -> None:
-        _mine.inside = True  # its caller's section
+        _local.in_section = True  # runs inside its caller's section
         while True:
             job, done = self.jobs.get()
             raised = None
             try:
                 job()
-            except BaseException as error:  # whoever waits raises it
+            except BaseException as error:  # run() raises it
                 raised = error
-            del job  # and the arrays it holds, before another one comes
+            del job  # and the arrays it references, while waiting for the next one
             done.put(raised)
             del done, raised
 
     def run(self, job: Job, times: int) -> None:
-        """Run a job so many times at once, one of them here; returns when all have ended, or raises what one raised."""
+        """Run a job in `times` threads at once, this one among them; waits for all, then raises the first error."""
         done: SimpleQueue[BaseException | None] = SimpleQueue()
         for _ in range(times - 1):
-            self.jobs.put((_with_this_context(job), done))
+            self.jobs.put((_in_current_context(job), done))
         errors: list[BaseException | None] = []
         try:
             job()
@@ -228,7 +224,7 @@ class ThreadPool:
                 raise error
 
 
-def _with_this_context(job: Job) -> Job:
+def _in_current_context(job: Job) -> Job:
     context = copy_context()
     return lambda: context.run(job)
 
@@ -238,39 +234,39 @@ def _pool(size: int) -> ThreadPool:
     return ThreadPool(size)
 
 
-def _alone_after_fork() -> None:
-    """Threads do not survive a fork, but the locks that they held do."""
-    global _turn, _registry, _mine
-    _turn, _registry = RLock(), Lock()
-    _locks.clear()
-    _mine = _Mine()
+def _reset_after_fork() -> None:
+    """Reset locks and pools in a forked child: threads do not survive a fork, but locks that they held do."""
+    global _blas_lock, _registry_lock, _local
+    _blas_lock, _registry_lock = RLock(), Lock()
+    _section_locks.clear()
+    _local = _Local()
     _pool.cache_clear()
-    _give_back()
+    _restore_blas_threads()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_alone_after_fork)
+    os.register_at_fork(after_in_child=_reset_after_fork)
 
 
-def parallel_for(parts: Sequence[Any], body: Callable[[Any], object]) -> None:
-    """Call body with every part, on as many threads as there are parts and we may use.
+def parallel_for(items: Sequence[Any], body: Callable[[Any], object]) -> None:
+    """Call body with every item, on min(len(items), n_threads()) threads.
 
-    Who gets which part depends on the moment, so a body's result must not depend on the order.
+    Threads take items as they become free, so a body's result must not depend on the order.
     """
     number = n_threads()
-    threads = min(number, len(parts))
-    if threads < 2 or current_thread().name == NAME:
-        for part in parts:
-            body(part)
+    threads = min(number, len(items))
+    if threads < 2 or current_thread().name == THREAD_NAME:
+        for item in items:
+            body(item)
         return
-    left = deque(parts)
+    remaining = deque(items)
 
     def work() -> None:
-        while left:
+        while remaining:
             try:
-                part = left.popleft()
+                item = remaining.popleft()
             except IndexError:  # another thread was faster
                 return
-            body(part)
+            body(item)
 
     with_single_blas_thread(lambda: _pool(number - 1).run(work, threads))

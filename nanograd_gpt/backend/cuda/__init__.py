@@ -1,45 +1,7 @@
-"""The kernels for CuPy arrays.  Imported on demand only: importing it imports CuPy."""
+"""The kernels for CuPy arrays: the formulas of backend/plain.  Imports CuPy, so it is imported on demand only."""
 
 from __future__ import annotations
 
 import cupy as xp
 
-from ..plain.activation import gelu, gelu_backward, linear_gelu, log_softmax, log_sum_exp, softmax, softmax_backward
-from ..plain.attention import cached_attention, causal_attention, causal_attention_backward
-from ..plain.dropout import dropout, dropout_add
-from ..plain.embedding import embedding, embedding_backward
-from ..plain.loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward
-from ..plain.matmul import linear, linear_backward, matrix_product, packed_linear, packed_linear_backward
-from ..plain.norm import layer_norm, layer_norm_backward
-from ..plain.optimizer import adamw, squared_norm
-
-__all__ = [
-    "adamw",
-    "cached_attention",
-    "causal_attention",
-    "causal_attention_backward",
-    "cross_entropy",
-    "cross_entropy_backward",
-    "dropout",
-    "dropout_add",
-    "embedding",
-    "embedding_backward",
-    "gelu",
-    "gelu_backward",
-    "layer_norm",
-    "layer_norm_backward",
-    "linear",
-    "linear_backward",
-    "linear_cross_entropy",
-    "linear_cross_entropy_backward",
-    "linear_gelu",
-    "log_softmax",
-    "log_sum_exp",
-    "matrix_product",
-    "packed_linear",
-    "packed_linear_backward",
-    "softmax",
-    "softmax_backward",
-    "squared_norm",
-    "xp",
-]
+from ..plain.kernels import *

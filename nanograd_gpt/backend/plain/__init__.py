@@ -1,4 +1,4 @@
-"""Every kernel once, as the straight formula in the vocabulary that NumPy and CuPy share (`xp`).
+"""Every kernel as a straightforward formula, in the functions that NumPy and CuPy share (`xp`).
 
-A backend takes a family from here until it has a faster one of its own.
+A backend starts from these (kernels.py names them) and replaces those for which it has a faster kernel.
 """

@@ -12,7 +12,7 @@ ROOT, CUBIC = sqrt(2 / pi), 0.044715
 
 
 def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
-    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): Hendrycks and Gimpel 2016, as GPT-2 and the book have it."""
+    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks and Gimpel 2016), as in GPT-2 and the book."""
     xp = array_namespace(x)
     square = x * x
     half = xp.tanh(x * (ROOT + ROOT * CUBIC * square))
@@ -21,24 +21,24 @@ def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
     y = x * half
     if not want_derivative:
         return y, None
-    slope: Array = 2 * x * (ROOT + 3 * ROOT * CUBIC * square)
-    slope *= half * (1 - half)  # (1 - tanh^2) / 4
-    slope += half
-    return y, slope
+    derivative = 2 * x * (ROOT + 3 * ROOT * CUBIC * square)
+    derivative *= half * (1 - half)  # (1 - tanh^2) / 4
+    derivative += half
+    return y, derivative
 
 
 def linear_gelu(x: Array, weight: Array, bias: Array | None, want_derivative: bool) -> tuple[Array, Array | None]:
     return gelu(linear(x, weight, bias), want_derivative)
 
 
-def gelu_backward(dy: Array, slope: Array) -> Array:
-    return dy * slope
+def gelu_backward(dy: Array, derivative: Array) -> Array:
+    return dy * derivative
 
 
 def softmax(x: Array, axis: Axis) -> Array:
     if not x.size:
-        return x.copy()  # there is nothing to take the largest of
-    y: Array = array_namespace(x).exp(x - x.real.max(axis=axis, keepdims=True))
+        return x.copy()  # max of nothing raises
+    y = array_namespace(x).exp(x - x.real.max(axis=axis, keepdims=True))
     y /= y.sum(axis=axis, keepdims=True)
     return y
 
@@ -47,23 +47,21 @@ def log_softmax(x: Array, axis: Axis) -> Array:
     if not x.size:
         return x.copy()
     xp = array_namespace(x)
-    y: Array = x - x.real.max(axis=axis, keepdims=True)  # first: of large x, the log of the sum would be lost in them
+    y = x - x.real.max(axis=axis, keepdims=True)  # first: in large x, the log of the sum would be rounded away
     y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
     return y
 
 
 def softmax_backward(dy: Array, y: Array, axis: Axis) -> Array:
-    dx: Array = dy * y
+    dx = dy * y
     dx -= y * dx.sum(axis=axis, keepdims=True)
     return dx
 
 
 def log_sum_exp(x: Array, axis: Axis) -> Array:
-    """nan where the largest is infinite: so a loss of infinite logits is."""
+    """nan where the largest is infinite, so that infinite logits give a loss of nan."""
     xp = array_namespace(x)
     if not x.size:
-        nothing: Array = x.sum(axis=axis, keepdims=True) - xp.inf
-        return nothing
+        return x.sum(axis=axis, keepdims=True) - xp.inf
     largest = x.real.max(axis=axis, keepdims=True)
-    result: Array = xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
-    return result
+    return xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True)) + largest

@@ -1,6 +1,6 @@
-"""Causal multi-head attention (Vaswani et al. 2017): softmax(Q K^T / sqrt(D)) V, each token seeing none after it.
+"""Causal multi-head attention (Vaswani et al. 2017): softmax(Q K^T / sqrt(D)) V, later keys masked.
 
-Of the weights, T x T a head, only each row's log-sum-exp is kept; backward makes them again (Dao et al. 2022).
+Only the scores' log-sum-exp is kept; backward recomputes the T x T weights of each head (Dao et al. 2022).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ..contract import Array, Bools, Ints
 from .activation import log_sum_exp, softmax, softmax_backward
 from .dropout import dropout
 
-QUERIES = 64  # a block of them: it bounds the memory for scores, and leaves out most of what is masked
+QUERY_BLOCK = 64  # queries; bounds the memory for scores, and skips most masked keys
 
 
 def heads(qkv: Array, n_heads: int) -> tuple[Array, Array, Array]:
@@ -29,12 +29,11 @@ def split(x: Array, n_heads: int) -> Array:
 
 
 def masked_scores(q: Array, k: Array) -> Array:
-    """q, k (B, H, T, D)  ->  Q K^T / sqrt(D) (B, H, T, T), and -inf for what comes after"""
+    """q, k (B, H, T, D)  ->  Q K^T / sqrt(D) (B, H, T, T), with -inf for later keys"""
     xp = array_namespace(q)
     scores = q @ k.swapaxes(-1, -2)
     scores *= 1 / sqrt(q.shape[-1])  # before the mask: -inf times a complex number is nan
-    masked: Array = xp.where(xp.tri(q.shape[-2], dtype=bool), scores, -xp.inf)
-    return masked
+    return xp.where(xp.tri(q.shape[-2], dtype=bool), scores, -xp.inf)
 
 
 def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
@@ -44,7 +43,7 @@ def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) 
     weights = array_namespace(qkv).exp(scores - lse)
     used = weights if keep is None else dropout(weights, keep, rate)
     B, T, C3 = qkv.shape
-    context: Array = (used @ v).swapaxes(1, 2).reshape(B, T, C3 // 3)
+    context = (used @ v).swapaxes(1, 2).reshape(B, T, C3 // 3)
     return context, lse
 
 
@@ -59,15 +58,14 @@ def causal_attention_backward(
     dweights = dcontext @ v.swapaxes(-1, -2)  # (B, H, T, T)
     if keep is not None:
         dweights = dropout(dweights, keep, rate)
-    dscores = softmax_backward(dweights, weights, axis=-1)  # 0 where masked, for there the weight is 0
+    dscores = softmax_backward(dweights, weights, axis=-1)  # 0 where masked: the weight is 0
     dscores *= 1 / sqrt(q.shape[-1])
     dqkv = xp.empty(qkv.shape, dtype=dscores.dtype)
     dq, dk, dv = heads(dqkv, n_heads)
     dq[...] = dscores @ k
     dk[...] = dscores.swapaxes(-1, -2) @ q
     dv[...] = used.swapaxes(-1, -2) @ dcontext
-    result: Array = dqkv
-    return result
+    return dqkv
 
 
 def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: int) -> Array:
@@ -75,23 +73,22 @@ def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: 
     B, T, C3 = qkv.shape
     q, k, v = heads(qkv, keys.shape[1])
     rows = xp.arange(B)[:, None]
-    keys[rows, :, slots] = k.swapaxes(1, 2)  # (B, T, H, D): the two indices come first
+    keys[rows, :, slots] = k.swapaxes(1, 2)  # (B, T, H, D): advanced indices go first
     values[rows, :, slots] = v.swapaxes(1, 2)
-    context: Array = xp.empty((B, T, C3 // 3), dtype=qkv.dtype)
-    for start in range(0, T, QUERIES):
-        block = slice(start, start + QUERIES)
-        seen = stop - max(0, T - start - QUERIES)  # by any query of this block
-        result = _seeing_up_to(slots[:, block], q[:, :, block], keys[:, :, :seen], values[:, :, :seen])
+    context = xp.empty((B, T, C3 // 3), dtype=qkv.dtype)
+    for start in range(0, T, QUERY_BLOCK):
+        block = slice(start, start + QUERY_BLOCK)
+        seen = stop - max(0, T - start - QUERY_BLOCK)  # upper bound for this block's queries
+        result = _attend_up_to(slots[:, block], q[:, :, block], keys[:, :, :seen], values[:, :, :seen])
         context[:, block] = result.swapaxes(1, 2).reshape(B, -1, C3 // 3)
     return context
 
 
-def _seeing_up_to(last: Ints, q: Array, keys: Array, values: Array) -> Array:
+def _attend_up_to(last: Ints, q: Array, keys: Array, values: Array) -> Array:
     """last (B, T), q (B, H, T, D), keys and values (B, H, S, D)  ->  (B, H, T, D)"""
     xp = array_namespace(q)
     scores = q @ keys.swapaxes(-1, -2)  # (B, H, T, S)
     scores *= 1 / sqrt(q.shape[-1])
     unseen = xp.arange(keys.shape[2]) > last[:, None, :, None]  # (B, 1, T, S)
     weights = softmax(xp.where(unseen, -xp.inf, scores), axis=-1)
-    context: Array = weights @ values
-    return context
+    return weights @ values

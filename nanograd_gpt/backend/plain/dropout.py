@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al. 2014), scaled while training so that nothing changes at evaluation."""
+"""Inverted dropout (Srivastava et al. 2014): scaled in training, so that evaluation needs no scaling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..contract import Array, Bools
 
 
 def dropout(x: Array, keep: Bools, rate: float) -> Array:
-    y: Array = x * keep
+    y = x * keep
     y *= 1 / (1 - rate)
     return y
 

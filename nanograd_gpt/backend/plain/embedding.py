@@ -1,4 +1,4 @@
-"""Looking rows up by id, and summing gradients back into the rows."""
+"""Embedding lookup and its gradient."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from ..contract import Array, GradOut, Ints
 
 
 def embedding(weight: Array, ids: Ints) -> Array:
-    y: Array = weight[ids]
-    return y
+    return weight[ids]
 
 
 def embedding_backward(dy: Array, ids: Ints, dweight: GradOut) -> None:

@@ -1,4 +1,4 @@
-"""Linear layers: y = x W^T + b, one or several side by side."""
+"""Linear layers: y = x W^T + b, one or several packed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ def rows(x: Array) -> Array:
 
 
 def matrix_product(x: Array, y: Array) -> Array:
-    z: Array = x @ y
-    return z
+    return x @ y
 
 
 def gemm_into(grad_out: GradOut, a: Array, b: Array) -> None:
-    """Deliver a @ b, straight into the grad_out's memory where nothing is there yet."""
+    """Write or add a @ b; written straight into grad_out's memory."""
     if grad_out.accumulate:
         grad_out.write(a @ b)
     else:
@@ -27,9 +26,9 @@ def gemm_into(grad_out: GradOut, a: Array, b: Array) -> None:
 
 
 def matmul(x: Array, matrix: Array) -> Array:
-    """x (..., I), matrix (I, O)  ->  (..., O): one product of two matrices, in an array of its own."""
+    """x (..., I), matrix (I, O)  ->  (..., O), as one product of two matrices"""
     xp = array_namespace(x)
-    y: Array = xp.empty((*x.shape[:-1], matrix.shape[1]), dtype=xp.result_type(x.dtype, matrix.dtype))
+    y = xp.empty((*x.shape[:-1], matrix.shape[1]), dtype=xp.result_type(x.dtype, matrix.dtype))
     xp.matmul(rows(x), matrix, out=rows(y))
     return y
 
@@ -52,9 +51,8 @@ def linear_backward(
 
 
 def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
-    parts = [linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
-    y: Array = array_namespace(x).concatenate(parts, axis=-1)
-    return y
+    outputs = [linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+    return array_namespace(x).concatenate(outputs, axis=-1)
 
 
 def packed_linear_backward(
@@ -67,7 +65,7 @@ def packed_linear_backward(
 ) -> Array | None:
     dx, width = None, weights[0].shape[0]
     for k, weight in enumerate(weights):
-        part = dy[..., k * width : (k + 1) * width]
-        dx_part = linear_backward(part, x, weight, dweights[k], dbiases[k], want_dx)
-        dx = dx_part if dx is None or dx_part is None else dx + dx_part
+        dy_k = dy[..., k * width : (k + 1) * width]
+        dx_k = linear_backward(dy_k, x, weight, dweights[k], dbiases[k], want_dx)
+        dx = dx_k if dx is None or dx_k is None else dx + dx_k
     return dx

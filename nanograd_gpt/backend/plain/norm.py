@@ -28,7 +28,7 @@ def layer_norm_backward(
         dscale.write((dy * norm).sum(axis=all_but_last))
     if dshift is not None:
         dshift.write(dy.sum(axis=all_but_last))
-    dx: Array = dy * scale
+    dx = dy * scale
     norm *= (dx * norm).mean(axis=-1, keepdims=True)
     dx -= dx.mean(axis=-1, keepdims=True)
     dx -= norm

@@ -23,7 +23,7 @@ def adamw(
     param *= 1 - lr * weight_decay  # decoupled: not part of the gradient
     if beta1 > 0.5:
         exp_avg += (1 - beta1) * (grad - exp_avg)
-    else:  # from the nearer end, as in PyTorch: else a large mean swallows a small gradient
+    else:  # lerp from the nearer end, as in PyTorch: else a large mean rounds a small gradient away
         exp_avg[...] = grad - beta1 * (grad - exp_avg)
     exp_avg_sq *= beta2
     exp_avg_sq += (1 - beta2) * (grad * grad)
@@ -33,5 +33,4 @@ def adamw(
 
 
 def squared_norm(flat: Array) -> Array:
-    result: Array = array_namespace(flat).asarray((flat * flat).sum())
-    return result
+    return array_namespace(flat).asarray((flat * flat).sum())
