@@ -38,7 +38,7 @@ def _blas() -> list[dict[str, Any]]:
 
 
 def own_version() -> str | None:
-    """This package's version; None if it is not installed but run from its source tree."""
+    """The package's version; None if it is not installed but run from its source tree."""
     try:
         return version("nanograd-gpt")
     except PackageNotFoundError:

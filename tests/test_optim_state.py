@@ -140,7 +140,7 @@ FOREIGN: dict[str, tuple[dict[str, Any], str]] = {
     "too many steps": ({"steps": [3, 3, 3, 1]}, "steps: 4 in the state, 3 parameters here"),
     "steps that are one number": ({"steps": 3}, "steps: int in the state, 3 parameters here"),
     "steps below 0": ({"steps": [3, -1, 3]}, "steps[1]: -1 is not allowed; choose a whole number >= 0"),
-    "steps that are no integers": ({"steps": [3, 3, 3.5]}, "steps[2]: 3.5 is not allowed; choose a whole number >= 0"),
+    "fractional steps": ({"steps": [3, 3, 3.5]}, "steps[2]: 3.5 is not allowed; choose a whole number >= 0"),
     "integers as means": (
         {"exp_avg": [np.zeros((2, 3)), np.zeros(4, dtype=int), np.zeros(())]},
         "exp_avg[1] is of int64; an array of floating-point numbers is expected",

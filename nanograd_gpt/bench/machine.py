@@ -1,4 +1,4 @@
-"""This machine's peak rates, measured in the same process as the benchmark, and the peak memory of the process."""
+"""The machine's peak rates, measured in the same process as the benchmark, and the peak memory of the process."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def _course(run: Run, first: int, plan: Schedule) -> str | None:
 
 
 def complete_line(run: Run, directory: Path) -> str:
-    """What to tell about a run that has nothing left to do: that it is complete, and how to go further."""
+    """The message that a run is complete, with a command that trains it further."""
     t = run.config.training
     bound = t.max_steps == run.total_steps
     further = f"--max-steps {2 * t.max_steps}" if bound else f"--epochs {2 * t.epochs}"

@@ -182,7 +182,7 @@ def _train(training: Run, directory: Path) -> str | None:
 
 
 def _best_line(training: Run, directory: Path) -> str | None:
-    """Where the validation loss was lowest and how to use the weights of then; None if it was so at the end."""
+    """The lowest validation loss and how to use its weights; None if the run ended with it."""
     evaluations = read_metrics(directory / "metrics.jsonl").evaluations
     best = training.progress
     if best.best_step is None or best.best_step == evaluations[-1]["step"]:

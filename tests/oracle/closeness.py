@@ -1,6 +1,6 @@
 """The distance of a tensor from its reference: relative to the reference's length, never element by element.
 
-An element may be as small as it likes and still carries the rounding of its larger neighbours.
+However small an element is, it carries the rounding of its larger neighbours.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def outputs(result: Any) -> list[Any]:
 
 def array_of(result: Any) -> npt.NDArray[Any]:
     array = result.data if isinstance(result, Tensor) else result
-    assert isinstance(array, np.ndarray), f"{type(result).__name__} is no array"
+    assert isinstance(array, np.ndarray), f"{type(result).__name__} is not an array"
     return array
 
 

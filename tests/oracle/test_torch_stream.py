@@ -60,7 +60,7 @@ def stream(request: pytest.FixtureRequest) -> TorchStream:
 
 
 def seeded(seed: int) -> TorchStream:
-    """Both streams, from the same seed"""
+    """Both streams, from the same seed."""
     torch.manual_seed(seed)
     return TorchStream(seed, DROPOUT)
 

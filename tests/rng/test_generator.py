@@ -100,7 +100,7 @@ def test_another_streams_state_is_refused_and_changes_nothing(state: dict[str, A
     assert generator.state() == Generator(4).state()
 
 
-# Stored values: whoever changes them makes old checkpoints continue differently
+# Stored values: changing them would make old checkpoints continue differently
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 DTYPES = "?bBhHiIlLqQefdFD"  # what an array can hold
 BLOCK = 512  # bytes: CuPy's pool rounds up to it
 
-owners: WeakValueDictionary[int, Any] = WeakValueDictionary()  # the device arrays alive now that are no views
+owners: WeakValueDictionary[int, Any] = WeakValueDictionary()  # device arrays that are alive and own their memory
 
 
 def used_bytes() -> int:
