@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..errors import InputError
 from ..tokenizer.tokenizer import get_tokenizer
-from ..training.checkpoint import read_state
+from ..training.checkpoint import check_configuration, read_state
 from ..training.config import from_toml, preset
 from ..training.run import Run
 from ..training.run_directory import latest_checkpoint
@@ -51,6 +51,7 @@ def resumption_from(options: Namespace) -> Resumption:
     checkpoint = latest_checkpoint(directory)
     state = read_state(checkpoint)
     config = preset("tiny").replace(from_toml(directory / "config.toml"))
+    check_configuration(checkpoint, state, config.model)
     data = _text_of(directory, config.data.data, given.pop("data", None), state.get("data_sha256"))
     tokenizer = get_tokenizer(directory / "tokenizer.json")
     run = Run(config.replace({"data": data}), device_from(options), tokenizer, config.model.vocab_size)

@@ -137,10 +137,7 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     """
     path = Path(path)
     state = read_state(path)
-    saved, here = GPTConfig.of(state["config"]), model.config
-    if saved != here:
-        differing = [f"{k} {v} (here {getattr(here, k)})" for k, v in saved.to_dict().items() if v != getattr(here, k)]
-        raise InputError(f"checkpoint: {path} is of another configuration: {', '.join(differing)}")
+    check_configuration(path, state, model.config)
     weights = _load_arrays(path / "model.safetensors")
     model.check_state_dict(weights)
     if optimizer is not None:
@@ -151,6 +148,14 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     model.load_state_dict(weights)
     model.train(optimizer is not None)
     return state
+
+
+def check_configuration(path: Path, state: Mapping[str, Any], config: GPTConfig) -> None:
+    """Raise InputError if a checkpoint's state is of another model configuration."""
+    saved, here = GPTConfig.of(state["config"]).to_dict(), config.to_dict()
+    if saved != here:
+        differing = [f"{name} {value} (here {here[name]})" for name, value in saved.items() if value != here[name]]
+        raise InputError(f"checkpoint: {path} is of another configuration: {', '.join(differing)}")
 
 
 def _optimizer_state(path: Path, metadata: Any, names: list[str]) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def test_draws_of_every_kind_in_one_stream_are_pytorchs_to_the_bit(seed: int, go
         assert_same_bits(ours if ours.size <= SHORT else hashed(ours), theirs[name])
 
 
+@pytest.mark.slow
 def test_slow_all_initial_weights_of_the_124m_model_are_pytorchs_to_the_bit(golden: dict[str, Array]) -> None:
     state = GPTModel(GPT_CONFIG_124M, rng=TorchStream(123)).book_state_dict()
     assert list(state) == golden["124M/names"].tolist()

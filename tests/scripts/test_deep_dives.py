@@ -31,6 +31,7 @@ def replaced(source: str, right: str, wrong: str) -> str:
     return source.replace(right, wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIVES)
 def test_it_holds(name, tmp_path):
     done = run(SCRIPTS / f"{name}.py", tmp_path)
@@ -55,6 +56,7 @@ def test_a_wrong_number_exits_with_1(tmp_path):
     assert done.stdout.splitlines()[-1] == "failed: 1 of 6 claims do not hold"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "right", "wrong", "claim"),
     [

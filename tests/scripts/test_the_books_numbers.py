@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "scripts" / "04_the_books_numbers.py"
 
 
+@pytest.mark.slow
 def test_untrained_numbers_and_samplings_are_the_published_ones():
     folder = os.environ.get("NANOGRAD_TEST_DATA")
     if folder is None:

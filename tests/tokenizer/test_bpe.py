@@ -155,6 +155,7 @@ def test_a_word_four_times_as_long_takes_no_more_than_about_four_times_as_long()
     assert seconds[1] < max(10 * seconds[0], 1.0)  # with a time that grows with the square, 16 and minutes
 
 
+@pytest.mark.slow
 def test_a_million_of_one_letter_are_learned_from() -> None:
     a = ord("a")
     assert learn_merges("a" * 1_000_000, 3) == [(a, a), (256, 256), (257, 257)]

@@ -232,6 +232,7 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(value, (*path, key))
 
 
+@pytest.mark.slow
 def test_anything_anywhere_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
     beside = {
         "tokenizer_config.json": {"eos_token": {"content": "</s>"}, "added_tokens_decoder": {"0": {"content": "<s>"}}},
@@ -346,6 +347,7 @@ def test_a_written_tokenizer_comes_back(name: str, tmp_path: Path) -> None:
     assert "format" in json.loads((directory / "tokenizer.json").read_text()) or name != "another pattern"
 
 
+@pytest.mark.slow
 def test_gpt2s_own_is_written_with_its_own_merges(tmp_path: Path) -> None:
     model = GPTModel({**TINY.to_dict(), "vocab_size": 50304, "emb_dim": 2})
     directory = save_pretrained(tmp_path / "out", model, get_tokenizer("gpt2"))

@@ -50,6 +50,7 @@ def test_the_longest_run_that_tiktoken_takes_is_cut_as_it_does(blank: str) -> No
     assert encode(text, GPT2) == GPT2.encode(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [*BLANKS.values(), "a", "1", "\U0001f600", "!", "\u0301"])
 @pytest.mark.parametrize("where", ["{}x", "x{}", "x{}y z{}"])
 def test_a_run_of_more_than_a_million_is_encoded(unit: str, where: str) -> None:
@@ -61,6 +62,7 @@ def test_a_run_of_more_than_a_million_is_encoded(unit: str, where: str) -> None:
         assert ids == GPT2.encode(run[:-1]) + GPT2.encode(run[-1] + "x")
 
 
+@pytest.mark.slow
 def test_a_tokenizer_is_learned_from_runs_of_more_than_a_million() -> None:
     tokenizer = train_tokenizer(f"the{' ' * 1_200_000}cat sat on the mat, the cat sat", 40)
     assert encode(f"the{' ' * 1_100_000}cat", tokenizer)

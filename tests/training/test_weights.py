@@ -52,10 +52,10 @@ def test_every_weight_is_copied_and_the_first_positions_of_a_shorter_context(
         ({"context_length": LENGTH + 1}, "context_length: 9 is longer than the weights'; choose 1 .. 8"),
         ({"emb_dim": 16}, "emb_dim: 16 differs from the weights', which is 8; leave it out"),
         ({"n_heads": 1}, "n_heads: 1 differs from the weights', which is 2; leave it out"),
-        ({"n_layers": 2}, "n_layers: 2 is not"),
-        ({"vocab_size": 300}, "vocab_size: 300 is not"),
+        ({"n_layers": 2}, "n_layers: 2 differs from the weights', which is 1"),
+        ({"vocab_size": 300}, "vocab_size: 300 differs from the weights'"),
         ({"qkv_bias": True}, "qkv_bias: True differs from the weights', which is False"),
-        ({"tied_head": True}, "tied_head: True is not"),
+        ({"tied_head": True}, "tied_head: True differs from the weights', which is False"),
     ],
     ids=str,
 )

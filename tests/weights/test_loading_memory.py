@@ -36,6 +36,7 @@ print((kilobytes("VmHWM") - before) * 1024, 4 * model.n_parameters)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads a process's peak from /proc")
 @pytest.mark.parametrize("layout", ["transformers", "ours", "openai"])
 def test_loading_needs_little_more_than_the_model(tmp_path: Path, layout: str) -> None:

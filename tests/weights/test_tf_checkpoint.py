@@ -133,6 +133,7 @@ def test_a_missing_or_cut_file_is_named(copied: Path, name: str, how: str) -> No
     assert refusal(copied).startswith(f"model: {file}")
 
 
+@pytest.mark.slow
 def test_any_flipped_bit_of_the_index_is_noticed(copied: Path) -> None:
     file = copied / INDEX
     raw = file.read_bytes()
