@@ -72,6 +72,13 @@ class GELU(Module):
         return F.gelu(x)
 
 
+class ReLU(Module):
+    """x (...)  ->  (...); 0 in place of what is negative"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x)
+
+
 class Dropout(Module):
     """In training, zero each element with probability `rate` and scale the rest; else nothing.
 
