@@ -18,6 +18,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -42,10 +43,14 @@ class Cell(NamedTuple):
 
 
 class Tee(io.StringIO):
-    """Text that is kept, and shown as it comes."""
+    """Printed text, kept and passed on at once to the stdout of its making."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stdout = sys.stdout
 
     def write(self, text: str) -> int:
-        print(text, end="", file=sys.__stdout__, flush=True)
+        print(text, end="", file=self.stdout, flush=True)
         return super().write(text)
 
 
@@ -107,7 +112,7 @@ def differs(new: str, old: str) -> bool:
 def unit(number: re.Match[str]) -> float:
     """One in the last digit of a printed number; 0 for a whole one, which has to be exact."""
     decimals, exponent = number.groups()
-    return 0.0 if decimals is None else 10.0 ** (int(exponent or 0) - len(decimals))
+    return 0.0 if not decimals else 10.0 ** (int(exponent or 0) - len(decimals))
 
 
 def printed(cell: dict[str, Any]) -> str:
@@ -116,7 +121,7 @@ def printed(cell: dict[str, Any]) -> str:
 
 
 def kept(cells: list[Cell], notebook: dict[str, Any]) -> dict[str, Any]:
-    """The stored outputs of the cells that need the training, by id.  Raises ValueError for a cell that has changed."""
+    """The stored outputs of the cells that need the training, by id.  Raises ValueError for one that has changed."""
     stored = {cell["id"]: cell for cell in notebook["cells"]}
     outputs = {}
     for cell in cells:
@@ -149,11 +154,15 @@ def main(argv: list[str] | None = None) -> int:
     with TemporaryDirectory() as folder, contextlib.chdir(folder):
         new = list(executed(cells, stored))
     if options.check:
-        for cell, old in zip(new, notebook["cells"], strict=True):
-            if cell["source"] != old["source"] or differs(printed(cell), printed(old)):
+        for cell, old in zip_longest(new, notebook["cells"], fillvalue={}):
+            if any(cell.get(name) != old.get(name) for name in ("id", "cell_type", "metadata", "source")):
+                print(f"{cell.get('id') or old['id']}: the cell has changed; write the notebook anew")
+                return 1
+            if differs(printed(cell), printed(old)):
                 print(f"{cell['id']}: printed\n{printed(cell)}but stored is\n{printed(old)}")
                 return 1
-        print(f"checked: {len(new) - len(stored)} cells print what is stored")
+        executed_here = sum(cell.kind == "code" for cell in cells)
+        print(f"checked: {executed_here} cells print what is stored")
         return 0
     document = {"cells": new, "metadata": METADATA, "nbformat": 4, "nbformat_minor": 5}
     NOTEBOOK.write_text(json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
