@@ -30,6 +30,7 @@ PUBLISHED = {  # what the book prints, as the notebook's cells print it
     "loaders": ["batches 9,", "batches 1,", "tokens 4,608", "tokens 512"],
     "untrained-losses": ["10.98758", "10.98111"],
     "greedy-sample": ["the axioms he laid down across the Sevres and silver of an exquisitely appointed lun"],
+    "sampled-text": ["Every effort moves you stand to work on surprise, a one of us had gone with random-"],
     "temperature-tables": ["582 forward", "343 toward", "985 forward", "239 forward", "32 pizza"],
     "top-k-probabilities": ["[6.75 6.28 4.51] at [3 7 0]", "0.0615", "0.5775", "0.361 "],
 }
