@@ -9,14 +9,14 @@ from .backend.cpu.threads import set_threads
 from .errors import InputError, RunError
 from .generation.beam import Beam, beam_search
 from .generation.explain import explain_next
-from .generation.generate import generate, generate_batch, generate_text
+from .generation.generate import generate, generate_batch, generate_text, generate_text_simple
 from .generation.sampling import Sampling
 from .generation.streaming import complete, complete_batch, complete_stream
 from .gpt.config import GPT_CONFIG_124M, GPTConfig, parameter_shapes
 from .gpt.kv_cache import KVCache
 from .gpt.model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 from .grad_mode import is_grad_enabled, no_grad
-from .nn import GELU, Dropout, Embedding, LayerNorm, Linear, Module, Parameter, Sequential, functional
+from .nn import GELU, Dropout, Embedding, LayerNorm, Linear, Module, Parameter, ReLU, Sequential, functional
 from .nn.param_groups import decay_groups
 from .optim import AdamW, clip_grad_norm
 from .rng import Generator, TorchStream
@@ -55,6 +55,7 @@ __all__ = [
     "Module",
     "MultiHeadAttention",
     "Parameter",
+    "ReLU",
     "RunError",
     "Sampling",
     "Sequential",
@@ -80,6 +81,7 @@ __all__ = [
     "generate_and_print_sample",
     "generate_batch",
     "generate_text",
+    "generate_text_simple",
     "get_tokenizer",
     "is_grad_enabled",
     "keep_freed_memory",

@@ -16,6 +16,8 @@ from .autograd import Function, Leaf, Node, backward, record
 from .backend.contract import Array, Axis, Bools, HostArray, Ints
 from .backend.select import Device, device_of, kernels_of, to_device, to_host
 from .ops import elementwise, matmul, reduce, shape
+from .ops.axes import takes_dim
+from .ops.operands import call_text
 
 Index: TypeAlias = Any  # any index that an array takes, or an integer Tensor
 Operand: TypeAlias = "Tensor | Array | complex"
@@ -63,6 +65,9 @@ class Tensor:
     @property
     def size(self) -> int:
         return self.data.size
+
+    def numel(self) -> int:
+        return self.size
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -116,6 +121,9 @@ class Tensor:
         if self.size != 1:
             raise ValueError(f"item() needs a Tensor of one element; this one has shape {self.shape}")
         return self.data.item()
+
+    def tolist(self) -> Any:
+        return self.data.tolist()
 
     def __float__(self) -> float:
         return float(self.item())
@@ -233,24 +241,69 @@ class Tensor:
     def tanh(self) -> Tensor:
         return apply(elementwise.Tanh, self)
 
+    def masked_fill(self, mask: Tensor | Bools | bool, value: Operand) -> Tensor:
+        return apply(elementwise.Where, value, self, condition=_raw(mask))
+
     # Reductions: axis=None means all axes
 
-    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    @takes_dim
+    def sum(self, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Tensor:
         return apply(reduce.Sum, self, axis=axis, keepdims=keepdims)
 
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    @takes_dim
+    def mean(self, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Tensor:
         return apply(reduce.Mean, self, axis=axis, keepdims=keepdims)
 
-    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    @takes_dim
+    def max(self, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Tensor:
         return apply(reduce.Max, self, axis=axis, keepdims=keepdims)
 
-    def logsumexp(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    @takes_dim
+    def logsumexp(
+        self, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False
+    ) -> Tensor:
         return apply(reduce.LogSumExp, self, axis=axis, keepdims=keepdims)
+
+    @takes_dim
+    def var(
+        self,
+        axis: Axis = None,
+        keepdims: bool = False,
+        *,
+        unbiased: bool = True,
+        dim: Axis = None,
+        keepdim: bool = False,
+    ) -> Tensor:
+        """The variance over n elements: the sum of squared deviations over n - 1, or over n with unbiased=False."""
+        centred = self - self.mean(axis, keepdims=True)
+        total = (centred * centred).sum(axis, keepdims)
+        n = self.size // max(1, total.size)
+        return total / (n - 1 if unbiased else n)
+
+    @takes_dim
+    def argmax(
+        self, axis: int | None = None, keepdims: bool = False, *, dim: int | None = None, keepdim: bool = False
+    ) -> Ints:
+        """The index of the largest element, the first of equal ones, as an array; without an axis, in x.flatten()."""
+        x: Any = self.data  # NumPy declares axis=None for argmax without keepdims only
+        index = x.argmax(axis=axis, keepdims=keepdims)
+        return np.asarray(index) if isinstance(index, np.generic) else index
 
     # Shape and indexing
 
     def reshape(self, *shape_: int | tuple[int, ...]) -> Tensor:
         return apply(shape.Reshape, self, shape=_unpacked(shape_))
+
+    view = reshape  # PyTorch's name
+
+    def squeeze(self, axis: int | None = None) -> Tensor:
+        """Remove an axis of length 1, or all of them; an axis of another length stays, as in PyTorch."""
+        axes = range(self.ndim) if axis is None else (normalize_axis_index(axis, self.ndim),)
+        return self.reshape(*(n for i, n in enumerate(self.shape) if n != 1 or i not in axes))
+
+    def unsqueeze(self, axis: int) -> Tensor:
+        axis = normalize_axis_index(axis, self.ndim + 1)
+        return self.reshape(*self.shape[:axis], 1, *self.shape[axis:])
 
     def flatten(self, first: int = 0, last: int = -1) -> Tensor:
         """Flatten the axes first .. last into one."""
@@ -295,22 +348,12 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
     try:
         out, node = record(op, arrays, parents, params)
     except Exception as error:  # re-raised with a note
-        error.add_note(f"in {op.__name__}({', '.join([*map(_described, arrays), *_pairs(params)])})")
+        error.add_note(f"in {call_text(op.__name__, arrays, params)}")
         raise
     result = Tensor.__new__(Tensor)
     result.data = np.asarray(out) if isinstance(out, np.generic) else out
     result.node = node
     return result
-
-
-def _described(array: Any) -> str:
-    if hasattr(array, "dtype"):
-        return f"{array.dtype}{list(array.shape)}"
-    return repr(array)
-
-
-def _pairs(params: dict[str, Any]) -> list[str]:
-    return [f"{name}={_described(value)}" for name, value in params.items()]
 
 
 def _as_array(data: Any, device: Device = "cpu") -> Array:

@@ -36,6 +36,7 @@ from nanograd_gpt.weights.safetensors_file import open_safetensors
 SIZES = {"vocab_size": 9, "context_length": 8, "emb_dim": 4, "n_heads": 2, "n_layers": 1}
 IDS = np.arange(8)
 TEXTS = np.arange(40) % 9
+GREEDY = ng.generate_text, ng.generate_text_simple
 
 Call = Callable[[Any], Any]
 
@@ -111,8 +112,8 @@ WHOLE: dict[str, tuple[Call, int]] = {
         for name in ("d_in", "d_out", "context_length", "num_heads")
     },
     "Sampling top_k": (lambda n: asdict(ng.Sampling(1.0, n)), 3),
-    "generate_text max_new_tokens": (lambda n: ng.generate(gpt(), IDS[None], n, 8), 3),
-    "generate_text context_size": (lambda n: ng.generate(gpt(), IDS[None], 3, n), 4),
+    **{f"{f.__name__} max_new_tokens": (lambda n, f=f: f(gpt(), IDS[None], n, 8), 3) for f in GREEDY},
+    **{f"{f.__name__} context_size": (lambda n, f=f: f(gpt(), IDS[None], 3, n), 4) for f in GREEDY},
     "generate_text top_k": (lambda n: ng.generate(gpt(), IDS[None], 3, 8, 1.0, n, rng=Generator(1)), 3),
     "generate_text eos_id": (lambda n: ng.generate(gpt(), IDS[None], 3, 8, eos_id=n), 5),
     "generate_batch max_new_tokens": (lambda n: ng.generate_batch(gpt(), [IDS, IDS[:3]], n, 8), 3),

@@ -73,6 +73,11 @@ def generate_text(
 generate = generate_text  # the name in the book's own package
 
 
+def generate_text_simple(model: GPTModel, idx: TokenIds, max_new_tokens: int, context_size: int) -> Ints:
+    """generate_text, always with the likeliest token: idx (B, T)  ->  (B, T + max_new_tokens).  Book section 4.7."""
+    return generate_text(model, idx, max_new_tokens, context_size)
+
+
 def generate_batch(
     model: GPTModel,
     prompts: Sequence[Ints | Sequence[int]],

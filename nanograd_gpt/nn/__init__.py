@@ -1,7 +1,7 @@
 """Modules and functions for building networks, under PyTorch's names."""
 
 from . import functional
-from .layers import GELU, Dropout, Embedding, LayerNorm, Linear
+from .layers import GELU, Dropout, Embedding, LayerNorm, Linear, ReLU
 from .module import Module, Parameter, Sequential
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Linear",
     "Module",
     "Parameter",
+    "ReLU",
     "Sequential",
     "functional",
 ]

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..backend.contract import Axis, Bools
+from ..backend.contract import Axis, Bools, Ints
+from ..backend.select import kernels_of
 from ..ops import activation, attention, elementwise, loss, matmul, norm, reduce, shape
 from ..ops import dropout as dropout_op
 from ..ops import embedding as embedding_op
+from ..ops.axes import takes_dim
 from ..tensor import Operand, Tensor, TokenIds, apply, as_ids
 
 
@@ -38,17 +40,27 @@ def gelu(x: Tensor) -> Tensor:
     return apply(activation.GELU, x)
 
 
-def softmax(x: Tensor, axis: int = -1) -> Tensor:
+def relu(x: Tensor) -> Tensor:
+    """x (...)  ->  (...), 0 in place of what is negative; at 0 the gradient is 0, as in PyTorch"""
+    return x.masked_fill(x <= 0, 0)
+
+
+@takes_dim
+def softmax(x: Tensor, axis: int = -1, *, dim: int = -1) -> Tensor:
     """x (...)  ->  (...), positive and summing to 1 along axis"""
     return apply(activation.Softmax, x, axis=axis)
 
 
-def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
+@takes_dim
+def log_softmax(x: Tensor, axis: int = -1, *, dim: int = -1) -> Tensor:
     """x (...)  ->  log(softmax(x)) (...), without computing the softmax"""
     return apply(activation.LogSoftmax, x, axis=axis)
 
 
-def logsumexp(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+@takes_dim
+def logsumexp(
+    x: Tensor, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False
+) -> Tensor:
     """x (...)  ->  log(sum(exp(x))) along axis, safe for large x"""
     return apply(reduce.LogSumExp, x, axis=axis, keepdims=keepdims)
 
@@ -106,24 +118,47 @@ def minimum(x: Operand, y: Operand) -> Tensor:
     return apply(elementwise.Minimum, x, y)
 
 
-def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+@takes_dim
+def concatenate(tensors: Sequence[Tensor], axis: int = 0, *, dim: int = 0) -> Tensor:
     """Join along an existing axis.  Raises ValueError for no tensors."""
     if not tensors:
         raise ValueError("concatenate: there are no tensors to join")
     return apply(shape.Concatenate, *tensors, axis=axis)
 
 
-def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
+cat = concatenate  # PyTorch's name
+
+
+@takes_dim
+def stack(tensors: Sequence[Tensor], axis: int = 0, *, dim: int = 0) -> Tensor:
     """Join along a new axis.  Raises ValueError for no tensors."""
     if not tensors:
         raise ValueError("stack: there are no tensors to join")
     return apply(shape.Stack, *tensors, axis=axis)
 
 
-def split(x: Tensor, sections: int, axis: int = 0) -> list[Tensor]:
+@takes_dim
+def split(x: Tensor, sections: int, axis: int = 0, *, dim: int = 0) -> list[Tensor]:
     """Split into equal sections along an axis.  Raises ValueError if its length is not a multiple of their number."""
     length = x.shape[normalize_axis_index(axis, x.ndim)]
     if sections < 1 or length % sections:
         raise ValueError(f"split: axis {axis} of shape {x.shape} cannot be cut into {sections} equal sections")
     before, step = (slice(None),) * (axis % x.ndim), length // sections
     return [x[(*before, slice(i, i + step))] for i in range(0, length, step)]
+
+
+@takes_dim
+def topk(x: Tensor, k: int, axis: int = -1, *, dim: int = -1) -> tuple[Tensor, Ints]:
+    """The k largest along an axis, in falling order, and their indices there; of equal ones the first come first.
+
+    nan counts as the largest, as in PyTorch.  Raises ValueError for a k that is not 0 .. the axis's length.
+    """
+    axis = normalize_axis_index(axis, x.ndim)
+    length = x.shape[axis]
+    if not 0 <= k <= length:
+        raise ValueError(f"topk: k = {k} is not allowed; choose 0 .. {length}, the length of axis {axis}")
+    xp = kernels_of(x.data).xp
+    rising = xp.argsort(xp.flip(x.data, axis), axis=axis, kind="stable")  # flipped twice, so that ties keep their order
+    indices: Ints = length - 1 - xp.flip(rising, axis)[(slice(None),) * axis + (slice(k),)]
+    places = [xp.arange(n).reshape([-1 if i == j else 1 for j in range(x.ndim)]) for i, n in enumerate(x.shape)]
+    return x[(*places[:axis], indices, *places[axis + 1 :])], indices

@@ -83,6 +83,13 @@ class GELU(Module):
         return F.gelu(x)
 
 
+class ReLU(Module):
+    """x (...)  ->  (...); 0 in place of what is negative"""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x)
+
+
 class Dropout(Module):
     """Zero each element with probability `rate` in training mode and scale the rest by 1 / (1 - rate); else identity.
 

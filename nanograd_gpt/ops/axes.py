@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from typing import ParamSpec, TypeVar
+
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..backend.contract import Array, Axis
+
+P = ParamSpec("P")
+R = TypeVar("R")
+NUMPYS_NAME = {"dim": "axis", "keepdim": "keepdims"}  # by PyTorch's
 
 
 def checked_axes(axis: Axis, ndim: int) -> Axis:
@@ -23,3 +32,22 @@ def with_reduced_axes(reduced: Array, shape: tuple[int, ...], axis: Axis, keepdi
         return reduced
     ones = range(len(shape)) if axis is None else {a % len(shape) for a in ([axis] if isinstance(axis, int) else axis)}
     return reduced.reshape(tuple(1 if i in ones else n for i, n in enumerate(shape)))
+
+
+def takes_dim(function: Callable[P, R]) -> Callable[P, R]:
+    """Let dim= and keepdim= stand for axis= and keepdims=; a call that gives both raises TypeError.
+
+    The function declares the former as keywords for its signature, and reads the latter alone.
+    """
+    parameters = list(signature(function).parameters)
+
+    @wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        for theirs, ours in NUMPYS_NAME.items():
+            if theirs in kwargs and theirs in parameters:
+                if ours in kwargs or len(args) > parameters.index(ours):
+                    raise TypeError(f"{function.__name__}: {ours} and {theirs} are one argument; give one of them")
+                kwargs[ours] = kwargs.pop(theirs)
+        return function(*args, **kwargs)
+
+    return called

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,3 +47,12 @@ def check_keep(keep: Bools | None, rate: float, *expected: int) -> None:
     check_shape("keep", keep, *expected)
     if keep is not None and keep.dtype != np.bool_:
         raise TypeError(f"keep is of {keep.dtype}, expected bools")
+
+
+def call_text(name: str, arrays: Sequence[Any], params: Mapping[str, Any]) -> str:
+    """A call of an operation for a message: name(float32[2, 3], axis=1)."""
+    return f"{name}({', '.join([*map(_described, arrays), *(f'{k}={_described(v)}' for k, v in params.items())])})"
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype}{list(value.shape)}" if hasattr(value, "dtype") else repr(value)

@@ -101,6 +101,24 @@ def test_a_softmax_of_no_axes_is_the_same(standin: Record | None, softmax: Any, 
     assert run_on_both(softmax, (np.array(2.5),), {"axis": axis}) == []
 
 
+@pytest.mark.parametrize(
+    "composed",
+    [
+        F.relu,
+        lambda x: F.topk(x, 2),
+        lambda x: F.topk(x, 1, dim=0),
+        lambda x: x.argmax(),
+        lambda x: x.argmax(dim=-1, keepdim=True),
+        lambda x: x.var(dim=-1, keepdim=True, unbiased=False),
+        lambda x: x.masked_fill(x < 1, 0.5),
+        lambda x: x.unsqueeze(0).squeeze(0).view(-1),
+    ],
+    ids=["relu", "topk", "topk, dim", "argmax", "argmax, dim", "var", "masked_fill", "shape"],
+)
+def test_a_composition_is_the_same(standin: Record | None, composed: Any) -> None:
+    assert run_on_both(composed, (X,)) == []
+
+
 # Plain numbers as operands
 
 

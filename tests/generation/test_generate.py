@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.generation.generate import generate, generate_text
+from nanograd_gpt.generation.generate import generate, generate_text, generate_text_simple
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
@@ -99,6 +99,13 @@ def test_of_equal_logits_greedy_takes_the_first() -> None:
 
 def test_generate_is_the_same_under_the_name_of_the_books_package() -> None:
     assert generate is generate_text
+
+
+def test_the_books_first_generate_is_the_greedy_one(model: GPTModel) -> None:
+    prompt = prompt_of(2, 3)
+    text = generate_text_simple(model, idx=prompt, max_new_tokens=20, context_size=6)
+    np.testing.assert_array_equal(text, generate_text(model, prompt, 20, 6))
+    assert text.shape == (2, 23)
 
 
 def test_the_prompt_is_neither_changed_nor_lost() -> None:

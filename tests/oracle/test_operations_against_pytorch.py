@@ -132,6 +132,29 @@ OPERATIONS: dict[str, Operation] = {
     "tanh": (lambda x: x.tanh(), torch.tanh, [wide]),
     "mean": (lambda x: x.mean(axis=(0, 2)), lambda x: x.mean((0, 2)), [x234]),
     "sum": (lambda x: x.sum(axis=1, keepdims=True), lambda x: x.sum(1, True), [x234]),
+    "sum, dim": (lambda x: x.sum(dim=1, keepdim=True), lambda x: x.sum(dim=1, keepdim=True), [x234]),
+    "mean, dims": (lambda x: x.mean(dim=(0, 2)), lambda x: x.mean(dim=(0, 2)), [x234]),
+    "var": (lambda x: x.var(), lambda x: x.var(), [x234]),
+    "var, dim": (
+        lambda x: x.var(dim=-1, keepdim=True, unbiased=False),
+        lambda x: x.var(dim=-1, keepdim=True, unbiased=False),
+        [x234],
+    ),
+    "var, dims": (lambda x: x.var(dim=(0, 2)), lambda x: x.var(dim=(0, 2)), [x234]),
+    "softmax, dim": (lambda x: F.softmax(x, dim=0), lambda x: torch.softmax(x, dim=0), [x234]),
+    "log_softmax, dim": (lambda x: F.log_softmax(x, dim=1), lambda x: torch.log_softmax(x, dim=1), [x234]),
+    "relu": (F.relu, torch.relu, [x234]),
+    "relu, 0": (F.relu, torch.relu, [wide]),
+    "masked_fill": (lambda x: x.masked_fill(choice, 2.5), lambda x: x.masked_fill(T_choice, 2.5), [x34]),
+    "topk": (lambda x: F.topk(x, 2)[0], lambda x: torch.topk(x, 2)[0], [x234]),
+    "topk, dim": (lambda x: F.topk(x, 3, dim=1)[0], lambda x: torch.topk(x, 3, dim=1)[0], [x243]),
+    "view, flatten": (lambda x: x.view(2, 2, 6).flatten(0, 1), lambda x: x.view(2, 2, 6).flatten(0, 1), [x234]),
+    "unsqueeze": (lambda x: x.unsqueeze(1), lambda x: x.unsqueeze(1), [x34]),
+    "unsqueeze, last": (lambda x: x.unsqueeze(-1), lambda x: x.unsqueeze(-1), [x34]),
+    "squeeze": (lambda x: x.squeeze(-1), lambda x: x.squeeze(-1), [x31]),
+    "squeeze, longer": (lambda x: x.squeeze(0), lambda x: x.squeeze(0), [x31]),
+    "squeeze, all": (lambda x: x.squeeze(), lambda x: x.squeeze(), [x31[None]]),
+    "cat": (lambda x, y: F.cat((x, y), dim=1), lambda x, y: torch.cat((x, y), dim=1), [x34, x31]),
     "transpose": (lambda x: x.transpose(2, 0, 1), lambda x: x.permute(2, 0, 1), [x234]),
     "index with repeats": (lambda x: x[ids], lambda x: x[T_ids], [x534]),
     "concatenate": (lambda x, y: F.concatenate([x, y], 1), lambda x, y: torch.cat([x, y], 1), [x34, x31]),
@@ -153,3 +176,14 @@ def test_operation_has_pytorchs_value_and_gradients(name: str) -> None:
     for i, (p, q) in enumerate(zip(inputs, their_inputs, strict=True)):
         error = relative_error(p.grad, q.grad.numpy(), scale=largest)
         assert error <= OPERATION, f"gradient of input {i}: relative error {error:.1e}"
+
+
+@pytest.mark.parametrize("dim", [None, 0, 1, -1])
+@pytest.mark.parametrize("keepdim", [False, True])
+@pytest.mark.parametrize("x", [x234, np.array([[1.0, np.nan, 5.0], [2.0, 2.0, -np.inf]])], ids=["finite", "not finite"])
+def test_argmax_and_the_indices_of_topk_are_pytorchs(x: npt.NDArray[Any], dim: int | None, keepdim: bool) -> None:
+    theirs = torch.from_numpy(x)
+    ours = Tensor(x).argmax(dim=dim, keepdim=keepdim)
+    np.testing.assert_array_equal(ours, torch.argmax(theirs, dim=dim, keepdim=keepdim).numpy())
+    if dim is not None:
+        np.testing.assert_array_equal(F.topk(Tensor(x), 1, dim=dim)[1], torch.topk(theirs, 1, dim=dim)[1].numpy())

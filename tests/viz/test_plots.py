@@ -62,7 +62,20 @@ class TestLosses:
         np.testing.assert_allclose(share[[0, -1]], (EPOCHS[[0, -1]] - left) / (right - left))
 
     def test_a_notebook_shows_it_without_pyplot(self):
-        assert plot_losses(EPOCHS, TOKENS, TRAIN, VAL)._repr_png_().startswith(b"\x89PNG")
+        for figure in (plot_losses(EPOCHS, TOKENS, TRAIN, VAL), plot_perplexity(TOKENS, TRAIN, VAL)):
+            assert figure._repr_png_().startswith(b"\x89PNG")
+            assert figure._repr_html_() is None, "else Jupyter would show that, and it is empty without pyplot"
+
+    @pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+    def test_savefig_writes_it(self, kind, start, tmp_path):
+        for figure in (plot_losses(EPOCHS, TOKENS, TRAIN, VAL), plot_perplexity(TOKENS, TRAIN, VAL)):
+            figure.savefig(tmp_path / f"figure.{kind}")
+            assert (tmp_path / f"figure.{kind}").read_bytes().startswith(start)
+
+    def test_jupyters_own_formatters_find_the_png(self):
+        formatters = pytest.importorskip("IPython.core.formatters")
+        data, _ = formatters.DisplayFormatter().format(plot_losses(EPOCHS, TOKENS, TRAIN, VAL))
+        assert set(data) == {"image/png", "text/plain"}
 
 
 class TestPerplexity:
