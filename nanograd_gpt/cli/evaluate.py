@@ -10,11 +10,10 @@ import numpy as np
 
 from ..errors import InputError, RunError, did_you_mean
 from ..tokenizer.tokenizer import text_to_token_ids
-from ..training.checkpoint import read_state
 from ..training.config import from_toml, preset
 from ..training.corpus import load_text, split_text
 from ..training.evaluation import count_bytes, evaluate_text
-from ..training.run_directory import latest_checkpoint
+from ..training.find_checkpoint import find_checkpoint
 from ..training.run_text import find_text
 from .options import add_model, model_from
 
@@ -66,7 +65,7 @@ def _text(options: Namespace, run_directory: Path | None) -> tuple[str, str]:
     if split not in SPLITS:
         raise InputError(f"split: {split!r} is unknown{did_you_mean(split, SPLITS)}")
     data = preset("tiny").replace(from_toml(run_directory / "config.toml")).data
-    expected = read_state(latest_checkpoint(run_directory)).get("data_sha256")
+    expected = find_checkpoint(run_directory).state.get("data_sha256")
     text = load_text(find_text(run_directory, data.data, expected, REMEDY))
     parts = split_text(text, data.train_ratio, data.test_ratio)
     return f"{data.data} ({split})", parts[SPLITS.index(split)]

@@ -12,8 +12,7 @@ from ..environment import environment
 from ..gpt.config import GPTConfig
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import tokenizer_beside
-from ..training.checkpoint import read_state
-from ..training.run_directory import latest_checkpoint
+from ..training.find_checkpoint import find_checkpoint
 from ..training.sources import MODEL_SOURCES, local_path, tokenizer_for_model
 from ..weights.load import is_pretrained, open_pretrained, several_rates
 from .options import add_settings, config_from
@@ -55,11 +54,10 @@ def _print_saved(path: Path) -> None:
             print(f"{'dropout':<16} {several_rates(opened.rates)}")
         _print_tokenizer(tokenizer_beside(path), opened.config)
         return
-    checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
-    state = read_state(checkpoint)
+    checkpoint, state, _ = found = find_checkpoint(path)
     config = GPTConfig.of(state["config"])
     _print_model(config)
-    own = checkpoint.absolute().parent.parent / "tokenizer.json"
+    own = found.run / "tokenizer.json"
     _print_tokenizer(own if own.is_file() else None, config)
     print(f"{'checkpoint':<16} {checkpoint}")
     for name, value in state.get("progress", {}).items():

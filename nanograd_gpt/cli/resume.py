@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from ..errors import InputError
 from ..tokenizer.tokenizer import get_tokenizer
-from ..training.checkpoint import check_configuration, read_state
+from ..training.checkpoint import check_configuration
 from ..training.config import from_toml, preset
+from ..training.find_checkpoint import find_checkpoint
 from ..training.run import Run
-from ..training.run_directory import latest_checkpoint
 from ..training.run_text import check_text, find_text
 from ..training.schedule import Flat, Schedule
 from .options import device_from, given_settings
@@ -23,6 +23,7 @@ class Resumption(NamedTuple):
     run: Run
     directory: Path
     checkpoint: Path
+    damaged: list[str]  # newer checkpoints, which are passed over
     done: int  # updates
     new_length: bool
     rate: str | None  # the learning rate's course, where a new length changes it
@@ -38,7 +39,6 @@ def resumption_from(options: Namespace) -> Resumption:
     Raises InputError for settings that the run fixes, a length shorter than what is done, and a run that cannot be
     resumed.
     """
-    directory: Path = options.resume
     given = given_settings(options)
     for name in given:
         if name not in ("epochs", "max_steps", "decay_steps", "data"):
@@ -48,8 +48,8 @@ def resumption_from(options: Namespace) -> Resumption:
             )
     if options.out or options.config or options.preset or options.book:
         raise InputError("resume: the run's own settings are used; leave out --out, --config, --preset and --book")
-    checkpoint = latest_checkpoint(directory)
-    state = read_state(checkpoint)
+    checkpoint, state, damaged = found = find_checkpoint(options.resume)
+    directory = found.run if checkpoint == options.resume else options.resume
     config = preset("tiny").replace(from_toml(directory / "config.toml"))
     check_configuration(checkpoint, state, config.model)
     data = _text_of(directory, config.data.data, given.pop("data", None), state.get("data_sha256"))
@@ -66,7 +66,7 @@ def resumption_from(options: Namespace) -> Resumption:
         )
     unchanged = run.schedule == plan and run.total_steps == planned_steps
     rate = None if unchanged else _course(run, done, plan)
-    return Resumption(run, directory, checkpoint, done, bool(given), rate)
+    return Resumption(run, directory, checkpoint, damaged, done, bool(given), rate)
 
 
 def _text_of(directory: Path, data: str, given: str | None, sha256: str | None) -> str:

@@ -15,7 +15,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError
@@ -32,6 +32,7 @@ from ..optim import AdamW
 from ..weights.load import load_weights
 
 SCHEMA = 1
+NEW, OLD = ".partial", ".old"  # suffixes of what is beside a checkpoint while it is being replaced
 
 
 def save_checkpoint(
@@ -59,7 +60,7 @@ def save_checkpoint(
     """
     path = Path(path)
     metadata = checkpoint_metadata(model, optimizer, state)
-    work = path.with_name(f".{path.name}.partial")
+    work, old = _aside(path, NEW), _aside(path, OLD)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     _save_arrays(work / "model.safetensors", model.state_dict(), model.config)
@@ -68,13 +69,35 @@ def save_checkpoint(
     (work / "state.json").write_text(metadata, encoding="utf-8")
     hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
     (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
-    for file in work.iterdir():
+    for file in (*work.iterdir(), work):
         fsync(file)
-    if path.exists():
-        shutil.rmtree(path)
+    if path.exists():  # a directory cannot replace another; recover_checkpoints undoes a crash between the two renames
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
     work.rename(path)
     fsync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+class Aside(NamedTuple):
+    """A directory beside the place of a checkpoint: not yet moved there, or moved away from there."""
+
+    path: Path
+    place: Path
+
+
+def asides(directory: Path) -> list[Aside]:
+    """What interrupted calls of save_checkpoint have left in a directory, new ones before old ones."""
+    return [
+        Aside(path, path.with_name(path.name[1:].removesuffix(suffix)))
+        for suffix in (NEW, OLD)
+        for path in sorted(directory.glob(f".?*{suffix}"))
+    ]
+
+
+def _aside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}{suffix}")
 
 
 def _moments(optimizer: AdamW, model: GPTModel) -> dict[str, Array]:

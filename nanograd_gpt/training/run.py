@@ -28,7 +28,7 @@ from .config import DataConfig, RunConfig, TrainingConfig, from_toml, preset
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
 from .loop import Progress, StepResult, check_sample_prompt, training_steps
-from .run_directory import best_checkpoint, checkpoint_path, checkpoints
+from .run_directory import best_checkpoint, checkpoint_path, checkpoints, step_of
 from .run_text import relative_data_path, text_hash, with_absolute_paths
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
 from .weights import transfer_weights, weights_hash
@@ -80,6 +80,7 @@ class Run:
                 )
         check_sample_prompt(self.tokenizer, config.model.vocab_size, config.training.prompt)
         self.progress = Progress()
+        self._saved: Path | None = None  # the checkpoint of this very moment, if there is one
         self.weights_sha256: str | None = None  # of the initial weights, if they were loaded
 
     @cached_property
@@ -230,11 +231,19 @@ class Run:
         }
 
     def save(self, directory: Path) -> Path:
-        """Write a checkpoint, and delete the oldest beyond the number to keep."""
-        path = checkpoint_path(directory, self.progress.global_step)
-        save_checkpoint(path, self.model, self.optimizer, self._state())
-        for older in checkpoints(directory)[: -self.config.training.keep]:
-            shutil.rmtree(older)
+        """Write a checkpoint, unless it is there already, and delete the oldest beyond the number to keep.
+
+        A checkpoint of a later update is deleted too: it belongs to a course that this run has left, by being resumed
+        from an earlier checkpoint.
+        """
+        step = self.progress.global_step
+        path = checkpoint_path(directory, step)
+        if path != self._saved or not path.is_dir():
+            self._saved = save_checkpoint(path, self.model, self.optimizer, self._state())
+        others = checkpoints(directory)
+        later = [other for other in others if step_of(other) > step]
+        for needless in (*later, *others[: len(others) - len(later)][: -self.config.training.keep]):
+            shutil.rmtree(needless)
         return path
 
     def save_best(self, directory: Path) -> Path:
@@ -248,7 +257,7 @@ class Run:
             raise InputError(f"resume: the text {self.config.data.data!r} has changed since {checkpoint} was written")
         if state["tokenizer_sha256"] != tokenizer_hash(self.tokenizer):
             raise InputError(f"resume: the tokenizer has changed since {checkpoint} was written")
-        self.progress = Progress(**state["progress"])
+        self.progress, self._saved = Progress(**state["progress"]), checkpoint
         self.data_rng.set_state(state["data_stream"])
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import InputError
-
 START = "start"
 
 
@@ -36,14 +34,6 @@ def checkpoints(directory: Path) -> list[Path]:
 def step_of(checkpoint: Path) -> int:
     """Return the number of the last update before a checkpoint, from its name; -1 before the first."""
     return -1 if checkpoint.name == START else int(checkpoint.name.removeprefix("step_"))
-
-
-def latest_checkpoint(directory: Path) -> Path:
-    """Return a run's newest checkpoint.  Raises InputError if there is none."""
-    found = checkpoints(directory)
-    if not found:
-        raise InputError(f"run: {directory} has no checkpoint; give a directory that `nanograd-gpt train` wrote")
-    return found[-1]
 
 
 def new_directory(parent: Path, name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +15,8 @@ from ..gpt.model import GPTModel
 from ..tokenizer.tokenizer import get_tokenizer, tokenizer_beside
 from ..weights.hub import GPT2, download_gpt2
 from ..weights.load import is_pretrained, open_pretrained, several_rates
-from .checkpoint import load_checkpoint, read_state
-from .run_directory import latest_checkpoint
+from .checkpoint import load_checkpoint
+from .find_checkpoint import find_checkpoint
 
 MODEL_SOURCES = (
     f"a run's directory, a checkpoint, a model file, or GPT-2's weights: {', '.join(GPT2)} (downloaded once), a "
@@ -51,6 +51,8 @@ def load_pretrained(source: Path | str, n_heads: int | None = None, drop_rate: f
     opened = open_model(source, n_heads, drop_rate)
     if opened.rates:
         warnings.warn(f"{several_rates(opened.rates)}; give drop_rate", stacklevel=2)
+    for damage in opened.damaged:
+        warnings.warn(f"{damage}; an earlier checkpoint is used", stacklevel=2)
     return opened.model
 
 
@@ -61,6 +63,7 @@ class Source(NamedTuple):
     path: Path
     run: Path | None  # its run's directory, if it comes from a run
     rates: Mapping[str, float]  # dropout rates by name, if its config.json has several
+    damaged: Sequence[str] = ()  # what is wrong with newer checkpoints of its run, which were passed over
 
     def own_tokenizer(self) -> str | None:
         """Return the tokenizer setting that belongs to the model: its run's, or a file beside the weights; else None.
@@ -93,10 +96,10 @@ def open_model(source: Path | str, n_heads: int | None = None, drop_rate: float 
     if is_pretrained(path):
         opened = open_pretrained(path, n_heads, drop_rate)
         return Source(opened.load(), path, None, opened.rates)
-    checkpoint = path if (path / "state.json").exists() else latest_checkpoint(path)
-    model = GPTModel(read_state(checkpoint)["config"])
-    load_checkpoint(checkpoint, model)
-    return Source(model, path, checkpoint.absolute().parent.parent, {})
+    found = find_checkpoint(path)
+    model = GPTModel(found.state["config"])
+    load_checkpoint(found.path, model)
+    return Source(model, path, found.run, {}, found.damaged)
 
 
 def local_path(path: Path) -> Path:

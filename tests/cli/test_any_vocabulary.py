@@ -19,9 +19,9 @@ from nanograd_gpt.tokenizer.encoding import encode
 from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, save_tokenizer
 from nanograd_gpt.training.checkpoint import read_state
 from nanograd_gpt.training.config import from_toml, preset
+from nanograd_gpt.training.find_checkpoint import find_checkpoint
 from nanograd_gpt.training.metrics import read_metrics
 from nanograd_gpt.training.run import Run
-from nanograd_gpt.training.run_directory import latest_checkpoint
 
 SHORT = ["--prompt", "the old"]
 HOT = ["--temperature", 30.0, "--max-new-tokens", 300]  # nearly uniform probabilities
@@ -95,7 +95,7 @@ def test_a_training_with_a_larger_vocabulary_says_so_and_keeps_it(padded: Path) 
     printed = padded.with_name("printed.txt").read_text(encoding="utf-8")
     assert "vocabulary 307 padded to 1,024;" in printed
     assert from_toml(padded / "config.toml")["vocab_size"] == 1024
-    state = read_state(latest_checkpoint(padded))
+    state = read_state(find_checkpoint(padded).path)
     assert state["config"]["vocab_size"] == 1024
     assert get_tokenizer(padded / "tokenizer.json").n_vocab == 307
     assert "padding          717 ids of the vocabulary have no token" in works("info", padded).splitlines()

@@ -20,9 +20,9 @@ from nanograd_gpt.training.checkpoint import load_checkpoint, load_model, read_s
 from nanograd_gpt.training.config import fine_tuning, from_toml, preset
 from nanograd_gpt.training.corpus import split_text
 from nanograd_gpt.training.data import create_dataloader_v1
+from nanograd_gpt.training.find_checkpoint import find_checkpoint
 from nanograd_gpt.training.loss import calc_loss_loader
 from nanograd_gpt.training.metrics import Event, read_metrics
-from nanograd_gpt.training.run_directory import latest_checkpoint
 from nanograd_gpt.training.sources import load_pretrained
 from nanograd_gpt.weights.save import save_pretrained
 
@@ -45,7 +45,7 @@ def evaluations_of(run: Path) -> list[Event]:
 
 
 def model_of(run: Path) -> GPTModel:
-    checkpoint = latest_checkpoint(run)
+    checkpoint = find_checkpoint(run).path
     model = GPTModel(read_state(checkpoint)["config"])
     load_checkpoint(checkpoint, model)
     return model
@@ -223,7 +223,7 @@ def test_it_goes_on_to_the_last_bit_though_its_source_is_gone(
     assert [{**step, "seconds": 0} for step in part.steps] == [{**step, "seconds": 0} for step in whole.steps]
     assert part.evaluations == whole.evaluations
     for name in ("model.safetensors", "optimizer.safetensors"):
-        files = [latest_checkpoint(tmp_path / run) / name for run in ("part", "whole")]
+        files = [find_checkpoint(tmp_path / run).path / name for run in ("part", "whole")]
         assert files[0].read_bytes() == files[1].read_bytes()
     works("evaluate", "--model", tmp_path / "part")
 

@@ -19,9 +19,9 @@ from nanograd_gpt.tokenizer.tokenizer import text_to_token_ids, token_ids_to_tex
 from nanograd_gpt.training.config import RunConfig, TrainingConfig, book, preset
 from nanograd_gpt.training.corpus import split_text
 from nanograd_gpt.training.data import create_dataloader_v1
+from nanograd_gpt.training.find_checkpoint import find_checkpoint
 from nanograd_gpt.training.loop import StepResult, train_model_simple
 from nanograd_gpt.training.run import Run, streams
-from nanograd_gpt.training.run_directory import latest_checkpoint
 
 SIZES = {"n_merges": 10, "context_length": 8, "emb_dim": 8, "n_heads": 2, "n_layers": 1, "drop_rate": 0.2}
 COURSE = {"batch_size": 10, "epochs": 2, "schedule": "flat", "max_norm": 0.0, "eval_freq": 3, "eval_iter": 2}
@@ -112,7 +112,7 @@ def test_a_run_resumed_within_or_after_an_epoch_goes_on_to_the_last_bit(
     got = [facts(report) for report in islice(first.steps(), stop)]
     first.save(tmp_path)
     second.data_rng.normal((3,))  # wherever its stream was
-    second.load(latest_checkpoint(tmp_path))
+    second.load(find_checkpoint(tmp_path).path)
     assert second.data_rng.state() == second.model.rng.state() == first.data_rng.state()
     got += [facts(report) for report in second.steps()]
     assert got == expected
@@ -124,7 +124,7 @@ def test_the_state_in_a_checkpoint_is_the_streams(config: RunConfig, tmp_path: P
     run = Run(config, "cpu")
     list(islice(run.steps(), 2))
     run.save(tmp_path)
-    saved = json.loads((latest_checkpoint(tmp_path) / "state.json").read_text(encoding="utf-8"))
+    saved = json.loads((find_checkpoint(tmp_path).path / "state.json").read_text(encoding="utf-8"))
     assert saved["model_stream"] == saved["data_stream"] == run.data_rng.state()
     continued = TorchStream()
     continued.set_state(saved["data_stream"])

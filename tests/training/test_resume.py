@@ -17,9 +17,9 @@ from nanograd_gpt.errors import InputError
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.training.checkpoint import load_checkpoint, save_checkpoint
 from nanograd_gpt.training.config import RunConfig
+from nanograd_gpt.training.find_checkpoint import find_checkpoint
 from nanograd_gpt.training.loop import Progress, StepResult, training_steps
 from nanograd_gpt.training.run import Run
-from nanograd_gpt.training.run_directory import latest_checkpoint
 
 Facts = list[tuple[Any, ...]]
 
@@ -86,7 +86,7 @@ def test_a_run_stopped_and_resumed_after_every_update_is_the_same_too(config: Ru
         got.append(facts(report))
         run.save(tmp_path)
         run = Run(config, "cpu")
-        run.load(latest_checkpoint(tmp_path))
+        run.load(find_checkpoint(tmp_path).path)
     assert got == expected
     np.testing.assert_array_equal(run.optimizer.flat.data, whole.optimizer.flat.data)
 

@@ -15,7 +15,7 @@ from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.training.config import RunConfig
 from nanograd_gpt.training.loop import Progress
 from nanograd_gpt.training.run import Run
-from nanograd_gpt.training.run_directory import checkpoints, latest_checkpoint, new_directory, step_of
+from nanograd_gpt.training.run_directory import checkpoints, new_directory, step_of
 from nanograd_gpt.training.sources import load_pretrained
 
 
@@ -36,7 +36,6 @@ def test_the_newest_checkpoints_are_kept_and_named_by_their_step(
     kept = [f"step_{step}" for step in range(8, 8 + n)][-keep:]
     assert [path.name for path in checkpoints(tmp_path)] == kept
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {*kept}
-    assert latest_checkpoint(tmp_path).name == kept[-1]
 
 
 def test_a_checkpoint_before_the_first_update_is_the_oldest(config: RunConfig, tmp_path: Path) -> None:
@@ -101,12 +100,6 @@ def test_what_is_not_a_whole_checkpoint_is_not_taken_for_one(config: RunConfig, 
         (tmp_path / "checkpoints" / name).mkdir()
     (tmp_path / "checkpoints" / "start").rename(tmp_path / "checkpoints" / "step_7")
     assert [path.name for path in checkpoints(tmp_path)] == ["step_7"]
-
-
-def test_a_directory_without_checkpoints_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no checkpoint") as error:
-        latest_checkpoint(tmp_path)
-    assert str(tmp_path) in one_line(error)
 
 
 @pytest.mark.parametrize(("taken", "free"), [([], "tiny"), (["tiny"], "tiny-2"), (["tiny", "tiny-2"], "tiny-3")])

@@ -1,0 +1,64 @@
+"""The checkpoint that a path stands for, and recovery of checkpoints after a crash."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import InputError
+from .checkpoint import asides, read_state
+from .run_directory import checkpoints
+
+
+class FoundCheckpoint(NamedTuple):
+    """An undamaged checkpoint, its state, and what is wrong with the newer ones that were passed over."""
+
+    path: Path
+    state: dict[str, Any]
+    damaged: list[str]
+
+    @property
+    def run(self) -> Path:
+        """The directory of its run."""
+        return self.path.absolute().parent.parent
+
+
+def find_checkpoint(path: Path) -> FoundCheckpoint:
+    """Find the checkpoint at a path: a checkpoint itself, or the newest undamaged one of a run.
+
+    Raises InputError if there is none; if all are damaged, with the newest one's damage.
+    """
+    if (path / "state.json").exists() or (path / "MANIFEST.json").exists():
+        return FoundCheckpoint(path, read_state(path), [])
+    damaged: list[str] = []
+    for candidate in reversed(checkpoints(path)):
+        try:
+            return FoundCheckpoint(candidate, read_state(candidate), damaged)
+        except InputError as error:
+            damaged.append(str(error))
+    if damaged:
+        raise InputError(damaged[0])
+    raise InputError(f"run: {path} has no checkpoint; give a directory that `nanograd-gpt train` wrote")
+
+
+def recover_checkpoints(run: Path) -> None:
+    """Finish or undo what a crash interrupted in a run's checkpoints.  Only for the process that owns the run.
+
+    A checkpoint that was written whole but not yet renamed takes its place; what was set aside for it returns if it is
+    needed, and is deleted otherwise.
+    """
+    for place in {aside.place for aside in asides(run / "checkpoints")}:
+        for aside in [aside for aside in asides(place.parent) if aside.place == place]:  # a new one before an old one
+            if not place.exists() and _is_whole(aside.path):
+                aside.path.rename(place)
+            else:
+                shutil.rmtree(aside.path)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_state(path)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,193 @@
+"""Of a run's checkpoints the newest undamaged one is used; what a crash leaves behind is finished or undone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training.small import one_line
+from training.small_run import facts, small_config, state
+
+from nanograd_gpt.errors import InputError
+from nanograd_gpt.training import checkpoint as checkpoint_module
+from nanograd_gpt.training.config import RunConfig
+from nanograd_gpt.training.find_checkpoint import find_checkpoint, recover_checkpoints
+from nanograd_gpt.training.run import Run
+from nanograd_gpt.training.run_directory import checkpoints
+from nanograd_gpt.training.sources import load_pretrained
+
+
+class Crash(BaseException):
+    """The end of the process: nothing in the package catches it."""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    return small_config(tmp_path)
+
+
+@pytest.fixture
+def run(config: RunConfig, tmp_path: Path) -> Run:
+    """A run with checkpoints after its first and its second update."""
+    run = Run(config, "cpu")
+    for _ in zip(range(2), run.steps(), strict=False):
+        run.save(tmp_path)
+    return run
+
+
+def damage(path: Path, how: str) -> None:
+    if how == "no manifest":
+        (path / "MANIFEST.json").unlink()
+    elif how == "no model":
+        (path / "model.safetensors").unlink()
+    else:
+        file = path / how
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+
+
+# --- which one
+
+
+@pytest.mark.parametrize("how", ["no manifest", "no model", "model.safetensors", "optimizer.safetensors", "state.json"])
+def test_damage_to_the_newest_leads_to_the_one_before(run: Run, config: RunConfig, tmp_path: Path, how: str) -> None:
+    damage(tmp_path / "checkpoints" / "step_1", how)
+    found = find_checkpoint(tmp_path)
+    assert found.path.name == "step_0"
+    assert len(found.damaged) == 1
+    assert str(tmp_path / "checkpoints" / "step_1") in found.damaged[0]
+    resumed = Run(config, "cpu", run.tokenizer)
+    resumed.load(found.path)
+    whole = Run(config, "cpu")
+    assert [facts(r) for r in resumed.steps()] == [facts(r) for r in whole.steps()][1:]
+    assert state(resumed) == state(whole)
+
+
+def test_the_library_warns_of_a_damaged_checkpoint_that_it_passes_over(run: Run, tmp_path: Path) -> None:
+    damage(tmp_path / "checkpoints" / "step_1", "model.safetensors")
+    with pytest.warns(UserWarning, match=r"step_1.model\.safetensors is damaged.*; an earlier checkpoint is used"):
+        load_pretrained(tmp_path)
+
+
+def test_where_all_are_damaged_the_error_is_about_the_newest(run: Run, tmp_path: Path) -> None:
+    for path in checkpoints(tmp_path):
+        damage(path, "no manifest")
+    with pytest.raises(InputError, match="step_1 has no MANIFEST"):
+        find_checkpoint(tmp_path)
+
+
+def test_a_checkpoints_own_path_means_itself(run: Run, tmp_path: Path) -> None:
+    found = find_checkpoint(tmp_path / "checkpoints" / "step_0")
+    assert (found.path.name, found.damaged, found.run) == ("step_0", [], tmp_path)
+    damage(found.path, "no model")
+    with pytest.raises(InputError, match="step_0 cannot be read"):
+        find_checkpoint(found.path)
+
+
+def test_a_directory_without_checkpoints_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no checkpoint") as error:
+        find_checkpoint(tmp_path)
+    assert str(tmp_path) in one_line(error)
+
+
+def test_a_run_resumed_from_an_earlier_checkpoint_deletes_the_later_one_when_it_has_saved(
+    run: Run, config: RunConfig, tmp_path: Path
+) -> None:
+    earlier = Run(config, "cpu", run.tokenizer)
+    earlier.load(tmp_path / "checkpoints" / "step_0")
+    earlier.progress.global_step = 7
+    shutil.copytree(tmp_path / "checkpoints" / "step_1", tmp_path / "checkpoints" / "step_9")
+    earlier.save(tmp_path)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_1", "step_7"]
+
+
+# --- a crash at every operation on files
+
+
+def crash_at(n: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Crash in place of the n-th operation on files; of a tree to delete, one file has gone by then."""
+    count = 0
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == n:
+                if function is shutil_rmtree and Path(arguments[0]).is_dir():
+                    next(Path(arguments[0]).iterdir()).unlink()
+                raise Crash
+            return function(*arguments, **options)
+
+        return call
+
+    shutil_rmtree = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", counted(shutil_rmtree))
+    for name in ("rename", "mkdir", "write_text"):
+        monkeypatch.setattr(Path, name, counted(getattr(Path, name)))
+    for name in ("save_file", "fsync"):
+        monkeypatch.setattr(checkpoint_module, name, counted(getattr(checkpoint_module, name)))
+    return lambda: count
+
+
+def saves(run: Run, directory: Path) -> None:
+    """Whatever a run writes: another checkpoint, whose predecessor goes, and the best weights over older ones."""
+    run.save(directory)
+    run.save_best(directory)
+
+
+def n_operations(run: Run, directory: Path) -> int:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        count = crash_at(0, monkeypatch)
+        saves(run, directory)
+        return count()
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_after_a_crash_anywhere_the_run_goes_on_to_the_same_bits(config: RunConfig, tmp_path: Path, keep: int) -> None:
+    config = config.replace({"keep": keep})
+    whole = Run(config, "cpu")
+    expected = [facts(report) for report in whole.steps()]
+    crashes, n = 0, 0
+    while True:
+        n += 1
+        directory = tmp_path / f"crash_{n}"
+        run = Run(config, "cpu", whole.tokenizer)
+        steps = run.steps()
+        for _ in range(2):  # so that there are older checkpoints and older best weights
+            next(steps)
+            saves(run, directory)
+        next(steps)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            count = crash_at(n, monkeypatch)
+            try:
+                saves(run, directory)
+            except Crash:
+                crashes += 1
+            else:
+                assert count() < n
+                break
+        recover_checkpoints(directory)
+        assert not list((directory / "checkpoints").glob(".*"))
+        resumed = Run(config, "cpu", whole.tokenizer)
+        resumed.load(find_checkpoint(directory).path)
+        done = resumed.progress.global_step + 1
+        assert done in (2, 3)
+        assert [facts(report) for report in resumed.steps()] == expected[done:]
+        assert state(resumed) == state(whole)
+        load_pretrained(directory / "checkpoints" / "best")
+    assert crashes > 25
+
+
+def test_a_checkpoint_is_not_written_twice(run: Run, tmp_path: Path) -> None:
+    assert n_operations(run, tmp_path) > 0  # the best weights
+    newest = checkpoints(tmp_path)[-1]
+    before = {file: file.stat().st_mtime_ns for file in newest.iterdir()}
+    run.save(tmp_path)
+    assert {file: file.stat().st_mtime_ns for file in newest.iterdir()} == before
+    shutil.rmtree(newest)
+    run.save(tmp_path)
+    assert newest.is_dir()
