@@ -37,7 +37,9 @@ def user_path(text: str) -> Path:
 
 def add_settings(parser: ArgumentParser) -> None:
     """Add --preset, --book, --config, and one option per setting, except --weights: see add_weights."""
-    parser.add_argument("--preset", help="tiny, gpt2-124m, gpt2-355m, gpt2-774m or gpt2-1558m [tiny]")
+    parser.add_argument(
+        "--preset", metavar="NAME", help="tiny, gpt2 (or gpt2-124m), gpt2-medium, gpt2-large or gpt2-xl [tiny]"
+    )
     parser.add_argument(
         "--book",
         action="store_true",

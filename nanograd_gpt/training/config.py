@@ -13,7 +13,7 @@ from typing import Any
 from ..arguments import as_python_scalar
 from ..errors import InputError, did_you_mean
 from ..gpt.config import PRESETS as MODELS
-from ..gpt.config import GPTConfig
+from ..gpt.config import GPTConfig, preset_name
 from .synonyms import SYNONYMS
 
 SCHEDULES = ["flat", "cosine", "appendix-d"]
@@ -154,9 +154,8 @@ def from_toml(path: Path) -> dict[str, Any]:
 
 
 def preset(name: str) -> RunConfig:
-    """Return a preset by name.  Raises InputError, with a suggestion, for an unknown one."""
-    if name not in MODELS:
-        raise InputError(f"preset: {name!r} is unknown{did_you_mean(name, list(MODELS))}")
+    """Return a preset by one of its names.  Raises InputError, with a suggestion, for an unknown one."""
+    name = preset_name(name)
     if name == "tiny":
         training = TrainingConfig(
             epochs=20,
