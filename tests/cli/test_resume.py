@@ -126,7 +126,7 @@ def test_a_length_that_is_shorter_than_what_is_done_is_refused(
     run = tmp_path / "run"
     works(*train(run, data, "--epochs", 2))
     before = contents(run)
-    assert fails("train", "--resume", run, *option) == f"resume: {message.format(run=run)}"
+    assert fails("train", "--resume", run, *option) == f"--resume: {message.format(run=run)}"
     assert contents(run) == before
 
 
@@ -180,7 +180,7 @@ def test_a_run_that_dies_before_its_first_update_can_be_resumed(
 
 def test_a_directory_without_a_checkpoint_is_not_offered_for_resuming(tmp_path: Path, data: Path) -> None:
     (tmp_path / "file.txt").write_text("mine", encoding="utf-8")
-    assert fails(*train(tmp_path, data)) == f"out: {tmp_path} exists already; give a new directory"
+    assert fails(*train(tmp_path, data)) == f"--out: {tmp_path} exists already; give a new directory"
 
 
 def test_the_weights_of_the_lowest_validation_loss_are_kept_and_named_at_the_end(tmp_path: Path, data: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_run_whose_rate_ended_at_0_does_not_go_on_at_0(tmp_path: Path, data: P
     works(*train(tmp_path / "run", data, *COSINE, "--min-lr", 0))
     n = len(rates_of(tmp_path / "run"))
     message = fails("train", "--resume", tmp_path / "run", "--epochs", 3)
-    assert message.startswith(f"resume: the learning rate falls to min_lr = 0 at update {n}")
+    assert message.startswith(f"--resume: the learning rate falls to min_lr = 0 at update {n}")
     works("train", "--resume", tmp_path / "run", "--epochs", 3, "--decay-steps", 0)
     assert min(rates_of(tmp_path / "run")) > 0
 
@@ -306,14 +306,14 @@ def test_a_run_from_before_decay_steps_goes_on_as_planned(cosine: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        (["--lr", "0.1"], "lr"),
-        (["--schedule", "cosine"], "schedule"),
-        (["--decay-steps", "100"], "decay_steps"),  # the run's rate is flat
-        (["--initial-lr", "0.1"], "initial_lr"),
-        (["--emb-dim", "32"], "emb_dim"),
-        (["--data", "story"], "data"),
-        (["--batch-size", "4", "--epochs", "3"], "batch_size"),
-        (["--seed", "123"], "seed"),
+        (["--lr", "0.1"], "--lr"),
+        (["--schedule", "cosine"], "--schedule"),
+        (["--decay-steps", "100"], "--decay-steps"),  # the run's rate is flat
+        (["--initial-lr", "0.1"], "--initial-lr"),
+        (["--emb-dim", "32"], "--emb-dim"),
+        (["--data", "story"], "--data"),
+        (["--batch-size", "4", "--epochs", "3"], "--batch-size"),
+        (["--seed", "123"], "--seed"),
         (["--preset", "gpt2-124m"], "--preset"),
         (["--book"], "--book"),
         (["--out", "elsewhere"], "--out"),
@@ -323,7 +323,7 @@ def test_a_run_from_before_decay_steps_goes_on_as_planned(cosine: Path) -> None:
 )
 def test_a_run_does_not_go_on_with_other_settings(trained: Path, options: list[str], name: str) -> None:
     message = fails("train", "--resume", trained, *options)
-    assert message.startswith(("resume: ", "decay_steps: 100 has no effect with the schedule 'flat'"))
+    assert message.startswith(("--resume: ", "--decay-steps: 100 has no effect with the schedule 'flat'"))
     assert name in message
 
 
