@@ -26,4 +26,4 @@ def did_you_mean(word: str, known: list[str]) -> str:
 
 def counted(n: int, noun: str) -> str:
     """A number with its noun, which takes an s unless the number is 1: "1 token", "2,000 tokens", "3 batches"."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}{'es' if noun.endswith('ch') else 's'}"
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}{'es' if noun.endswith('tch') else 's'}"

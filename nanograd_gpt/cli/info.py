@@ -47,9 +47,9 @@ def run(options: Namespace) -> int:
 
 def _check_no_settings(options: Namespace, path: Path) -> None:
     """Raise InputError for settings beside a saved model, which has its own."""
-    for name in (*USED, "preset", "config", "book"):
-        if is_given(options, name) and getattr(options, name) is not False:
-            raise InputError(f"info: {path} has settings of its own; leave out {flag_of(name)}, or the model")
+    given = [name for name in (*USED, "preset", "config") if is_given(options, name)] + ["book"] * options.book
+    if given:
+        raise InputError(f"info: {path} has settings of its own; leave out {flag_of(given[0])}, or the model")
 
 
 def _print_model(config: GPTConfig) -> None:

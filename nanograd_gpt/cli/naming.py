@@ -38,7 +38,7 @@ def _typed(name: str, parser: ArgumentParser, argv: list[str]) -> str | None:
     flags = {flag_of(name), OTHER_NAMES.get(name)}
     actions = [action.option_strings for action in parser._actions if flags & {*action.option_strings}]
     names = [option for options in actions for option in options]
-    return next((word for argument in argv if (word := argument.partition("=")[0]) in names), None)
+    return next((word for argument in reversed(argv) if (word := argument.partition("=")[0]) in names), None)
 
 
 def _has(file: Path, name: str) -> bool:

@@ -43,8 +43,8 @@ def resumption_from(options: Namespace) -> Resumption:
     for name in given:
         if name not in ("epochs", "max_steps", "decay_steps", "data"):
             raise InputError(
-                f"resume: {flag_of(name)} is fixed by the run; only --epochs, --max-steps and --decay-steps can be changed, "
-                "and --data if the text has moved"
+                f"resume: {flag_of(name)} is fixed by the run; only --epochs, --max-steps and --decay-steps can "
+                "be changed, and --data if the text has moved"
             )
     if options.out or options.config or options.preset or options.book:
         raise InputError("resume: the run's own settings are used; leave out --out, --config, --preset and --book")
@@ -60,8 +60,8 @@ def resumption_from(options: Namespace) -> Resumption:
     if given and run.total_steps < done:
         lengths = " and ".join(f"{name} = {value}" for name, value in given.items() if name != "decay_steps")
         raise InputError(
-            f"resume: {lengths or 'its length'} means {counted(run.total_steps, 'update')}, but {directory} has done {done}; "
-            "give more, or leave it out"
+            f"resume: {lengths or 'its length'} means {counted(run.total_steps, 'update')}, but {directory} has done "
+            f"{done}; give more, or leave it out"
         )
     unchanged = run.schedule == plan and run.total_steps == planned_steps
     rate = None if unchanged else _course(run, done, plan)
@@ -83,8 +83,8 @@ def _course(run: Run, first: int, plan: Schedule) -> str | None:
         return None
     course = f"from {schedule(first):.3g} at update {first} to {schedule(last):.3g} at update {last}"
     if schedule == plan:
-        decay_steps = run.config.training.decay_steps
-        return f"{course}, as planned for {counted(decay_steps, 'update')}; --decay-steps 0 stretches the plan over all {last + 1}"
+        planned = counted(run.config.training.decay_steps, "update")
+        return f"{course}, as planned for {planned}; --decay-steps 0 stretches the plan over all {last + 1}"
     return f"{course}; the last rate was {plan(first - 1):.3g}, the next one planned {plan(first):.3g}"
 
 

@@ -182,7 +182,7 @@ def test_text_comes_as_it_is_written(trained: Path) -> None:
         (["--beams", "2", "--n-best", "3"], r"--n-best: 3 is not allowed; choose 1 \.\. 2"),
         (["--beams", "2", "--top-p", "0.5"], "--top-p: not supported by beam search; leave out --top-p"),
         (["--beams", "2", "--stop", "x"], "--stop: not supported by beam search; leave out --stop"),
-        (["--n-best", "2"], "--n-best: only beam search returns several texts; add --beams"),
+        (["--n-best", "2"], "--n-best: only beam search uses it; add --beams"),
         (["--top-k", "1.5"], "--top-k: .*'1.5'"),
         (["--max-new-tokens", "-1"], "--max-new-tokens: -1 is not allowed"),
         (["--seed", "-1"], "--seed: -1 is "),

@@ -80,7 +80,7 @@ def test_a_cut_off_download_is_one_line_and_no_model(server: FileServer, command
 
 def test_what_is_neither_a_path_nor_a_name_is_told_the_names(server: FileServer) -> None:
     message = fails("generate", "--model", "gpt2-huge")
-    assert message.startswith("model: gpt2-huge does not exist")
+    assert message.startswith("--model: gpt2-huge does not exist")
     assert "gpt2, gpt2-medium, gpt2-large, gpt2-xl" in message
 
 

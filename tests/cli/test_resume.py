@@ -34,7 +34,9 @@ def interrupted(directory: Path, data: Path, number: signal.Signals) -> int:
         sleep(0.01)
     running.send_signal(number)
     result = finished(running)
-    assert (result.code, result.err) == (130, "")
+    again = "press Ctrl-C again" if number == signal.SIGINT else "send SIGTERM again"
+    assert result.err == f"stopping after this update; {again} to stop at once, without a checkpoint\n"
+    assert result.code == 130
     last = result.out.splitlines()[-1]
     assert last == f"stopped by {number.name}; resume with: nanograd-gpt train --resume {directory}"
     return len(read_metrics(log).steps)
@@ -170,7 +172,7 @@ def test_a_run_that_dies_before_its_first_update_can_be_resumed(
         assert fails(*train(run, data), code=1) == "out of luck"
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["start"]
     assert fails(*train(run, data)) == (
-        f"out: {run} exists already; give a new directory, or resume with --resume {run}"
+        f"--out: {run} exists already; give a new directory, or resume with --resume {run}"
     )
     works("train", "--resume", run)
     works(*train(tmp_path / "whole", data))
@@ -346,7 +348,7 @@ def test_any_prompt_that_a_shell_can_pass_is_trained_with_and_resumed(tmp_path: 
     prompt = "\udcff\x7f\x1b[1m\U0001f642"  # bytes of an argument that are not UTF-8 arrive as surrogates
     result = nanograd(*train(tmp_path / "run", data, "--epochs", 1, "--prompt", prompt))
     if result.code:  # or an error at the start
-        assert complaint(result, 2).startswith("prompt: ")
+        assert complaint(result, 2).startswith("--prompt: ")
         assert not (tmp_path / "run").exists()
     else:
         works("train", "--resume", tmp_path / "run", "--epochs", 2)
