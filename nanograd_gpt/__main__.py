@@ -1,4 +1,5 @@
 """python -m nanograd_gpt"""
+# PYTHON_ARGCOMPLETE_OK: completion runs this module
 
 import sys
 

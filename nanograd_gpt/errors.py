@@ -22,3 +22,8 @@ def did_you_mean(word: str, known: list[str]) -> str:
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; choose one of {', '.join(known)}" if len(known) <= LISTED else ""
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun, which takes an s unless the number is 1: "1 token", "2,000 tokens", "3 batches"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}{'es' if noun.endswith('tch') else 's'}"

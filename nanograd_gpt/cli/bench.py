@@ -1,11 +1,10 @@
-"""Benchmark this machine: train step, generation, memory, and a profile of the step."""
+"""Benchmark this machine: train step, generation, memory."""
 
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..bench.machine import measured_machine, peak_memory
@@ -14,12 +13,12 @@ from ..bench.statistics import Summary, summary
 from ..bench.step import PHASES, TrainStep, random_batch, repeated, token_times
 from ..bench.table import COLUMNS, aligned, profile_cells, profile_metadata
 from ..environment import environment
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..rng import Generator
 from .info import gigabytes
-from .options import add_device, add_settings, config_from, device_from
+from .options import MODEL_HELP, add_device, add_settings, config_from, device_from, user_path
 
 WARM_UP = 2  # steps: the first ones fill caches and allocate memory
 PROMPT, NEW = 4, 16  # tokens
@@ -28,13 +27,17 @@ PROFILED = 5  # steps
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.json", help="write all samples and the environment to this file"
+        "--out", type=user_path, metavar="FILE.json", help="write all samples and the environment to this file [none]"
     )
     parser.add_argument(
-        "--seconds", type=float, default=20.0, help="seconds to measure the step for; generation gets half [20]"
+        "--seconds",
+        type=float,
+        metavar="X",
+        default=20.0,
+        help="seconds to measure the step for; generation gets half [20]",
     )
     add_device(parser)
-    add_settings(parser)
+    add_settings(parser, only=(*MODEL_HELP, "batch_size"))
 
 
 def run(options: Namespace) -> int:
@@ -78,7 +81,8 @@ def _measured(
 
     model.eval()
     facts["generation"] = _generation(model, seconds / 2)
-    yield f"generation, one text from {facts['generation']['prompt_tokens']} tokens", _generation_lines(facts)
+    prompt = counted(facts["generation"]["prompt_tokens"], "token")
+    yield f"generation, one text from {prompt}", _generation_lines(facts)
 
     facts["peak_memory"] = peak_memory()
     if facts["peak_memory"] is not None:
@@ -91,7 +95,7 @@ def _step(facts: dict[str, Any]) -> list[str]:
     rows = [["", "median ms", "quartiles"]]
     summaries = {name: summary([s[name] for s in samples]) for name in (*PHASES, "total")}
     rows += [[name, _ms(of.median), _quartiles(of)] for name, of in summaries.items()]
-    return [*aligned(rows), f"{tokens / summaries['total'].median:,.0f} tokens/s; {len(samples)} steps"]
+    return [*aligned(rows), f"{tokens / summaries['total'].median:,.0f} tokens/s; {counted(len(samples), 'step')}"]
 
 
 def _generation(model: GPTModel, seconds: float) -> dict[str, Any]:
@@ -121,7 +125,7 @@ def _generation_lines(facts: dict[str, Any]) -> list[str]:
         [name, _ms(of.median), _quartiles(of)]
         for name, of in (("prompt and first token", prefill), ("each further token", per_token))
     ]
-    return [*aligned(rows), f"{1 / per_token.median:,.0f} tokens/s; {per_token.n} texts"]
+    return [*aligned(rows), f"{1 / per_token.median:,.0f} tokens/s; {counted(per_token.n, 'text')}"]
 
 
 def _ms(seconds: float) -> str:

@@ -1,4 +1,6 @@
-"""Convert a model's weights to one file with the book's names, or to a directory in Hugging Face's layout.
+"""Convert a model to one file, or to Hugging Face's layout.
+
+A file has the book's names of the weights; Hugging Face's layout is a directory, which transformers loads.
 
 A tokenizer that belongs to the model is written too: beside the file as NAME.tokenizer.json, or into the directory.
 """
@@ -11,25 +13,25 @@ from pathlib import Path
 from ..errors import InputError
 from ..tokenizer.tokenizer import save_tokenizer
 from ..training.checkpoint import save_model
-from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_for_model
+from ..training.sources import open_model, tokenizer_for_model
 from ..weights.save import save_pretrained
-from .options import user_path
+from .options import add_model_path, add_tokenizer, model_path, user_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("source", type=user_path, help=MODEL_SOURCES)
-    parser.add_argument("--tokenizer", help=f"use instead of the model's own: {TOKENIZERS}")
-    parser.add_argument(
-        "target", type=user_path, help="NAME.safetensors for one file; else a directory for Hugging Face's layout"
-    )
+    add_model_path(parser)
+    target = "NAME.safetensors for one file; else a directory for Hugging Face's layout"
+    parser.add_argument("target", nargs="?", type=user_path, metavar="TARGET", help=target)
+    parser.add_argument("--out", type=user_path, metavar="TARGET", help="the same as TARGET")
+    add_tokenizer(parser)
 
 
 def run(options: Namespace) -> int:
-    target: Path = options.target
+    model, target = _paths(options)
     if target.exists():
         raise InputError(f"convert: {target} exists already; give a new name")
     beside = target.with_suffix(".tokenizer.json")
-    source = open_model(options.source)
+    source = open_model(model)
     setting = options.tokenizer or source.own_tokenizer()
     tokenizer = tokenizer_for_model(setting, source.model.config, "the model") if setting else None
     if target.suffix == ".safetensors":
@@ -44,3 +46,16 @@ def run(options: Namespace) -> int:
         save_pretrained(target, source.model, tokenizer)
     print(f"{target}: {source.model.n_parameters:,} parameters")
     return 0
+
+
+def _paths(options: Namespace) -> tuple[Path, Path]:
+    """The model and the target; beside --model, a single positional argument is the target."""
+    if options.model_option is not None and options.target is None:
+        options.model, options.target = None, options.model
+    model = model_path(options)
+    if options.target is not None and options.out is not None:
+        raise InputError(f"out: both {options.target} and {options.out} are given; leave one out")
+    target: Path | None = options.target or options.out
+    if target is None:
+        raise InputError("out: it is missing; name a new file NAME.safetensors, or a new directory")
+    return model, target

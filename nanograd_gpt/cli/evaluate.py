@@ -1,4 +1,7 @@
-"""Measure loss, perplexity and bits per byte of a model, on a part of its own text or on another one."""
+"""Measure the loss, perplexity and bits per byte of a model.
+
+The text is a part of its run's own, or another one.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, RunError, did_you_mean
+from ..errors import InputError, RunError, counted, did_you_mean
 from ..tokenizer.tokenizer import text_to_token_ids
 from ..training.config import from_toml, preset
 from ..training.corpus import load_text, split_text
 from ..training.evaluation import count_bytes, evaluate_text
 from ..training.find_checkpoint import find_checkpoint
 from ..training.run_text import find_text
-from .options import add_model, model_from
+from .options import add_model, model_from, model_path
 
 SPLITS = ["train", "val", "test"]
 REMEDY = "give a text with --data to evaluate all of it, including any part used for training"
@@ -23,14 +26,17 @@ REMEDY = "give a text with --data to evaluate all of it, including any part used
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--data", help="text to evaluate: 'story', 'the-verdict' or a UTF-8 file [the run's own]")
-    parser.add_argument("--split", help="part of the run's own text: train, val or test [val]")
+    parser.add_argument(
+        "--data", metavar="TEXT", help="text to evaluate: 'story', 'the-verdict' or a UTF-8 file [the run's own]"
+    )
+    parser.add_argument("--split", metavar="PART", help="part of the run's own text: train, val or test [val]")
     parser.add_argument(
         "--stride",
         type=int,
+        metavar="N",
         help="tokens between the starts of windows; fewer give each more context [the context length]",
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="windows per batch [1]")
+    parser.add_argument("--batch-size", type=int, metavar="N", default=1, help="windows per batch [1]")
 
 
 def run(options: Namespace) -> int:
@@ -38,18 +44,18 @@ def run(options: Namespace) -> int:
     what, text = _text(options, run_directory)
     ids = text_to_token_ids(text, tokenizer)[0]
     if len(ids) < 2:
-        raise InputError(f"data: {what} has {len(ids)} tokens, at least 2 are needed; use a longer text")
+        raise InputError(f"data: {what} has {counted(len(ids), 'token')}, at least 2 are needed; use a longer text")
     length = model.config.context_length
     with np.errstate(all="ignore"):  # non-finite weights are reported in one line
         result = evaluate_text(model, ids, options.stride, options.batch_size)
     if isnan(result.nats):
-        raise RunError(f"evaluate: the loss is nan: {options.model} holds weights that are not finite; use others")
+        raise RunError(f"evaluate: the loss is nan: {model_path(options)} has weights that are not finite; use others")
     n_bytes = count_bytes(ids[1:], tokenizer)
-    windows = f"{result.windows} windows of {length}, stride {options.stride or length}"
-    print(f"text        {what}: {result.tokens} tokens predicted in {windows}")
+    windows = f"{counted(result.windows, 'window')} of {length}, stride {options.stride or length}"
+    print(f"text        {what}: {counted(result.tokens, 'token')} predicted in {windows}")
     print(f"loss        {result.loss:.6f} nats per token")
     print(f"perplexity  {result.perplexity:.2f} (vocabulary {model.config.vocab_size})")
-    print(f"compressed  {result.bits_per_byte(n_bytes):.6f} bits per byte (of {n_bytes} bytes)")
+    print(f"compressed  {result.bits_per_byte(n_bytes):.6f} bits per byte (of {counted(n_bytes, 'byte')})")
     return 0
 
 

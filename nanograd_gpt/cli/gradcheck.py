@@ -1,4 +1,7 @@
-"""Check every operation's gradient, and a whole GPT's, against the complex step."""
+"""Check the gradients of operations and of a whole GPT.
+
+They are compared with the complex step.
+"""
 
 from __future__ import annotations
 

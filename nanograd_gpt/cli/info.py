@@ -1,4 +1,4 @@
-"""Show a model's sizes and memory, or the contents of a run or model file; and the environment."""
+"""Show the sizes of a model or of a run, and the environment."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from pathlib import Path
 from ..backend.select import resolve_device
 from ..bench.estimate import memory_bytes
 from ..environment import environment
+from ..errors import InputError, counted
 from ..gpt.config import GPTConfig
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import tokenizer_beside
 from ..training.find_checkpoint import find_checkpoint
 from ..training.sources import MODEL_SOURCES, local_path, tokenizer_for_model
 from ..weights.load import is_pretrained, open_pretrained, several_rates
-from .options import add_settings, config_from
+from .options import MODEL_HELP, add_model_path, add_settings, config_from, flag_of, is_given, model_path_if_given
+
+USED = (*MODEL_HELP, "batch_size")  # settings
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, nargs="?", help=MODEL_SOURCES)
-    add_settings(parser)
+    add_model_path(parser, what=f"{MODEL_SOURCES} [a new model with these settings]")
+    add_settings(parser, only=USED)
 
 
 def run(options: Namespace) -> int:
-    if options.path is None:
+    path = model_path_if_given(options)
+    if path is None:
         config = config_from(options)
         _print_model(config.model)
         print(
@@ -32,11 +36,19 @@ def run(options: Namespace) -> int:
             f"batch {config.data.batch_size} x {config.model.context_length}"
         )
     else:
-        _print_saved(options.path)
+        _check_no_settings(options, path)
+        _print_saved(path)
     for name, value in environment().items():
         print(f"{name:<16} {', '.join(value) if isinstance(value, list) else value}")
     print(f"{'device':<16} {resolve_device('auto')}")
     return 0
+
+
+def _check_no_settings(options: Namespace, path: Path) -> None:
+    """Raise InputError for settings beside a saved model, which has its own."""
+    given = [name for name in (*USED, "preset", "config") if is_given(options, name)] + ["book"] * options.book
+    if given:
+        raise InputError(f"info: {path} has settings of its own; leave out {flag_of(given[0])}, or the model")
 
 
 def _print_model(config: GPTConfig) -> None:
@@ -71,9 +83,11 @@ def _print_tokenizer(path: Path | None, config: GPTConfig) -> None:
         return
     tokenizer = tokenizer_for_model(str(path), config, "the model")
     padding = len(padding_ids(tokenizer, config.vocab_size))
-    print(f"{'tokenizer':<16} {path}, {config.vocab_size - padding:,} tokens")
+    print(f"{'tokenizer':<16} {path}, {counted(config.vocab_size - padding, 'token')}")
     if padding:
-        print(f"{'padding':<16} {padding:,} ids of the vocabulary have no token")
+        print(
+            f"{'padding':<16} {counted(padding, 'id')} of the vocabulary {'has' if padding == 1 else 'have'} no token"
+        )
 
 
 def gigabytes(n: float) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from argparse import ArgumentParser, HelpFormatter
+from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter, Namespace
 from collections.abc import Sequence
 from io import TextIOWrapper
 from textwrap import wrap
@@ -13,6 +14,8 @@ from typing import Any, NoReturn
 from ..environment import own_version
 from ..errors import InputError, RunError, did_you_mean
 from . import bench, convert, evaluate, explain_next, generate, gradcheck, info, plot, train
+from .naming import located, settings_file
+from .options import note
 from .synonyms import suggestion, translate
 
 COMMANDS = {
@@ -29,11 +32,19 @@ COMMANDS = {
 
 
 class Formatter(HelpFormatter):
-    """HelpFormatter that keeps words with hyphens, and defaults such as [tiny: 0.1], on one line."""
+    """HelpFormatter that keeps words with hyphens, and defaults such as [tiny: 0.1], on one line.
+
+    A default that the help of an option does not tell is appended.
+    """
 
     def format_help(self) -> str:
         self._action_max_length += 2  # argparse does not count the indentation of subcommands
         return super().format_help()
+
+    def _get_help_string(self, action: Action) -> str | None:
+        text = action.help
+        told = text is None or "[" in text or not action.option_strings or action.nargs == 0
+        return text if told or action.default in (None, SUPPRESS) else f"{text} [%(default)r]"
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         text = re.sub(r"\[(\w+): (\S+)\]", "[\\1:\0\\2]", " ".join(text.split()))
@@ -78,22 +89,43 @@ def _failed(message: object, code: int) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
-        raise InputError(f"command: {argv[0]!r} is unknown{did_you_mean(argv[0], list(COMMANDS))}")
     parser, parsers = _parsers()
-    chosen = parsers[argv[0]] if argv and argv[0] in COMMANDS else parser
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
+        _complete(parser)
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help", *argv[2:]]
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        raise InputError(f"command: {argv[0]!r} is unknown{did_you_mean(argv[0], [*COMMANDS, 'help'])}")
+    command = argv[0] if argv and argv[0] in COMMANDS else None
+    chosen = parser if command is None else parsers[command]
     known = [name for action in chosen._actions for name in action.option_strings if name.startswith("--")]
     argv, notes = translate(argv, known)
-    options, unknown = parser.parse_known_args(argv)
-    if options.command is None and not unknown:
-        parser.print_help()
-        return 0
+    if command is None:
+        _, unknown = parser.parse_known_args(argv)
+        if not unknown:
+            parser.print_help()
+            return 0
+    else:  # intermixed: a positional argument may follow options
+        options, unknown = chosen.parse_known_intermixed_args(argv[1:], Namespace(command=command))
     if unknown:
-        hint = suggestion(unknown[0], known) or f"; {chosen.prog} --help lists all options"
-        raise InputError(f"{chosen.prog}: {unknown[0]!r} is unknown{hint}")
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    return COMMANDS[options.command].run(options)
+        first = next((argument for argument in unknown if argument.startswith("-")), unknown[0])
+        hint = suggestion(first, known) or f"; {chosen.prog} --help lists all options"
+        raise InputError(f"{chosen.prog}: {first!r} is unknown{hint}")
+    for text in notes:
+        note(text)
+    try:
+        return COMMANDS[options.command].run(options)
+    except InputError as error:
+        raise InputError(located(str(error), chosen, argv, settings_file(options))) from None
+
+
+def _complete(parser: Parser) -> None:
+    """Answer a shell's request for completions and exit, if argcomplete is installed."""
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    argcomplete.autocomplete(parser)
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
@@ -103,7 +135,12 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     parsers = {}
     for name, module in COMMANDS.items():
-        summary = (module.__doc__ or "").splitlines()[0]
-        parsers[name] = subparsers.add_parser(name, help=summary, description=summary)
+        text = module.__doc__ or ""
+        parsers[name] = subparsers.add_parser(name, help=text.splitlines()[0], description=" ".join(text.split()))
         module.add_arguments(parsers[name])
+        positional = parsers[name]._get_positional_actions()
+        arguments = [f"[{action.metavar} ...]" if action.nargs == "*" else str(action.metavar) for action in positional]
+        parsers[name].usage = " ".join(["%(prog)s", *arguments, "[options]"])
+    helper = subparsers.add_parser("help", help="Show the help of a command.")
+    helper.add_argument("of", nargs="?", metavar="COMMAND", choices=list(COMMANDS))
     return parser, parsers

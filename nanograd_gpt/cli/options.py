@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..backend.cpu.threads import set_threads
 from ..backend.select import Device, resolve_device
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..gpt.model import GPTModel
 from ..training.config import RunConfig, book, fine_tuning, from_toml, preset
 from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_for_model
@@ -35,27 +36,33 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
-def add_settings(parser: ArgumentParser) -> None:
-    """Add --preset, --book, --config, and one option per setting, except --weights: see add_weights."""
-    parser.add_argument("--preset", help="tiny, gpt2-124m, gpt2-355m, gpt2-774m or gpt2-1558m [tiny]")
+def add_settings(parser: ArgumentParser, *, only: Collection[str] | None = None) -> None:
+    """Add --preset, --book, --config, and one option per setting, except --weights: see add_weights.
+
+    only: the settings that the command uses; None for all of them.
+    """
+    parser.add_argument(
+        "--preset", metavar="NAME", help="tiny, gpt2 (or gpt2-124m), gpt2-medium, gpt2-large or gpt2-xl [tiny]"
+    )
     parser.add_argument(
         "--book",
         action="store_true",
         help="the book's training: gpt2-124m on the-verdict, with PyTorch's random numbers",
     )
-    parser.add_argument("--config", type=user_path, help="a TOML file with settings, such as a run's config.toml")
+    parser.add_argument(
+        "--config", type=user_path, metavar="FILE", help="a TOML file with settings, such as a run's config.toml [none]"
+    )
     for name, group in preset("tiny").groups().items():
-        section = parser.add_argument_group(f"{name} settings")
-        for f in fields(group):
-            if f.name == "weights":
-                continue
+        used = [f for f in fields(group) if f.name != "weights" and (only is None or f.name in only)]
+        section = parser.add_argument_group(f"{name} settings") if used else None
+        for f in used:
             default = getattr(group, f.name)
             what = f.metadata.get("help") or MODEL_HELP[f.name]
             _add_option(section, f.name, default, f"{what} [tiny: {default}]")
 
 
 def _add_option(section: Any, name: str, default: Any, what: str) -> None:
-    flag = "--" + name.replace("_", "-")
+    flag = flag_of(name)
     what = what.replace("%", "%%")
     if isinstance(default, bool):
         section.add_argument(flag, action=BooleanOptionalAction, default=None, help=what)
@@ -70,7 +77,7 @@ def add_weights(parser: ArgumentParser) -> None:
         "--weights",
         dest="weights",
         metavar="SOURCE",
-        help=f"start from these weights, with a lower learning rate: {MODEL_SOURCES}",
+        help=f"start from these weights, with a lower learning rate: {MODEL_SOURCES} [random weights]",
     )
 
 
@@ -100,10 +107,28 @@ def given_settings(options: Namespace) -> dict[str, Any]:
     return {name: value for name in known if (value := getattr(options, name, None)) is not None}
 
 
+def is_given(options: Namespace, *names: str) -> bool:
+    """Tell whether the command line gave one of these settings, which are None otherwise."""
+    return any(getattr(options, name, None) is not None for name in names)
+
+
+def note(text: str) -> None:
+    """Print a note on stderr, apart from the output."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def flag_of(name: str) -> str:
+    """The option of a setting: "--emb-dim" of "emb_dim"."""
+    return "--" + name.replace("_", "-")
+
+
 def add_device(parser: ArgumentParser) -> None:
     """Add --device and --threads."""
-    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu or cuda")
-    parser.add_argument("--threads", help="CPU threads [NANOGRAD_THREADS, or one per processor]")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument(
+        "--device", metavar="NAME", default="auto", help="auto (a GPU if there is one), cpu or cuda [auto]"
+    )
+    machine.add_argument("--threads", metavar="N", help="CPU threads [NANOGRAD_THREADS, or one per processor]")
 
 
 def device_from(options: Namespace) -> Device:
@@ -113,27 +138,56 @@ def device_from(options: Namespace) -> Device:
     return resolve_device(options.device)
 
 
+def add_model_path(parser: Any, metavar: str = "MODEL", what: str = MODEL_SOURCES) -> None:
+    """Add the model as a positional argument, and --model and --weights as other ways to give it."""
+    parser.add_argument("model", nargs="?", type=user_path, metavar=metavar, help=what)
+    parser.add_argument(
+        "--model", "--weights", dest="model_option", type=user_path, metavar=metavar, help=f"the same as {metavar}"
+    )
+
+
+def model_path_if_given(options: Namespace) -> Path | None:
+    """The model that the command line names, or None.  Raises InputError for two."""
+    first, second = options.model, options.model_option
+    if first is not None and second is not None:
+        raise InputError(f"model: both {first} and {second} are given; leave one out")
+    return first if second is None else second
+
+
+def model_path(options: Namespace, what: str = "model") -> Path:
+    """The model that the command line names.  Raises InputError for none and for two."""
+    path = model_path_if_given(options)
+    if path is None:
+        command = f"nanograd-gpt {options.command}"
+        raise InputError(f"{command}: no {what} is given; name one, for example: {command} runs/tiny")
+    return path
+
+
 def add_model(parser: ArgumentParser) -> None:
-    """Add --model, also called --weights, --tokenizer, --device and --threads."""
-    parser.add_argument("--model", "--weights", type=user_path, required=True, help=MODEL_SOURCES)
-    parser.add_argument("--tokenizer", help=f"use instead of the model's own: {TOKENIZERS}")
+    """Add the model, --tokenizer, --device and --threads."""
+    model = parser.add_argument_group("model")
+    add_model_path(model)
+    add_tokenizer(model)
     add_device(parser)
 
 
+def add_tokenizer(parser: Any) -> None:
+    parser.add_argument("--tokenizer", metavar="PATH", help=f"{TOKENIZERS} [the model's own]")
+
+
 def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
-    """The model that --model names, in evaluation mode; its tokenizer; and its run's directory, if it has one.
+    """The model that the command line names, in evaluation mode; its tokenizer; and its run's directory, if it has one.
 
     Raises InputError if there is no such model, or if the tokenizer does not fit it.
     """
-    device = device_from(options)
-    source = open_model(options.model)
+    path, device = model_path(options), device_from(options)
+    source = open_model(path)
     setting = options.tokenizer or source.own_tokenizer() or "gpt2"
     tokenizer = tokenizer_for_model(setting, source.model.config, "the model")
     V = source.model.config.vocab_size
     if source.run is None and tokenizer.n_vocab < V:  # a run prints this in its header
-        print(
-            f"note: tokenizer {setting!r} has {tokenizer.n_vocab:,} tokens, the model {V:,}: the other ids are "
-            "padding and never generated",
-            file=sys.stderr,
+        note(
+            f"tokenizer {setting!r} has {counted(tokenizer.n_vocab, 'token')}, the model {V:,}: the other ids are "
+            "padding and never generated"
         )
     return source.model.to(device), tokenizer, source.run

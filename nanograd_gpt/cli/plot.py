@@ -5,14 +5,14 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from .figures import write_figures
-from .options import user_path
+from .options import add_model_path, model_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", type=user_path, help="a run's directory")
+    add_model_path(parser, "RUN", "a run's directory, which the figures and report.html go to")
 
 
 def run(options: Namespace) -> int:
-    for path in write_figures(options.run):
+    for path in write_figures(model_path(options, "run")):
         print(path)
     return 0

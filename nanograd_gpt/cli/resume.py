@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..tokenizer.tokenizer import get_tokenizer
 from ..training.checkpoint import check_configuration
 from ..training.config import from_toml, preset
@@ -14,7 +14,7 @@ from ..training.find_checkpoint import find_checkpoint
 from ..training.run import Run
 from ..training.run_text import check_text, find_text
 from ..training.schedule import Flat, Schedule
-from .options import device_from, given_settings
+from .options import device_from, flag_of, given_settings
 
 
 class Resumption(NamedTuple):
@@ -43,8 +43,8 @@ def resumption_from(options: Namespace) -> Resumption:
     for name in given:
         if name not in ("epochs", "max_steps", "decay_steps", "data"):
             raise InputError(
-                f"resume: {name} is fixed by the run; only --epochs, --max-steps and --decay-steps can be changed, "
-                "and --data if the text has moved"
+                f"resume: {flag_of(name)} is fixed by the run; only --epochs, --max-steps and --decay-steps can "
+                "be changed, and --data if the text has moved"
             )
     if options.out or options.config or options.preset or options.book:
         raise InputError("resume: the run's own settings are used; leave out --out, --config, --preset and --book")
@@ -61,8 +61,8 @@ def resumption_from(options: Namespace) -> Resumption:
     if given and run.total_steps < done:
         lengths = " and ".join(f"{name} = {value}" for name, value in given.items() if name != "decay_steps")
         raise InputError(
-            f"resume: {lengths or 'its length'} means {run.total_steps} updates, but {directory} has done {done}; "
-            "give more, or leave it out"
+            f"resume: {lengths or 'its length'} means {counted(run.total_steps, 'update')}, but {directory} has done "
+            f"{done}; give more, or leave it out"
         )
     unchanged = run.schedule == plan and run.total_steps == planned_steps
     rate = None if unchanged else _course(run, done, plan)
@@ -84,8 +84,8 @@ def _course(run: Run, first: int, plan: Schedule) -> str | None:
         return None
     course = f"from {schedule(first):.3g} at update {first} to {schedule(last):.3g} at update {last}"
     if schedule == plan:
-        decay_steps = run.config.training.decay_steps
-        return f"{course}, as planned for {decay_steps} updates; --decay-steps 0 stretches the plan over all {last + 1}"
+        planned = counted(run.config.training.decay_steps, "update")
+        return f"{course}, as planned for {planned}; --decay-steps 0 stretches the plan over all {last + 1}"
     return f"{course}; the last rate was {plan(first - 1):.3g}, the next one planned {plan(first):.3g}"
 
 
@@ -96,6 +96,6 @@ def complete_line(run: Run, directory: Path) -> str:
     further = f"--max-steps {2 * t.max_steps}" if bound else f"--epochs {2 * t.epochs}"
     more = f" --epochs {2 * t.epochs}" if bound and run.steps_per_epoch * t.epochs < 2 * t.max_steps else ""
     return (
-        f"{directory} is complete, with {run.total_steps} updates; to train further, for example: "
+        f"{directory} is complete, with {counted(run.total_steps, 'update')}; to train further, for example: "
         f"nanograd-gpt train --resume {directory} {further}{more}"
     )

@@ -1,4 +1,7 @@
-"""Train a GPT, from scratch or from weights: metrics, samples, figures and checkpoints go to a run's directory."""
+"""Train a GPT, from scratch or from weights.
+
+Metrics, samples, figures and checkpoints go to a run's directory.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import math
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
 from types import FrameType
 from typing import Any, Self
@@ -16,8 +21,9 @@ import numpy as np
 from tqdm import tqdm
 
 from ..bench.estimate import memory_bytes, step_seconds
-from ..errors import InputError, RunError
+from ..errors import InputError, RunError, counted
 from ..tokenizer.encoding import padding_ids
+from ..training.config import TrainingConfig
 from ..training.loop import StepResult, evaluation_line, sample_line
 from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog, read_metrics
@@ -27,7 +33,10 @@ from .figures import check_figures, write_figures
 from .info import gigabytes
 from .options import add_device, add_settings, add_weights, device_from, user_path
 from .resume import Resumption, complete_line, resumption_from
+from .unused import note_unused_settings
 from .weights import plan_from
+
+MUCH_WARM_UP = 1000  # updates; more rarely helps
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -37,7 +46,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="DIRECTORY",
         help="directory of the run [runs/PRESET, runs/book or runs/fine-tuning; if taken, with -2 ...]",
     )
-    parser.add_argument("--resume", type=user_path, metavar="RUN", help="resume a run from its last checkpoint")
+    parser.add_argument(
+        "--resume", type=user_path, metavar="RUN", help="resume a run from its last checkpoint [a new run]"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print parameters, memory and expected time, then exit")
     add_weights(parser)
     add_device(parser)
@@ -53,6 +64,7 @@ def _start(options: Namespace) -> int:
     directory: Path = options.out or new_directory(Path("runs"), plan.name)
     _check_free(directory)
     training = Run(plan.config, device, plan.tokenizer, plan.vocab_size)
+    note_unused_settings(options, training.config)
     _print_header(training, directory)
     if options.dry_run:
         return 0
@@ -118,17 +130,18 @@ def _print_header(training: Run, directory: Path, done: int = 0, rate: str | Non
     left = training.total_steps - done
     seconds = left * step_seconds(model, tokens, training.device)
     print(
-        f"model       {model.n_layers} layers, {model.emb_dim} channels, {model.n_heads} heads, "
-        f"context {model.context_length}: {model.n_parameters:,} parameters"
+        f"model       {counted(model.n_layers, 'layer')}, {counted(model.emb_dim, 'channel')}, "
+        f"{counted(model.n_heads, 'head')}, context {model.context_length}: {model.n_parameters:,} parameters"
     )
     print(
-        f"data        {data.data}: {len(training.text):,} characters, vocabulary {_vocabulary(training)}; "
-        f"{batches[0]} batches of {data.batch_size} to train on, {batches[1]} to validate"
+        f"data        {data.data}: {counted(len(training.text), 'character')}, vocabulary {_vocabulary(training)}; "
+        f"{counted(batches[0], 'batch')} of {data.batch_size} to train on, {batches[1]:,} to validate"
     )
     if t.weights:
         print(f"weights     {t.weights}")
-    updates = f"{left} of {training.total_steps} updates left" if done else f"{left} updates"
-    print(f"training    {updates} in {t.epochs} epochs on {training.device}, seed {t.seed}")
+    updates = counted(training.total_steps, "update")
+    updates = f"{left:,} of {updates} left" if done else updates
+    print(f"training    {updates} in {counted(t.epochs, 'epoch')} on {training.device}, seed {t.seed}")
     if rate is not None:
         print(f"rate        {rate}")
     print(f"expected    {gigabytes(memory_bytes(model, data.batch_size))} of memory, about {_duration(seconds)}")
@@ -153,7 +166,6 @@ def _train(training: Run, directory: Path) -> str | None:
     }
     with (
         MetricsLog(directory / "metrics.jsonl") as log,
-        Signals() as signals,
         tqdm(  # on a terminal only
             total=training.total_steps,
             initial=first + 1,
@@ -161,13 +173,14 @@ def _train(training: Run, directory: Path) -> str | None:
             file=sys.stderr,
             disable=not sys.stderr.isatty(),
         ) as bar,
+        Signals(lambda line: bar.write(line, file=sys.stderr)) as signals,
         np.errstate(all="ignore"),  # a loss that is not finite ends the run with one line
     ):
         log.write("start", **facts)
         if t.weights and first < 0:
             _evaluate_weights(training, log, bar)
         for report in training.steps():
-            _record(report, log, bar, perf_counter() - started)
+            _record(report, log, bar, perf_counter() - started, t)
             if training.progress.best_step == report.global_step:
                 training.save_best(directory)
             if report.epoch_ended and (report.epoch % t.sample_every == 0 or report.epoch == t.epochs):
@@ -204,19 +217,31 @@ def _evaluate_weights(training: Run, log: MetricsLog, bar: Any) -> None:
     bar.write(f"As loaded: {losses}", file=sys.stdout)
 
 
-def _record(report: StepResult, log: MetricsLog, bar: Any, seconds: float) -> None:
+def _record(report: StepResult, log: MetricsLog, bar: Any, seconds: float, t: TrainingConfig) -> None:
     """Log an update and print its evaluation.  Raises RunError if the loss is not finite."""
     loss = float(report.loss)
     where = {"step": report.global_step, "epoch": report.epoch, "tokens": report.tokens_seen}
     norm = None if report.grad_norm is None else float(report.grad_norm)
     log.write("step", **where, loss=loss, lr=report.lr, grad_norm=norm, seconds=round(seconds, 4))
     if not math.isfinite(loss):
-        raise RunError(f"training: the loss is {loss} at step {report.global_step}; try a smaller --lr or --max-norm 1")
+        raise RunError(f"training: the loss is {loss} at step {report.global_step}; {_remedy(t)}")
     if report.evaluation is not None:
         log.write("evaluation", **where, **report.evaluation._asdict())
         bar.write(evaluation_line(report.epoch, report.global_step, report.evaluation), file=sys.stdout)
     bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
     bar.update()
+
+
+def _remedy(t: TrainingConfig) -> str:
+    """The end of the error about a loss that is not finite: settings to try in a new run, none that is on already."""
+    remedies = [f"--lr below {t.lr:g}"]
+    if not t.max_norm:
+        remedies.append("--max-norm 1")
+    if t.schedule == "flat":
+        remedies.append("--schedule cosine with --warmup-steps")
+    elif t.warmup_steps < MUCH_WARM_UP:
+        remedies.append(f"--warmup-steps above {t.warmup_steps}")
+    return f"start a new run with {' or '.join(remedies)}"
 
 
 def _sample(training: Run, report: StepResult, log: MetricsLog, directory: Path, bar: Any) -> None:
@@ -230,12 +255,14 @@ def _sample(training: Run, report: StepResult, log: MetricsLog, directory: Path,
 class Signals:
     """Record SIGINT and SIGTERM in this block instead of stopping, so that an update is never interrupted.
 
-    A second signal raises KeyboardInterrupt.
+    The first signal calls `tell` with a line that says what happens now; a second one raises KeyboardInterrupt.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self.tell = tell
         self.received: str | None = None
         self.handlers: dict[signal.Signals, Any] = {}
+        self.telling: Thread | None = None
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -246,8 +273,15 @@ class Signals:
         if self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+        again = "press Ctrl-C again" if number == signal.SIGINT else f"send {self.received} again"
+        line = f"stopping after this update; {again} to stop at once, without a checkpoint"
+        # in a thread, since the signal may have interrupted a write to the same stream
+        self.telling = Thread(target=self.tell, args=(line,))
+        self.telling.start()
 
     def __exit__(self, *_: object) -> None:
+        if self.telling is not None:
+            self.telling.join()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import tiktoken
 
 from ..errors import InputError
+from ..gpt.config import preset_name
 from ..gpt.model import GPTModel
 from ..training.config import RunConfig, preset
 from ..training.sources import TOKENIZERS, open_model, tokenizer_for_model
@@ -32,7 +33,8 @@ def plan_from(options: Namespace) -> Plan:
         raise InputError("weights: it is empty; name a model, or leave out --weights to start from random numbers")
     settings = settings_from(options)
     source = _source(settings)
-    name = "book" if options.book else options.preset or ("fine-tuning" if source else "tiny")
+    named = preset_name(options.preset) if options.preset else None
+    name = "book" if options.book else named or ("fine-tuning" if source else "tiny")
     base = preset_from(options, weights=bool(source))
     if not source:
         config = base.replace(settings)

@@ -113,6 +113,14 @@ def _head_shapes(config: GPTConfig) -> Shapes:
 
 GPT_CONFIG_124M: dict[str, Any] = GPTConfig().to_dict()  # the book's, with its shortened context of 256
 
+# GPT-2's sizes; each preset's other names, the first being that of its weights on the Hugging Face hub
+GPT2_NAMES = {
+    "gpt2-124m": ("gpt2", "gpt2-small"),
+    "gpt2-355m": ("gpt2-medium",),
+    "gpt2-774m": ("gpt2-large",),
+    "gpt2-1558m": ("gpt2-xl",),
+}
+
 PRESETS: dict[str, GPTConfig] = {
     "tiny": GPTConfig(vocab_size=769, context_length=64, emb_dim=160, n_heads=5, n_layers=4, drop_rate=0.2),
     "gpt2-124m": GPTConfig(),
@@ -120,3 +128,18 @@ PRESETS: dict[str, GPTConfig] = {
     "gpt2-774m": GPTConfig(emb_dim=1280, n_heads=20, n_layers=36),
     "gpt2-1558m": GPTConfig(emb_dim=1600, n_heads=25, n_layers=48),
 }
+
+
+def preset_name(name: str) -> str:
+    """The key in PRESETS that a name stands for, in either case of its letters: "gpt2-124m" for "gpt2" or "gpt2-small".
+
+    Raises InputError, with a suggestion, for an unknown name.
+    """
+    lower = name.lower()
+    for preset, others in GPT2_NAMES.items():
+        if lower in others:
+            return preset
+    if lower not in PRESETS:
+        known = [*PRESETS, *(other for others in GPT2_NAMES.values() for other in others)]
+        raise InputError(f"preset: {name!r} is unknown{did_you_mean(lower, known)}")
+    return lower

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..backend.contract import Array, Ints
 from ..backend.select import device_of, kernels_of, to_device
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..tensor import Tensor
 
 
@@ -48,7 +48,9 @@ class KVCache:
             raise InputError(f"cache: it has {len(self.lengths)} rows, and {B} were given")
         if self.lengths.max() + T > capacity:
             b = self.lengths.argmax()
-            raise InputError(f"cache: row {b} holds {self.lengths[b]} tokens; {T} more do not fit into {capacity}")
+            raise InputError(
+                f"cache: row {b} holds {counted(int(self.lengths[b]), 'token')}; no room for {T} more in {capacity}"
+            )
         return to_device(self.lengths[:, None] + np.arange(T), device_of(self.memory))
 
     def layers(self, slots: Ints) -> Iterator[LayerCache]:

@@ -13,7 +13,7 @@ from typing import Any
 from ..arguments import as_python_scalar
 from ..errors import InputError, did_you_mean
 from ..gpt.config import PRESETS as MODELS
-from ..gpt.config import GPTConfig
+from ..gpt.config import GPTConfig, preset_name
 from .synonyms import SYNONYMS
 
 SCHEDULES = ["flat", "cosine", "appendix-d"]
@@ -38,11 +38,16 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _coerce_fields(self)
-        _require("n_merges", self.n_merges, self.n_merges >= 0, ">= 0")
-        _require("batch_size", self.batch_size, self.batch_size >= 1, ">= 1")
-        _require("stride", self.stride, self.stride >= 0, ">= 0")
-        _require("train_ratio", self.train_ratio, 0 < self.train_ratio < 1, "in (0, 1)")
-        _require("test_ratio", self.test_ratio, 0 <= self.test_ratio < 1 - self.train_ratio, "in [0, 1 - train_ratio)")
+        _require("n_merges", self.n_merges, self.n_merges >= 0, "a number >= 0")
+        _require("batch_size", self.batch_size, self.batch_size >= 1, "a number >= 1")
+        _require("stride", self.stride, self.stride >= 0, "a number >= 0")
+        _require("train_ratio", self.train_ratio, 0 < self.train_ratio < 1, "a number in (0, 1)")
+        _require(
+            "test_ratio",
+            self.test_ratio,
+            0 <= self.test_ratio < 1 - self.train_ratio,
+            "a number in [0, 1 - train_ratio)",
+        )
 
 
 @dataclass(frozen=True)
@@ -78,13 +83,13 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _coerce_fields(self)
         for name in ("epochs", "accumulate", "eval_freq", "eval_iter", "sample_every", "keep"):
-            _require(name, getattr(self, name), getattr(self, name) >= 1, ">= 1")
+            _require(name, getattr(self, name), getattr(self, name) >= 1, "a number >= 1")
         for name in ("max_steps", "warmup_steps", "decay_steps", "checkpoint_every", "seed"):
-            _require(name, getattr(self, name), getattr(self, name) >= 0, ">= 0")
+            _require(name, getattr(self, name), getattr(self, name) >= 0, "a number >= 0")
         for name in ("weight_decay", "max_norm", "initial_lr", "min_lr"):
             value = getattr(self, name)
-            _require(name, value, value >= 0 and isfinite(value), "finite and >= 0")
-        _require("lr", self.lr, self.lr > 0 and isfinite(self.lr), "finite and > 0")
+            _require(name, value, value >= 0 and isfinite(value), "a finite number >= 0")
+        _require("lr", self.lr, self.lr > 0 and isfinite(self.lr), "a finite number > 0")
         for name, known in (
             ("decay", ["all", "matrices"]),
             ("schedule", SCHEDULES),
@@ -154,9 +159,8 @@ def from_toml(path: Path) -> dict[str, Any]:
 
 
 def preset(name: str) -> RunConfig:
-    """Return a preset by name.  Raises InputError, with a suggestion, for an unknown one."""
-    if name not in MODELS:
-        raise InputError(f"preset: {name!r} is unknown{did_you_mean(name, list(MODELS))}")
+    """Return a preset by one of its names.  Raises InputError, with a suggestion, for an unknown one."""
+    name = preset_name(name)
     if name == "tiny":
         training = TrainingConfig(
             epochs=20,
@@ -184,7 +188,7 @@ def fine_tuning() -> RunConfig:
 
 def _require(name: str, value: float, allowed: bool, what: str) -> None:
     if not allowed:
-        raise InputError(f"{name}: {value} is not allowed; choose a number {what}")
+        raise InputError(f"{name}: {value} is not allowed; choose {what}")
 
 
 def _coerce_fields(group: DataConfig | TrainingConfig) -> None:

@@ -17,7 +17,7 @@ import tiktoken
 from ..arguments import whole_number
 from ..backend.contract import Ints
 from ..backend.select import to_device, to_host
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..gpt.model import GPTModel
 from ..nn import functional as F
 from ..nn.inference_mode import inference_mode
@@ -133,6 +133,6 @@ def _check(model: GPTModel, ids: Ints) -> None:
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise InputError(f"text: expected token ids of shape (n,), got {ids.dtype} of shape {ids.shape}")
     if len(ids) < 2:
-        raise InputError(f"text: {len(ids)} tokens are too few; give 2 or more, one to predict another from")
+        raise InputError(f"text: it has {counted(len(ids), 'token')}; give 2 or more, one to predict another from")
     if not 0 <= ids.min() <= ids.max() < V:
         raise InputError(f"text: {ids.min()} .. {ids.max()} reach outside the vocabulary, 0 .. {V - 1}")

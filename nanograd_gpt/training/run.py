@@ -15,7 +15,7 @@ import tiktoken
 
 from ..backend.select import Device
 from ..environment import environment
-from ..errors import InputError, RunError
+from ..errors import InputError, RunError, counted
 from ..files import write_whole
 from ..gpt.model import GPTModel
 from ..nn.param_groups import decay_groups
@@ -72,9 +72,9 @@ class Run:
             ("validation", self.val_text, self.val_loader),
         ):
             if len(loader) == 0:
-                n_tokens = len(encode(text, self.tokenizer))
+                n_tokens = counted(len(encode(text, self.tokenizer)), "token")
                 raise InputError(
-                    f"data: the {what} part of {config.data.data!r} has {n_tokens} tokens, too few for "
+                    f"data: the {what} part of {config.data.data!r} has {n_tokens}, too few for "
                     f"a batch of windows of {config.model.context_length}; use more text, or a smaller "
                     "--context-length or --batch-size"
                 )

@@ -51,7 +51,7 @@ class WarmupCosine:
             object.__setattr__(self, name, whole_number(name, getattr(self, name)))
         if not 0 <= self.warmup_steps <= self.total_steps:
             raise InputError(
-                f"warmup: {self.warmup_steps} steps do not fit into a training of {self.total_steps} steps"
+                f"warmup: {self.warmup_steps} is not allowed; choose 0 .. {self.total_steps}, the steps of the training"
             )
 
     def __call__(self, step: int) -> float:

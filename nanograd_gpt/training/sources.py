@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..tokenizer.tokenizer import get_tokenizer, tokenizer_beside
-from ..weights.hub import GPT2, download_gpt2
+from ..weights.hub import GPT2, download_gpt2, is_gpt2_name
 from ..weights.load import is_pretrained, open_pretrained, several_rates
 from .checkpoint import load_checkpoint
 from .find_checkpoint import find_checkpoint
@@ -29,7 +29,8 @@ def load_pretrained(source: Path | str, n_heads: int | None = None, drop_rate: f
     """Load a model by path or name; returns it in eval mode.
 
     source              path of a run's directory, a checkpoint, a model file, or a directory with Hugging Face's or
-                        OpenAI's files; or "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (downloaded once)
+                        OpenAI's files; or "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl" (downloaded once),
+                        or another name of theirs: see download_gpt2
     n_heads             int >= 1 or None [None]: needed without a configuration, if emb_dim is not one of GPT-2's
     drop_rate           float in [0, 1) or None [None]: replaces the file's dropout rate
 
@@ -109,6 +110,6 @@ def local_path(path: Path) -> Path:
     """
     if path.exists():
         return path
-    if str(path) in GPT2:
+    if is_gpt2_name(str(path)):
         return download_gpt2(str(path))
     raise InputError(f"model: {path} does not exist; give {MODEL_SOURCES}")

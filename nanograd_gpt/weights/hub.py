@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ..errors import InputError, RunError, did_you_mean
 from ..files import sha256_of
+from ..gpt.config import GPT2_NAMES
 from .resumable_download import CutOffError, Resumable
 
 REPOSITORIES = "https://huggingface.co/openai-community"
@@ -34,15 +35,28 @@ GPT2 = {
 }
 
 
+def is_gpt2_name(name: str) -> bool:
+    """Tell whether a name is one of GPT-2's, which download_gpt2 takes."""
+    return name.lower() in _known_names()
+
+
+def _known_names() -> dict[str, str]:
+    """Every name of GPT-2's weights, with the one on the hub."""
+    return {name: others[0] for preset, others in GPT2_NAMES.items() for name in (*others, preset)}
+
+
 def download_gpt2(name: str = "gpt2") -> Path:
     """Download GPT-2's weights to the user's cache, unless they are there; returns the file, for load_pretrained.
 
-    name                "gpt2" (124M), "gpt2-medium" (355M), "gpt2-large" (774M) or "gpt2-xl" (1558M) ["gpt2"]
+    name                "gpt2" (or "gpt2-small", "gpt2-124m"), "gpt2-medium" ("gpt2-355m"), "gpt2-large" ("gpt2-774m")
+                        or "gpt2-xl" ("gpt2-1558m") ["gpt2"]
 
     Raises InputError for another name, and RunError if the cached file is damaged or the download fails, with the URL.
     """
-    if name not in GPT2:
-        raise InputError(f"model: {name!r} is not one of GPT-2's names{did_you_mean(name, list(GPT2))}")
+    names = _known_names()
+    if not is_gpt2_name(name):
+        raise InputError(f"model: {name!r} is not one of GPT-2's names{did_you_mean(name.lower(), list(names))}")
+    name = names[name.lower()]
     import pooch  # slow to import, and only downloads need it
 
     cache, source = Path(pooch.os_cache("nanograd_gpt")), GPT2[name]

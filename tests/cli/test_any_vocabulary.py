@@ -58,7 +58,9 @@ def every_command(run: Path) -> None:
 def test_any_tokenizer_trains_and_serves_every_command(kind: str, data: Path, tmp_path: Path, no_figures: None) -> None:
     tokenizer = ENCODINGS[kind]()
     save_tokenizer(tokenizer, tmp_path / "t.json")
-    command = train(tmp_path / "run", data, "--tokenizer", tmp_path / "t.json", "--checkpoint-every", 2)
+    command = train(
+        tmp_path / "run", data, "--tokenizer", tmp_path / "t.json", "--n-merges", 0, "--checkpoint-every", 2
+    )
     works(*command, "--epochs", 1, "--max-steps", 5)
     every_command(tmp_path / "run")
     works("train", "--resume", tmp_path / "run", "--max-steps", 7)
@@ -72,7 +74,7 @@ def test_special_tokens_in_the_text_are_read_as_such(data: Path, tmp_path: Path,
     text = tmp_path / "text.txt"
     text.write_text("<|user|>" + data.read_text(encoding="utf-8").replace(" and ", "<|user|>"), encoding="utf-8")
     save_tokenizer(gappy(), tmp_path / "t.json")
-    works(*train(tmp_path / "run", text, "--tokenizer", tmp_path / "t.json", "--max-steps", 2))
+    works(*train(tmp_path / "run", text, "--tokenizer", tmp_path / "t.json", "--n-merges", 0, "--max-steps", 2))
     out = works("explain-next", "--model", tmp_path / "run", "--prompt", "a<|user|>b")
     assert "'<|user|>'" in out.splitlines()[3]
     n = len(encode(text.read_text(encoding="utf-8"), gappy()))
@@ -129,7 +131,7 @@ def test_it_goes_on_and_can_be_done_again_with_its_padding(padded: Path, tmp_pat
 def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(given: int, data: Path, tmp_path: Path) -> None:
     message = fails(*train(tmp_path / "run", data, "--vocab-size", given))
     assert message == (
-        f"vocab_size: {given} is less than the tokenizer's 307; leave it out, or give that or more, such as 320, a "
+        f"--vocab-size: {given} is less than the tokenizer's 307; leave it out, or give that or more, such as 320, a "
         "multiple of 64"
     )
     assert not (tmp_path / "run").exists()

@@ -52,14 +52,14 @@ def test_a_short_context_is_enough(length: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--seconds", "-1"], "seconds: -1.0 is not allowed"),
-        (["--seconds", "nan"], "seconds: nan is not allowed"),
+        (["--seconds", "-1"], "--seconds: -1.0 is not allowed"),
+        (["--seconds", "nan"], "--seconds: nan is not allowed"),
         (["--seconds", "soon"], "nanograd-gpt bench: argument --seconds"),
-        (["--out", "missing/bench.json"], "out: missing/bench.json cannot be a file"),
-        (["--out", "."], "out: . cannot be a file"),
-        (["--preset", "tniy"], "preset: 'tniy' is unknown; did you mean 'tiny'?"),
-        (["--n-heads", "3"], "emb_dim: 8 is not divisible by n_heads = 3"),
-        (["--device", "gpu"], "device: 'gpu' is unknown"),
+        (["--out", "missing/bench.json"], "--out: missing/bench.json cannot be a file"),
+        (["--out", "."], "--out: . cannot be a file"),
+        (["--preset", "tniy"], "--preset: 'tniy' is unknown; did you mean 'tiny'?"),
+        (["--n-heads", "3"], "--emb-dim: 8 is not divisible by n_heads = 3"),
+        (["--device", "gpu"], "--device: 'gpu' is unknown"),
     ],
     ids=str,
 )

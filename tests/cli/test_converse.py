@@ -94,12 +94,12 @@ def test_sampled_answers_differ_and_are_the_seeds(say: Callable[..., Result], tr
 def test_settings_are_refused_before_anything_is_asked(say: Callable[..., Result], trained: Path) -> None:
     result = say("the sun\n", "--model", trained, "--top-k", 0)
     assert (result.code, result.out) == (2, "")
-    assert result.err == "error: top_k: 0 is not allowed; choose 1 .. 307 (the vocabulary)\n"
+    assert result.err == "error: --top-k: 0 is not allowed; choose 1 .. 307 (the vocabulary)\n"
 
 
 def test_beam_search_is_no_conversation(trained: Path) -> None:
     message = fails("generate", "--model", trained, "--interactive", "--beams", 2)
-    assert message.startswith("beams: a conversation is generated token by token; leave out")
+    assert message.startswith("--beams: a conversation is generated token by token; leave out")
 
 
 def test_an_empty_line_lets_the_model_write_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,13 +46,13 @@ def test_unusable_data_is_refused(tmp_path: Path, content: bytes | None, message
     if content is not None:
         path.write_bytes(content)
     said = refused(tmp_path, path)
-    assert said.startswith("data: ")
+    assert said.startswith("--data: ")
     assert message in said
     assert str(path) in said
 
 
 def test_a_directory_as_data_is_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path, tmp_path).startswith(f"data: {tmp_path} is not a file")
+    assert refused(tmp_path, tmp_path).startswith(f"--data: {tmp_path} is not a file")
 
 
 # --- settings
@@ -61,31 +61,31 @@ def test_a_directory_as_data_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--emb-dim", "15"], "emb_dim: 15 is not divisible by n_heads = 2; use a multiple"),
-        (["--n-heads", "3"], "emb_dim: 16 is not divisible by n_heads = 3; use a multiple"),
-        *(([f"--{name}", value], f"{name.replace('-', '_')}: {value} is not allowed")
+        (["--emb-dim", "15"], "--emb-dim: 15 is not divisible by n_heads = 2; use a multiple"),
+        (["--n-heads", "3"], "--emb-dim: 16 is not divisible by n_heads = 3; use a multiple"),
+        *(([f"--{name}", value], f"--{name}: {value} is not allowed")
           for name in ("emb-dim", "n-heads", "n-layers", "context-length", "batch-size", "epochs", "eval-freq",
                        "eval-iter", "accumulate", "vocab-size")
           for value in ("0", "-1")),
-        *(([f"--{name}", "-1"], f"{name.replace('-', '_')}: -1 is not allowed")
+        *(([f"--{name}", "-1"], f"--{name}: -1 is not allowed")
           for name in ("max-steps", "stride", "n-merges", "seed", "warmup-steps", "checkpoint-every")),
-        *((["--drop-rate", value], f"drop_rate: {value} is not allowed") for value in ("1.0", "-0.1", "2.0", "nan")),
-        *((["--lr", value], f"lr: {value} is not allowed") for value in ("0.0", "-0.1", "nan", "inf")),
-        *((["--weight-decay", value], f"weight_decay: {value} is not allowed") for value in ("-0.1", "nan", "inf")),
-        *((["--max-norm", value], f"max_norm: {value} is not allowed") for value in ("-1.0", "nan", "inf")),
-        (["--train-ratio", "1.0"], "train_ratio: 1.0 is not allowed"),
-        (["--test-ratio", "0.1"], "test_ratio: 0.1 is not allowed"),
-        (["--schedule", "cosin"], "schedule: 'cosin' is unknown; did you mean 'cosine'?"),
-        (["--random", "numpy"], "random: 'numpy' is unknown"),
-        (["--seed", str(2**64)], "seed: 18446744073709551616 is "),
-        (["--tokenizer", "missing.json"], "tokenizer: cannot read 'missing.json'"),
-        (["--device", "gpu"], "device: 'gpu' is unknown; choose auto, cpu or cuda"),
-        (["--threads", "0"], "threads: '0' is not allowed; choose a whole number 1 .. 1024"),
-        (["--threads", "all"], "threads: 'all' is not allowed; choose a whole number 1 .. 1024"),
-        (["--preset", "tniy"], "preset: 'tniy' is unknown; did you mean 'tiny'?"),
-        (["--preset", "xxl"], "preset: 'xxl' is unknown; choose one of tiny, gpt2-124m"),
-        (["--config", "missing.toml"], "config: missing.toml cannot be read"),
-        (["--book", "--preset", "tiny"], "book: "),
+        *((["--drop-rate", value], f"--drop-rate: {value} is not allowed") for value in ("1.0", "-0.1", "2.0", "nan")),
+        *((["--lr", value], f"--lr: {value} is not allowed") for value in ("0.0", "-0.1", "nan", "inf")),
+        *((["--weight-decay", value], f"--weight-decay: {value} is not allowed") for value in ("-0.1", "nan", "inf")),
+        *((["--max-norm", value], f"--max-norm: {value} is not allowed") for value in ("-1.0", "nan", "inf")),
+        (["--train-ratio", "1.0"], "--train-ratio: 1.0 is not allowed"),
+        (["--test-ratio", "0.1"], "--test-ratio: 0.1 is not allowed"),
+        (["--schedule", "cosin"], "--schedule: 'cosin' is unknown; did you mean 'cosine'?"),
+        (["--random", "numpy"], "--random: 'numpy' is unknown"),
+        (["--seed", str(2**64)], "--seed: 18446744073709551616 is "),
+        (["--tokenizer", "missing.json"], "--tokenizer: cannot read 'missing.json'"),
+        (["--device", "gpu"], "--device: 'gpu' is unknown; choose auto, cpu or cuda"),
+        (["--threads", "0"], "--threads: '0' is not allowed; choose a whole number 1 .. 1024"),
+        (["--threads", "all"], "--threads: 'all' is not allowed; choose a whole number 1 .. 1024"),
+        (["--preset", "tniy"], "--preset: 'tniy' is unknown; did you mean 'tiny'?"),
+        (["--preset", "xxl"], "--preset: 'xxl' is unknown; choose one of tiny, gpt2-124m"),
+        (["--config", "missing.toml"], "--config: missing.toml cannot be read"),
+        (["--book", "--preset", "tiny"], "--book: "),
     ],
     ids=str,
 )  # fmt: skip
@@ -111,13 +111,14 @@ def test_a_size_beyond_all_machines_is_refused_or_fails_in_one_line(tmp_path: Pa
 @pytest.mark.parametrize(
     ("toml", "message"),
     [
-        ("lr = ", "config: .* is not TOML"),
-        ("learning_rates = 1", "setting: 'learning_rates' is unknown"),
-        ("[model]\nemb_dims = 16", "setting: 'emb_dims' is unknown; did you mean 'emb_dim'?"),
-        ('lr = "fast"', "lr: 'fast' is not allowed"),
-        ("lr = nan", "lr: nan is not allowed"),
-        ("epochs = 1.5", "epochs: 1.5 is not allowed"),
-        ("[[model]]\nemb_dim = 16", "setting: 'model' is unknown"),
+        ("lr = ", "--config: .*settings.toml is not TOML"),
+        ("learning_rates = 1", "setting in .*settings.toml: 'learning_rates' is unknown"),
+        ("[model]\nemb_dims = 16", "setting in .*settings.toml: 'emb_dims' is unknown; did you mean 'emb_dim'?"),
+        ('lr = "fast"', "lr in .*settings.toml: 'fast' is not allowed"),
+        ("lr = nan", "lr in .*settings.toml: nan is not allowed"),
+        ("[training]\nlr = -1.0", "lr in .*settings.toml: -1.0 is not allowed; choose a finite number > 0$"),
+        ("epochs = 1.5", "epochs in .*settings.toml: 1.5 is not allowed"),
+        ("[[model]]\nemb_dim = 16", "setting in .*settings.toml: 'model' is unknown"),
     ],
 )
 def test_a_config_file_is_held_to_the_same(tmp_path: Path, data: Path, toml: str, message: str) -> None:
@@ -140,9 +141,15 @@ def test_a_config_file_is_held_to_the_same(tmp_path: Path, data: Path, toml: str
         (["train", "--emb"], "nanograd-gpt train: '--emb' is unknown"),
         (["train", "text.txt"], "nanograd-gpt train: 'text.txt' is unknown"),
         (["gradcheck", "--fast"], "nanograd-gpt gradcheck: '--fast' is unknown"),
-        (["generate"], "nanograd-gpt generate: the following arguments are required: --model/--weights"),
-        (["evaluate"], "nanograd-gpt evaluate: the following arguments are required: --model/--weights"),
-        (["plot"], "nanograd-gpt plot: the following arguments are required: run"),
+        (
+            ["generate"],
+            "nanograd-gpt generate: no model is given; name one, for example: nanograd-gpt generate runs/tiny",
+        ),
+        (["evaluate"], "nanograd-gpt evaluate: no model is given; name one"),
+        (["explain-next"], "nanograd-gpt explain-next: no model is given; name one"),
+        (["convert"], "nanograd-gpt convert: no model is given; name one"),
+        (["plot"], "nanograd-gpt plot: no run is given; name one, for example: nanograd-gpt plot runs/tiny"),
+        (["help", "fly"], "command: 'fly' is unknown; choose one of train, generate, "),
         (["generate", "--model"], "nanograd-gpt generate: argument --model/--weights: expected one argument"),
         (["train", "--lr"], "nanograd-gpt train: argument --lr: expected one argument"),
         (["--bogus"], "nanograd-gpt: '--bogus' is unknown"),
@@ -191,7 +198,7 @@ def test_cuda_without_cupy_or_without_a_gpu_says_which(
     monkeypatch.setitem(sys.modules, "cupy", module)
     argv = train(tmp_path / "run", data) if command == "train" else [command, "--model", str(trained)]
     message = fails(*argv, "--device", "cuda")
-    assert message.startswith(f"device: 'cuda' cannot be used: {says}")
+    assert message.startswith(f"--device: 'cuda' cannot be used: {says}")
     assert "--device cpu" in message
     assert not (tmp_path / "run").exists()
 
@@ -240,7 +247,7 @@ def test_a_damaged_checkpoint_is_refused_by_every_command(
 
 def test_a_checkpoint_of_another_configuration_does_not_go_on(trained: Path, tmp_path: Path) -> None:
     run = damaged(trained, tmp_path, "another configuration")
-    message = fails("train", "--resume", run)
+    message = fails("train", "--resume", run, "--epochs", 3)
     assert "is of another configuration: emb_dim 16 (here 32)" in message
 
 

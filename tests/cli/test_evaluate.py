@@ -101,13 +101,13 @@ def test_a_loss_too_large_for_its_perplexity_is_told_all_the_same(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--split", "tset"], "split: 'tset' is unknown; did you mean 'test'?"),
+        (["--split", "tset"], "--split: 'tset' is unknown; did you mean 'test'?"),
         (["--split", "val", "--data", "story"], "evaluate: --split selects a part of the run's own text"),
-        (["--data", "missing.txt"], "data: missing.txt does not exist"),
-        (["--batch-size", "0"], "batch_size: 0 is not allowed"),
-        (["--stride", "0"], "stride: 0 is not allowed; choose 1 .. 16, the context length"),
-        (["--stride", "17"], "stride: 17 is not allowed; choose 1 .. 16, the context length"),
-        (["--stride", "-1"], "stride: -1 is not allowed"),
+        (["--data", "missing.txt"], "--data: missing.txt does not exist"),
+        (["--batch-size", "0"], "--batch-size: 0 is not allowed"),
+        (["--stride", "0"], "--stride: 0 is not allowed; choose 1 .. 16, the context length"),
+        (["--stride", "17"], "--stride: 17 is not allowed; choose 1 .. 16, the context length"),
+        (["--stride", "-1"], "--stride: -1 is not allowed"),
         (["--stride", "1.5"], "nanograd-gpt evaluate: argument --stride: invalid int value: '1.5'"),
         (["--batch-size", "two"], "nanograd-gpt evaluate: argument --batch-size: invalid int value: 'two'"),
     ],
@@ -120,10 +120,10 @@ def test_what_cannot_be_evaluated_is_refused(trained: Path, options: list[str], 
 def test_two_tokens_are_text_enough_and_one_is_not(trained: Path, tmp_path: Path) -> None:
     path = tmp_path / "short.txt"
     path.write_text("zq", encoding="utf-8")
-    assert ": 1 tokens predicted in 1 windows of 16, stride 16" in works("evaluate", "--model", trained, "--data", path)
+    assert ": 1 token predicted in 1 window of 16, stride 16" in works("evaluate", "--model", trained, "--data", path)
     path.write_text("z", encoding="utf-8")
     message = fails("evaluate", "--model", trained, "--data", path)
-    assert message == f"data: {path} has 1 tokens, at least 2 are needed; use a longer text"
+    assert message == f"--data: {path} has 1 token, at least 2 are needed; use a longer text"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -135,7 +135,7 @@ def test_weights_that_are_no_numbers_fail_in_one_line(
     path = save_model(tmp_path / "broken.safetensors", model)
     options = ["--tokenizer", trained / "tokenizer.json", "--data", data]
     message = fails("evaluate", "--model", path, *options, code=1)
-    assert message == f"evaluate: the loss is nan: {path} holds weights that are not finite; use others"
+    assert message == f"evaluate: the loss is nan: {path} has weights that are not finite; use others"
 
 
 def test_a_runs_own_text_that_has_changed_since_is_not_taken_for_it(tmp_path: Path, data: Path) -> None:

@@ -48,6 +48,22 @@ def test_every_command_that_takes_a_model_takes_the_name(server: FileServer, tmp
     assert len(server.sent) == 1  # and cached from then on
 
 
+def test_every_name_of_the_weights_is_a_source(server: FileServer, tmp_path: Path) -> None:
+    printed = {works("info", name).split("\npython")[0] for name in ("gpt2", "gpt2-small", "gpt2-124m", "gpt2-124M")}
+    assert len(printed) == 1
+    (tmp_path / "text.txt").write_text("the sun rose over a quiet river and an old miller opened his door " * 9)
+    start = "--init-from", "gpt2-124m", "--data", tmp_path / "text.txt", "--context-length", 8, "--dry-run"
+    assert "weights     gpt2-124m" in works("train", *start).splitlines()
+    assert len(server.sent) == 1
+
+
+def test_a_preset_has_one_directory_under_every_name(server: FileServer, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the sun rose over a quiet river and an old miller opened his door " * 9)
+    for name in ("gpt2", "gpt2-small", "gpt2-124m"):
+        sizes = "--preset", name, "--data", tmp_path / "text.txt", "--context-length", 8, "--dry-run"
+        assert "directory   runs/gpt2-124m" in works("train", *sizes).splitlines()
+
+
 def test_a_path_of_that_name_comes_first(server: FileServer, tmp_path: Path) -> None:
     save_model(Path("gpt2"), GPTModel(GPTConfig(300, 8, 4, 1, 1)))
     assert "vocab_size       300" in works("info", "gpt2").splitlines()
@@ -64,7 +80,7 @@ def test_a_cut_off_download_is_one_line_and_no_model(server: FileServer, command
 
 def test_what_is_neither_a_path_nor_a_name_is_told_the_names(server: FileServer) -> None:
     message = fails("generate", "--model", "gpt2-huge")
-    assert message.startswith("model: gpt2-huge does not exist")
+    assert message.startswith("--model: gpt2-huge does not exist")
     assert "gpt2, gpt2-medium, gpt2-large, gpt2-xl" in message
 
 

@@ -33,3 +33,10 @@ def test_help_fits_and_is_wrapped_between_words(command: list[str], width: int, 
 def test_commands_and_their_summaries_are_side_by_side(help_of) -> None:
     printed = help_of([], 80)
     assert [name for name in COMMANDS if not re.search(rf"^ +{name} +[A-Z]", printed, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
+def test_help_fits_a_terminal_or_is_in_groups(command: list[str], help_of) -> None:
+    printed = help_of(command, 80)
+    groups = re.findall(r"^[a-z ]+:$", printed, re.MULTILINE)
+    assert len(printed.splitlines()) <= 24 or len(groups) >= 3, printed

@@ -35,6 +35,8 @@ def parameters_in(printed: str) -> int:
     [
         (["--preset", "gpt2-124m"], 162_419_712),
         (["--preset", "gpt2-124m", "--context-length", "1024"], 163_009_536),
+        (["--preset", "gpt2"], 162_419_712),
+        (["--preset", "gpt2-xl"], PRESETS["gpt2-1558m"].n_parameters),
         (["--book"], 162_419_712),
         (["--preset", "gpt2-1558m"], PRESETS["gpt2-1558m"].n_parameters),
         ([], PRESETS["tiny"].n_parameters),

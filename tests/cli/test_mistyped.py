@@ -151,7 +151,7 @@ def test_a_name_from_elsewhere_in_a_config_file_is_corrected(tmp_path: Path) -> 
     config = tmp_path / "settings.toml"
     config.write_text("n_embd = 16", encoding="utf-8")
     error = complaint(nanograd("train", "--config", config), code=2)
-    assert error == "setting: 'n_embd' is unknown; did you mean 'emb_dim'?"
+    assert error == f"setting in {config}: 'n_embd' is unknown; did you mean 'emb_dim'?"
 
 
 def test_every_command_is_in_the_table() -> None:

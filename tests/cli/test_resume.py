@@ -34,7 +34,9 @@ def interrupted(directory: Path, data: Path, number: signal.Signals) -> int:
         sleep(0.01)
     running.send_signal(number)
     result = finished(running)
-    assert (result.code, result.err) == (130, "")
+    again = "press Ctrl-C again" if number == signal.SIGINT else "send SIGTERM again"
+    assert result.err == f"stopping after this update; {again} to stop at once, without a checkpoint\n"
+    assert result.code == 130
     last = result.out.splitlines()[-1]
     assert last == f"stopped by {number.name}; resume with: nanograd-gpt train --resume {directory}"
     return len(read_metrics(log).steps)
@@ -126,7 +128,7 @@ def test_a_length_that_is_shorter_than_what_is_done_is_refused(
     run = tmp_path / "run"
     works(*train(run, data, "--epochs", 2))
     before = contents(run)
-    assert fails("train", "--resume", run, *option) == f"resume: {message.format(run=run)}"
+    assert fails("train", "--resume", run, *option) == f"--resume: {message.format(run=run)}"
     assert contents(run) == before
 
 
@@ -170,7 +172,7 @@ def test_a_run_that_dies_before_its_first_update_can_be_resumed(
         assert fails(*train(run, data), code=1) == "out of luck"
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["start"]
     assert fails(*train(run, data)) == (
-        f"out: {run} exists already; give a new directory, or resume with --resume {run}"
+        f"--out: {run} exists already; give a new directory, or resume with --resume {run}"
     )
     works("train", "--resume", run)
     works(*train(tmp_path / "whole", data))
@@ -180,7 +182,7 @@ def test_a_run_that_dies_before_its_first_update_can_be_resumed(
 
 def test_a_directory_without_a_checkpoint_is_not_offered_for_resuming(tmp_path: Path, data: Path) -> None:
     (tmp_path / "file.txt").write_text("mine", encoding="utf-8")
-    assert fails(*train(tmp_path, data)) == f"out: {tmp_path} exists already; give a new directory"
+    assert fails(*train(tmp_path, data)) == f"--out: {tmp_path} exists already; give a new directory"
 
 
 def test_the_weights_of_the_lowest_validation_loss_are_kept_and_named_at_the_end(tmp_path: Path, data: Path) -> None:
@@ -287,7 +289,7 @@ def test_a_run_whose_rate_ended_at_0_does_not_go_on_at_0(tmp_path: Path, data: P
     works(*train(tmp_path / "run", data, *COSINE, "--min-lr", 0))
     n = len(rates_of(tmp_path / "run"))
     message = fails("train", "--resume", tmp_path / "run", "--epochs", 3)
-    assert message.startswith(f"resume: the learning rate falls to min_lr = 0 at update {n}")
+    assert message.startswith(f"--resume: the learning rate falls to min_lr = 0 at update {n}")
     works("train", "--resume", tmp_path / "run", "--epochs", 3, "--decay-steps", 0)
     assert min(rates_of(tmp_path / "run")) > 0
 
@@ -306,14 +308,14 @@ def test_a_run_from_before_decay_steps_goes_on_as_planned(cosine: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "name"),
     [
-        (["--lr", "0.1"], "lr"),
-        (["--schedule", "cosine"], "schedule"),
-        (["--decay-steps", "100"], "decay_steps"),  # the run's rate is flat
-        (["--initial-lr", "0.1"], "initial_lr"),
-        (["--emb-dim", "32"], "emb_dim"),
-        (["--data", "story"], "data"),
-        (["--batch-size", "4", "--epochs", "3"], "batch_size"),
-        (["--seed", "123"], "seed"),
+        (["--lr", "0.1"], "--lr"),
+        (["--schedule", "cosine"], "--schedule"),
+        (["--decay-steps", "100"], "--decay-steps"),  # the run's rate is flat
+        (["--initial-lr", "0.1"], "--initial-lr"),
+        (["--emb-dim", "32"], "--emb-dim"),
+        (["--data", "story"], "--data"),
+        (["--batch-size", "4", "--epochs", "3"], "--batch-size"),
+        (["--seed", "123"], "--seed"),
         (["--preset", "gpt2-124m"], "--preset"),
         (["--book"], "--book"),
         (["--out", "elsewhere"], "--out"),
@@ -323,7 +325,7 @@ def test_a_run_from_before_decay_steps_goes_on_as_planned(cosine: Path) -> None:
 )
 def test_a_run_does_not_go_on_with_other_settings(trained: Path, options: list[str], name: str) -> None:
     message = fails("train", "--resume", trained, *options)
-    assert message.startswith(("resume: ", "decay_steps: 100 has no effect with the schedule 'flat'"))
+    assert message.startswith(("--resume: ", "--decay-steps: 100 has no effect with the schedule 'flat'"))
     assert name in message
 
 
@@ -346,7 +348,7 @@ def test_any_prompt_that_a_shell_can_pass_is_trained_with_and_resumed(tmp_path: 
     prompt = "\udcff\x7f\x1b[1m\U0001f642"  # bytes of an argument that are not UTF-8 arrive as surrogates
     result = nanograd(*train(tmp_path / "run", data, "--epochs", 1, "--prompt", prompt))
     if result.code:  # or an error at the start
-        assert complaint(result, 2).startswith("prompt: ")
+        assert complaint(result, 2).startswith("--prompt: ")
         assert not (tmp_path / "run").exists()
     else:
         works("train", "--resume", tmp_path / "run", "--epochs", 2)

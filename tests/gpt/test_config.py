@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pytest
 
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, parameter_shapes
+from nanograd_gpt.gpt.config import GPT2_NAMES, GPT_CONFIG_124M, PRESETS, GPTConfig, parameter_shapes, preset_name
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
+from nanograd_gpt.weights.hub import GPT2
 
 from .tiny import TINY, one_line
 
@@ -138,3 +139,29 @@ def test_the_shapes_of_parameters_are_known_without_a_model(settings: dict[str, 
     model = GPTModel(config)
     assert list(parameter_shapes(config).items()) == [(name, p.shape) for name, p in model.named_parameters()]
     assert config.n_parameters == model.n_parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("tiny", "tiny"), ("gpt2", "gpt2-124m"), ("gpt2-small", "gpt2-124m"), ("gpt2-124m", "gpt2-124m"),
+        ("gpt2-124M", "gpt2-124m"), ("GPT2-XL", "gpt2-1558m"), ("gpt2-1558m", "gpt2-1558m"),
+        ("gpt2-medium", "gpt2-355m"), ("gpt2-355m", "gpt2-355m"), ("gpt2-large", "gpt2-774m"),
+        ("gpt2-774m", "gpt2-774m"),
+    ],
+)  # fmt: skip
+def test_a_size_has_several_names(name: str, preset: str) -> None:
+    assert preset_name(name) == preset
+
+
+def test_every_gpt2_preset_has_the_name_of_its_weights() -> None:
+    assert {name: others[0] for name, others in GPT2_NAMES.items()} == dict(
+        zip([name for name in PRESETS if name != "tiny"], GPT2, strict=True)
+    )
+
+
+@pytest.mark.parametrize(("name", "hint"), [("gpt2-medum", "did you mean 'gpt2-medium'?"), ("gpt3", "'gpt2'")])
+def test_an_unknown_preset_is_refused_with_a_suggestion(name: str, hint: str) -> None:
+    with pytest.raises(InputError, match=f"preset: '{name}' is unknown; ") as error:
+        preset_name(name)
+    assert hint in str(error.value)

@@ -69,7 +69,7 @@ def test_a_training_may_be_all_warm_up() -> None:
 
 @pytest.mark.parametrize("warmup", [-1, 11])
 def test_a_warm_up_that_does_not_fit_into_the_training_is_refused(warmup: int) -> None:
-    with pytest.raises(InputError, match=f"{warmup} steps do not fit into a training of 10") as error:
+    with pytest.raises(InputError, match=f"warmup: {warmup} is not allowed; choose 0 .. 10") as error:
         WarmupCosine(1.0, 10, warmup)
     one_line(error)
 

@@ -297,7 +297,23 @@ def test_a_cache_that_cannot_be_written_is_named(server: FileServer, cache: Path
     assert "--weights PATH" in message
 
 
-@pytest.mark.parametrize("name", ["gpt-2", "gpt2-small", "", "../gpt2"])
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("gpt2-small", KNOWN), ("gpt2-124m", KNOWN), ("GPT2", KNOWN), ("gpt2-124M", KNOWN),
+        ("gpt2-medium", "gpt2-medium"), ("gpt2-355m", "gpt2-medium"), ("gpt2-large", "gpt2-large"),
+        ("gpt2-774m", "gpt2-large"), ("gpt2-xl", "gpt2-xl"), ("gpt2-1558m", "gpt2-xl"),
+    ],
+)  # fmt: skip
+def test_every_name_of_a_size_means_the_same_download(
+    name: str, source: str, server: FileServer, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "GPT2", {source: Source(server.url, HASH)})
+    assert hub.download_gpt2(name) == cache / f"{source}.safetensors"
+    assert hub.is_gpt2_name(name)
+
+
+@pytest.mark.parametrize("name", ["gpt-2", "gpt2-smal", "", "../gpt2"])
 def test_another_name_is_refused_with_those_there_are(name: str) -> None:
     with pytest.raises(InputError, match=r"is not one of GPT-2's names; (did you mean|choose one of) ") as error:
         hub.download_gpt2(name)

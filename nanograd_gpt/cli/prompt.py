@@ -1,0 +1,48 @@
+"""The prompt of a command: from --prompt, from a file, or from standard input."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .options import user_path
+
+
+def add_prompt(parser: Any, default: str) -> None:
+    """Add --prompt and --prompt-file."""
+    parser.add_argument("--prompt", metavar="TEXT", help=f"text to continue; -: standard input [{default!r}]")
+    parser.add_argument(
+        "--prompt-file", type=user_path, metavar="FILE", help="a UTF-8 file with it, less its last newline [none]"
+    )
+
+
+def prompt_from(options: Namespace) -> str | None:
+    """The prompt that was given, without the newline that ends a file or standard input; None if none was given.
+
+    Raises InputError for two prompts, and for input that cannot be read or is not UTF-8.
+    """
+    if options.prompt_file is not None:
+        if options.prompt is not None:
+            raise InputError("prompt_file: the prompt is given already; leave out --prompt or --prompt-file")
+        return _decoded(_read(options.prompt_file), "prompt_file", str(options.prompt_file))
+    if options.prompt == "-":
+        return _decoded(sys.stdin.buffer.read(), "prompt", "standard input")
+    return options.prompt
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"prompt_file: {path} cannot be read ({error.strerror}); give a UTF-8 text file") from None
+
+
+def _decoded(raw: bytes, name: str, what: str) -> str:
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: {what} is not UTF-8 text (byte {error.start}); convert it to UTF-8 first") from None
+    return text.removesuffix("\n").removesuffix("\r")

@@ -1,0 +1,23 @@
+"""Settings of a training run that were given, but change nothing in this combination."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from ..training.config import RunConfig
+from .options import flag_of, given_settings, note
+
+
+def note_unused_settings(options: Namespace, config: RunConfig) -> None:
+    """Print a note for each option given on the command line that has no effect with this configuration."""
+    given, data, t = given_settings(options), config.data, config.training
+    reasons = {
+        "n_merges": f"with --tokenizer {data.tokenizer}" if data.tokenizer != "own" else "",
+        "warmup_steps": "with --schedule flat" if t.schedule == "flat" else "",
+        "min_lr": "with --schedule flat" if t.schedule == "flat" else "",
+        "initial_lr": "without --warmup-steps" if t.warmup_steps == 0 else "",
+        "decay": "with --weight-decay 0" if t.weight_decay == 0 else "",
+    }
+    for name, reason in reasons.items():
+        if given.get(name) and reason:
+            note(f"{flag_of(name)} has no effect {reason}")
