@@ -16,7 +16,7 @@ from ..tokenizer.tokenizer import tokenizer_beside
 from ..training.find_checkpoint import find_checkpoint
 from ..training.sources import MODEL_SOURCES, local_path, tokenizer_for_model
 from ..weights.load import is_pretrained, open_pretrained, several_rates
-from .options import MODEL_HELP, add_model_path, add_settings, config_from, flag_of, is_given, model_path_if_given
+from .options import MODEL_HELP, add_model_path, add_settings, config_from, flag_of, is_given, model_path_if_given, note
 
 USED = (*MODEL_HELP, "batch_size")  # settings
 
@@ -66,7 +66,9 @@ def _print_saved(path: Path) -> None:
             print(f"{'dropout':<16} {several_rates(opened.rates)}")
         _print_tokenizer(tokenizer_beside(path), opened.config)
         return
-    checkpoint, state, _ = found = find_checkpoint(path)
+    checkpoint, state, damaged = found = find_checkpoint(path)
+    for damage in damaged:
+        note(f"{damage}; {checkpoint} is used")
     config = GPTConfig.of(state["config"])
     _print_model(config)
     own = found.run / "tokenizer.json"

@@ -182,6 +182,8 @@ def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
     """
     path, device = model_path(options), device_from(options)
     source = open_model(path)
+    for damage in source.damaged:
+        note(f"{damage}; an earlier checkpoint is used")
     setting = options.tokenizer or source.own_tokenizer() or "gpt2"
     tokenizer = tokenizer_for_model(setting, source.model.config, "the model")
     V = source.model.config.vocab_size

@@ -10,7 +10,7 @@ from ..errors import InputError, counted
 from ..tokenizer.tokenizer import get_tokenizer
 from ..training.checkpoint import check_configuration
 from ..training.config import from_toml, preset
-from ..training.find_checkpoint import find_checkpoint
+from ..training.find_checkpoint import find_checkpoint, run_of
 from ..training.run import Run
 from ..training.run_text import check_text, find_text
 from ..training.schedule import Flat, Schedule
@@ -48,8 +48,7 @@ def resumption_from(options: Namespace) -> Resumption:
             )
     if options.out or options.config or options.preset or options.book:
         raise InputError("resume: the run's own settings are used; leave out --out, --config, --preset and --book")
-    checkpoint, state, damaged = found = find_checkpoint(options.resume)
-    directory = found.run if checkpoint == options.resume else options.resume
+    directory, (checkpoint, state, damaged) = run_of(options.resume), find_checkpoint(options.resume)
     config = preset("tiny").replace(from_toml(directory / "config.toml"))
     check_configuration(checkpoint, state, config.model)
     data = _text_of(directory, config.data.data, given.pop("data", None), state.get("data_sha256"))

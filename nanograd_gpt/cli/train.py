@@ -24,14 +24,16 @@ from ..bench.estimate import memory_bytes, step_seconds
 from ..errors import InputError, RunError, counted
 from ..tokenizer.encoding import padding_ids
 from ..training.config import TrainingConfig
+from ..training.find_checkpoint import recover_checkpoints, run_of
 from ..training.loop import StepResult, evaluation_line, sample_line
 from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog, read_metrics
 from ..training.run import Run
 from ..training.run_directory import best_checkpoint, checkpoints, new_directory
+from ..training.run_lock import new_run, run_lock
 from .figures import check_figures, write_figures
 from .info import gigabytes
-from .options import add_device, add_settings, add_weights, device_from, user_path
+from .options import add_device, add_settings, add_weights, device_from, note, user_path
 from .resume import Resumption, complete_line, resumption_from
 from .unused import note_unused_settings
 from .weights import plan_from
@@ -56,25 +58,34 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    return _resume(options) if options.resume else _start(options)
+    if not options.resume:
+        return _start(options)
+    directory = run_of(options.resume)
+    if options.dry_run or not directory.is_dir():
+        return _resume(options)
+    with run_lock(directory):
+        recover_checkpoints(directory)
+        return _resume(options)
 
 
 def _start(options: Namespace) -> int:
     plan, device = plan_from(options), device_from(options)
-    directory: Path = options.out or new_directory(Path("runs"), plan.name)
-    _check_free(directory)
+    if options.out is not None:
+        _check_free(options.out)
     training = Run(plan.config, device, plan.tokenizer, plan.vocab_size)
     note_unused_settings(options, training.config)
-    _print_header(training, directory)
     if options.dry_run:
+        _print_header(training, options.out or new_directory(Path("runs"), plan.name))
         return 0
-    if plan.weights is not None:
-        training.init_from(plan.weights)
-    del plan  # free this copy of the weights
-    training.preflight(directory)
-    training.save_settings(directory)
-    training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
-    return _train_and_draw(training, directory)
+    with new_run(options.out, plan.name) as directory:
+        _print_header(training, directory)
+        if plan.weights is not None:
+            training.init_from(plan.weights)
+        del plan  # free this copy of the weights
+        training.preflight(directory)
+        training.save_settings(directory)
+        training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
+        return _train_and_draw(training, directory)
 
 
 def _check_free(directory: Path) -> None:
@@ -86,6 +97,8 @@ def _check_free(directory: Path) -> None:
 
 def _resume(options: Namespace) -> int:
     plan = resumption_from(options)
+    for damage in plan.damaged:
+        note(f"{damage}; {plan.checkpoint} is used")
     if plan.is_complete:
         print(complete_line(plan.run, plan.directory))
     else:

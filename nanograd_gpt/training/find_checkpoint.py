@@ -21,7 +21,13 @@ class FoundCheckpoint(NamedTuple):
     @property
     def run(self) -> Path:
         """The directory of its run."""
-        return self.path.absolute().parent.parent
+        return run_of(self.path)
+
+
+def run_of(path: Path) -> Path:
+    """The directory of the run that a checkpoint belongs to; any other path is returned as it is."""
+    is_checkpoint = (path / "state.json").exists() or (path / "MANIFEST.json").exists()
+    return path.absolute().parent.parent if is_checkpoint else path
 
 
 def find_checkpoint(path: Path) -> FoundCheckpoint:
@@ -29,7 +35,7 @@ def find_checkpoint(path: Path) -> FoundCheckpoint:
 
     Raises InputError if there is none; if all are damaged, with the newest one's damage.
     """
-    if (path / "state.json").exists() or (path / "MANIFEST.json").exists():
+    if run_of(path) != path:
         return FoundCheckpoint(path, read_state(path), [])
     damaged: list[str] = []
     for candidate in reversed(checkpoints(path)):

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import InputError
+from .run_directory import new_directory
 
 if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: IO[str]) -> None:
+        file.seek(1 << 20)  # far behind the text, which other processes could not read otherwise
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 else:
     import fcntl
@@ -23,14 +25,16 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+LOCK = ".lock"  # the file; it stays, and means nothing unless a process holds it
+
+
 @contextmanager
 def run_lock(directory: Path) -> Iterator[None]:
     """Hold a run's directory for writing in this block; the operating system releases it when the process dies.
 
     Raises InputError if another process holds it.
     """
-    path = directory / ".lock"
-    with path.open("a+", encoding="ascii") as file:
+    with (directory / LOCK).open("a+", encoding="ascii") as file:
         try:
             _lock(file)
         except OSError:
@@ -44,3 +48,34 @@ def run_lock(directory: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+@contextmanager
+def new_run(out: Path | None, name: str) -> Iterator[Path]:
+    """Create the directory of a new run and hold it: `out`, or runs/NAME, runs/NAME-2 ...; yields its path.
+
+    A directory that is still empty after an error is removed.  Raises InputError if `out` is taken.
+    """
+    directory = _created(Path("runs"), name) if out is None else out
+    directory.mkdir(parents=True, exist_ok=True)
+    with run_lock(directory):
+        if any(path.name != LOCK for path in directory.iterdir()):
+            raise InputError(f"out: {directory} exists already; give a new directory")
+        try:
+            yield directory
+        except BaseException:
+            if all(path.name == LOCK for path in directory.iterdir()):
+                (directory / LOCK).unlink()
+                directory.rmdir()
+            raise
+
+
+def _created(parent: Path, name: str) -> Path:
+    """Create a directory that no other process has created."""
+    while True:
+        directory = new_directory(parent, name)
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:  # another process was faster
+            continue
+        return directory
