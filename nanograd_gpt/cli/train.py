@@ -23,6 +23,7 @@ from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog, read_metrics
 from ..training.run import Run
 from ..training.run_directory import best_checkpoint, checkpoints, new_directory
+from ..training.surprise import write_surprise
 from .figures import check_figures, write_figures
 from .info import gigabytes
 from .options import add_device, add_settings, add_weights, device_from, user_path
@@ -103,6 +104,7 @@ def _train_and_draw(training: Run, directory: Path) -> int:
     stopped_by = _train(training, directory)
     if (best := _best_line(training, directory)) is not None:
         print(best)
+    write_surprise(training, directory)
     for path in write_figures(directory):
         print(f"wrote {path}")
     if stopped_by:
