@@ -40,10 +40,14 @@ def write_surprise(run: Run, directory: Path) -> None:
 
 
 def token_probabilities(model: GPTModel, ids: Ints) -> HostArray:
-    """ids (n,), n >= 2  ->  probability of each token after the first (n - 1,), in windows that overlap by half"""
+    """ids (n,), n >= 2  ->  probability of each token after the first (n - 1,), in windows that do not overlap
+
+    These are the windows of training too, with the default stride: text learned at one position of a window is less
+    probable at another.
+    """
     length, found = model.config.context_length, []
     with inference_mode(model), np.errstate(all="ignore"):
-        for window in sliding_windows(len(ids), length, max(1, length // 2)):
+        for window in sliding_windows(len(ids), length, length):
             x = model.hidden_states(ids[None, window.start : window.stop])[0, -window.scored :]
             logits = to_host(model.out_head(x).data)  # (scored, V)
             targets = ids[window.stop - window.scored + 1 : window.stop + 1].tolist()

@@ -73,13 +73,15 @@ def surprise_caption(means: dict[str, float]) -> str:
         return f"{text}."
     training, validation = means.values()
     if training < validation / 2:
-        return f"{text}: the training text is pale because the model has memorised it, the validation text is not."
+        return (
+            f"{text}: the training text has little colour, since the model has memorised it; the validation text has."
+        )
     return f"{text}: the model has not memorised its training text."
 
 
 def perplexity(loss: Any) -> str:
-    """exp(loss) with two decimals, or as a power of ten."""
+    """exp(loss) with one or two decimals, or as a power of ten."""
     value = number(loss)
     if value > 700:  # exp overflows a little above
         return "> 1e304"
-    return f"{exp(value):,.2f}" if value < 14 else f"{exp(value):.2e}"
+    return f"{exp(value):,.{2 if value < 4.6 else 1}f}" if value < 14 else f"{exp(value):.2e}"

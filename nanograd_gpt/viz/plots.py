@@ -202,7 +202,7 @@ def plot_training(
     if mean_of > 1:
         mean = _thinned(tokens, _smoothed(losses, mean_of))
         upper.plot(*mean, color=TRAINING, label=f"Training, mean of {mean_of} updates")
-    few = len(evaluations) <= 40
+    few = len(evaluations) <= 40 * width / 9
     at, val_losses = _column(evaluations, "tokens"), _column(evaluations, "val_loss")
     train_losses = _column(evaluations, "train_loss")
     for values, marks, color, label in (
@@ -232,7 +232,7 @@ def plot_training(
     lower.set_ylim(bottom=0)
     lower.set_ylabel("Learning rate\n(per update)")
     lower.set_xlabel("Tokens seen")
-    lower.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    lower.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 3, 5, 10]))
     lower.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: _readable(rate, lower.get_ylim()[1])))
     _label_tokens(lower, upper, tokens_per_epoch)
     figure.align_ylabels()
@@ -279,10 +279,14 @@ def _add_legend(figure: Figure, *axes: Axes) -> None:
     """Add a legend below the axes, where it cannot hide a curve, and make the figure taller by its height."""
     named = [entry for one in axes for entry in zip(*one.get_legend_handles_labels(), strict=True)]
     handles, labels = [handle for handle, _ in named], [label for _, label in named]
+    for columns in (3, 2, 1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        box = legend.get_window_extent()
+        if box.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
     width, height = figure.get_size_inches()
-    columns = max(1, int(width // 2.4))
-    figure.set_size_inches(width, height + 0.18 * -(-len(labels) // columns) + 0.12)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    figure.set_size_inches(width, height + box.height / figure.dpi)
 
 
 def _readable(rate: float, largest: float) -> str:

@@ -182,7 +182,7 @@ def _surprise(surprise: Mapping[str, Any], path: Path) -> str:
     return (
         "<h2>Which words surprise the model</h2>"
         f"<p>The beginning of each text, each token coloured by its probability given the tokens before it, after "
-        f'update {escape(str(surprise.get("step")))}:</p><p class="legend">{legend_html()}</p>'
+        f'step {escape(str(surprise.get("step")))}:</p><p class="legend">{legend_html()}</p>'
         f"{''.join(texts)}<p>{escape(surprise_caption(means))}</p>"
     )
 
@@ -200,7 +200,7 @@ def _evaluations(evaluations: Sequence[Event]) -> str:
         rows.append(f"<tr{' class=best' if e is best else ''}>{''.join(f'<td>{escape(c)}</td>' for c in cells)}</tr>")
     single = "".join(f'<th scope="col" rowspan="2">{name}</th>' for name in ("Epoch", "Step", "Tokens seen"))
     pairs = "".join(f'<th scope="colgroup" colspan="2">{name}</th>' for name in ("Loss", "Perplexity"))
-    below = '<th scope="col">training</th><th scope="col">validation</th>' * 2
+    below = '<th scope="col">train</th><th scope="col">val</th>' * 2
     lowest = "" if best is None else '<p class="soft">Highlighted: the lowest validation loss.</p>'
     return (
         "<h2>Evaluations</h2>"

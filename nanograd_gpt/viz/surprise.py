@@ -21,23 +21,32 @@ def nats(probability: float) -> float:
 
 
 def visible_text(text: str) -> str:
-    """Text with control characters as escapes; a line feed is shown as one, and ends its line too."""
+    """Text with control characters as escapes; a line feed is shown, and ends its line too."""
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
 
 
 def _escaped(character: str) -> str:
-    code = character.encode("unicode_escape").decode()
-    return code + "\n" if character == "\n" else code
+    return "↵\n" if character == "\n" else character.encode("unicode_escape").decode()
 
 
 def surprise_html(tokens: Sequence[str], probabilities: Sequence[float | None]) -> str:
     """Tokens as HTML in the classes s0 .. s4; one without a probability, the first, has no class."""
-    return "".join(
-        f"<span>{escape(visible_text(token))}</span>"
-        if p is None
-        else f'<span class="s{level(p)}" title="{p:.2%}, {nats(p):.2f} nats">{escape(visible_text(token))}</span>'
-        for token, p in zip(tokens, probabilities, strict=True)
-    )
+    return "".join(_token_html(token, p) for token, p in zip(tokens, probabilities, strict=True))
+
+
+def _token_html(token: str, probability: float | None) -> str:
+    space, word = split_space(token)
+    attributes = ""
+    if probability is not None:
+        title = f"{probability:.2%}, {nats(probability):.2f} nats"
+        attributes = f' class="s{level(probability)}" title="{title}"'
+    return f"{space}<span{attributes}>{escape(visible_text(word))}</span>"
+
+
+def split_space(token: str) -> tuple[str, str]:
+    """A token's leading space and the rest, as the space is not coloured; all in the rest if there is nothing else."""
+    word = token.removeprefix(" ")
+    return (" ", word) if word and word != token else ("", token)
 
 
 def legend_html() -> str:
