@@ -25,13 +25,13 @@ CHARACTERS_PER_TOKEN = 20  # more than any text needs, so that a long one is not
 def write_surprise(run: Run, directory: Path) -> None:
     """Write surprise.json: the first tokens of the training and validation text, and each one's probability.
 
-    A text for which the model's probabilities are not finite is left out.
+    A text of one token, or for which the model's probabilities are not finite, is left out.
     """
     content: dict[str, object] = {"step": run.progress.global_step}
     for name, text in (("training", run.train_text), ("validation", run.val_text)):
         ids = np.array(encode(text[: N_TOKENS * CHARACTERS_PER_TOKEN], run.tokenizer)[:N_TOKENS])
         probabilities = token_probabilities(run.model, ids)
-        if np.isfinite(probabilities).all():
+        if probabilities.size and np.isfinite(probabilities).all():
             tokens = [
                 run.tokenizer.decode_single_token_bytes(i).decode(errors="backslashreplace") for i in ids.tolist()
             ]

@@ -73,9 +73,7 @@ def surprise_caption(means: dict[str, float]) -> str:
         return f"{text}."
     training, validation = means.values()
     if training < validation / 2:
-        return (
-            f"{text}: the training text has little colour, since the model has memorised it; the validation text has."
-        )
+        return f"{text}: the model has memorised the training text, which has little colour, but not the other."
     return f"{text}: the model has not memorised its training text."
 
 

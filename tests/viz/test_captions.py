@@ -77,6 +77,6 @@ def test_perplexity_has_few_digits(loss: float | None, text: str) -> None:
 
 
 def test_memorised_text_is_said_to_be_memorised() -> None:
-    assert "since the model has memorised it" in surprise_caption({"training": 0.4, "validation": 5.0})
+    assert "the model has memorised the training text" in surprise_caption({"training": 0.4, "validation": 5.0})
     assert "the model has not memorised" in surprise_caption({"training": 4.8, "validation": 5.0})
     assert "memorised" not in surprise_caption({"training": 0.4})
