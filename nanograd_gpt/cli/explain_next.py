@@ -1,7 +1,9 @@
-"""Show the likeliest next tokens at each position of a prompt, and the probability of the actual one."""
+"""Show the probability of each token of a prompt, and the likeliest tokens in its place."""
 
 from __future__ import annotations
 
+import os
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from shutil import get_terminal_size
@@ -14,16 +16,21 @@ from ..errors import InputError
 from ..generation.explain import Position, explain_next
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids
+from ..viz.surprise import LEVELS, level, split_space, visible_text
 from .options import add_model, model_from
 
 LONGEST = 20  # columns of a token
 NARROWEST = 72  # columns of the table: room for one long token and one long guess
 
+# Terminal codes for the levels of surprise 1 .. 4: a background with black or white text, on which it has a contrast
+# above 4.5 whatever the terminal's own colours; level 0 keeps those
+COLOURS = ("", "48;5;223;38;5;16", "48;5;215;38;5;16", "48;5;202;38;5;16", "48;5;160;38;5;231")
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--prompt", default="Every effort moves you", help="text to explain")
-    parser.add_argument("--top", type=int, default=5, help="number of likeliest next tokens to show [5]")
+    parser.add_argument("--top", type=int, default=5, help="number of likeliest tokens to show in each place [5]")
 
 
 def run(options: Namespace) -> int:
@@ -36,24 +43,57 @@ def run(options: Namespace) -> int:
         raise InputError(f"prompt: {len(ids)} tokens are more than the model's context of {context}; shorten it")
     with np.errstate(all="ignore"):  # non-finite weights are reported in one line
         positions = explain_next(model, ids, options.top, padding_ids(tokenizer, model.config.vocab_size))
-    print("after each token: probability and rank of the actual next token, and the likeliest ones")
+    if _shows_colours():
+        print(coloured_text(positions, tokenizer))
+        print("\nprobability of a token:", *(_coloured(name, i) for i, name in enumerate(LEVELS)), end="\n\n")
+    print("each token's probability and rank after the text before it, and the likeliest tokens there (*: this one)")
     for line in _table(positions, tokenizer, max(NARROWEST, get_terminal_size().columns)):
         print(line)
     return 0
 
 
+def _shows_colours() -> bool:
+    """Whether stdout is a terminal that shows colours, and NO_COLOR is not set (see no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def coloured_text(positions: list[Position], tokenizer: tiktoken.Encoding) -> str:
+    """The text for a terminal, each token coloured by its probability; the first one, which has none, is not."""
+    actual = [None, *(position.actual for position in positions[:-1])]
+    text = ""
+    for position, own in zip(positions, actual, strict=True):
+        raw = tokenizer.decode_single_token_bytes(position.token)
+        space, word = split_space(raw.decode(errors="backslashreplace"))
+        text += space + _coloured(visible_text(word), 0 if own is None else level(own.probability))
+    return text
+
+
+def _coloured(text: str, surprise: int) -> str:
+    """Text in the colours of a level of surprise, line by line: a background would fill the rest of a line."""
+    code = COLOURS[surprise]
+    return "\n".join(f"\x1b[{code}m{line}\x1b[0m" if code and line else line for line in text.split("\n"))
+
+
 def _table(positions: list[Position], tokenizer: tiktoken.Encoding, width: int) -> Iterator[str]:
-    """Yield the lines of a table at most `width` columns wide; guesses that do not fit continue on the next line."""
-    tokens = [visible(position.token, tokenizer) for position in positions]
+    """Yield the lines of a table at most `width` columns wide; guesses that do not fit continue on the next line.
+
+    A row is a token with its own probability, from the position before it; the last row is the token after the text.
+    """
+    tokens = [*(visible(position.token, tokenizer) for position in positions), "(next)"]
     digits = max(2, len(str(len(tokens))))
     longest = max(columns(token) for token in [*tokens, "token"])
-    head = f"{'#':>{digits}}  {_padded('token', longest)}  {'actual':>6}  {'rank':>6}  "
-    yield f"{head}likeliest"
-    for i, (token, position) in enumerate(zip(tokens, positions, strict=True), start=1):
-        actual = position.actual
-        came, rank = ("", "") if actual is None else (_percent(actual.probability), actual.rank)
-        begin = f"{i:>{digits}}  {_padded(token, longest)}  {came:>6}  {rank:>6}  "
-        guesses = [f"{visible(guess.token, tokenizer)} {_percent(guess.probability)}" for guess in position.candidates]
+    head = f"{'#':>{digits}}  {_padded('token', longest)}  {'prob.':>6}  {'rank':>6}  "
+    yield f"{head}likeliest in its place"
+    yield f"{1:>{digits}}  {_padded(tokens[0], longest)}  {'':>6}  {'':>6}  (the first token is given)"
+    for i, (token, before) in enumerate(zip(tokens[1:], positions, strict=True), start=2):
+        actual = before.actual
+        probability, rank = ("", "") if actual is None else (_percent(actual.probability), actual.rank)
+        begin = f"{i:>{digits}}  {_padded(token, longest)}  {probability:>6}  {rank:>6}  "
+        guesses = [
+            f"{'*' if actual and guess.token == actual.token else ''}{visible(guess.token, tokenizer)} "
+            f"{_percent(guess.probability)}"
+            for guess in before.candidates
+        ]
         for line in _wrapped(guesses, width - len(head)):
             yield begin + line
             begin = " " * len(head)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..training.metrics import read_metrics
-
 
 def check_figures(run: Path) -> None:
     """Render a dummy figure and create the figures' directory, so that errors show before the training."""
@@ -20,18 +18,13 @@ def write_figures(run: Path) -> list[Path]:
 
     Raises InputError if the directory does not hold a run.
     """
-    from ..viz.curves import evaluation_curves
-    from ..viz.plots import plot_losses, plot_perplexity, plot_training, save_figure  # matplotlib is slow to import
+    from ..viz.plots import save_figure  # matplotlib is slow to import
     from ..viz.report import write_report
+    from ..viz.run_figures import run_figures
+    from ..viz.run_files import read_run
 
-    metrics = read_metrics(run / "metrics.jsonl")
+    drawn = run_figures(read_run(run))
     figures = run / "figures"
     figures.mkdir(exist_ok=True)
-    written: list[Path] = []
-    if metrics.evaluations:
-        curves = evaluation_curves(metrics)
-        written += save_figure(plot_losses(*curves), figures / "loss")
-        written += save_figure(plot_perplexity(*curves[1:]), figures / "perplexity")
-    if metrics.steps:
-        written += save_figure(plot_training(metrics.steps, metrics.evaluations), figures / "training")
+    written = [path for name, figure in drawn.items() for path in save_figure(figure, figures / name)]
     return [*written, write_report(run)]

@@ -31,6 +31,7 @@ from ..training.metrics import MetricsLog, read_metrics
 from ..training.run import Run
 from ..training.run_directory import best_checkpoint, checkpoints, new_directory
 from ..training.run_lock import new_run, run_lock
+from ..training.surprise import write_surprise
 from .figures import check_figures, write_figures
 from .info import gigabytes
 from .options import add_device, add_settings, add_weights, device_from, note, user_path
@@ -128,6 +129,7 @@ def _train_and_draw(training: Run, directory: Path) -> int:
     stopped_by = _train(training, directory)
     if (best := _best_line(training, directory)) is not None:
         print(best)
+    write_surprise(training, directory)
     for path in write_figures(directory):
         print(f"wrote {path}")
     if stopped_by:

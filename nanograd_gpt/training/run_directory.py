@@ -1,7 +1,7 @@
 """The places in a run's directory.
 
 runs/NAME/config.toml  environment.json  tokenizer.json  metrics.jsonl  samples.txt
-          figures/*.png|svg  report.html
+          surprise.json  figures/*.png|svg  report.html
           checkpoints/start/   before the first update
                       step_N/  after update N
                       best/    the weights alone, where the validation loss was lowest
@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 START = "start"
+SURPRISE = "surprise.json"  # see surprise.py
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:

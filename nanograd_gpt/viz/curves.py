@@ -21,7 +21,7 @@ def evaluation_curves(metrics: Metrics) -> Curves:
     tokens, train, val = (
         [number(e[name]) for e in metrics.evaluations] for name in ("tokens", "train_loss", "val_loss")
     )
-    per_epoch = _tokens_per_epoch(metrics)
+    per_epoch = tokens_per_epoch(metrics)
     return Curves([n / per_epoch for n in tokens], tokens, train, val)
 
 
@@ -30,7 +30,7 @@ def number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def _tokens_per_epoch(metrics: Metrics) -> float:
+def tokens_per_epoch(metrics: Metrics) -> float:
     """The tokens of one epoch, the same for each: training drops an incomplete last batch.
 
     Where the log does not say, they are those seen by the end of the first epoch.

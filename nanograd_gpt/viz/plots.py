@@ -21,13 +21,16 @@ import numpy.typing as npt
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogFormatter, MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogFormatter, MaxNLocator, StrMethodFormatter
 
 # Okabe and Ito's palette (2008), which is safe for colour-blind readers
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 INK, PAPER = "#24292f", "#ffffff"
 
+TRAINING, VALIDATION, LEARNING_RATE, GRADIENT_NORM = BLUE, ORANGE, PURPLE, GREEN  # the same in every figure of a run
+
 LARGEST_PERPLEXITY = 1e15  # larger values would flatten the rest of a curve
+LARGEST_LOSS = np.log(LARGEST_PERPLEXITY)
 DPI = 150
 
 STYLE: dict[Any, Any] = {
@@ -78,16 +81,28 @@ class NotebookFigure(Figure):
 
 @style()
 def plot_losses(
-    epochs_seen: npt.ArrayLike, tokens_seen: npt.ArrayLike, train_losses: npt.ArrayLike, val_losses: npt.ArrayLike
+    epochs_seen: npt.ArrayLike,
+    tokens_seen: npt.ArrayLike,
+    train_losses: npt.ArrayLike,
+    val_losses: npt.ArrayLike,
+    *,
+    vocab_size: int | None = None,
+    width: float = 5,
 ) -> Figure:
-    """Plot both losses (nats) against epochs and tokens seen, as in the book; all four have one length."""
-    figure = NotebookFigure(figsize=(5, 3))
+    """Plot both losses (nats) against epochs and tokens seen, as in the book; all four have one length.
+
+    vocab_size                  int [None]: also draws the loss of a uniform guess, ln V
+    width                       in inches [5]
+    """
+    figure = NotebookFigure(figsize=(width, 3), layout="constrained")
     axes = figure.subplots()
-    axes.plot(epochs_seen, train_losses, marker=_marker(train_losses), label="Training loss")
-    axes.plot(epochs_seen, val_losses, linestyle="-.", marker=_marker(val_losses), label="Validation loss")
+    for losses, look, color, label in (
+        (train_losses, "-", TRAINING, "Training loss"),
+        (val_losses, "-.", VALIDATION, "Validation loss"),
+    ):
+        axes.plot(epochs_seen, losses, look, color=color, marker=_marker(losses), label=label)
     axes.set_xlabel("Epochs")
-    axes.set_ylabel("Loss")
-    axes.legend(loc="upper right")
+    axes.set_ylabel("Loss (nats per token)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     above = axes.twiny()
     above.plot(tokens_seen, train_losses, alpha=0)  # invisible: aligns the second axis with the first
@@ -95,84 +110,200 @@ def plot_losses(
     above.xaxis.set_major_formatter(EngFormatter(sep=""))
     above.spines.top.set_visible(True)
     above.grid(False)
-    figure.tight_layout()
+    if (lowest := _lowest(val_losses)) is not None:
+        loss, epoch = _floats(val_losses)[lowest], _floats(epochs_seen)[lowest]
+        _mark(axes, epoch, loss, f"Lowest validation: {loss:.3f}, epoch {epoch:.1f}")
+    if vocab_size:
+        loss = np.log(vocab_size)
+        _level(axes, loss, f"Uniform guess: ln V = {loss:.3f}", loss, train_losses, val_losses)
+    _add_legend(figure, axes)
     return figure
 
 
 @style()
 def plot_perplexity(
-    tokens_seen: npt.ArrayLike, train_losses: npt.ArrayLike, val_losses: npt.ArrayLike, log: bool = False
+    tokens_seen: npt.ArrayLike,
+    train_losses: npt.ArrayLike,
+    val_losses: npt.ArrayLike,
+    log: bool = True,
+    *,
+    vocab_size: int | None = None,
+    tokens_per_epoch: float | None = None,
+    width: float = 5,
 ) -> Figure:
-    """Plot perplexity, exp(loss), against tokens seen, on a logarithmic axis if `log`.
+    """Plot perplexity, exp(loss), against tokens seen, on a logarithmic axis unless `log` is False.
 
     Losses are in nats.  Perplexities above 1e15 are left out, with a note.
+
+    vocab_size                  int [None]: also draws the perplexity of a uniform guess, V
+    tokens_per_epoch            [None]: adds an axis in epochs
+    width                       in inches [5]
     """
-    figure = NotebookFigure(figsize=(5, 3))
+    figure = NotebookFigure(figsize=(width, 3), layout="constrained")
     axes = figure.subplots()
     left_out = 0
-    for losses, line, label in (
-        (train_losses, "-", "Training Perplexity"),
-        (val_losses, "-.", "Validation Perplexity"),
+    for losses, look, color, label in (
+        (train_losses, "-", TRAINING, "Training Perplexity"),
+        (val_losses, "-.", VALIDATION, "Validation Perplexity"),
     ):
-        known = np.asarray(losses, dtype=float)
-        too_large = known > np.log(LARGEST_PERPLEXITY)
+        known = _floats(losses)
+        too_large = known > LARGEST_LOSS
         left_out += int(too_large.sum())
         perplexities = np.exp(np.where(too_large, np.nan, known))
-        axes.plot(tokens_seen, perplexities, linestyle=line, marker=_marker(losses), label=label)
+        axes.plot(tokens_seen, perplexities, look, color=color, marker=_marker(losses), label=label)
     if log:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))  # labels if there are few powers of 10
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("Tokens Seen")
-    axes.set_ylabel("Perplexity")
+    axes.set_ylabel("Perplexity (tokens)")
     axes.set_title("Perplexity over Training")
-    axes.legend(loc="upper right")
+    _label_tokens(axes, axes, tokens_per_epoch)
+    if (lowest := _lowest(val_losses)) is not None and (loss := _floats(val_losses)[lowest]) < LARGEST_LOSS:
+        at = _floats(tokens_seen)[lowest]
+        _mark(axes, at, np.exp(loss), f"Lowest validation: {np.exp(loss):,.1f}{_epoch(at, tokens_per_epoch)}")
+    if vocab_size:
+        label = f"Uniform guess: V = {vocab_size:,}"
+        _level(axes, float(vocab_size), label, np.log(vocab_size), train_losses, val_losses)
     if left_out:
         axes.text(0.02, 0.02, f"{left_out} above {LARGEST_PERPLEXITY:.0e} left out", transform=axes.transAxes)
-    figure.tight_layout()
+    _add_legend(figure, axes)
     return figure
 
 
 @style()
-def plot_training(steps: Sequence[Event], evaluations: Sequence[Event]) -> Figure:
-    """Plot a run: the loss of every step, both losses at evaluations, and the learning rate below.
+def plot_training(
+    steps: Sequence[Event],
+    evaluations: Sequence[Event],
+    *,
+    vocab_size: int | None = None,
+    max_norm: float | None = None,
+    tokens_per_epoch: float | None = None,
+    width: float = 9,
+) -> Figure:
+    """Plot a run: the loss of every update, both losses at evaluations, the gradient's norm and the learning rate.
 
-    steps have tokens, loss and lr; evaluations have tokens, train_loss and val_loss.
+    steps                       have tokens, loss, lr and, if it was measured, grad_norm
+    evaluations                 have tokens, train_loss and val_loss
+    vocab_size                  int [None]: also draws the loss of a uniform guess, ln V
+    max_norm                    [None]: also draws the norm to which gradients were clipped
+    tokens_per_epoch            [None]: adds an axis in epochs
+    width                       in inches [9]
     """
-    figure = NotebookFigure(figsize=(9, 5.5), layout="constrained")
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 1))
     tokens, losses = _column(steps, "tokens"), _column(steps, "loss")
-    width = max(1, len(losses) // 30) | 1
-    if width > 1:
-        upper.plot(*_thinned(tokens, losses), color=BLUE, alpha=0.45, linewidth=0.8, label="Each step")
-        upper.plot(*_thinned(tokens, _smoothed(losses, width)), color=BLUE, label=f"Mean of {width} steps")
-    else:
-        upper.plot(tokens, losses, color=BLUE, label="Each step")
-    few = len(evaluations) <= 40
-    at = _column(evaluations, "tokens")
-    for name, look, color in (
-        ("training", "--s" if few else "--", GREEN),
-        ("validation", "-.o" if few else "-.", ORANGE),
+    norms = np.array([event.get("grad_norm") for event in steps], dtype=float)
+    heights = [3, 1, 1] if np.isfinite(norms).any() else [3, 1]
+    figure = NotebookFigure(figsize=(width, 1 + 1.1 * sum(heights)), layout="constrained")
+    upper, *middle, lower = figure.subplots(len(heights), sharex=True, height_ratios=heights)
+    mean_of = max(1, len(losses) // 30) | 1
+    pale = {"alpha": 0.4, "linewidth": 0.8}
+    look: dict[str, Any] = pale if mean_of > 1 else {}
+    upper.plot(*_thinned(tokens, losses), color=TRAINING, label="Training, each update", **look)
+    if mean_of > 1:
+        mean = _thinned(tokens, _smoothed(losses, mean_of))
+        upper.plot(*mean, color=TRAINING, label=f"Training, mean of {mean_of} updates")
+    few = len(evaluations) <= 40 * width / 9
+    at, val_losses = _column(evaluations, "tokens"), _column(evaluations, "val_loss")
+    train_losses = _column(evaluations, "train_loss")
+    for values, marks, color, label in (
+        (train_losses, "--s" if few else "--", TRAINING, "Training, evaluation"),
+        (val_losses, "-.o" if few else "-.", VALIDATION, "Validation, evaluation"),
     ):
-        losses = _column(evaluations, "train_loss" if name == "training" else "val_loss")
-        upper.plot(at, losses, look, color=color, label=f"Evaluation, {name}")
-    upper.set_ylabel("Loss (nats per token)")
-    upper.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)  # above the axes, where it cannot hide a curve
-    lower.plot(*_thinned(tokens, _column(steps, "lr")), color=PURPLE)
+        upper.plot(at, values, marks, color=color, markerfacecolor=PAPER, label=label)
+    if (lowest := _lowest(val_losses)) is not None:
+        loss, when = val_losses[lowest], _epoch(at[lowest], tokens_per_epoch)
+        _mark(upper, at[lowest], loss, f"Lowest validation: {loss:.3f}{when}")
+    if vocab_size:
+        loss = np.log(vocab_size)
+        _level(upper, loss, f"Uniform guess: ln V = {loss:.3f}", loss, losses, train_losses, val_losses)
+    upper.set_ylabel("Loss\n(nats per token)")
+    for axes in middle:
+        axes.plot(*_thinned(tokens, norms), color=GRADIENT_NORM, linewidth=1)
+        axes.set_ylabel("Gradient\nnorm (L2)")
+        positive = norms[np.isfinite(norms) & (norms > 0)]
+        if positive.size and positive.max() > 20 * positive.min():
+            axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        if max_norm:
+            axes.axhline(
+                max_norm, color=GRADIENT_NORM, linestyle="--", linewidth=1, label=f"Clipped above {max_norm:g}"
+            )
+    lower.plot(*_thinned(tokens, _column(steps, "lr")), color=LEARNING_RATE)
     lower.set_ylim(bottom=0)
-    lower.set_ylabel("Learning rate")
+    lower.set_ylabel("Learning rate\n(per update)")
     lower.set_xlabel("Tokens seen")
-    lower.yaxis.set_major_locator(MaxNLocator(3))
-    lower.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    lower.xaxis.set_major_formatter(EngFormatter(sep=""))
+    lower.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 3, 5, 10]))
+    lower.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: _readable(rate, lower.get_ylim()[1])))
+    _label_tokens(lower, upper, tokens_per_epoch)
     figure.align_ylabels()
+    _add_legend(figure, upper, *middle)
     return figure
+
+
+def _label_tokens(axes: Axes, top: Axes, tokens_per_epoch: float | None) -> None:
+    """Label an x axis in tokens, and the top of the figure in epochs if their length is known."""
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if tokens_per_epoch:
+        per = tokens_per_epoch
+        above = top.secondary_xaxis("top", functions=(lambda x: np.divide(x, per), lambda x: np.multiply(x, per)))
+        above.set_xlabel("Epochs")
+        above.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _epoch(tokens: float, tokens_per_epoch: float | None) -> str:
+    return f", epoch {tokens / tokens_per_epoch:.1f}" if tokens_per_epoch else ""
+
+
+def _lowest(losses: npt.ArrayLike) -> int | None:
+    """Index of the lowest finite loss; None with fewer than two, which have no lowest worth a mark."""
+    known = np.where(np.isfinite(_floats(losses)), _floats(losses), np.inf)
+    return int(np.argmin(known)) if np.isfinite(known).sum() > 1 else None
+
+
+def _mark(axes: Axes, x: float, y: float, label: str) -> None:
+    axes.plot([x], [y], "o", color=VALIDATION, markersize=9, markeredgewidth=1.6, markerfacecolor="none", label=label)
+
+
+def _level(axes: Axes, y: float, label: str, loss: float, *losses: npt.ArrayLike) -> None:
+    """Draw a horizontal line, or name it in the legend only if it would flatten the curves far below it."""
+    known = np.concatenate([np.ravel(_floats(values)) for values in losses])
+    known = known[np.isfinite(known)]
+    look: dict[str, Any] = {"color": INK, "linestyle": ":", "linewidth": 1.2}
+    if not known.size or loss <= 1.5 * known.max():
+        axes.axhline(y, label=label, **look)
+    else:
+        axes.plot([], [], label=f"{label}, above", **look)
+
+
+def _add_legend(figure: Figure, *axes: Axes) -> None:
+    """Add a legend below the axes, where it cannot hide a curve, and make the figure taller by its height."""
+    named = [entry for one in axes for entry in zip(*one.get_legend_handles_labels(), strict=True)]
+    handles, labels = [handle for handle, _ in named], [label for _, label in named]
+    for columns in (3, 2, 1):
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        box = legend.get_window_extent()
+        if box.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + box.height / figure.dpi)
+
+
+def _readable(rate: float, largest: float) -> str:
+    """A learning rate as a decimal such as 0.002, or as 3 times a power of ten where all of an axis is below 0.001."""
+    if rate == 0 or largest >= 0.001:
+        return f"{rate:g}"
+    mantissa, exponent = f"{rate:.2e}".split("e")
+    return rf"${float(mantissa):g}\times 10^{{{int(exponent)}}}$"
+
+
+def _floats(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    return np.asarray(values, dtype=float)
 
 
 def _marker(values: npt.ArrayLike) -> str:
     """A marker for a line of one point, which is invisible without it."""
-    return "o" if np.isfinite(np.asarray(values, dtype=float)).sum() == 1 else ""
+    return "o" if np.isfinite(_floats(values)).sum() == 1 else ""
 
 
 def _column(events: Sequence[Event], name: str) -> npt.NDArray[np.float64]:

@@ -1,8 +1,9 @@
-"""nanograd-gpt explain-next: a table of the likeliest next tokens at each position of a prompt."""
+"""nanograd-gpt explain-next: the probability of each token of a prompt, and the likeliest ones in its place."""
 
 from __future__ import annotations
 
 import re
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 import tiktoken
 from cli.commands import fails, finished, process, works
 
-from nanograd_gpt.cli.explain_next import LONGEST, columns, visible
-from nanograd_gpt.generation.explain import explain_next
+from nanograd_gpt.cli import main
+from nanograd_gpt.cli.explain_next import COLOURS, LONGEST, coloured_text, columns, visible
+from nanograd_gpt.generation.explain import ActualToken, Position, explain_next
 from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, text_to_token_ids
 from nanograd_gpt.training.checkpoint import load_model, save_model
+from nanograd_gpt.viz.surprise import LEVELS
 
 PROMPT = "the sun\n rose"
-GUESS = re.compile(r"(b?'[^']*'|b?\"[^\"]*\") (\d+\.\d%|\de-\d+)")
+GUESS = re.compile(r"(\*?(?:b?'[^']*'|b?\"[^\"]*\")) (\d+\.\d%|\de-\d+)")
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +28,20 @@ def tokenizer(trained: Path) -> tiktoken.Encoding:
 
 
 def rows_of(printed: str) -> list[list[str]]:
-    """Each token's cells: number, token, probability, rank and all guesses; empty ones are left out."""
+    """Each token's cells: number, token, probability, rank and all guesses; empty ones are left out.
+
+    The first row holds a number and a token alone.
+    """
     rows: list[list[str]] = []
-    for line in printed.splitlines()[2:]:
+    first, *rest_of = printed.splitlines()[2:]
+    assert first.endswith("(the first token is given)")
+    rows.append(first.removesuffix("(the first token is given)").split(maxsplit=1))
+    rows[0][1] = rows[0][1].rstrip()
+    for line in rest_of:
         guesses = [f"{token} {p}" for token, p in GUESS.findall(line)]
         begin = line[: line.index(guesses[0])].rstrip()
         if begin:
-            cells = re.fullmatch(r" *(\d+)  ('.*?'|b'.*?')(.*)", begin)
+            cells = re.fullmatch(r" *(\d+)  ('.*?'|b'.*?'|\(next\))(.*)", begin)
             assert cells is not None
             number, token, rest = cells.groups()
             rows.append([number, token, *rest.split()])
@@ -48,13 +58,92 @@ def test_the_table_holds_what_the_library_says(
     trained: Path, model_file: Path, tokenizer: tiktoken.Encoding, top: int | None
 ) -> None:
     ids = text_to_token_ids(PROMPT, tokenizer)[0]
-    expected = []
-    for i, position in enumerate(explain_next(load_model(model_file), ids, top or 5), start=1):
-        came = [] if position.actual is None else [shown(position.actual.probability), str(position.actual.rank)]
+    expected = [["1", visible(ids[0], tokenizer)]]
+    for i, position in enumerate(explain_next(load_model(model_file), ids, top or 5), start=2):
+        own, token = [], "(next)"
+        if position.actual is not None:
+            own, token = [shown(position.actual.probability), str(position.actual.rank)], visible(ids[i - 1], tokenizer)
         guesses = [f"{visible(guess.token, tokenizer)} {shown(guess.probability)}" for guess in position.candidates]
-        expected.append([str(i), visible(position.token, tokenizer), *came, *guesses])
+        if position.actual is not None and position.actual.rank <= len(guesses):
+            guesses[position.actual.rank - 1] = f"*{guesses[position.actual.rank - 1]}"
+        expected.append([str(i), token, *own, *guesses])
     option = [] if top is None else ["--top", top]
     assert rows_of(works("explain-next", "--model", trained, "--prompt", PROMPT, *option)) == expected
+
+
+class Terminal(StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *argv: object, **variables: str) -> str:
+    """The output of a command on a terminal, with these variables of the environment."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"TERM": "xterm-256color", **variables}.items():
+        monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    assert main([str(a) for a in argv]) == 0
+    return terminal.getvalue()
+
+
+def test_a_terminal_shows_the_text_coloured_by_surprise(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["explain-next", "--model", trained, "--prompt", "the sun\n rose"]
+    text, rest = on_a_terminal(monkeypatch, *command).split("\n\nprobability of a token: ")
+    assert ESCAPE.sub("", text) == "the sun↵\n rose"
+    assert text.startswith("t\x1b["), "the first token has no probability"
+    legend, table = rest.split("\n\n", 1)
+    assert ESCAPE.sub("", legend) == " ".join(LEVELS)
+    assert [code in legend for code in COLOURS] == [True] * len(LEVELS)
+    monkeypatch.undo()
+    assert table == works(*command)
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+def test_a_terminal_without_colours_shows_the_table_alone(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    command = ["explain-next", "--model", trained, "--prompt", PROMPT]
+    printed = on_a_terminal(monkeypatch, *command, **variables)
+    monkeypatch.undo()
+    assert printed == works(*command)
+    assert "\x1b" not in printed
+
+
+def test_no_colours_is_off_where_its_variable_is_empty(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b" in on_a_terminal(monkeypatch, "explain-next", "--model", trained, "--prompt", PROMPT, NO_COLOR="")
+
+
+def test_a_token_has_the_colour_of_its_own_probability(tokenizer: tiktoken.Encoding) -> None:
+    ids = tokenizer.encode("the\x1b[2J")
+    chances = [0.5, 0.49, 0.05, 0.005, 0.0]
+    positions = [
+        Position(token, [], ActualToken(following, chances[i % 5], 1))
+        for i, (token, following) in enumerate(zip(ids, [*ids[1:], 0], strict=True))
+    ]
+    text = coloured_text(positions, tokenizer)
+    assert ESCAPE.sub("", text) == r"the\x1b[2J"
+    assert [code for code in re.findall(r"\x1b\[([0-9;]*)m", text) if code != "0"] == [
+        COLOURS[i % 5] for i in range(len(ids) - 1) if i % 5
+    ]
+
+
+def test_colours_have_the_contrast_of_wcag_aa_on_any_terminal() -> None:
+    def luminance(code: str) -> float:
+        n = int(code) - 16  # of the cube of 6 x 6 x 6 colours
+        levels = [(0 if i == 0 else 55 + 40 * i) / 255 for i in (n // 36, n // 6 % 6, n % 6)]
+        r, g, b = (x / 12.92 if x <= 0.03928 else ((x + 0.055) / 1.055) ** 2.4 for x in levels)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    for code in COLOURS[1:]:
+        background, text = re.findall(r"[34]8;5;(\d+)", code)
+        dark, light = sorted((luminance(background), luminance(text)))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, code
 
 
 @pytest.mark.parametrize("width", [72, 80, 133])
@@ -64,7 +153,7 @@ def test_it_fits_the_terminal(trained: Path, width: int, monkeypatch: pytest.Mon
     printed = works("explain-next", "--model", trained, "--prompt", prompt, "--top", 30).splitlines()
     widest = max(columns(line) for line in printed[1:])
     assert width - 27 < widest <= width
-    starts = {columns(line[: line.index(match[0])]) for line in printed[2:] if (match := GUESS.search(line))}
+    starts = {columns(line[: line.index(match[0])]) for line in printed[3:] if (match := GUESS.search(line))}
     assert len(starts) <= 2  # the column of the tokens and that of the guesses
 
 
@@ -98,7 +187,7 @@ def test_long_tokens_are_cut_and_wide_characters_counted() -> None:
 def test_a_prompt_may_fill_the_context(trained: Path, tokenizer: tiktoken.Encoding) -> None:
     ids = tokenizer.encode("the sun rose over a quiet river and an old miller" * 3)
     printed = works("explain-next", "--model", trained, "--prompt", tokenizer.decode(ids[:16]), "--top", 1)
-    assert len(printed.splitlines()) == 2 + 16
+    assert len(printed.splitlines()) == 2 + 16 + 1
 
 
 @pytest.mark.parametrize("prompt", ["Grüße, 世界", "\udcff", "<|endoftext|>"])

@@ -29,6 +29,7 @@ def printed_by(trained: Path) -> list[str]:
 def test_a_run_writes_its_settings_metrics_samples_figures_report_and_checkpoints(trained: Path) -> None:
     files = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
     named = {"config.toml", "environment.json", "tokenizer.json", "metrics.jsonl", "samples.txt", "report.html"}
+    named.add("surprise.json")
     figures = {f"figures/{name}.{kind}" for name in ("loss", "perplexity", "training") for kind in ("png", "svg")}
     parts = ("model.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json")
     checkpoints = {f"checkpoints/step_{n}/{part}" for n in (7, 9) for part in parts}
@@ -42,7 +43,9 @@ def test_figures_are_pictures_and_the_report_is_one_page(trained: Path) -> None:
         assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     for path in (trained / "figures").glob("*.svg"):
         assert "<svg" in path.read_text(encoding="utf-8")
-    assert "<html" in (trained / "report.html").read_text(encoding="utf-8")
+    report = (trained / "report.html").read_text(encoding="utf-8")
+    assert "<html" in report
+    assert "Which words surprise the model" in report
 
 
 def test_config_toml_holds_all_settings_as_they_were_given(trained: Path, data: Path) -> None:

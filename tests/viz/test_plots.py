@@ -13,6 +13,10 @@ import pytest
 from matplotlib.ticker import MaxNLocator
 
 from nanograd_gpt.viz.plots import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
     new_axes,
     plot_losses,
     plot_perplexity,
@@ -35,21 +39,29 @@ def run_of(n: int) -> tuple[list[dict], list[dict]]:
     return steps, evaluations
 
 
+def entries(figure) -> list[str]:
+    """The texts of a figure's legend."""
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
 class TestLosses:
     def test_it_is_the_books_figure(self):
         figure = plot_losses(EPOCHS, TOKENS, TRAIN, VAL)
         below, above = figure.axes
-        assert tuple(figure.get_size_inches()) == (5, 3)
-        training, validation = below.lines
+        assert figure.get_size_inches()[0] == 5
+        training, validation, _ = below.lines
         np.testing.assert_array_equal(training.get_xdata(), EPOCHS)
         np.testing.assert_array_equal(training.get_ydata(), TRAIN)
         np.testing.assert_array_equal(validation.get_ydata(), VAL)
         assert (training.get_label(), validation.get_label()) == ("Training loss", "Validation loss")
         assert (training.get_linestyle(), validation.get_linestyle()) == ("-", "-.")
-        assert (below.get_xlabel(), below.get_ylabel(), above.get_xlabel()) == ("Epochs", "Loss", "Tokens seen")
+        assert (below.get_xlabel(), below.get_ylabel(), above.get_xlabel()) == (
+            "Epochs",
+            "Loss (nats per token)",
+            "Tokens seen",
+        )
         assert isinstance(below.xaxis.get_major_locator(), MaxNLocator)
         assert all(tick == int(tick) for tick in below.get_xticks())
-        assert below.get_legend()._loc == 1, "upper right"
 
     def test_the_second_axis_counts_tokens_and_is_lined_up(self):
         below, above = plot_losses(EPOCHS, TOKENS, TRAIN, VAL).axes
@@ -79,18 +91,16 @@ class TestLosses:
 
 
 class TestPerplexity:
-    @pytest.mark.parametrize("log", [False, True])
+    @pytest.mark.parametrize("log", [False, True, None])
     def test_it_is_exp_of_the_loss_under_the_documents_labels(self, log):
-        (axes,) = plot_perplexity(TOKENS, TRAIN, VAL, log=log).axes
+        figure = plot_perplexity(TOKENS, TRAIN, VAL, **({} if log is None else {"log": log}))
+        (axes,) = figure.axes
         np.testing.assert_allclose(axes.lines[0].get_ydata(), np.exp(TRAIN))
         np.testing.assert_allclose(axes.lines[1].get_ydata(), np.exp(VAL))
         assert axes.get_title() == "Perplexity over Training"
-        assert (axes.get_xlabel(), axes.get_ylabel()) == ("Tokens Seen", "Perplexity")
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-            "Training Perplexity",
-            "Validation Perplexity",
-        ]
-        assert axes.get_yscale() == ("log" if log else "linear")
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("Tokens Seen", "Perplexity (tokens)")
+        assert entries(figure)[:2] == ["Training Perplexity", "Validation Perplexity"]
+        assert axes.get_yscale() == ("linear" if log is False else "log")
 
     def test_what_overflows_leaves_a_gap_and_a_note(self):
         figure = plot_perplexity(TOKENS, [1000.0, *TRAIN[1:]], [np.inf, np.nan, *VAL[2:]])
@@ -110,9 +120,9 @@ class TestTraining:
     def test_it_shows_steps_their_mean_evaluations_and_learning_rate(self):
         steps, evaluations = run_of(100)
         upper, lower = plot_training(steps, evaluations).axes
-        raw, mean, training, validation = upper.lines
+        raw, mean, training, validation, _ = upper.lines
         np.testing.assert_array_equal(raw.get_ydata(), [s["loss"] for s in steps])
-        assert mean.get_label() == "Mean of 3 steps"
+        assert mean.get_label() == "Training, mean of 3 updates"
         np.testing.assert_allclose(mean.get_ydata()[1:-1], np.convolve(raw.get_ydata(), np.ones(3) / 3, "valid"))
         np.testing.assert_array_equal(training.get_ydata(), [e["train_loss"] for e in evaluations])
         np.testing.assert_array_equal(validation.get_ydata(), [e["val_loss"] for e in evaluations])
@@ -138,6 +148,107 @@ class TestTraining:
         assert mean[50] == pytest.approx((steps[49]["loss"] + steps[51]["loss"]) / 2)
 
 
+class TestMarks:
+    """Marks of the lowest validation loss, of a uniform guess and of clipping, the same in every figure."""
+
+    @staticmethod
+    def figures(width: float = 9, **changed):
+        steps, _ = run_of(100)
+        steps = [{**step, "grad_norm": 0.5 + i / 100} for i, step in enumerate(steps)]
+        columns = zip(TOKENS, TRAIN, VAL, strict=True)
+        evaluations = [{"tokens": at, "train_loss": train, "val_loss": val} for at, train, val in columns]
+        known = {"vocab_size": 769, "tokens_per_epoch": 4403.2, "width": width, **changed}
+        losses = {name: value for name, value in known.items() if name != "tokens_per_epoch"}
+        return (
+            plot_losses(EPOCHS, TOKENS, TRAIN, VAL, **losses),
+            plot_perplexity(TOKENS, TRAIN, VAL, **known),
+            plot_training(steps, evaluations, max_norm=1.0, **known),
+        )
+
+    def test_the_lowest_validation_loss_is_marked_with_its_value_and_epoch(self):
+        expected = ["Lowest validation: 6.233, epoch 7.5", "Lowest validation: 509.3, epoch 7.1"]
+        for figure, text in zip(self.figures(), [*expected, "Lowest validation: 6.233, epoch 7.1"], strict=True):
+            assert text in entries(figure)
+        marks = [next(line for line in figure.axes[0].lines if len(line.get_xdata()) == 1) for figure in self.figures()]
+        assert [mark.get_xdata()[0] for mark in marks] == [7.5, TOKENS[3], TOKENS[3]]
+        np.testing.assert_allclose([mark.get_ydata()[0] for mark in marks], [VAL[3], np.exp(VAL[3]), VAL[3]])
+
+    def test_a_uniform_guess_has_a_line(self):
+        for figure, text, y in zip(
+            self.figures(),
+            ["Uniform guess: ln V = 6.645", "Uniform guess: V = 769", "Uniform guess: ln V = 6.645"],
+            [np.log(769), 769, np.log(769)],
+            strict=True,
+        ):
+            assert text in entries(figure)
+            assert any(list(line.get_ydata()) == [y, y] for line in figure.axes[0].lines)
+
+    def test_a_line_far_above_the_curves_is_in_the_legend_alone(self):
+        figure = plot_losses(EPOCHS, TOKENS, [3, 2, 2, 2, 2], [3, 3, 3, 3, 3], vocab_size=50257)
+        assert "Uniform guess: ln V = 10.825, above" in entries(figure)
+        assert figure.axes[0].get_ylim()[1] < 4
+
+    def test_each_quantity_has_one_colour(self):
+        colours: dict[str, set[str]] = {"training": set(), "validation": set()}
+        for figure in self.figures():
+            for line in figure.axes[0].lines:
+                for name, found in colours.items():
+                    if name in str(line.get_label()).lower():
+                        found.add(line.get_color())
+        assert colours == {"training": {BLUE}, "validation": {ORANGE}}
+        _, norm, rate = self.figures()[2].axes
+        assert {line.get_color() for line in norm.lines} == {GREEN}
+        assert {line.get_color() for line in rate.lines} == {PURPLE}
+
+    def test_the_gradient_norm_is_drawn_with_the_clip_line(self):
+        figure = self.figures()[2]
+        norm, clip = figure.axes[1].lines
+        np.testing.assert_allclose(norm.get_ydata()[[0, -1]], [0.5, 1.49])
+        assert list(clip.get_ydata()) == [1, 1]
+        assert "Clipped above 1" in entries(figure)
+
+    @pytest.mark.parametrize("width", [3.6, 5, 9])
+    def test_no_legend_covers_the_axes_and_nothing_is_cut(self, width):
+        for figure in self.figures(width):
+            figure.draw_without_rendering()
+            (legend,) = figure.legends
+            box = legend.get_window_extent()
+            for axes in figure.axes:
+                assert not box.overlaps(axes.get_tightbbox()), "the axes with their labels"
+                assert axes.get_window_extent().height > 50
+            inside = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+            assert inside.x0 >= -1
+            assert inside.y0 >= -1
+            assert inside.x1 <= figure.bbox.x1 + 1
+            assert inside.y1 <= figure.bbox.y1 + 1
+
+    def test_every_axis_has_a_unit_or_counts_something(self):
+        labels = {axes.get_ylabel().replace("\n", " ") for figure in self.figures() for axes in figure.axes}
+        assert labels - {""} == {
+            "Loss (nats per token)",
+            "Perplexity (tokens)",
+            "Gradient norm (L2)",
+            "Learning rate (per update)",
+        }
+
+    @pytest.mark.parametrize(
+        ("largest", "expected"),
+        [
+            (0.002, ["0", "0.001", "0.002"]),
+            (0.0006, ["0", r"$3\times 10^{-4}$", r"$6\times 10^{-4}$"]),
+            (5e-5, ["0", r"$2\times 10^{-5}$", r"$4\times 10^{-5}$"]),
+        ],
+    )
+    def test_learning_rates_are_readable(self, largest, expected):
+        steps = [{"tokens": i, "loss": 1.0, "lr": largest * i / 10} for i in range(11)]
+        figure = plot_training(steps, [])
+        figure.draw_without_rendering()
+        low, high = figure.axes[-1].get_ylim()
+        axis = figure.axes[-1].yaxis
+        ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
+        assert [label.get_text() for at, label in ticks if low <= at <= high] == expected
+
+
 @pytest.mark.parametrize("losses", [[], [2.0], [float("nan")], [float("inf"), 1.0], [0.0, 0.0]], ids=str)
 def test_odd_numbers_are_drawn_without_a_warning(losses):
     tokens = list(range(len(losses)))
@@ -148,6 +259,11 @@ def test_odd_numbers_are_drawn_without_a_warning(losses):
         plot_perplexity(tokens, losses, losses),
         plot_perplexity(tokens, losses, losses, log=True),
         plot_training(steps, evaluations),
+        plot_losses(tokens, tokens, losses, losses, vocab_size=9),
+        plot_perplexity(tokens, losses, losses, vocab_size=9, tokens_per_epoch=2),
+        plot_training(
+            [{**step, "grad_norm": step["loss"]} for step in steps], evaluations, vocab_size=9, tokens_per_epoch=2
+        ),
     ):
         figure.draw_without_rendering()
 
@@ -161,9 +277,10 @@ class TestFiles:
         assert ET.parse(paths[1]).getroot().tag.endswith("svg")
 
     def test_a_png_has_150_dots_an_inch(self, tmp_path):
-        png, _ = save_figure(plot_losses(EPOCHS, TOKENS, TRAIN, VAL), tmp_path / "loss")
+        figure = plot_losses(EPOCHS, TOKENS, TRAIN, VAL)
+        png, _ = save_figure(figure, tmp_path / "loss")
         header = png.read_bytes()[16:24]
-        assert (int.from_bytes(header[:4]), int.from_bytes(header[4:])) == (750, 450)
+        assert (int.from_bytes(header[:4]), int.from_bytes(header[4:])) == (750, int(150 * figure.get_figheight()))
 
     @pytest.mark.parametrize("kind", ["png", "svg"])
     def test_the_same_figure_gives_the_same_bytes_whatever_the_users_settings(self, kind):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from nanograd_gpt.errors import InputError
+from nanograd_gpt.viz.page_style import CSS
 from nanograd_gpt.viz.report import write_report
+from nanograd_gpt.viz.surprise import LEVELS
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -101,7 +104,7 @@ def page(tmp_path_factory) -> Page:
 
 
 def test_the_whole_run_is_on_the_page(page):
-    assert page.source.count("<svg") == 3
+    assert page.source.count("<svg") == 6, "each figure for a wide and for a narrow screen"
     for expected in (
         "tiny-2",
         "Training started 2026-01-02 03:04 UTC, finished.",
@@ -121,6 +124,7 @@ def test_the_whole_run_is_on_the_page(page):
 
 def test_evaluations_are_a_table_with_the_best_one_marked(page):
     assert ["1", "5", "384", "3.000", "4.250", "20.09", "70.11"] in page.rows
+    assert ["Epoch", "Step", "Tokens seen", "Loss", "Perplexity"] in page.rows
     (best,) = (i for i, row in enumerate(page.tags("tr")) if row.get("class") == "best")
     assert page.rows[best][4] == "4.250"
     assert "Lowest validation loss" in page.words
@@ -153,8 +157,95 @@ def test_figures_follow_a_dark_screen_and_keep_their_ids_apart(page):
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
     assert used <= set(ids)
-    assert not {name.split("-")[0] for name in ids} - {"run", "loss", "perplexity"}
+    assert not {name.split("-")[0] for name in ids} - {"training", "loss", "perplexity"}
     assert all(svg["aria-label"] for svg in page.tags("svg"))
+
+
+def test_figures_come_first_and_the_settings_last_and_folded(page):
+    order = ["<h2>Training", "<h2>Loss and perplexity", "<h2>Evaluations", "<h2>Samples", "<details>"]
+    found = [page.source.index(part) for part in order]
+    assert found == sorted(found)
+    assert page.tags("details") == [{}], "closed"
+
+
+def test_figures_have_captions_with_the_runs_numbers(page):
+    assert "Validation loss was lowest at epoch 0.6 (4.250) and then rose to 4.750" in page.words
+    assert len(page.tags("figcaption")) == len(page.tags("figure")) == 3
+    assert {svg["aria-label"] for svg in page.tags("svg")} <= {*page.words.split("\n")}
+
+
+@pytest.mark.parametrize("kind", ["wide", "narrow"])
+def test_svgs_are_well_formed_and_scale(page, kind):
+    svgs = re.findall(rf'<div class="{kind}">(<svg.*?</svg>)', page.source, re.DOTALL)
+    assert len(svgs) == 3
+    least = [792, 440, 440] if kind == "wide" else [350] * 3  # pixels, from the style sheet
+    for svg, pixels in zip(svgs, least, strict=True):
+        root = ET.fromstring(svg)
+        assert "viewBox" in root.attrib
+        assert not {"width", "height"} & {*root.attrib}
+        width = float(root.attrib["viewBox"].split()[2])
+        assert 9 * pixels / width >= 11, "text of 9 points, in pixels"
+
+
+def theme(dark: bool) -> dict[str, str]:
+    light, black = (dict(re.findall(r"(--[\w-]+): (#\w{6})", part)) for part in CSS.split("@media", 2)[:2])
+    return {**light, **black} if dark else light
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    r, g, b = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_texts_have_the_contrast_of_wcag_aa(dark):
+    colours = theme(dark)
+    on_ink = ("--paper", "--card", "--best", "--s1", "--s2", "--s3")
+    pairs = [("--ink", background) for background in on_ink]
+    pairs += [("--soft", "--paper"), ("--soft", "--card"), ("--on-strong", "--s4")]
+    for text, background in pairs:
+        assert contrast(colours[text], colours[background]) >= 4.5, (text, background)
+    for curve in ("--blue", "--orange", "--green", "--purple"):
+        assert contrast(colours[curve], colours["--paper"]) >= 3, curve
+
+
+SURPRISE = {
+    "step": 19,
+    "training": {"tokens": ["A", " <b>", "\n", "\x1b[31m"], "probabilities": [None, 0.75, 0.04, 0.0]},
+    "validation": {"tokens": ["I", " am"], "probabilities": [None, 0.0005]},
+}
+
+
+def test_both_texts_are_coloured_by_surprise(tmp_path):
+    page = written(tmp_path, RUN, surprise_json=json.dumps(SURPRISE))
+    shown = [(tag["class"], tag["title"]) for tag in page.tags("span") if "title" in tag]
+    assert shown == [("s0", "75.00%, 0.29 nats"), ("s2", "4.00%, 3.22 nats"), ("s4", "0.00%, inf nats"),
+                     ("s4", "0.05%, 7.60 nats")]  # fmt: skip
+    assert " <span" in page.source
+    assert "&lt;b&gt;</span>" in page.source
+    assert "↵\n</span>" in page.source
+    assert "\x1b" not in page.source
+    assert r"\x1b[31m" in page.words
+    for name in LEVELS:
+        assert name in page.words
+
+
+@pytest.mark.parametrize(
+    "surprise",
+    [{"training": 1}, {"training": {"tokens": ["a"]}}, {"training": {"tokens": ["a"], "probabilities": [1, 1]}},
+     {"training": {"tokens": ["a"], "probabilities": [None]}}, {"training": {"tokens": [1], "probabilities": [1]}},
+     {"training": {"tokens": ["a"], "probabilities": ["b"]}}],
+    ids=str,
+)  # fmt: skip
+def test_surprise_of_another_shape_is_an_error(tmp_path, surprise):
+    with pytest.raises(InputError, match=r"report: .*surprise\.json does not hold tokens"):
+        written(tmp_path, RUN, surprise_json=json.dumps(surprise))
 
 
 def test_text_from_files_stays_text(tmp_path):
@@ -208,13 +299,13 @@ def test_an_end_before_a_resume_is_not_the_end(tmp_path):
 )
 def test_a_run_that_has_hardly_begun_or_went_wrong(tmp_path, events, n_figures, shown):
     page = written(tmp_path, events)
-    assert len(page.tags("svg")) == n_figures
+    assert len(page.tags("svg")) == 2 * n_figures
     assert shown in page.words
 
 
 def test_losses_that_are_no_numbers_are_never_the_best(tmp_path):
     page = written(tmp_path, [evaluation(0, float("nan")), evaluation(1, None), evaluation(2, 3.0)])
-    assert [row.get("class") for row in page.tags("tr")] == [None, None, None, "best"]
+    assert [row.get("class") for row in page.tags("tr")] == [None, None, None, None, "best"], "after two rows of names"
 
 
 def test_samples_are_read_from_their_file_where_the_metrics_have_none(tmp_path):

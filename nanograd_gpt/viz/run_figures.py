@@ -1,0 +1,38 @@
+"""The figures of a run, for its figures directory and for its report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .curves import evaluation_curves, tokens_per_epoch
+from .plots import plot_losses, plot_perplexity, plot_training
+from .run_files import RunFiles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # imported at run time by viz/plots.py: see viz/import_matplotlib.py
+
+NARROW = 3.6  # inches: on a phone of 390 pixels, text of 9 points is 12 pixels high
+
+
+def run_figures(run: RunFiles, narrow: bool = False) -> dict[str, Figure]:
+    """The training, loss and perplexity figures, those for which there is data; each in a width for phones if `narrow`.
+
+    Perplexity is drawn on a logarithmic axis.
+    """
+    metrics, V, per_epoch = run.metrics, run.vocab_size, tokens_per_epoch(run.metrics)
+    width, wider = (NARROW, NARROW) if narrow else (5.0, 9.0)
+    figures: dict[str, Figure] = {}
+    if metrics.steps or metrics.evaluations:
+        figures["training"] = plot_training(
+            metrics.steps,
+            metrics.evaluations,
+            vocab_size=V,
+            max_norm=run.max_norm,
+            tokens_per_epoch=per_epoch,
+            width=wider,
+        )
+    if metrics.evaluations:
+        curves = evaluation_curves(metrics)
+        figures["loss"] = plot_losses(*curves, vocab_size=V, width=width)
+        figures["perplexity"] = plot_perplexity(*curves[1:], vocab_size=V, tokens_per_epoch=per_epoch, width=width)
+    return figures
