@@ -41,7 +41,7 @@ FORMULAS = {
 LONGEST = 24  # characters of a formula that names its operands
 WIDTH = 1080  # pixels: fits a screen of 1440 beside a notebook's margins, without scaling the text
 LEGEND = (
-    'value, or the mean (minimum … maximum) of an array; <tspan class="slope">grad: d(result)/d(value)</tspan>',
+    'value, of an array mean and minimum … maximum; <tspan class="slope">grad: d(result)/d(value)</tspan>',
     "· an operand without a name; dashed: an edge that goes on in the next row",
 )
 
@@ -222,15 +222,16 @@ class _Describe:
 
     def module(self, box: Box, module: Module, result: Node) -> Item:
         n = module.n_parameters
-        about = f"{type(module).__name__}, {n:,} parameters" if n else type(module).__name__
+        about = [("soft", text) for text in (type(module).__name__, f"{n:,} parameters" if n else "") if text]
         operation = [("soft", _function(box.call))] if isinstance(box.call, Node) else []  # the module was not called
-        lines = [("name", box.path), ("soft", about), *operation, *self._numbers(result)]
+        lines = [("name", box.path), *about, *operation, *self._numbers(result)]
         return Item("module", lines=lines, label=box.path)
 
     def _numbers(self, node: Node) -> list[tuple[str, str]]:
         value = self.recording.values[node]
         shape = [("soft", str(value.shape))] if value.size != 1 else []
-        return [*shape, ("", _number(value)), ("slope", f"grad {_number(self.slopes[node])}")]
+        slopes = [("slope", text) for text in _numbers(self.slopes[node], "grad ")]
+        return [*shape, *(("", text) for text in _numbers(value)), *slopes]
 
     def _formula(self, node: Node) -> str:
         """A node's formula: `c = a * b` of named values, `· + 3` of an unnamed one and a number."""
@@ -262,10 +263,12 @@ def _operand(name: str | None, array: Any) -> str:
     return f"{value.item():g}" if value.size == 1 and value.dtype.kind in "biuf" else str(value.shape)
 
 
-def _number(array: Array) -> str:
-    """A number, or the mean and the extremes of an array."""
+def _numbers(array: Array, what: str = "") -> list[str]:
+    """A number, or the mean and the extremes of an array in two lines."""
     if array.size != 1:
         values = to_host(array)
-        return f"{values.mean():.3g} ({values.min():.3g} … {values.max():.3g})" if values.size else "empty"
+        if not values.size:
+            return [f"{what}empty"]
+        return [f"{what}mean {values.mean():.3g}", f"{values.min():.3g} … {values.max():.3g}"]
     value = to_host(array).item()
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
+    return [what + (f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}")]

@@ -13,7 +13,7 @@ import numpy as np
 # Sizes in SVG units
 LINE, PADDING, DUMMY = 15, 12, 8
 BETWEEN, GAP, PORT, MARGIN, BAND, LEGEND = 28, 14, 9, 18, 30, 18
-CHARACTER = {"name": 8.4, "slope": 7.4, "soft": 7.4, "": 7.4}  # width, by style
+CHARACTER = {"name": 8.0, "slope": 6.9, "soft": 6.9, "": 6.9}  # width, by style
 NARROWEST = 390  # a phone
 LABEL = 12  # characters of a name in a connector; a longer name is replaced by a number
 

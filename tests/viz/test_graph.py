@@ -136,8 +136,8 @@ class TestPicture:
         weights = np.array([[0.0, 1.0, 2.0]])
         found = boxes(drawn(lambda: {"tiny": tiny, "many": many, "sum": (many * weights).sum() * tiny}))
         assert ["tiny", "1.000e-09", "grad 14.0000"] in found
-        assert ["many", "(1, 3)", "3 (1 … 6)", "grad 1e-09 (0 … 2e-09)"] in found
-        assert ["many * (1, 3)", "(1, 3)", "4.67 (0 … 12)", "grad 1e-09 (1e-09 … 1e-09)"] in found
+        assert ["many", "(1, 3)", "mean 3", "1 … 6", "grad mean 1e-09", "0 … 2e-09"] in found
+        assert ["many * (1, 3)", "(1, 3)", "mean 4.67", "0 … 12", "grad mean 1e-09", "1e-09 … 1e-09"] in found
         assert ["sum(·)", "14.0000", "grad 1.000e-09"] in found
 
     def test_names_are_text(self):
@@ -235,10 +235,10 @@ class TestModules:
         names = ["tok_emb", "pos_emb", "· + ·", "trf_blocks.0", "trf_blocks.1", "final_norm", "reshape(·)", "out_head"]
         assert sorted(self.titles(svg)) == sorted(names)
         block = next(lines for lines in boxes(svg) if lines[0] == "trf_blocks.1")
-        assert block[1:3] == [f"TransformerBlock, {model.trf_blocks[1].n_parameters} parameters", "(1, 8, 8)"]
+        assert block[1:4] == ["TransformerBlock", f"{model.trf_blocks[1].n_parameters} parameters", "(1, 8, 8)"]
         assert svg.count('class="tip"') == 7  # a chain: no edge from inside a box
         head = next(lines for lines in boxes(svg) if lines[0] == "out_head")
-        assert head[2:] == ["linear_cross_entropy", f"{model.loss(IDS, IDS).item():.4f}", "grad 1.0000"]
+        assert head[3:] == ["linear_cross_entropy", f"{model.loss(IDS, IDS).item():.4f}", "grad 1.0000"]
 
     def test_a_box_has_the_values_and_gradients_of_the_modules_result(self, model):
         svg = drawn(lambda: model.loss(IDS, IDS), model=model)
@@ -246,9 +246,9 @@ class TestModules:
         rest = Tensor(hidden.data, requires_grad=True)
         x = model.final_norm(model.trf_blocks[1](rest)).reshape(-1, 8)
         F.linear_cross_entropy(x, model.out_head.weight, IDS[0]).backward()
-        expected = [f"{a.mean():.3g} ({a.min():.3g} … {a.max():.3g})" for a in (rest.data, rest.grad)]
+        expected = [(f"mean {a.mean():.3g}", f"{a.min():.3g} … {a.max():.3g}") for a in (rest.data, rest.grad)]
         block = next(lines for lines in boxes(svg) if lines[0] == "trf_blocks.0")
-        assert block[3:] == [expected[0], f"grad {expected[1]}"]
+        assert block[4:] == [*expected[0], f"grad {expected[1][0]}", expected[1][1]]
 
     def test_an_opened_module_shows_its_parts_and_parameters(self, model):
         svg = drawn(lambda: model.loss(IDS, IDS), model=model, opened=["trf_blocks.0", "trf_blocks.0.att"])
