@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nanograd_gpt.files import write_whole
+from nanograd_gpt.viz.dark import with_dark_mode
 from nanograd_gpt.viz.plots import save_figure
 
 if TYPE_CHECKING:
@@ -34,8 +36,9 @@ class DeepDive:
         print(f"  [{'holds' if holds else 'FAILS'}] {what}")
 
     def save(self, figure: Figure, name: str) -> None:
-        for path in save_figure(figure, self.out / name):
-            print(f"wrote {path}")
+        png, svg = save_figure(figure, self.out / name)
+        write_whole(svg, with_dark_mode(svg.read_bytes()))
+        print(f"wrote {png}\nwrote {svg}")
 
     def end(self, summary: str) -> int:
         failed = self.claims.count(False)
