@@ -2,7 +2,7 @@
 
 import sys
 
-from _deep_dive import DeepDive
+from _deep_dive import DeepDive, run
 
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor
@@ -82,4 +82,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

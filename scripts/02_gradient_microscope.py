@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Callable
 
+from _deep_dive import DeepDive, run
+
+# isort: split
 import numpy as np
-from _deep_dive import DeepDive
 from numpy.lib.stride_tricks import sliding_window_view
 
 from nanograd_gpt.gradcheck import central_difference, forward_difference, richardson
@@ -106,4 +108,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

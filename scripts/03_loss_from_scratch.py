@@ -2,8 +2,10 @@
 
 import sys
 
+from _deep_dive import DeepDive, run
+
+# isort: split
 import numpy as np
-from _deep_dive import DeepDive
 
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor
@@ -114,4 +116,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

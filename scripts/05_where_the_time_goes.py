@@ -3,7 +3,7 @@
 import sys
 from argparse import ArgumentParser
 
-from _deep_dive import DeepDive
+from _deep_dive import DeepDive, run
 
 from nanograd_gpt import GPTModel
 from nanograd_gpt.bench.machine import measured_machine
@@ -75,4 +75,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -2,8 +2,10 @@
 
 import sys
 
+from _deep_dive import DeepDive, run
+
+# isort: split
 import numpy as np
-from _deep_dive import DeepDive
 
 from nanograd_gpt import GPTConfig, GPTModel
 from nanograd_gpt.backend.plain.activation import softmax
@@ -178,4 +180,4 @@ def is_renormalised(before: np.ndarray, after: np.ndarray) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

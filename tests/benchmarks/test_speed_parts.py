@@ -83,10 +83,10 @@ def test_the_figure_says_which_way_is_better_and_the_units() -> None:
 def test_no_text_of_the_figure_is_cut() -> None:
     figure = speed_figure.speed_figure()
     figure.draw_without_rendering()
-    page = figure.bbox
-    texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
-    boxes = [text.get_window_extent() for text in texts]
-    assert len(boxes) > 40
-    for box in boxes:
-        assert page.x0 <= box.x0
-        assert box.x1 <= page.x1
+    for axes in figure.axes:
+        named = [text for text in axes.get_children() if isinstance(text, Text) and text.get_text()]
+        texts = [axes.xaxis.label, *axes.get_yticklabels(), *named]
+        assert len(texts) > 7
+        for box in (text.get_window_extent() for text in texts):
+            assert figure.bbox.x0 <= box.x0
+            assert box.x1 <= figure.bbox.x1

@@ -46,7 +46,8 @@ def test_it_holds(name, tmp_path):
 
 def test_a_wrong_number_exits_with_1(tmp_path):
     source = (SCRIPTS / "01_backpropagation.py").read_text(encoding="utf-8")
-    shutil.copy(SCRIPTS / "_deep_dive.py", tmp_path)
+    for name in ("_deep_dive.py", "_one_line.py"):
+        shutil.copy(SCRIPTS / name, tmp_path)
     script = tmp_path / "script.py"
     script.write_text(replaced(source, "24.7041, 138.8338, 645", "24.7041, 138.8339, 645"), encoding="utf-8")
     done = run(script, tmp_path)
@@ -91,6 +92,7 @@ def test_each_claim_can_fail(name, right, wrong, claim, tmp_path, monkeypatch, c
     assert shown.splitlines()[-1].startswith("failed: ")
 
 
-def test_no_claim_at_all_is_a_failure(monkeypatch):
+def test_no_claim_at_all_is_a_failure(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.chdir(tmp_path)
     assert importlib.import_module("_deep_dive").DeepDive("x", []).end("nothing") == 1
