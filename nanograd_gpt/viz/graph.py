@@ -126,7 +126,7 @@ class Graph:
 def draw_graph(
     compute: Callable[[], Tensor | Mapping[str, Tensor]],
     model: Module | None = None,
-    opened: Sequence[str] = (),
+    opened: str | Sequence[str] = (),
     width: int = WIDTH,
 ) -> Graph:
     """Draw the graph of a scalar from left to right, with the value and gradient of every node.
@@ -134,7 +134,7 @@ def draw_graph(
     compute     function without arguments that computes the scalar Tensor, or a dictionary of named Tensors of which
                 the last one is the scalar.  It is called once; dropout advances its random stream as in any call
     model       Module of which each part is drawn as one box, such as a TransformerBlock; Sequential parts are open
-    opened      modules to draw with their parts, such as "trf_blocks.0" or "trf_blocks.0.att"
+    opened      one or several modules to draw with their parts, such as "trf_blocks.0" or "trf_blocks.0.att"
     width       pixels at which rows wrap [1080]; the text is 12 px high
 
     Raises InputError for a result that is not a scalar and for an unknown module, RuntimeError if no value requires a
@@ -145,11 +145,15 @@ def draw_graph(
             "draw_graph: expected a function that computes the result, such as lambda: model.loss(ids, targets), and "
             "not a Tensor, which has not kept its intermediate values"
         )
-    tree = ModuleTree(model, opened)
+    tree = ModuleTree(model, [opened] if isinstance(opened, str) else opened)
     with recorded() as recording:
         result = compute()
-    names = result if isinstance(result, Mapping) else {"": result}
-    root = [*names.values()][-1]
+    names = dict(result) if isinstance(result, Mapping) else {"": result}
+    root = [*names.values()][-1] if names else None
+    if not isinstance(root, Tensor):
+        raise InputError(
+            f"draw_graph: the function's result is {type(root).__name__}; return a Tensor, or a dictionary of Tensors"
+        )
     if root.size != 1:
         raise InputError(f"draw_graph: the result has shape {root.shape}, not one element; use .sum() or .mean()")
     slopes = gradients(root)

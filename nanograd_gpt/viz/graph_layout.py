@@ -67,7 +67,6 @@ class Item:
 
 
 Columns: TypeAlias = list[list[Item]]
-CONNECTOR = Item("connector", lines=[("", "-" * LABEL)])  # the widest
 
 
 def layout(items: Sequence[Item], uses: Sequence[tuple[Item, Item]], legend: Sequence[str], width: int) -> str:
@@ -142,15 +141,22 @@ def _bands(columns: Columns, width: float) -> list[Columns]:
     numbers: dict[Item, str] = {}
     row: Columns = []
 
-    def fits(some: Columns) -> bool:
-        return sum(_width(column) + BETWEEN for column in some) - BETWEEN <= width
+    def ports(column: list[Item]) -> float:
+        """The width of the connectors after a column, with the space before them."""
+        return max(
+            (BETWEEN + 16 + CHARACTER[""] * len(_label(item) or "99") for item in column if item.after), default=0
+        )
+
+    def fits(row: Columns, before: float = 0.0) -> bool:
+        return before + sum(_width(column) + BETWEEN for column in row) - BETWEEN + ports(row[-1]) <= width
 
     for column in columns:
-        if row and not fits([*row, column, [CONNECTOR]]):
+        if row and not fits([*row, column]):
             # a leaf stays in the row of its use, if that leaves a box in the row before
             has_leaf = any(not item.before for item in row[-1])
             has_more = len(row) > 1 and row[-2][0].kind != "connector"
-            moved = [row.pop()] if has_leaf and has_more and fits([[CONNECTOR], row[-1], column, [CONNECTOR]]) else []
+            can_move = has_leaf and has_more and fits([row[-1], column], before=ports(row[-2]))
+            moved = [row.pop()] if can_move else []
             ends, starts = _broken(row[-1], numbers)
             bands.append([*row, ends])
             row = [starts, *moved]
@@ -162,23 +168,26 @@ def _width(column: list[Item]) -> float:
     return max(item.text_width for item in column)
 
 
+def _label(source: Item) -> str:
+    """The label of connectors for the edges that start at an item; empty for a box without a short name."""
+    label = (source.origin or source).label
+    return label if len(label) <= LABEL else ""
+
+
 def _broken(column: list[Item], numbers: dict[Item, str]) -> tuple[list[Item], list[Item]]:
     """Connectors for every edge that leaves a column: at the end of its row, and at the start of the next."""
     ends, starts = [], []
     for source in column:
-        if not source.after:
-            continue
-        origin = source.origin or source
-        text = origin.label
-        if not 0 < len(text) <= LABEL:
-            text = numbers.setdefault(origin, str(len(numbers) + 1))
-        end, start = (Item("connector", lines=[("", text)], origin=origin) for _ in range(2))
-        end.before, end.after, start.before, start.after = [source], [start], [end], source.after
-        for target in source.after:
-            target.before = [start if other is source else other for other in target.before]
-        source.after = [end]
-        ends.append(end)
-        starts.append(start)
+        if source.after:
+            origin = source.origin or source
+            text = _label(source) or numbers.setdefault(origin, str(len(numbers) + 1))
+            end, start = (Item("connector", lines=[("", text)], origin=origin) for _ in range(2))
+            end.before, end.after, start.before, start.after = [source], [start], [end], source.after
+            for target in source.after:
+                target.before = [start if other is source else other for other in target.before]
+            source.after = [end]
+            ends.append(end)
+            starts.append(start)
     return ends, starts
 
 

@@ -194,11 +194,12 @@ class TestPicture:
                 y = y.exp().log()
             return {"x": x, "y": y * x}
 
-        root = ET.fromstring(drawn(compute, width=600))
-        kinds = [element.get("class") for element in root if element.tag == f"{SVG}rect"]
-        labels = [t.text for t in root.iter(f"{SVG}text") if t.get("class") == ""]
-        assert kinds.count("connector") == 2 * kinds.count("connector") // 2 > 4
-        assert labels.count("x") == kinds.count("connector") / 2 == labels.count("1") * kinds.count("connector") / 4
+        elements = list(ET.fromstring(drawn(compute, width=600)))
+        connectors = [i for i, element in enumerate(elements) if element.get("class") == "connector"]
+        labels = [elements[i + 1].text for i in connectors]
+        assert len(labels) > 8
+        assert labels.count("x") == len(labels) / 2
+        assert all(labels.count(label) == 2 for label in set(labels) - {"x"})
 
     def test_lines_run_from_left_to_right(self):
         a, b = Tensor(1.0, requires_grad=True), Tensor(2.0, requires_grad=True)
@@ -260,6 +261,13 @@ class TestModules:
         assert "trf_blocks.1" in self.titles(svg)
         assert "packed_linear" in "".join(self.titles(svg))
 
+    def test_one_module_can_be_opened_by_its_name_alone(self, model):
+        one, several = (
+            drawn(lambda: model.loss(IDS, IDS), model=model, opened=o) for o in ("final_norm", ["final_norm"])
+        )
+        assert one == several
+        assert "final_norm.scale" in self.titles(one)
+
     def test_without_model_every_operation_is_drawn(self, model):
         titles = self.titles(drawn(lambda: model.loss(IDS, IDS)))
         assert titles.count("leaf") == len(model.parameters())
@@ -302,6 +310,9 @@ class TestModules:
         x = leaf(3)
         with pytest.raises(InputError, match=r"expected a function .* lambda: model.loss\(ids, targets\)"):
             draw_graph(x.sum())
+        for nothing in (None, {}, {"x": 1.0}):
+            with pytest.raises(InputError, match=r"result is (NoneType|float); return a Tensor, or a dictionary"):
+                draw_graph(lambda nothing=nothing: nothing)
         with pytest.raises(InputError, match=r"the result has shape \(3,\), not one element"):
             draw_graph(lambda: x * 2.0)
         y = x.sum()
