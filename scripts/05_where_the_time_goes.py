@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from _deep_dive import DeepDive, run
 
 from nanograd_gpt import GPTModel
-from nanograd_gpt.bench.machine import measured_machine
+from nanograd_gpt.bench.machine import Machine, measured_machine
 from nanograd_gpt.bench.profile import profiled_step
 from nanograd_gpt.bench.step import TrainStep, random_batch
 from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, aligned, profile_cells, profile_metadata
@@ -34,10 +34,10 @@ def main(argv: list[str] | None = None) -> int:
         step.run()
     profile = profiled_step(step, ROUNDS)
 
-    # How fast could it be?  The limits are this machine's fastest matrix product, and its memory bandwidth, measured by
+    # How fast could it be?  The limits are the fastest matrix product seen here, and the memory bandwidth, measured by
     # copying arrays larger than the caches.  A kernel on cached arrays can be faster; the table then says "cached".
-    machine = measured_machine("cpu")
-    facts = profile_metadata(profile, machine)
+    facts = profile_metadata(profile, measured_machine("cpu"))
+    machine = Machine(**facts["machine"])
     print(*aligned([COLUMNS, *profile_cells(facts)]), sep="\n")
     print(
         f"at best: {machine.flops_per_second / 1e9:.0f} GFLOP/s in matrix products, "
