@@ -16,6 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from harness import run, writable
+
+# isort: split
 import torch
 from tiktoken import Encoding
 from torch import Tensor
@@ -129,16 +132,17 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="results/book_pytorch.json, or appendix_d_pytorch.json")
     options = parser.parse_args()
 
+    out = options.out or RESULTS / ("appendix_d_pytorch.json" if options.appendix_d else "book_pytorch.json")
+    writable(out.parent)
     tokenizer = ng.get_tokenizer("gpt2")
     loaders = loaders_of(load_text(options.data), tokenizer, 256)
     torch.manual_seed(123)
     model = GPTModel(ng.GPT_CONFIG_124M)
     facts = (appendix_d if options.appendix_d else chapter_5)(model, loaders, tokenizer)
     about = {"torch": torch.__version__, "capability": torch.backends.cpu.get_cpu_capability(), **environment()}
-    out = options.out or RESULTS / ("appendix_d_pytorch.json" if options.appendix_d else "book_pytorch.json")
     out.write_text(json.dumps({**facts, "environment": about}, indent=1) + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -17,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
+from harness import run
+
 from nanograd_gpt.cli import main as nanograd_gpt
 from nanograd_gpt.environment import environment
 from nanograd_gpt.training.metrics import read_metrics
@@ -51,4 +53,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -12,8 +12,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from harness import agree, contenders, new_parser, parsed, report, run, same_twice, take_turns, weights_of, write
+
+# isort: split
 import numpy as np
-from harness import agree, contenders, new_parser, report, same_twice, take_turns, weights_of, write
 from setups import LARGE, QUICK, Setup
 
 from nanograd_gpt import get_tokenizer, text_to_token_ids
@@ -24,7 +26,7 @@ LENGTHS = [1, 50, 200]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = new_parser(__doc__, rounds=7).parse_args(argv)
+    options = parsed(new_parser(__doc__, rounds=7), argv, "torch", "transformers")
     lengths = [1, 5, 9] if options.quick else LENGTHS
     facts = compared(QUICK if options.quick else LARGE, lengths, options.rounds, options.threads)
     write(options, "generation.json", facts)
@@ -75,4 +77,4 @@ def _in_common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -9,12 +9,16 @@ import platform
 import subprocess
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+from _one_line import need, run, writable
+
+# isort: split
 import numpy as np
 from safetensors.numpy import save_file
 from setups import Setup
@@ -22,7 +26,11 @@ from setups import Setup
 from nanograd_gpt import GPTModel
 from nanograd_gpt.bench.statistics import Ratio, interleaved, paired_ratio, summary
 from nanograd_gpt.environment import environment
+from nanograd_gpt.errors import RunError
+from nanograd_gpt.files import write_whole
 from nanograd_gpt.rng import Generator
+
+__all__ = ["run"]  # of _one_line, for the benchmarks
 
 ROOT = Path(__file__).parent.parent
 CONTENDERS = Path(__file__).parent / "contenders"
@@ -35,11 +43,11 @@ TOLERANCE = 1e-4  # nats, between losses that should be equal
 Sample = dict[str, float]
 
 
-class ContenderError(Exception):
+class ContenderError(RunError):
     """A contender's process has ended with an error."""
 
 
-class DisagreementError(Exception):
+class DisagreementError(RunError):
     """Contenders compute different things, so their times do not compare."""
 
 
@@ -151,11 +159,27 @@ def report(samples: Mapping[str, Sequence[Sample]]) -> None:
 def new_parser(about: str, rounds: int) -> ArgumentParser:
     """The options of all comparisons."""
     parser = ArgumentParser(description=about.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=rounds, help="number of rounds [%(default)s]")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of every contender [%(default)s]")
+    parser.add_argument("--rounds", type=_at_least_one, default=rounds, help="number of rounds [%(default)s]")
+    parser.add_argument(
+        "--threads", type=_at_least_one, default=os.cpu_count(), help="threads of every contender [%(default)s]"
+    )
     parser.add_argument("--quick", action="store_true", help="very small models, to check that everything works")
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the result files")
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"got {text!r}; a whole number >= 1 is needed")
+    return int(text)
+
+
+def parsed(parser: ArgumentParser, argv: Sequence[str] | None, *libraries: str) -> Namespace:
+    """Parse a comparison's options.  Raises UsageError if a library is missing, or --out cannot be written to."""
+    options = parser.parse_args(argv)
+    need(*libraries)
+    writable(options.out)
+    return options
 
 
 def write(options: Namespace, name: str, facts: Mapping[str, Any]) -> None:
@@ -166,8 +190,7 @@ def write(options: Namespace, name: str, facts: Mapping[str, Any]) -> None:
         "environment": {"processor": processor(), **environment()},
     }
     path: Path = options.out / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**facts, **about}, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps({**facts, **about}, indent=1) + "\n").encode())
     print(f"wrote {path}")
 
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from harness import contenders, new_parser, take_turns, totals, write
+from harness import contenders, new_parser, parsed, run, take_turns, totals, write
 from setups import LARGE, QUICK
 
 from nanograd_gpt.bench.statistics import paired_ratio
@@ -21,7 +21,7 @@ STEPS_A_SAMPLE = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = new_parser(__doc__, rounds=9).parse_args(argv)
+    options = parsed(new_parser(__doc__, rounds=9), argv, "torch")
     setup = QUICK if options.quick else LARGE
     samples: dict[str, Any] = {}
     with contenders(["our_layers", "pytorch_layers"], options.threads) as running:
@@ -45,4 +45,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from harness import Contender, new_parser, write
+from harness import Contender, new_parser, parsed, run, write
 from setups import LARGE, LARGER, QUICK, Setup
 
 PROMPT = [6109, 3626, 6100, 345]  # "Every effort moves you"
@@ -29,7 +29,7 @@ class Job(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = new_parser(__doc__, rounds=1).parse_args(argv)
+    options = parsed(new_parser(__doc__, rounds=1), argv, "torch")
     jobs = quick_jobs() if options.quick else JOBS
     facts = {job.name: [measured(job, options.threads) for _ in range(options.rounds)] for job in jobs}
     for job in jobs:
@@ -72,4 +72,4 @@ def quick_jobs() -> list[Job]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

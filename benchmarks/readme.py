@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parent))
+from harness import run
 from speed_parts import IN_BENCHMARKS, IN_README
 
 RESULTS = Path(__file__).parent / "results"
@@ -124,4 +125,4 @@ DOCUMENTS = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

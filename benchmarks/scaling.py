@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from harness import new_parser, write
+from harness import new_parser, parsed, run, write
 from setups import QUICK, Setup
 from train_step import compared
 
@@ -22,7 +22,7 @@ MIDDLE = Setup(GPTConfig(2048, 128, 256, 4, 4, 0.1), 4, 128)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = new_parser(__doc__, rounds=5).parse_args(argv)
+    options = parsed(new_parser(__doc__, rounds=5), argv, "torch")
     base, factors = (QUICK, [2]) if options.quick else (MIDDLE, [0.25, 0.5, 1, 2, 4])
     points = []
     for axis, value, setup, threads in axes(base, factors, options.threads):
@@ -53,4 +53,4 @@ def axes(base: Setup, factors: Sequence[float], threads: int) -> Iterator[tuple[
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -9,6 +9,7 @@ from speed_parts import LABELS, PHASES, result
 
 from nanograd_gpt.bench.statistics import summary
 from nanograd_gpt.files import write_whole
+from nanograd_gpt.viz.dark import with_dark_mode
 from nanograd_gpt.viz.plots import BLUE, GREEN, INK, ORANGE, NotebookFigure, rendered, style
 
 if TYPE_CHECKING:  # imported at run time by viz/plots.py, under any MPLBACKEND
@@ -19,17 +20,18 @@ COLORS = dict(zip(PHASES, (BLUE, ORANGE, GREEN), strict=True))
 
 
 def write_figure(path: Any) -> None:
-    """Write the figure as an SVG."""
-    write_whole(path, rendered(speed_figure(), "svg"))
+    """Write the figure as an SVG, with light and dark colours."""
+    write_whole(path, with_dark_mode(rendered(speed_figure(), "svg")))
 
 
 @style()
 def speed_figure() -> Figure:
-    """Four panels of bars, nanograd_gpt on top; shorter is better, except for tokens per second."""
-    figure = NotebookFigure(figsize=(9, 4.6), layout="constrained")
-    (large, small), (tokens, memory) = figure.subplots(2, 2)
-    _step(large, "train_124m.json", "Train step, 124M (ms)")
-    _step(small, "train_small.json", "Train step, small (ms)")
+    """Four panels of bars, nanograd_gpt on top, below each other: the text is legible on a phone."""
+    figure = NotebookFigure(figsize=(4.4, 7.6), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)
+    large, small, tokens, memory = figure.subplots(4)
+    _step(large, "train_124m.json", "Train step, 124M", "ms, lower is faster")
+    _step(small, "train_small.json", "Train step, small", "ms, lower is faster")
     _generation(tokens)
     _memory(memory)
     handles, labels = large.get_legend_handles_labels()
@@ -37,7 +39,7 @@ def speed_figure() -> Figure:
     return figure
 
 
-def _step(axes: Axes, file: str, title: str) -> None:
+def _step(axes: Axes, file: str, title: str, unit: str) -> None:
     facts = result(file)
     samples, names = facts["samples"], list(facts["samples"])
     left = [0.0] * len(names)
@@ -46,7 +48,7 @@ def _step(axes: Axes, file: str, title: str) -> None:
         axes.barh(range(len(names)), ms, left=left, color=COLORS[phase], label=phase)
         left = [a + b for a, b in zip(left, ms, strict=True)]
     whole = [1e3 * summary([s["total"] for s in samples[name]]).median for name in names]
-    _finish(axes, _titled(title, facts), [LABELS[name] for name in names], whole, left)
+    _finish(axes, _titled(title, facts), unit, [LABELS[name] for name in names], whole, left)
 
 
 def _generation(axes: Axes) -> None:
@@ -54,7 +56,8 @@ def _generation(axes: Axes) -> None:
     n, samples = [*facts["samples"].items()][-1]
     speeds = [int(n) / summary([s["total"] for s in taken]).median for taken in samples.values()]
     axes.barh(range(len(speeds)), speeds, color=BLUE)
-    _finish(axes, _titled(f"{n} new tokens (tokens/s)", facts), [LABELS[name] for name in samples], speeds)
+    labels = [LABELS[name] for name in samples]
+    _finish(axes, _titled(f"{n} new tokens", facts), "tokens per second, higher is faster", labels, speeds)
 
 
 def _memory(axes: Axes) -> None:
@@ -63,16 +66,20 @@ def _memory(axes: Axes) -> None:
     chosen = {name.removeprefix("train, "): max(taken) for name, taken in peaks.items() if name.startswith("train, ")}
     megabytes = [n / 1e6 for n in chosen.values()]
     axes.barh(range(len(megabytes)), megabytes, color=BLUE)
-    _finish(axes, _titled("Peak memory, 124M (MB)", facts), [LABELS[name] for name in chosen], megabytes)
+    labels = [LABELS[name] for name in chosen]
+    _finish(axes, _titled("Peak memory, 124M", facts), "MB, lower is better", labels, megabytes)
 
 
 def _titled(title: str, facts: Mapping[str, Any]) -> str:
     return f"{title}: --quick" if facts["quick"] else title
 
 
-def _finish(axes: Axes, title: str, labels: Sequence[str], values: Sequence[float], ends: Sequence[float] = ()) -> None:
+def _finish(
+    axes: Axes, title: str, unit: str, labels: Sequence[str], values: Sequence[float], ends: Sequence[float] = ()
+) -> None:
     """Add names and numbers; `ends` are the ends of stacked bars, since medians of parts need not sum to the median."""
-    axes.set_title(title)
+    axes.set_title(title, loc="left")
+    axes.set_xlabel(unit)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.grid(False)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nanograd_gpt.bench.statistics import Ratio, paired_ratio, summary
-from nanograd_gpt.bench.table import COLUMNS, profile_cells
+from nanograd_gpt.bench.table import CACHED, COLUMNS, profile_cells
 
 RESULTS = Path(__file__).parent / "results"
 PHASES = ["forward", "backward", "optimizer"]
@@ -141,7 +141,8 @@ def profile(name: str) -> str:
     flops, bandwidth = (facts["machine"][f"{name}_per_second"] / 1e9 for name in ("flops", "bytes"))
     limits = (
         f"{_sizes(facts['setup'])}. Machine limits: {flops:,.0f} GFLOP/s of float32 matrix products, "
-        f"{bandwidth:,.1f} GB/s of memory bandwidth, both measured in the same run."
+        f"{bandwidth:,.1f} GB/s of memory bandwidth, both measured in the same run; {CACHED}: faster than that memory, "
+        "since its arrays are in the processor's caches."
     )
     return _joined(_markdown(COLUMNS, profile_cells(facts)), limits + _quick(facts))
 

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from harness import ROOT, new_parser, write
+from harness import ROOT, new_parser, parsed, run, write
 
 from nanograd_gpt.bench.statistics import interleaved, summary
 
@@ -27,7 +27,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = new_parser(__doc__, rounds=11).parse_args(argv)
+    options = parsed(new_parser(__doc__, rounds=11), argv, "torch")
     for name in COMMANDS:
         seconds(name)  # fills the disk cache
     samples: dict[str, list[float]] = {name: [] for name in COMMANDS}
@@ -49,4 +49,4 @@ def seconds(name: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

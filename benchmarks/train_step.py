@@ -19,7 +19,9 @@ from harness import (
     agree,
     contenders,
     new_parser,
+    parsed,
     report,
+    run,
     same_twice,
     take_turns,
     weights_of,
@@ -33,7 +35,7 @@ OTHERS = ["document", "best", "compiled"]
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser(__doc__, rounds=0)
     parser.add_argument("--only", choices=["124m", "small"], help="run one of the two only")
-    options = parser.parse_args(argv)
+    options = parsed(parser, argv, "torch")
     setups = {"124m": (QUICK if options.quick else LARGE, 7, 1), "small": (SMALL, 15, 5)}
     for name, (setup, rounds, n_steps) in setups.items():
         if options.only in (None, name):
@@ -85,4 +87,4 @@ def ready(running: dict[str, Contender], setup: Setup, weights: str, facts: dict
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

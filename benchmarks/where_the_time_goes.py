@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from harness import WARM_UP, new_parser, write
+from harness import WARM_UP, new_parser, parsed, run, write
 from setups import LARGE, QUICK, SMALL, Setup
 
 from nanograd_gpt import GPTModel
@@ -22,7 +22,7 @@ from nanograd_gpt.bench.table import COLUMNS, aligned, profile_cells, profile_me
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    options = new_parser(__doc__, rounds=7).parse_args(argv)
+    options = parsed(new_parser(__doc__, rounds=7), argv)
     for name, setup in (("124m", QUICK if options.quick else LARGE), ("small", SMALL)):
         facts = profiled(setup, options.rounds)
         print(*aligned([COLUMNS, *profile_cells(facts)]), sep="\n")
@@ -39,4 +39,4 @@ def profiled(setup: Setup, rounds: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

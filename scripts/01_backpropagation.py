@@ -2,9 +2,8 @@
 
 import sys
 
-from _deep_dive import DeepDive
+from _deep_dive import DeepDive, run
 
-from nanograd_gpt.files import write_whole
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor
 from nanograd_gpt.viz.graph import draw_graph, gradients
@@ -60,9 +59,6 @@ def main(argv: list[str] | None = None) -> int:
     dive.claim("the engine's dg'/df agrees with the one by hand", abs(slope["f"] / df - 1) < 1e-14)
     dive.claim("the engine's dg'/de agrees with the one by hand", abs(slope["e"] / de - 1) < 1e-14)
 
-    # Draw first: backward() frees the graph.
-    path = dive.out / "01_backpropagation.svg"
-    write_whole(path, draw_graph(g, values).encode())
     g.backward()
     da, db = a.grad.item(), b.grad.item()
     print(f"\nbackward():  dg/da = {da:.4f}, dg/db = {db:.4f}")
@@ -79,9 +75,11 @@ def main(argv: list[str] | None = None) -> int:
     print(f"               relative errors {errors[0]:.0e} and {errors[1]:.0e}")
     dive.claim("backward and complex step agree to 1e-14", max(errors) < 1e-14)
 
-    print(f"\nwrote {path}")
+    # The same graph, drawn: each box has a formula, its value and its gradient.
+    graph = draw_graph(lambda: expression(Tensor(A, requires_grad=True), Tensor(B, requires_grad=True)))
+    print(f"\nwrote {graph.save(dive.out / '01_backpropagation.svg')}")
     return dive.end(f"g = {g.item():.4f}, dg/da = {da:.4f}, dg/db = {db:.4f}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

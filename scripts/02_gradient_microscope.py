@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Callable
 
+from _deep_dive import DeepDive, run
+
+# isort: split
 import numpy as np
-from _deep_dive import DeepDive
 from numpy.lib.stride_tricks import sliding_window_view
 
 from nanograd_gpt.gradcheck import central_difference, forward_difference, richardson
@@ -27,6 +29,7 @@ METHODS = {
     "central": (GREEN, 2, "--", (1e-4, 1e-1)),
     "Richardson": (PURPLE, 6, "-.", (2e-2, 2e-1)),
 }
+ROUNDING = 2.0**-53  # largest relative error of rounding a number to float64
 BEST_CENTRAL = 1e-12, 1e-8
 COMPLEX_LIMIT = 1e-14
 
@@ -91,16 +94,18 @@ def main(argv: list[str] | None = None) -> int:
     dive.claim(f"complex step, at any h <= 1e-8, is below {COMPLEX_LIMIT:.0e}: {worst:.1e}", worst < COMPLEX_LIMIT)
 
     with style():
-        figure, axes = new_axes(7.2, 4.5)
+        figure, axes = new_axes(4.4, 4.4)
         for name, (steps, errors) in curves.items():
-            colour, _, line, _ = METHODS[name]
-            axes.loglog(steps, np.maximum(errors, 1.1e-16), line, color=colour, label=name)  # 0 has no logarithm
-        axes.loglog(STEPS, 1e-16 / STEPS, ":", color=INK, linewidth=1, label="1e-16 / h")
-        axes.set(xlabel="Step h", ylabel="Relative error of the derivative", ylim=(1e-17, 1e1))
-        axes.legend(loc="upper left")
+            colour, order, line, _ = METHODS[name]
+            label = f"{name}: error as h" + (f"$^{order}$" if order > 1 else "")
+            axes.loglog(steps, np.maximum(errors, ROUNDING), line, color=colour, label=label)  # 0 has no logarithm
+        axes.loglog(STEPS, ROUNDING / STEPS, ":", color=INK, linewidth=1.2, label="rounding of the loss, divided by h")
+        axes.axhline(ROUNDING, color=INK, linestyle=(0, (1, 3)), linewidth=1.2, label="rounding of the result, 1.1e-16")
+        axes.set(xlabel="Step h", ylabel="Relative error of the derivative", ylim=(2e-17, 1e1))
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left")
     dive.save(figure, "02_gradient_microscope")
     return dive.end(f"central {best['central']:.0e} at best, complex step {worst:.0e} at worst")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -2,12 +2,14 @@
 
 import sys
 
+from _deep_dive import DeepDive, run
+
+# isort: split
 import numpy as np
-from _deep_dive import DeepDive
 
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor
-from nanograd_gpt.viz.plots import BLUE, INK, ORANGE, new_axes, style
+from nanograd_gpt.viz.plots import BLUE, GREEN, INK, ORANGE, NotebookFigure, style
 
 # Probabilities of the six target tokens of two texts under the book's untrained model (section 5.1.2), and results.
 PROBABILITIES = [7.4541e-05, 3.1061e-05, 1.1563e-05, 1.0337e-05, 5.6776e-05, 4.7559e-06]
@@ -81,18 +83,37 @@ def main(argv: list[str] | None = None) -> int:
     dive.claim("and through the head times its weight", np.abs(x.grad - expected @ weight.data).max() < 1e-14)
     dive.claim("each row of it sums to 0", np.abs(logits.grad.sum(axis=1)).max() < 1e-14)
 
+    # The loss of one token is -log p.  Its derivative with respect to p, -1/p, is steep where p is small; with respect
+    # to the target's logit it is p - 1, between -1 and 0.
+    at = np.concatenate([np.geomspace(1e-6, 0.01, 200), np.linspace(0.01, 1, 300)])
+    probability = Tensor(at, requires_grad=True)
+    curve = -probability.log()
+    curve.sum().backward()
+    pair = Tensor(np.stack([np.log(at), np.log1p(-at.clip(max=1 - 1e-12))], axis=1), requires_grad=True)  # softmax: at
+    F.cross_entropy(pair, np.zeros(len(at), dtype=int)).backward()
+    by_logit = len(at) * pair.grad[:, 0]
+    print("\nthe derivative of -log p:")
+    dive.claim("with respect to p it is -1/p", np.abs(probability.grad * at + 1).max() < 1e-14)
+    dive.claim("with respect to the target's logit it is p - 1", np.abs(by_logit - (at - 1)).max() < 1e-9)
+
     with style():
-        figure, axes = new_axes(6.4, 4)
-        curve = np.logspace(-7, 0, 200)
-        axes.semilogx(curve, -np.log(curve), color=BLUE, label="loss = \N{MINUS SIGN}log(probability)")
-        axes.semilogx(p, -np.log(p), "o", color=ORANGE, label=f"the six tokens, mean {loss:.4f}")
-        label = f"uniform, log {VOCABULARY} = {equal:.4f}"
-        axes.axhline(equal, color=INK, linestyle=":", linewidth=1.2, label=label)
-        axes.set(xlabel="Probability of the target token", ylabel="Loss (nats)", ylim=(0, None))
-        axes.legend(loc="upper right")
+        figure = NotebookFigure(figsize=(4.4, 5.4), layout="constrained")
+        upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 2))
+        upper.plot(at, curve.data, color=BLUE, label="loss of one token, \N{MINUS SIGN}log p")
+        upper.plot(
+            p, -np.log(p), "o", color=ORANGE, clip_on=False, label=f"the book's six tokens, mean loss {loss:.4f}"
+        )
+        label = f"all {VOCABULARY:,} tokens equally likely, {equal:.4f}"
+        upper.axhline(equal, color=INK, linestyle=":", linewidth=1.2, label=label)
+        upper.set(ylabel="Loss (nats)", xlim=(0, 1), ylim=(0, 18))
+        upper.legend(loc="upper right")
+        lower.plot(at, probability.grad, color=BLUE, label="with respect to p: \N{MINUS SIGN}1/p")
+        lower.plot(at, by_logit, "--", color=GREEN, label="with respect to its logit: p \N{MINUS SIGN} 1")
+        lower.set(xlabel="Probability p of the target token", ylabel="Gradient of the loss", ylim=(-20, 1))
+        lower.legend(loc="lower right")
     dive.save(figure, "03_loss_from_scratch")
     return dive.end(f"loss {loss:.4f}, perplexity {np.exp(loss):.0f}, untrained {equal:.4f}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

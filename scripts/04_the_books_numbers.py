@@ -18,11 +18,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from _one_line import run, writable
+
+# isort: split
 import numpy as np
 from tiktoken import Encoding
 
 import nanograd_gpt as ng
 from nanograd_gpt.environment import environment
+from nanograd_gpt.files import write_whole
 from nanograd_gpt.generation.sampling import Sampling, next_tokens
 from nanograd_gpt.rng import TorchStream
 from nanograd_gpt.training.corpus import load_text, split_text
@@ -153,6 +157,8 @@ def main() -> int:
     which.add_argument("--appendix-d", action="store_true", help="appendix D's training instead of chapter 5's")
     parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     options = parser.parse_args()
+    if options.out is not None:
+        writable(options.out.parent)  # before the training
 
     text, tokenizer, rng = load_text(options.data), ng.get_tokenizer("gpt2"), TorchStream(123)
     compare("characters", len(text), 20479)
@@ -181,7 +187,7 @@ def main() -> int:
         rng.manual_seed(123)
         facts = train(ng.GPTModel(ng.GPT_CONFIG_124M, rng=rng), loaders, tokenizer, longer=options.appendix_d)
         if options.out is not None:
-            options.out.write_text(json.dumps({**facts, "environment": environment()}, indent=1) + "\n")
+            write_whole(options.out, (json.dumps({**facts, "environment": environment()}, indent=1) + "\n").encode())
 
     if differences:
         print(f"differs: {differences[0]}" + (f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""))
@@ -192,4 +198,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

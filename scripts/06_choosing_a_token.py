@@ -1,11 +1,16 @@
-"""Choosing a token: the effect of temperature, top-k, top-p and min-p on the distribution that is sampled."""
+"""Choosing a token: the effect of temperature, top-k, top-p and min-p, and a text that only beam search finds."""
 
 import sys
 
-import numpy as np
-from _deep_dive import DeepDive
+from _deep_dive import DeepDive, run
 
+# isort: split
+import numpy as np
+
+from nanograd_gpt import GPTConfig, GPTModel
 from nanograd_gpt.backend.plain.activation import softmax
+from nanograd_gpt.generation.beam import beam_search
+from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.generation.sampling import Sampling, keep_min_p, keep_top_k, keep_top_p, next_tokens
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.viz.plots import BLUE, GREEN, ORANGE, PURPLE, new_axes, style
@@ -63,17 +68,78 @@ def main(argv: list[str] | None = None) -> int:
         all(counts[name][0] == 1 and counts[name][1] > 6 for name in ("top-p 0.9", "min-p 0.1")),
     )
 
+    look_ahead(dive)
+
     with style():
-        figure, axes = new_axes(7.2, 4)
-        shown = {"temperature 1": p, "temperature 5": by_temperature[5.0]}
-        shown |= {f"2, {name}": softmax(logits, axis=-1)[0] for name, logits in list(kept.items())[:2]}
+        figure, axes = new_axes(4.6, 5.2)
+        shown = {
+            "temperature 1: the model's own": p,
+            "temperature 5: flatter": by_temperature[5.0],
+            "temperature 2, the 3 likeliest (top-k 3)": softmax(kept["top-k 3"], axis=-1)[0],
+            "temperature 2, the likeliest 90% (top-p 0.9)": softmax(kept["top-p 0.9"], axis=-1)[0],
+        }
+        order = np.argsort(-p)
         for i, ((name, q), colour) in enumerate(zip(shown.items(), (BLUE, ORANGE, GREEN, PURPLE), strict=True)):
-            axes.bar(np.arange(len(WORDS)) + 0.2 * (i - 1.5), q, 0.2, color=colour, label=name)
-        axes.set_xticks(range(len(WORDS)), WORDS)
-        axes.set(ylabel="Probability", ylim=(0, None))
-        axes.legend(loc="upper left", title="Temperature and filter")
+            axes.barh(np.arange(len(WORDS)) + 0.2 * (i - 1.5), q[order], 0.2, color=colour, label=name)
+        axes.set_yticks(range(len(WORDS)), [WORDS[i] for i in order])
+        axes.invert_yaxis()
+        axes.grid(False, axis="y")
+        axes.set(xlabel="Probability of the next token", ylabel="Next token, likeliest first", xlim=(0, None))
+        axes.legend(loc="lower right")
     dive.save(figure, "06_choosing_a_token")
     return dive.end(f"{len(WORDS)} words, {DRAWN:,} draws per distribution")
+
+
+# A model of sentences: the probability of each next word, given the last one only.
+NEXT = {
+    "the": {"dog": 0.5, "cat": 0.4, "bird": 0.1},
+    "dog": {"barks": 0.4, "runs": 0.35, "sleeps": 0.25},
+    "cat": {"sleeps": 0.9, "runs": 0.1},
+    "bird": {"sings": 0.7, "sleeps": 0.3},
+}
+VOCABULARY = [*NEXT, "barks", "runs", "sleeps", "sings"]
+IMPOSSIBLE = 1e-9  # probability of a word that is not listed
+
+
+def look_ahead(dive: DeepDive) -> None:
+    """Compare greedy decoding with beam search, and both with the best of all sentences."""
+    # Choosing the likeliest word each time need not give the likeliest sentence: a likely word can be followed by many
+    # unlikely ones.  Beam search keeps several sentences and compares their products of probabilities.
+    table = np.array([[NEXT.get(a, {}).get(b, IMPOSSIBLE) for b in VOCABULARY] for a in VOCABULARY])
+    table /= table.sum(axis=1, keepdims=True)
+    model = model_of(table)
+    the = VOCABULARY.index("the")
+    greedy = generate_text(model, [[the]], max_new_tokens=2, context_size=3)[0]
+    beam = beam_search(model, [the], max_new_tokens=2, context_size=3, n_beams=2)[0].text
+    every = [np.array([the, i, j]) for i in range(len(VOCABULARY)) for j in range(len(VOCABULARY))]
+    best = max(every, key=lambda ids: sentence_probability(table, ids))
+    print("\ntwo words after 'the':")
+    for name, ids in (("greedy", greedy), ("beam search with 2 beams", beam), (f"best of all {len(every)}", best)):
+        sentence = " ".join(VOCABULARY[i] for i in ids)
+        print(f"  {name:25} {sentence:15} probability {sentence_probability(table, ids):.2f}")
+    dive.claim("beam search finds the likeliest of all sentences", np.array_equal(beam, best))
+    dive.claim("greedy decoding misses it", sentence_probability(table, greedy) < sentence_probability(table, best))
+
+
+def sentence_probability(table: np.ndarray, ids: np.ndarray) -> float:
+    return float(np.prod(table[ids[:-1], ids[1:]]))
+
+
+def model_of(table: np.ndarray) -> GPTModel:
+    """A GPT that gives the table's probabilities: row i after token i, whatever came before.
+
+    Its blocks add 0 to their input, and its final LayerNorm leaves one-hot vectors unchanged.
+    """
+    V = len(table)
+    model = GPTModel(GPTConfig(vocab_size=V, context_length=3, emb_dim=V, n_heads=1, n_layers=1, drop_rate=0.0)).eval()
+    state = {name: np.zeros_like(array) for name, array in model.state_dict().items()}
+    state["tok_emb.weight"] = np.eye(V, dtype=np.float32)
+    deviation = np.sqrt((V - 1) / V**2 + model.final_norm.eps)  # of a one-hot vector, whose mean is 1 / V
+    state["final_norm.scale"] = np.full(V, deviation, dtype=np.float32)
+    state["final_norm.shift"] = np.full(V, 1 / V, dtype=np.float32)
+    state["out_head.weight"] = np.log(table).T.astype(np.float32)
+    model.load_state_dict(state)
+    return model
 
 
 FILTERS = {
@@ -114,4 +180,4 @@ def is_renormalised(before: np.ndarray, after: np.ndarray) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

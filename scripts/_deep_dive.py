@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nanograd_gpt.viz.plots import save_figure
+from _one_line import run, writable
+
+__all__ = ["DeepDive", "run"]
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # imported at run time by viz/plots.py, under any MPLBACKEND
@@ -26,7 +28,7 @@ class DeepDive:
         parser.add_argument("--out", type=Path, default=Path("runs/deep_dives"), help="where figures go [%(default)s]")
         add_arguments(parser)
         self.options = parser.parse_args(argv)
-        self.out: Path = self.options.out
+        self.out: Path = writable(self.options.out)
         self.claims: list[bool] = []
 
     def claim(self, what: str, holds: bool) -> None:
@@ -34,8 +36,13 @@ class DeepDive:
         print(f"  [{'holds' if holds else 'FAILS'}] {what}")
 
     def save(self, figure: Figure, name: str) -> None:
-        for path in save_figure(figure, self.out / name):
-            print(f"wrote {path}")
+        from nanograd_gpt.files import write_whole  # not at the top: NumPy may be missing, and 01 needs no matplotlib
+        from nanograd_gpt.viz.dark import with_dark_mode
+        from nanograd_gpt.viz.plots import save_figure
+
+        png, svg = save_figure(figure, self.out / name)
+        write_whole(svg, with_dark_mode(svg.read_bytes()))
+        print(f"wrote {png}\nwrote {svg}")
 
     def end(self, summary: str) -> int:
         failed = self.claims.count(False)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-FILTER = "import warnings; warnings.filterwarnings('error', module=r'(nanograd_gpt|__main__|_deep_dive|speed_)')\n"
+FILTER = (
+    "import warnings; warnings.filterwarnings('error', module=r'(nanograd_gpt|__main__|_deep_dive|_one_line|speed_)')\n"
+)
 RUN_FILE = """import os, runpy, sys
 sys.argv = sys.argv[1:]
 sys.path[0] = os.path.dirname(sys.argv[0])

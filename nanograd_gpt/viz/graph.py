@@ -1,55 +1,49 @@
-"""The graph of a Tensor as an SVG with values and gradients, in the style of micrograd.
+"""The graph of a computation as an SVG with the value and gradient of every node, in the style of micrograd.
 
-Values are shown for named tensors.  Gradients come from a backward pass over a copy of the graph, so that the graph
-and the gradients its leaves have accumulated stay unchanged.
+    a, b = Tensor(2.0, requires_grad=True), Tensor(-3.0, requires_grad=True)
+    draw_graph(lambda: {"a": a, "b": b, "c": a * b + 1}).save("graph.svg")
+    draw_graph(lambda: model.loss(ids, targets), model, opened=["trf_blocks.0"])  # shown by a notebook
+
+Values are recorded while draw_graph runs the computation; operations do not keep them otherwise.  Gradients come from a
+backward pass over a copy of the graph, so that the gradients its leaves have accumulated stay unchanged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
-from itertools import pairwise
-from typing import Any, TypeAlias, cast
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from ..autograd import Function, Gradient, Leaf, Node, backward
 from ..backend.contract import Array
 from ..backend.select import kernels_of, to_host
+from ..errors import InputError
+from ..files import write_whole
+from ..nn.module import Module
 from ..tensor import Tensor
+from .graph_layout import Item, layout
+from .graph_modules import Box, ModuleTree
+from .graph_record import Recording, recorded
 
 FORMULAS = {
     "Add": "{} + {}",
-    "Sub": "{} \u2212 {}",
-    "Mul": "{} \u00d7 {}",
-    "Div": "{} ÷ {}",
-    "Pow": "{} ^ {}",
+    "Sub": "{} - {}",
+    "Mul": "{} * {}",
+    "Div": "{} / {}",
+    "Pow": "{} ** {}",
     "MatMul": "{} @ {}",
-    "Neg": "\u2212{}",
-    "Maximum": "max({}, {})",
+    "Neg": "-{}",
 }
-
-# Sizes in SVG units
-HEIGHTS = {"named": 60, "operation": 38, "dummy": 8}
-CHARACTER, BETWEEN, GAP, PORT, MARGIN, LEGEND = 7.8, 32, 14, 9, 18, 34
-LONGEST = 14  # characters of a formula that names its operands
-
-CSS = """
-.graph { color-scheme: light dark; --paper: #fff; --box: #eaf3fa; --edge: #0072b2; --ink: #1f2328; --soft: #656d76;
-  --slope: #b34700; }
-@media (prefers-color-scheme: dark) { .graph { --paper: #14181d; --box: #1c2b38; --edge: #56b4e9; --ink: #e6e9ec;
-  --soft: #929ba5; --slope: #f0a13c; } }
-.graph text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: var(--ink); text-anchor: middle; }
-.graph .name { font-weight: 700; font-size: 13px; }
-.graph .slope { fill: var(--slope); }
-.graph .legend { text-anchor: start; }
-.graph .paper { fill: var(--paper); }
-.graph .named { fill: var(--box); stroke: var(--edge); stroke-width: 1.4; }
-.graph .operation { fill: var(--paper); stroke: var(--soft); }
-.graph path { fill: none; stroke: var(--soft); stroke-width: 1.2; }
-.graph .tip { fill: var(--soft); stroke: none; }
-"""
+LONGEST = 24  # characters of a formula that names its operands
+WIDTH = 1080  # pixels: fits a screen of 1440 beside a notebook's margins, without scaling the text
+LEGEND = (
+    'value, of an array mean and minimum … maximum; <tspan class="slope">grad: d(result)/d(value)</tspan>',
+    "· an operand without a name; dashed: an edge that goes on in the next row",
+)
 
 
 class Probe(Function):
@@ -111,186 +105,174 @@ def _ancestors(root: Node) -> list[Node]:
     return sorted(found, key=lambda node: node.order)
 
 
-@dataclass(eq=False)
-class Item:
-    """An element of the layout: a node, or a dummy where an edge passes through a column."""
+@dataclass(frozen=True)
+class Graph:
+    """A drawn graph: the text of its SVG file.  A notebook shows it."""
 
-    kind: str  # "named", "operation" or "dummy"
-    column: int
-    lines: list[tuple[str, str]] = field(default_factory=list)  # (style, text)
-    before: list[Item] = field(default_factory=list)
-    after: list[Item] = field(default_factory=list)
-    x: int = 0  # left edge
-    y: float = 0.0  # centre
-    width: int = 0
+    svg: str
 
-    @property
-    def height(self) -> int:
-        return HEIGHTS[self.kind]
+    def _repr_svg_(self) -> str:
+        return self.svg
 
-
-Columns: TypeAlias = list[list[Item]]
+    def save(self, path: str | Path) -> Path:
+        """Write the SVG file; returns its path.  Raises InputError for another suffix than .svg."""
+        path = Path(path)
+        if path.suffix != ".svg":
+            raise InputError(f"graph: {str(path)!r} does not end with .svg, the only format of a graph")
+        write_whole(path, self.svg.encode())
+        return path
 
 
-def draw_graph(tensor: Tensor, names: Mapping[str, Tensor]) -> str:
-    """Draw the graph of a scalar Tensor from left to right, as the text of an SVG file.  Call it before backward.
+def draw_graph(
+    compute: Callable[[], Tensor | Mapping[str, Tensor]],
+    model: Module | None = None,
+    opened: str | Sequence[str] = (),
+    width: int = WIDTH,
+) -> Graph:
+    """Draw the graph of a scalar from left to right, with the value and gradient of every node.
 
-    The tensors in `names` are boxes with name, value and gradient; other operations show only their gradient.
-    Raises RuntimeError without a graph, or with one that backward has freed.
+    compute     function without arguments that computes the scalar Tensor, or a dictionary of named Tensors of which
+                the last one is the scalar.  It is called once; dropout advances its random stream as in any call
+    model       Module of which each part is drawn as one box, such as a TransformerBlock; Sequential parts are open
+    opened      one or several modules to draw with their parts, such as "trf_blocks.0" or "trf_blocks.0.att"
+    width       pixels at which rows wrap [1080]; the text is 12 px high
+
+    Raises InputError for a result that is not a scalar and for an unknown module, RuntimeError if no value requires a
+    gradient or backward has freed the graph.
     """
-    slopes = gradients(tensor)
-    named = {t.node: (name, t) for name, t in names.items() if t.node is not None}
-    items: dict[Node, Item] = {}
-    for node in slopes:
-        sources = [items[i] for i in node.parents if i is not None]
-        column = 1 + max((source.column for source in sources), default=-1)
-        lines = [("slope", _number(slopes[node]))]
-        if node in named:
-            lines = [("name", _text(node, named)), ("", _number(named[node][1].data)), *lines]
-        else:
-            lines = [("", _text(node, named)), *lines]
-        items[node] = Item("named" if node in named else "operation", column, lines)
-    uses = [(items[i], items[node]) for node in slopes for i in node.parents if i is not None]
-    for item in items.values():
-        if item.column == 0:  # a leaf goes into the column before its first use
-            item.column = min((target.column for source, target in uses if source is item), default=1) - 1
-    columns = _columns(list(items.values()), uses)
-    _order(columns)
-    for sweep in range(24):
-        for some in columns if sweep % 2 == 0 else reversed(columns):
-            _place(some)
-    return _svg(columns)
+    if isinstance(compute, Tensor):
+        raise InputError(
+            "draw_graph: expected a function that computes the result, such as lambda: model.loss(ids, targets), and "
+            "not a Tensor, which has not kept its intermediate values"
+        )
+    tree = ModuleTree(model, [opened] if isinstance(opened, str) else opened)
+    with recorded() as recording:
+        result = compute()
+    names = dict(result) if isinstance(result, Mapping) else {"": result}
+    root = [*names.values()][-1] if names else None
+    if not isinstance(root, Tensor):
+        raise InputError(
+            f"draw_graph: the function's result is {type(root).__name__}; return a Tensor, or a dictionary of Tensors"
+        )
+    if root.size != 1:
+        raise InputError(f"draw_graph: the result has shape {root.shape}, not one element; use .sum() or .mean()")
+    slopes = gradients(root)
+    tensors = {name: tensor for name, tensor in names.items() if name}
+    named = tree.names | {tensor.node: name for name, tensor in tensors.items() if tensor.node is not None}
+    for tensor in (root, *tensors.values()):
+        if tensor.node is not None:
+            recording.values.setdefault(tensor.node, tensor.data)  # a leaf that is its own result
+    constants = {id(tensor.data): name for name, tensor in tensors.items() if tensor.node is None}
+    missing = [node for node in slopes if node not in recording.values]
+    if missing:
+        raise InputError(
+            f"draw_graph: {type(missing[0]).__name__} was computed before draw_graph was called; compute the whole "
+            "result in the function"
+        )
+    boxes = {node: tree.box_of(node, recording.calls.get(node, ())) for node in slopes}
+    describe = _Describe(recording, slopes, named, constants)
+    items = _items(boxes, tree, describe)
+    uses = _uses(boxes, tree, items)
+    drawn = [
+        item for key, item in items.items() if not isinstance(key, Leaf) or len(items) == 1 or _is_used(item, uses)
+    ]
+    return Graph(layout(drawn, uses, LEGEND, width))
 
 
-def _text(node: Node, named: Mapping[Node, tuple[str, Tensor]]) -> str:
-    """A node's formula: `a + b` of named values, `· + k` of an unnamed one and a plain number."""
-    name = named[node][0] if node in named else ""
-    if not isinstance(node, Function):
-        return name or "leaf"
-    formula = FORMULAS.get(type(node).__name__, type(node).__name__)
-    operands = ["k" if i is None else named[i][0] if i in named else "·" for i in node.parents]
-    start = f"{name} = " if name else ""
-    text = start + formula.format(*operands)
-    return text if len(text) <= LONGEST else start + formula.format(*["·"] * len(operands))
+def _items(boxes: Mapping[Node, Box | None], tree: ModuleTree, describe: _Describe) -> dict[Node | Box, Item]:
+    """An item for every node outside closed modules, and one for every closed module, in topological order."""
+    last = {box: node for node, box in boxes.items() if box is not None}  # whose value is the module's result
+    items: dict[Node | Box, Item] = {}
+    for node, box in boxes.items():
+        if box is None:
+            items[node] = describe.node(node)
+        elif last[box] is node:
+            items[box] = describe.module(box, tree.modules[box.path], node)
+    return items
 
 
-def _number(array: Array) -> str:
+def _uses(
+    boxes: Mapping[Node, Box | None], tree: ModuleTree, items: Mapping[Node | Box, Item]
+) -> list[tuple[Item, Item]]:
+    """The edges between items: one for every use by an operation, at most one into a module."""
+    uses: list[tuple[Item, Item]] = []
+    for node, box in boxes.items():
+        for parent in node.parents:
+            if parent is None or (box is not None and (boxes[parent] == box or tree.holds(box, parent))):
+                continue
+            use = items[boxes[parent] or parent], items[box or node]
+            if box is None or use not in uses:
+                uses.append(use)
+    return uses
+
+
+def _is_used(item: Item, uses: Sequence[tuple[Item, Item]]) -> bool:
+    return any(source is item for source, _ in uses)
+
+
+@dataclass
+class _Describe:
+    """The lines of text of a graph's boxes."""
+
+    recording: Recording
+    slopes: Mapping[Node, Array]
+    named: Mapping[Node, str]
+    constants: Mapping[int, str]  # names of tensors without a gradient, by the id of their array
+
+    def node(self, node: Node) -> Item:
+        name = self.named.get(node, "")
+        kind = "named" if name else "operation"
+        return Item(kind, lines=[("name", self._formula(node)), *self._numbers(node)], label=name)
+
+    def module(self, box: Box, module: Module, result: Node) -> Item:
+        n = module.n_parameters
+        about = [("soft", text) for text in (type(module).__name__, f"{n:,} parameters" if n else "") if text]
+        operation = [("soft", _function(box.call))] if isinstance(box.call, Node) else []  # the module was not called
+        lines = [("name", box.path), *about, *operation, *self._numbers(result)]
+        return Item("module", lines=lines, label=box.path)
+
+    def _numbers(self, node: Node) -> list[tuple[str, str]]:
+        value = self.recording.values[node]
+        shape = [("soft", str(value.shape))] if value.size != 1 else []
+        slopes = [("slope", text) for text in _numbers(self.slopes[node], "grad ")]
+        return [*shape, *(("", text) for text in _numbers(value)), *slopes]
+
+    def _formula(self, node: Node) -> str:
+        """A node's formula: `c = a * b` of named values, `· + 3` of an unnamed one and a number."""
+        name = self.named.get(node, "")
+        if not isinstance(node, Function):
+            return name or "leaf"
+        operands = [
+            _operand(self.named.get(parent, "·") if parent is not None else self.constants.get(id(array)), array)
+            for parent, array in zip(node.parents, self.recording.inputs[node], strict=True)
+        ]
+        start = f"{name} = " if name else ""
+        formula, function = FORMULAS.get(type(node).__name__), _function(node)
+        text = start + (formula.format(*operands) if formula else f"{function}({', '.join(operands)})")
+        if len(text) <= LONGEST:
+            return text
+        return start + (formula.format(*["·"] * len(operands)) if formula else function)
+
+
+def _function(node: Node) -> str:
+    """An operation's name as a function's: LayerNorm is layer_norm."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(node).__name__).lower()
+
+
+def _operand(name: str | None, array: Any) -> str:
+    """An operand by its name, a constant by its number or its shape."""
+    if name is not None:
+        return name
+    value = to_host(array) if hasattr(array, "shape") else np.asarray(array)
+    return f"{value.item():g}" if value.size == 1 and value.dtype.kind in "biuf" else str(value.shape)
+
+
+def _numbers(array: Array, what: str = "") -> list[str]:
+    """A number, or the mean and the extremes of an array in two lines."""
     if array.size != 1:
-        return f"norm {np.linalg.norm(to_host(array)):.3g}"
+        values = to_host(array)
+        if not values.size:
+            return [f"{what}empty"]
+        return [f"{what}mean {values.mean():.3g}", f"{values.min():.3g} … {values.max():.3g}"]
     value = to_host(array).item()
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
-
-
-def _columns(items: Sequence[Item], uses: Sequence[tuple[Item, Item]]) -> Columns:
-    """Sort items into columns and link neighbours; an edge across several columns gets a dummy in each one between.
-
-    Edges from one item to several share dummies as far as they go together.
-    """
-    columns: Columns = [[] for _ in range(1 + max(item.column for item in items))]
-    for item in items:
-        columns[item.column].append(item)
-    dummies: dict[tuple[Item, int], Item] = {}
-    for source, target in uses:
-        here = source
-        for column in range(source.column + 1, target.column):
-            if (source, column) not in dummies:
-                dummies[source, column] = Item("dummy", column, before=[here])
-                here.after.append(dummies[source, column])
-                columns[column].append(dummies[source, column])
-            here = dummies[source, column]
-        here.after.append(target)
-        target.before.append(here)
-    return columns
-
-
-def _order(columns: Columns) -> None:
-    """Order each column for few edge crossings, by repeated sweeps with the barycentre heuristic."""
-    best, fewest = [list(column) for column in columns], _crossings(columns)
-    for sweep in range(24):
-        forward = sweep % 2 == 0
-        for column in columns if forward else reversed(columns):
-            place = {item: i for neighbours in columns for i, item in enumerate(neighbours)}
-            middle = {
-                item: float(np.mean([place[other] for other in (item.before if forward else item.after) or [item]]))
-                for item in column
-            }
-            column.sort(key=middle.__getitem__)
-        if (crossings := _crossings(columns)) < fewest:
-            best, fewest = [list(column) for column in columns], crossings
-    for column, order in zip(columns, best, strict=True):
-        column[:] = order
-
-
-def _crossings(columns: Columns) -> int:
-    place = {item: i for column in columns for i, item in enumerate(column)}
-    lines = [[(place[item], place[other]) for item in column for other in item.after] for column in columns]
-    return sum((a - c) * (b - d) < 0 for some in lines for n, (a, b) in enumerate(some) for c, d in some[:n])
-
-
-def _place(column: list[Item]) -> None:
-    """Move the items of a column as near to the mean of their neighbours as their order and the gaps allow.
-
-    Isotonic regression: items that would come too close are pooled, and move together.
-    """
-    offsets = np.cumsum([0, *((a.height + b.height) / 2 + GAP for a, b in pairwise(column))])
-    pools: list[tuple[float, int]] = []  # mean of wanted position minus offset, and number of items
-    for item, offset in zip(column, offsets, strict=True):
-        neighbours = item.before + item.after
-        pull = [4.0 if item.kind == other.kind == "dummy" else 1.0 for other in neighbours]  # keeps long edges straight
-        wanted = np.average([other.y for other in neighbours], weights=pull) if neighbours else item.y
-        mean, number = float(wanted - offset), 1
-        while pools and pools[-1][0] > mean:
-            above, n = pools.pop()
-            mean, number = (mean * number + above * n) / (number + n), number + n
-        pools.append((mean, number))
-    means = [mean for mean, number in pools for _ in range(number)]
-    for item, offset, mean in zip(column, offsets, means, strict=True):
-        item.y = mean + float(offset)
-
-
-def _svg(columns: Columns) -> str:
-    items = [item for column in columns for item in column]
-    top = min(item.y - item.height / 2 for item in items) - MARGIN
-    box = 14 + round(CHARACTER * max(len(text) for item in items for _, text in item.lines))
-    for item in items:
-        item.x, item.y, item.width = MARGIN + item.column * (box + BETWEEN), item.y - top, box
-    width = max(400, max(item.x for item in items) + box + MARGIN)  # 400: the legend's width
-    height = max(item.y + item.height / 2 for item in items) + MARGIN + LEGEND
-    parts = [
-        f'<svg class="graph" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" '
-        f'width="{width}" height="{height:.0f}" role="img" aria-label="Computation graph">',
-        f'<style>{CSS}</style><rect class="paper" width="100%" height="100%"/>',
-        *(_line(source, item, port) for item in items for port, source in _ports(item)),
-        *(_drawn(item) for item in items),
-        f'<text class="legend" x="{MARGIN}" y="{height - MARGIN:.1f}">value; <tspan class="slope">d(result)/d(value)'
-        "</tspan>; · an unnamed value; k a plain number</text>",
-        "</svg>\n",
-    ]
-    return "\n".join(parts)
-
-
-def _ports(item: Item) -> list[tuple[float, Item]]:
-    """The heights at which edges enter an item, and their sources, in an order without crossings."""
-    sources = sorted(item.before, key=lambda source: source.y)
-    return [(item.y + PORT * (i - (len(sources) - 1) / 2), source) for i, source in enumerate(sources)]
-
-
-def _line(source: Item, target: Item, port: float) -> str:
-    start, end = source.x + source.width, target.x
-    middle = (start + end) / 2
-    curve = f'<path d="M{start} {source.y:.1f}C{middle} {source.y:.1f} {middle} {port:.1f} {end} {port:.1f}"/>'
-    if target.kind == "dummy":
-        return curve
-    return f'{curve}<path class="tip" d="M{end} {port:.1f}l-6 -3v6z"/>'
-
-
-def _drawn(item: Item) -> str:
-    if item.kind == "dummy":
-        return f'<path d="M{item.x} {item.y:.1f}h{item.width}"/>'
-    y, middle = item.y - item.height / 2, item.x + item.width / 2
-    box = f'<rect class="{item.kind}" x="{item.x}" y="{y:.1f}" width="{item.width}" height="{item.height}" rx="7"/>'
-    texts = [
-        f'<text class="{style}" x="{middle}" y="{y + 16 + 16 * i:.1f}">{escape(text)}</text>'
-        for i, (style, text) in enumerate(item.lines)
-    ]
-    return box + "".join(texts)
+    return [what + (f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.3e}")]

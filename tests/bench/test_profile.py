@@ -12,7 +12,7 @@ from nanograd_gpt.autograd import Function
 from nanograd_gpt.backend import cpu
 from nanograd_gpt.bench.costs import Cost, cost_of, cost_of_new_arrays
 from nanograd_gpt.bench.machine import Machine
-from nanograd_gpt.bench.profile import KERNELS, Profile, profiled_step, record
+from nanograd_gpt.bench.profile import KERNELS, Entry, Profile, profiled_step, record
 from nanograd_gpt.bench.step import TrainStep, random_batch
 from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, aligned, profile_cells, profile_metadata
 from nanograd_gpt.gpt.config import GPTConfig
@@ -140,6 +140,32 @@ def test_the_table_has_a_line_for_each_entry_and_adds_up(profile: Profile) -> No
     lines = aligned([COLUMNS, *rows])
     assert len(lines) == len(rows) + 1
     assert lines[0].startswith("what ")
+
+
+@pytest.mark.parametrize(
+    ("flops", "n_bytes", "shown"),
+    [
+        (0.0, 1e6, "1.00"),
+        (0.0, 4e6, "cached"),
+        (1e6, 0.0, "1.00"),
+        (3e6, 0.0, "2.00"),
+        (3e6, 4e6, "2.00"),
+        (0.0, 0.0, ""),
+    ],
+    ids=["memory", "cached", "product", "faster product", "cached product", "random"],
+)
+def test_at_best_is_never_above_the_measured_time(flops: float, n_bytes: float, shown: str) -> None:
+    entry = Entry("x", "kernel", calls=1, seconds=0.002, flops=flops, bytes=n_bytes)
+    rows = profile_cells(profile_metadata(Profile(0.004, {"x": entry}), Machine(1e9, 1e9)))
+    assert rows[0][-1] == shown
+    assert rows[-1][-1] == ("2.00" if shown == "cached" else shown or "0.00")
+
+
+def test_the_rate_of_products_is_the_highest_one_seen() -> None:
+    entries = {name: Entry(name, "kernel", 1, 0.002, flops, 0.0) for name, flops in (("slow", 2e6), ("fast", 8e6))}
+    facts = profile_metadata(Profile(0.004, entries), Machine(1e9, 1e9))
+    assert facts["machine"] == {"flops_per_second": 4e9, "bytes_per_second": 1e9}
+    assert [entry["floor"] for entry in facts["entries"]] == [0.0005, 0.002]
 
 
 def test_the_floor_is_the_slower_of_product_and_memory() -> None:

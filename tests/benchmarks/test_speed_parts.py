@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import speed_figure
 import speed_parts
+from matplotlib.text import Text
 from speed_parts import Target
 
 
@@ -71,3 +72,21 @@ def test_noise_and_quick_runs_are_told(facts: dict[str, Any], monkeypatch: pytes
 def test_the_figure_is_drawn_from_the_files(tmp_path: Path) -> None:
     speed_figure.write_figure(tmp_path / "speed.svg")
     assert ET.parse(tmp_path / "speed.svg").getroot().tag.endswith("svg")
+
+
+def test_the_figure_says_which_way_is_better_and_the_units() -> None:
+    units = [axes.get_xlabel() for axes in speed_figure.speed_figure().axes]
+    step = "ms, lower is faster"
+    assert units == [step, step, "tokens per second, higher is faster", "MB, lower is better"]
+
+
+def test_no_text_of_the_figure_is_cut() -> None:
+    figure = speed_figure.speed_figure()
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        named = [text for text in axes.get_children() if isinstance(text, Text) and text.get_text()]
+        texts = [axes.xaxis.label, *axes.get_yticklabels(), *named]
+        assert len(texts) > 7
+        for box in (text.get_window_extent() for text in texts):
+            assert figure.bbox.x0 <= box.x0
+            assert box.x1 <= figure.bbox.x1

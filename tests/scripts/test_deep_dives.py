@@ -16,7 +16,7 @@ DIVES = {
     "01_backpropagation": ["24.7041", "138.8338", "645.5773"],
     "02_gradient_microscope": ["forward: as h^1.0", "central: as h^2.0", "complex step: as h^2.0", "Richardson: as h^"],
     "03_loss_from_scratch": ["7.4541e-05", "-9.5042", "10.7940", "48725", "10.8249"],
-    "06_choosing_a_token": ["greedy: forward", "top-p 0.9", "toward 0.3"],
+    "06_choosing_a_token": ["greedy: forward", "top-p 0.9", "toward 0.3", "the dog barks", "the cat sleeps"],
     "05_where_the_time_goes": ["1,491,840 parameters", "linear_backward", "the engine's own Python", "at best: "],
 }
 
@@ -47,7 +47,8 @@ def test_it_holds(name, tmp_path):
 
 def test_a_wrong_number_exits_with_1(tmp_path):
     source = (SCRIPTS / "01_backpropagation.py").read_text(encoding="utf-8")
-    shutil.copy(SCRIPTS / "_deep_dive.py", tmp_path)
+    for name in ("_deep_dive.py", "_one_line.py"):
+        shutil.copy(SCRIPTS / name, tmp_path)
     script = tmp_path / "script.py"
     script.write_text(replaced(source, "24.7041, 138.8338, 645", "24.7041, 138.8339, 645"), encoding="utf-8")
     done = run(script, tmp_path)
@@ -64,6 +65,9 @@ def test_a_wrong_number_exits_with_1(tmp_path):
         ("02_gradient_microscope", "loss(x).backward()", "(loss(x) * (1 + 1e-13)).backward()", "complex step, at any"),
         ("03_loss_from_scratch", "[7.4541e-05", "[7.4551e-05", "log 7.4541e-05 = -9.5042"),
         ("03_loss_from_scratch", "expected = (softmax - one_hot) / N", "expected = softmax / N", "gradient = (softmax"),
+        ("03_loss_from_scratch", "curve = -probability.log()", "curve = -probability.exp()", "with respect to p it is"),
+        ("06_choosing_a_token", "n_beams=2", "n_beams=1", "beam search finds the likeliest"),
+        ("06_choosing_a_token", '"barks": 0.4', '"barks": 4', "greedy decoding misses it"),
         (
             "05_where_the_time_goes",
             "SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.10",
@@ -77,7 +81,7 @@ def test_a_wrong_number_exits_with_1(tmp_path):
             "backward multiplies twice",
         ),
     ],
-    ids=["01", "02", "03 log", "03 gradient", "05 limit", "05 products"],
+    ids=["01", "02", "03 log", "03 gradient", "03 curve", "06 beams", "06 greedy", "05 limit", "05 products"],
 )
 def test_each_claim_can_fail(name, right, wrong, claim, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(SCRIPTS)
@@ -90,6 +94,7 @@ def test_each_claim_can_fail(name, right, wrong, claim, tmp_path, monkeypatch, c
     assert shown.splitlines()[-1].startswith("failed: ")
 
 
-def test_no_claim_at_all_is_a_failure(monkeypatch):
+def test_no_claim_at_all_is_a_failure(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.chdir(tmp_path)
     assert importlib.import_module("_deep_dive").DeepDive("x", []).end("nothing") == 1

@@ -1,0 +1,25 @@
+"""Dark mode for a figure's SVG file."""
+
+from __future__ import annotations
+
+from .plots import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE
+
+DARK = {
+    INK: "#e6e9ec",
+    PAPER: "#14181d",
+    BLUE: "#56b4e9",
+    ORANGE: "#f0863a",
+    GREEN: "#2fc79a",
+    PURPLE: "#dd9cc1",
+}
+
+
+def with_dark_mode(svg: bytes) -> bytes:
+    """Add CSS that replaces the colours of viz/plots.py where the reader prefers a dark colour scheme."""
+    rules = "".join(
+        f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'  # matplotlib writes colours into style attributes
+        for light, dark in DARK.items()
+        for what in ("fill", "stroke")
+    )
+    css = f"<style>svg{{color-scheme:light dark}}@media(prefers-color-scheme:dark){{{rules}}}</style>"
+    return svg.replace(b"<defs>", f"{css}\n <defs>".encode(), 1)

@@ -1,0 +1,88 @@
+"""Errors of the scripts and benchmarks in one line: exit code 2 for bad input, 1 for a failed run.
+
+Import it first: a library that the imports below it do not find is then one line too.  Only the standard library is
+imported here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryFile
+from types import TracebackType
+
+PACKAGES = {"torch": "torch==2.13.0", "transformers": "transformers"}  # others come with nanograd_gpt
+
+
+class UsageError(Exception):
+    """Bad input to a script, or a library that it needs and that is not installed."""
+
+
+def run(main: Callable[[], int]) -> int:
+    """Call a script's main; returns the exit code.  Errors that a user can act on become one line on stderr."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return _failed("interrupted", 130)
+    except Exception as error:
+        if (described := _described(error)) is None:
+            raise  # an error of the program: its traceback is needed
+        return _failed(*described)
+
+
+def need(*libraries: str) -> None:
+    """Raise UsageError for the first library that is not installed."""
+    for library in libraries:
+        if importlib.util.find_spec(library) is None:
+            raise UsageError(_missing(library))
+
+
+def writable(directory: Path) -> Path:
+    """Create a directory if it is missing, and return it.  Raises UsageError if no file can be created in it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=directory):
+            return directory
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"--out: cannot write to {directory} ({reason}); choose another directory") from None
+
+
+def _missing(library: str) -> str:
+    package = PACKAGES.get(library)
+    install = f"pip install {package}" if package else "pip install -e . in the clone of nanograd_gpt"
+    return f"{Path(sys.argv[0]).name} needs {library}, which is not installed; {install}"
+
+
+def _described(error: BaseException) -> tuple[object, int] | None:
+    """The message and exit code of an error that a user can act on, else None."""
+    own = sys.modules.get("nanograd_gpt.errors")  # not imported before it is needed
+    if isinstance(error, UsageError) or (own is not None and isinstance(error, own.InputError)):
+        return error, 2
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return _missing(error.name.partition(".")[0]), 2
+    if own is not None and isinstance(error, own.RunError):
+        return error, 1
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}); use --quick, or a machine with more", 1
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename or 'no file'}", 1
+    return None
+
+
+def _failed(message: object, code: int) -> int:
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    return code
+
+
+def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error that no `run` caught, during imports: the interpreter's exit code is 1 then."""
+    if (described := _described(error)) is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        _failed(*described)
+
+
+sys.excepthook = _in_one_line

@@ -1,0 +1,135 @@
+"""Scripts and benchmarks without what they need end in one line `error: ...`, exit code 1 or 2, and no traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import _one_line
+import pytest
+from project_files import ROOT
+
+OWN = ["numpy", "tiktoken", "safetensors"]  # what nanograd_gpt itself imports
+NEEDS = {
+    "scripts/01_backpropagation.py": OWN,
+    "scripts/02_gradient_microscope.py": [*OWN, "matplotlib"],
+    "scripts/03_loss_from_scratch.py": [*OWN, "matplotlib"],
+    "scripts/04_the_books_numbers.py": OWN,
+    "scripts/05_where_the_time_goes.py": [*OWN, "matplotlib"],
+    "scripts/06_choosing_a_token.py": [*OWN, "matplotlib"],
+    "benchmarks/book_in_pytorch.py": [*OWN, "torch"],
+    "benchmarks/default_run.py": OWN,
+    "benchmarks/generation.py": [*OWN, "torch", "transformers"],
+    "benchmarks/layers.py": [*OWN, "torch"],
+    "benchmarks/memory.py": [*OWN, "torch"],
+    "benchmarks/readme.py": [*OWN, "matplotlib"],
+    "benchmarks/scaling.py": [*OWN, "torch"],
+    "benchmarks/startup.py": [*OWN, "torch"],
+    "benchmarks/train_step.py": [*OWN, "torch"],
+    "benchmarks/where_the_time_goes.py": OWN,
+}
+MODULES = {"harness", "setups", "speed_figure", "speed_parts"}  # of benchmarks/, which are imported only
+
+
+def ran(script: str, *arguments: str, hidden: str = "", folder: Path, **variables: str) -> tuple[int, str]:
+    """Run a script in a folder, with a library hidden from it and from the processes it starts."""
+    (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules[{hidden!r}] = None\n" if hidden else "")
+    path = os.pathsep.join([str(folder), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, **variables},
+    )
+    return done.returncode, done.stderr
+
+
+def test_every_script_and_benchmark_is_here() -> None:
+    files = [*(ROOT / "scripts").glob("0*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    assert sorted(NEEDS) == sorted(path.relative_to(ROOT).as_posix() for path in files if path.stem not in MODULES)
+
+
+@pytest.mark.parametrize(
+    ("script", "library"), [(script, library) for script, libraries in NEEDS.items() for library in libraries]
+)
+def test_a_missing_library_is_one_line(script: str, library: str, tmp_path: Path) -> None:
+    code, errors = ran(script, hidden=library, folder=tmp_path)
+    name = Path(script).name
+    assert errors.startswith(f"error: {name} needs {library}, which is not installed; pip install ")
+    assert errors.count("\n") == 1
+    assert code in (1, 2)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix in (".json", ".svg", ".png")] == []
+
+
+# --- everything else that can be missing
+
+WITH_OUT = [script for script in NEEDS if not script.endswith(("default_run.py", "readme.py"))]
+
+
+@pytest.mark.parametrize("script", WITH_OUT)
+def test_an_out_that_cannot_be_written_to_is_one_line_before_any_work(script: str, tmp_path: Path) -> None:
+    if script.startswith("benchmarks/"):
+        for library in NEEDS[script]:
+            pytest.importorskip(library)
+    (tmp_path / "file").write_text("a file and not a directory")
+    within = f"{tmp_path / 'file' / 'out'}"
+    is_file = "04" in script or "book_in" in script
+    code, errors = ran(script, "--out", f"{within}/x.json" if is_file else within, folder=tmp_path)
+    message = f"error: --out: cannot write to {within} (Not a directory); choose another directory\n"
+    assert (code, errors) == (2, message)
+
+
+def test_a_missing_text_and_no_network_are_one_line(tmp_path: Path) -> None:
+    script = "scripts/04_the_books_numbers.py"
+    code, errors = ran(script, "--quick", "--data", "nowhere.txt", folder=tmp_path)
+    assert code == 2
+    assert errors.startswith("error: data: nowhere.txt does not exist; ")
+    assert errors.count("\n") == 1
+    offline = {"HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "NO_PROXY": "", "no_proxy": ""}
+    code, errors = ran(script, "--quick", folder=tmp_path, XDG_CACHE_HOME=str(tmp_path), **offline)
+    assert code == 1
+    assert errors.splitlines()[-1].startswith("error: data: ")
+    assert "Traceback" not in errors
+
+
+def test_an_unknown_matplotlib_backend_is_not_needed(tmp_path: Path) -> None:
+    code, errors = ran("scripts/03_loss_from_scratch.py", "--out", "x", folder=tmp_path, MPLBACKEND="module://nowhere")
+    assert (code, errors) == (0, "")
+
+
+def test_a_number_of_rounds_that_measures_nothing_is_an_error(tmp_path: Path) -> None:
+    code, errors = ran("benchmarks/where_the_time_goes.py", "--rounds", "0", folder=tmp_path)
+    assert code == 2
+    assert "argument --rounds: got '0'; a whole number >= 1 is needed" in errors
+
+
+def test_errors_of_the_program_keep_their_traceback() -> None:
+    def main() -> int:
+        raise IndexError("a bug")
+
+    with pytest.raises(IndexError):
+        _one_line.run(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (MemoryError("1 GiB"), 1, "out of memory (1 GiB); use --quick, or a machine with more"),
+        (FileNotFoundError(2, "No such file or directory", "a.json"), 1, "No such file or directory: a.json"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (_one_line.UsageError("two\n lines"), 2, "two lines"),
+    ],
+    ids=["memory", "file", "interrupted", "usage"],
+)
+def test_each_kind_of_error_has_its_exit_code(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> int:
+        raise error
+
+    assert _one_line.run(main) == code
+    assert capsys.readouterr().err == f"error: {line}\n"
