@@ -1,6 +1,7 @@
 """Convert a model's weights to one file with the book's names, or to a directory in Hugging Face's layout.
 
-A tokenizer that belongs to the model is written too: beside the file as NAME.tokenizer.json, or into the directory.
+A tokenizer that belongs to the model is written too: beside the file as NAME.tokenizer.json, or into the directory, as
+the files that transformers loads.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from ..training.checkpoint import save_model
 from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_for_model
 from ..weights.save import save_pretrained
 from .options import user_path
+
+GPT2_VOCAB = 50257  # weights of this size without a tokenizer are GPT-2's
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -31,8 +34,11 @@ def run(options: Namespace) -> int:
     beside = target.with_suffix(".tokenizer.json")
     source = open_model(options.source)
     setting = options.tokenizer or source.own_tokenizer()
+    one_file = target.suffix == ".safetensors"
+    if setting is None and not one_file and source.model.config.vocab_size == GPT2_VOCAB:
+        setting = "gpt2"
     tokenizer = tokenizer_for_model(setting, source.model.config, "the model") if setting else None
-    if target.suffix == ".safetensors":
+    if one_file:
         if tokenizer is not None and beside.exists():
             raise InputError(f"convert: {beside} exists already; give a new name")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,5 +48,7 @@ def run(options: Namespace) -> int:
             print(f"{beside}: its tokenizer, {tokenizer.n_vocab:,} tokens")
     else:
         save_pretrained(target, source.model, tokenizer)
+        if tokenizer is not None:
+            print(f"{target / 'tokenizer.json'}: its tokenizer, {tokenizer.n_vocab:,} tokens")
     print(f"{target}: {source.model.n_parameters:,} parameters")
     return 0
