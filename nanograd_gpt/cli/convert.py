@@ -2,7 +2,8 @@
 
 A file has the book's names of the weights; Hugging Face's layout is a directory, which transformers loads.
 
-A tokenizer that belongs to the model is written too: beside the file as NAME.tokenizer.json, or into the directory.
+A tokenizer that belongs to the model is written too: beside the file as NAME.tokenizer.json, or into the directory, as
+the files that transformers loads.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from ..training.checkpoint import save_model
 from ..training.sources import open_model, tokenizer_for_model
 from ..weights.save import save_pretrained
 from .options import add_model_path, add_tokenizer, model_path, user_path
+
+GPT2_VOCAB = 50257  # weights of this size without a tokenizer are GPT-2's
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -33,8 +36,11 @@ def run(options: Namespace) -> int:
     beside = target.with_suffix(".tokenizer.json")
     source = open_model(model)
     setting = options.tokenizer or source.own_tokenizer()
+    one_file = target.suffix == ".safetensors"
+    if setting is None and not one_file and source.model.config.vocab_size == GPT2_VOCAB:
+        setting = "gpt2"
     tokenizer = tokenizer_for_model(setting, source.model.config, "the model") if setting else None
-    if target.suffix == ".safetensors":
+    if one_file:
         if tokenizer is not None and beside.exists():
             raise InputError(f"convert: {beside} exists already; give a new name")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +50,8 @@ def run(options: Namespace) -> int:
             print(f"{beside}: its tokenizer, {tokenizer.n_vocab:,} tokens")
     else:
         save_pretrained(target, source.model, tokenizer)
+        if tokenizer is not None:
+            print(f"{target / 'tokenizer.json'}: its tokenizer, {tokenizer.n_vocab:,} tokens")
     print(f"{target}: {source.model.n_parameters:,} parameters")
     return 0
 

@@ -1,4 +1,4 @@
-"""Reading and writing of byte-level BPE as Hugging Face (tokenizer.json, vocab.json + merges.txt) and OpenAI store it.
+"""Reading of byte-level BPE as Hugging Face (tokenizer.json, vocab.json + merges.txt) and OpenAI store it.
 
 tiktoken merges the neighbours whose merged token has the smallest id; these files list the pairs to merge, in order.
 Both give the same tokens for a vocabulary that was learned pair by pair, which is verified: for each token, the merges
@@ -18,7 +18,7 @@ import tiktoken
 
 from ..errors import InputError
 from .bpe import END_OF_TEXT, GPT2_PATTERN
-from .encoding import Tokenizer, end_of_text
+from .encoding import Tokenizer
 
 MERGES_OF_VOCAB = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face, OpenAI
 SPECIAL_TOKEN_KEYS = "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"
@@ -150,7 +150,7 @@ def _encoding(
             raise InputError(
                 f"tokenizer: {path}: its merges are not in the order of its ids, at {token!r}; use one that is"
             )
-    left = vocab.keys() - special.keys() - {_text(token) for token in ranks}
+    left = vocab.keys() - special.keys() - {letters_of(token) for token in ranks}
     if ignore_merges and left:
         raise InputError(
             f"tokenizer: {path}: no merge makes {min(left)!r}, which ignore_merges needs; use one without it"
@@ -181,7 +181,8 @@ def _bytes(path: Path, name: str) -> bytes:
         ) from None
 
 
-def _text(token: bytes) -> str:
+def letters_of(token: bytes) -> str:
+    """A token as these files spell it."""
     return "".join(LETTERS[value] for value in token)
 
 
@@ -247,52 +248,3 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"tokenizer: {path} holds a {type(content).__name__}; a JSON object is expected")
     return content
-
-
-# --- writing
-
-
-def to_tokenizer_json(tokenizer: tiktoken.Encoding) -> dict[str, Any] | None:
-    """tokenizer.json for Hugging Face's transformers, or None if it cannot express the tokenizer.
-
-    That is, for another word pattern than GPT-2's, or tokens that are not a merge of two.
-    """
-    ranks, special = tokenizer._mergeable_ranks, tokenizer._special_tokens
-    joined = sorted((token for token in ranks if len(token) > 1), key=ranks.__getitem__)
-    merges = [parts_below(token, ranks) for token in joined]
-    if tokenizer._pat_str != GPT2_PATTERN or any(len(pair) != 2 for pair in merges):
-        return None
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": i, "content": name, **flags} for name, i in sorted(special.items(), key=lambda s: s[1])
-        ],
-        "normalizer": None,
-        "pre_tokenizer": byte_level,
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {_text(token): rank for token, rank in ranks.items()} | special,
-            "merges": [[_text(left), _text(right)] for left, right in merges],
-        },
-    }
-
-
-def to_tokenizer_config(tokenizer: tiktoken.Encoding, context_length: int) -> dict[str, Any]:
-    """tokenizer_config.json, with the end-of-text token."""
-    last = end_of_text(tokenizer)
-    names = [name for name, token in tokenizer._special_tokens.items() if token == last]
-    ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), names[0]) if names else {}
-    return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": context_length, **ends}

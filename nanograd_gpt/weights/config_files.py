@@ -84,6 +84,21 @@ def to_config_json(config: GPTConfig, eot_token: int | None) -> dict[str, Any]:
     }
 
 
+def to_generation_config(config: GPTConfig, eot_token: int | None, padding: list[int]) -> dict[str, Any]:
+    """Return a generation_config.json with the defaults of `generate`: greedy, to the end of text, without padding.
+
+    max_length is the context, since transformers fail beyond it; their text-generation pipeline's default is longer.
+    """
+    return {
+        "bos_token_id": eot_token,
+        "eos_token_id": eot_token,
+        "pad_token_id": eot_token,
+        "do_sample": False,
+        "max_length": config.context_length,
+        **({"suppress_tokens": padding} if padding else {}),
+    }
+
+
 def from_hparams(path: Path) -> GPTConfig:
     """Read OpenAI's hparams.json.  Raises InputError for a missing or invalid size."""
     given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))

@@ -16,10 +16,10 @@ from ..backend.select import to_host
 from ..errors import InputError, RunError
 from ..files import fsync
 from ..gpt.model import GPTModel
-from ..tokenizer.byte_level import to_tokenizer_config, to_tokenizer_json
 from ..tokenizer.encoding import end_of_text, padding_ids
+from ..tokenizer.export import tokenizer_files
 from ..tokenizer.tokenizer import save_tokenizer
-from .config_files import to_config_json
+from .config_files import to_config_json, to_generation_config
 from .gpt2_names import HUGGING_FACE, PREFIX, gpt2_mappings
 
 KINDS = {"float16": "F16", "float32": "F32", "float64": "F64"}
@@ -28,11 +28,13 @@ KINDS = {"float16": "F16", "float32": "F32", "float64": "F64"}
 def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.Encoding | None = None) -> Path:
     """Write a directory that Hugging Face's transformers load, atomically; returns its path.
 
-    directory           path of a new directory: model.safetensors, config.json and the tokenizer's files
+    directory           path of a new directory: model.safetensors, config.json, generation_config.json and the
+                        tokenizer's files
     model               GPTModel of float16, float32 or float64; without qkv_bias, biases of 0 are written
     tokenizer           tiktoken.Encoding with at most vocab_size ids, or None [None]: then the last id is taken for the
-                        end of text.  Written as tokenizer.json and tokenizer_config.json; one that does not split words
-                        as GPT-2 does, in the format of save_tokenizer, which transformers do not read
+                        end of text.  Written as tokenizer.json, vocab.json with merges.txt, and tokenizer_config.json;
+                        one that does not split words as GPT-2 does, in the format of save_tokenizer, which transformers
+                        do not read
 
     Raises InputError if the directory exists, for another dtype and for a tokenizer with more ids than the model;
     RunError if the files cannot be written.
@@ -45,15 +47,21 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
     >>> model = ng.GPTModel(config, rng=ng.Generator(123))
     >>> with tempfile.TemporaryDirectory() as directory:
     ...     path = save_pretrained(f"{directory}/exported", model, tokenizer)
-    ...     print(*sorted(file.name for file in path.iterdir()))
-    config.json model.safetensors tokenizer.json tokenizer_config.json
+    ...     for file in sorted(path.iterdir()):
+    ...         print(file.name)
+    config.json
+    generation_config.json
+    merges.txt
+    model.safetensors
+    tokenizer.json
+    tokenizer_config.json
+    vocab.json
     """
     directory = Path(directory)
     if directory.exists():
         raise InputError(f"convert: {directory} exists already; give a new directory")
     tensors, config = _gpt2_tensors(model), model.config
-    if tokenizer is not None:
-        padding_ids(tokenizer, config.vocab_size)
+    padding = [] if tokenizer is None else padding_ids(tokenizer, config.vocab_size).tolist()
     last = config.vocab_size - 1 if tokenizer is None else end_of_text(tokenizer)
     work = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
@@ -61,6 +69,7 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
     try:
         _write_safetensors(work / "model.safetensors", tensors)
         _write_json(work / "config.json", to_config_json(config, last))
+        _write_json(work / "generation_config.json", to_generation_config(config, last, padding))
         if tokenizer is not None:
             _write_tokenizer(work, tokenizer, config.context_length)
         for file in work.iterdir():
@@ -74,12 +83,12 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
 
 
 def _write_tokenizer(directory: Path, tokenizer: tiktoken.Encoding, context_length: int) -> None:
-    document = to_tokenizer_json(tokenizer)
-    if document is None:
+    files = tokenizer_files(tokenizer, context_length)
+    if files is None:
         save_tokenizer(tokenizer, directory / "tokenizer.json")
         return
-    _write_json(directory / "tokenizer.json", document)
-    _write_json(directory / "tokenizer_config.json", to_tokenizer_config(tokenizer, context_length))
+    for name, content in files.items():
+        (directory / name).write_text(content, encoding="utf-8", newline="\n")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ def gpt2_sized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bare(gpt2_sized: Path) -> Path:
     """These weights without their tokenizer."""
     bare = Path(shutil.copytree(gpt2_sized, gpt2_sized.with_name("bare")))
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"):
         (bare / name).unlink()
     return bare
 
@@ -121,6 +121,14 @@ def test_a_tokenizer_may_be_given_to_convert(trained: Path, model_file: Path, tm
     assert not (tmp_path / "without" / "tokenizer.json").exists()
     works("convert", model_file, tmp_path / "with", "--tokenizer", trained)
     assert json.loads((tmp_path / "with" / "config.json").read_text())["eos_token_id"] == 306
+
+
+def test_weights_of_gpt2s_vocabulary_without_a_tokenizer_are_written_with_gpt2s(bare: Path, tmp_path: Path) -> None:
+    out = works("convert", bare, tmp_path / "out")
+    assert out.splitlines()[0] == f"{tmp_path / 'out' / 'tokenizer.json'}: its tokenizer, 50,257 tokens"
+    assert token_bytes(get_tokenizer(tmp_path / "out")) == token_bytes(get_tokenizer("gpt2"))
+    works("convert", bare, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.tokenizer.json").exists()
 
 
 def test_convert_writes_over_no_tokenizer(trained: Path, tmp_path: Path) -> None:

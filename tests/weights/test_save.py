@@ -32,7 +32,8 @@ def test_what_we_write_is_what_transformers_wrote(name: str, tmp_path: Path) -> 
     for part, array in theirs.items():
         np.testing.assert_array_equal(written[part], array)
     computes_the_golden(load_weights(tmp_path / "ours"), name)
-    assert sorted(file.name for file in (tmp_path / "ours").iterdir()) == ["config.json", "model.safetensors"]
+    files = ["config.json", "generation_config.json", "model.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "ours").iterdir()) == files
     assert [file.name for file in tmp_path.iterdir()] == ["ours"]
 
 
