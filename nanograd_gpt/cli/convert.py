@@ -10,7 +10,11 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from ..errors import InputError
+import tiktoken
+
+from ..errors import InputError, counted
+from ..files import full_disk_named
+from ..gpt.model import GPTModel
 from ..tokenizer.tokenizer import save_tokenizer
 from ..training.checkpoint import save_model
 from ..training.sources import open_model, tokenizer_for_model
@@ -34,18 +38,23 @@ def run(options: Namespace) -> int:
     source = open_model(model)
     setting = options.tokenizer or source.own_tokenizer()
     tokenizer = tokenizer_for_model(setting, source.model.config, "the model") if setting else None
+    with full_disk_named(target):
+        _write(source.model, tokenizer, target, beside)
+    print(f"{target}: {source.model.n_parameters:,} parameters")
+    return 0
+
+
+def _write(model: GPTModel, tokenizer: tiktoken.Encoding | None, target: Path, beside: Path) -> None:
     if target.suffix == ".safetensors":
         if tokenizer is not None and beside.exists():
             raise InputError(f"convert: {beside} exists already; give a new name")
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_model(target, source.model)
+        save_model(target, model)
         if tokenizer is not None:
             save_tokenizer(tokenizer, beside)
-            print(f"{beside}: its tokenizer, {tokenizer.n_vocab:,} tokens")
+            print(f"{beside}: its tokenizer, {counted(tokenizer.n_vocab, 'token')}")
     else:
-        save_pretrained(target, source.model, tokenizer)
-    print(f"{target}: {source.model.n_parameters:,} parameters")
-    return 0
+        save_pretrained(target, model, tokenizer)
 
 
 def _paths(options: Namespace) -> tuple[Path, Path]:

@@ -7,12 +7,14 @@ import re
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter, Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from textwrap import wrap
 from typing import Any, NoReturn
 
 from ..environment import own_version
 from ..errors import InputError, RunError, did_you_mean
+from ..files import FULL, not_written
 from . import bench, convert, evaluate, explain_next, generate, gradcheck, info, plot, train
 from .naming import located, settings_file
 from .options import note
@@ -67,7 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # for samples the terminal cannot encode, and input that is not UTF-8
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()  # here, where its failure is reported in one line
     except InputError as error:
         return _failed(error, 2)
     except RunError as error:
@@ -78,6 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
+        if error.errno in FULL and error.filename is None:  # what is not output is named: see full_disk_named
+            with suppress(OSError):
+                sys.stdout.close()  # or the interpreter tries again at its end
+            return _failed(not_written("the output", error), 1)
         return _failed(f"{error.strerror or error}: {error.filename or 'no file'}", 1)
     except KeyboardInterrupt:
         return _failed("interrupted", 130)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ..bench.estimate import memory_bytes, step_seconds
 from ..errors import InputError, RunError, counted
+from ..files import full_disk_named
 from ..tokenizer.encoding import padding_ids
 from ..training.config import TrainingConfig
 from ..training.loop import StepResult, evaluation_line, sample_line
@@ -72,8 +73,9 @@ def _start(options: Namespace) -> int:
         training.init_from(plan.weights)
     del plan  # free this copy of the weights
     training.preflight(directory)
-    training.save_settings(directory)
-    training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
+    with full_disk_named(directory):
+        training.save_settings(directory)
+        training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
     return _train_and_draw(training, directory)
 
 
@@ -111,12 +113,13 @@ def _save_changes(plan: Resumption, options: Namespace) -> None:
 
 
 def _train_and_draw(training: Run, directory: Path) -> int:
-    check_figures(directory)
-    stopped_by = _train(training, directory)
-    if (best := _best_line(training, directory)) is not None:
-        print(best)
-    for path in write_figures(directory):
-        print(f"wrote {path}")
+    with full_disk_named(directory, f"then resume with: nanograd-gpt train --resume {directory}"):
+        check_figures(directory)
+        stopped_by = _train(training, directory)
+        if (best := _best_line(training, directory)) is not None:
+            print(best)
+        for path in write_figures(directory):
+            print(f"wrote {path}")
     if stopped_by:
         print(f"stopped by {stopped_by}; resume with: nanograd-gpt train --resume {directory}")
         return 130
@@ -203,7 +206,7 @@ def _best_line(training: Run, directory: Path) -> str | None:
     epoch = best.best_step // training.steps_per_epoch + 1
     return (
         f"lowest validation loss {best.best_val_loss:.3f} at step {best.best_step} (epoch {epoch}): "
-        f"nanograd-gpt generate --model {best_checkpoint(directory)}"
+        f"nanograd-gpt generate {best_checkpoint(directory)}"
     )
 
 
