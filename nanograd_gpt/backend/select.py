@@ -72,7 +72,7 @@ def _pip_name() -> str:
         except PackageNotFoundError:
             return "nanograd-gpt"
         checkout = Path(url2pathname(origin.get("url", "").removeprefix("file://")))
-        if not (checkout / "pyproject.toml").is_file():
+        if "dir_info" not in origin or not checkout.is_dir():  # a wheel, a registry, or a checkout since deleted
             return "nanograd-gpt"
     return "." if checkout.resolve() == Path.cwd() else str(checkout)
 
