@@ -9,6 +9,7 @@ from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter, Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
+from shlex import quote
 from textwrap import wrap
 from typing import Any, NoReturn
 
@@ -31,6 +32,8 @@ COMMANDS = {
     "convert": convert,
     "bench": bench,
 }
+
+FREE_TEXT = {"train": "--data", "evaluate": "--data", "generate": "--prompt", "explain-next": "--prompt"}
 
 
 class Formatter(HelpFormatter):
@@ -118,7 +121,7 @@ def _run(argv: list[str]) -> int:
         options, unknown = chosen.parse_known_intermixed_args(argv[1:], Namespace(command=command))
     if unknown:
         first = next((argument for argument in unknown if argument.startswith("-")), unknown[0])
-        hint = suggestion(first, known) or f"; {chosen.prog} --help lists all options"
+        hint = _hint(first, command, known) or f"; {chosen.prog} --help lists all options"
         raise InputError(f"{chosen.prog}: {first!r} is unknown{hint}")
     for text in notes:
         note(text)
@@ -126,6 +129,13 @@ def _run(argv: list[str]) -> int:
         return COMMANDS[options.command].run(options)
     except InputError as error:
         raise InputError(located(str(error), chosen, argv, settings_file(options))) from None
+
+
+def _hint(unknown: str, command: str | None, known: list[str]) -> str:
+    """The end of the error about an unknown option or argument: what to use instead, or nothing."""
+    if unknown.startswith("-") or command not in FREE_TEXT:
+        return suggestion(unknown, known)
+    return f"; did you mean {FREE_TEXT[command]} {quote(unknown)}?"
 
 
 def _complete(parser: Parser) -> None:

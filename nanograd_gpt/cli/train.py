@@ -65,7 +65,7 @@ def _start(options: Namespace) -> int:
     directory: Path = options.out or new_directory(Path("runs"), plan.name)
     _check_free(directory)
     training = Run(plan.config, device, plan.tokenizer, plan.vocab_size)
-    note_unused_settings(options, training.config)
+    note_unused_settings(options, training)
     _print_header(training, directory)
     if options.dry_run:
         return 0

@@ -220,7 +220,7 @@ def test_the_weights_of_the_lowest_validation_loss_are_kept_and_named_at_the_end
     evaluations = read_metrics(run / "metrics.jsonl").evaluations
     lowest = min(evaluations, key=lambda event: event["val_loss"])
     assert lowest["val_loss"] < evaluations[-1]["val_loss"]  # or the test shows nothing
-    command = f"nanograd-gpt generate --model {run / 'checkpoints' / 'best'}"
+    command = f"nanograd-gpt generate {run / 'checkpoints' / 'best'}"
     assert (
         f"lowest validation loss {lowest['val_loss']:.3f} at step {lowest['step']} (epoch {lowest['epoch']}): {command}"
     ) in printed
