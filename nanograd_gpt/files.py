@@ -1,10 +1,39 @@
-"""Files: atomic writes, fsync and checksums."""
+"""Files: atomic writes, fsync, checksums, and the error of a full disk."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import RunError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # no space left on the device, or of the user's quota
+
+
+def not_written(path: Path | str, error: Exception, then: str = "") -> RunError:
+    """An error that says why a file could not be written, and what to do if its disk is full.
+
+    error: an OSError, or another library's error with "os error N" in its message; then: what to do after making room.
+    """
+    full = any(getattr(error, "errno", None) == number or f"os error {number})" in str(error) for number in FULL)
+    if full:
+        return RunError(f"{path} could not be written (the disk is full); make room there{then and f', {then}'}")
+    return RunError(f"{path} could not be written ({getattr(error, 'strerror', None) or error})")
+
+
+@contextmanager
+def full_disk_named(path: Path, then: str = "then run this again") -> Iterator[None]:
+    """Raise RunError, with a path, for a disk that becomes full in this block; a write's OSError has no file name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise not_written(error.filename or path, error, then) from None
 
 
 def sha256_of(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -51,10 +53,28 @@ def _cuda_problem() -> str | None:
     try:
         import cupy
     except ImportError:
-        return "CuPy is not installed (pip install 'nanograd-gpt[cuda12]' or '[cuda13]', to match the driver)"
+        package = _pip_name()
+        return f"CuPy is not installed (pip install '{package}[cuda12]' or '{package}[cuda13]', to match the driver)"
     if not cupy.is_available():
         return "CuPy is installed but finds no GPU (see nvidia-smi for the driver)"
     return None
+
+
+def _pip_name() -> str:
+    """The package's name for pip: the checkout that it runs in or was installed from, or else its registry name."""
+    from importlib.metadata import PackageNotFoundError, distribution  # slow to import, as is the next
+    from urllib.request import url2pathname
+
+    checkout = Path(__file__).parents[2]
+    if not (checkout / "pyproject.toml").is_file():
+        try:
+            origin = json.loads(distribution("nanograd-gpt").read_text("direct_url.json") or "{}")
+        except PackageNotFoundError:
+            return "nanograd-gpt"
+        checkout = Path(url2pathname(origin.get("url", "").removeprefix("file://")))
+        if "dir_info" not in origin or not checkout.is_dir():  # a wheel, a registry, or a checkout since deleted
+            return "nanograd-gpt"
+    return "." if checkout.resolve() == Path.cwd() else str(checkout)
 
 
 def to_device(array: Array, device: Device) -> Array:

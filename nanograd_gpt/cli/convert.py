@@ -11,7 +11,11 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from ..errors import InputError
+import tiktoken
+
+from ..errors import InputError, counted
+from ..files import full_disk_named
+from ..gpt.model import GPTModel
 from ..tokenizer.tokenizer import save_tokenizer
 from ..training.checkpoint import save_model
 from ..training.sources import open_model, tokenizer_for_model
@@ -19,6 +23,8 @@ from ..weights.save import save_pretrained
 from .options import add_model_path, add_tokenizer, model_path, user_path
 
 GPT2_VOCAB = 50257  # weights of this size without a tokenizer are GPT-2's
+
+ONE_FILE = ".safetensors"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -36,24 +42,28 @@ def run(options: Namespace) -> int:
     beside = target.with_suffix(".tokenizer.json")
     source = open_model(model)
     setting = options.tokenizer or source.own_tokenizer()
-    one_file = target.suffix == ".safetensors"
-    if setting is None and not one_file and source.model.config.vocab_size == GPT2_VOCAB:
+    if setting is None and target.suffix != ONE_FILE and source.model.config.vocab_size == GPT2_VOCAB:
         setting = "gpt2"
     tokenizer = tokenizer_for_model(setting, source.model.config, "the model") if setting else None
-    if one_file:
+    with full_disk_named(target):
+        _write(source.model, tokenizer, target, beside)
+    print(f"{target}: {source.model.n_parameters:,} parameters")
+    return 0
+
+
+def _write(model: GPTModel, tokenizer: tiktoken.Encoding | None, target: Path, beside: Path) -> None:
+    if target.suffix == ONE_FILE:
         if tokenizer is not None and beside.exists():
             raise InputError(f"convert: {beside} exists already; give a new name")
         target.parent.mkdir(parents=True, exist_ok=True)
-        save_model(target, source.model)
+        save_model(target, model)
         if tokenizer is not None:
             save_tokenizer(tokenizer, beside)
-            print(f"{beside}: its tokenizer, {tokenizer.n_vocab:,} tokens")
+            print(f"{beside}: its tokenizer, {counted(tokenizer.n_vocab, 'token')}")
     else:
-        save_pretrained(target, source.model, tokenizer)
+        save_pretrained(target, model, tokenizer)
         if tokenizer is not None:
-            print(f"{target / 'tokenizer.json'}: its tokenizer, {tokenizer.n_vocab:,} tokens")
-    print(f"{target}: {source.model.n_parameters:,} parameters")
-    return 0
+            print(f"{target / 'tokenizer.json'}: its tokenizer, {counted(tokenizer.n_vocab, 'token')}")
 
 
 def _paths(options: Namespace) -> tuple[Path, Path]:

@@ -7,12 +7,15 @@ import re
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter, Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
+from shlex import quote
 from textwrap import wrap
 from typing import Any, NoReturn
 
 from ..environment import own_version
 from ..errors import InputError, RunError, did_you_mean
+from ..files import FULL, not_written
 from . import bench, convert, evaluate, explain_next, generate, gradcheck, info, plot, train
 from .naming import located, settings_file
 from .options import note
@@ -29,6 +32,8 @@ COMMANDS = {
     "convert": convert,
     "bench": bench,
 }
+
+FREE_TEXT = {"train": "--data", "evaluate": "--data", "generate": "--prompt", "explain-next": "--prompt"}
 
 
 class Formatter(HelpFormatter):
@@ -67,7 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # for samples the terminal cannot encode, and input that is not UTF-8
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            sys.stdout.flush()  # here, where its failure is reported in one line
     except InputError as error:
         return _failed(error, 2)
     except RunError as error:
@@ -78,6 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
+        if error.errno in FULL and error.filename is None:  # what is not output is named: see full_disk_named
+            with suppress(OSError):
+                sys.stdout.close()  # or the interpreter tries again at its end
+            return _failed(not_written("the output", error), 1)
         return _failed(f"{error.strerror or error}: {error.filename or 'no file'}", 1)
     except KeyboardInterrupt:
         return _failed("interrupted", 130)
@@ -109,7 +121,7 @@ def _run(argv: list[str]) -> int:
         options, unknown = chosen.parse_known_intermixed_args(argv[1:], Namespace(command=command))
     if unknown:
         first = next((argument for argument in unknown if argument.startswith("-")), unknown[0])
-        hint = suggestion(first, known) or f"; {chosen.prog} --help lists all options"
+        hint = _hint(first, command, known) or f"; {chosen.prog} --help lists all options"
         raise InputError(f"{chosen.prog}: {first!r} is unknown{hint}")
     for text in notes:
         note(text)
@@ -117,6 +129,13 @@ def _run(argv: list[str]) -> int:
         return COMMANDS[options.command].run(options)
     except InputError as error:
         raise InputError(located(str(error), chosen, argv, settings_file(options))) from None
+
+
+def _hint(unknown: str, command: str | None, known: list[str]) -> str:
+    """The end of the error about an unknown option or argument: what to use instead, or nothing."""
+    if unknown.startswith("-") or command not in FREE_TEXT:
+        return suggestion(unknown, known)
+    return f"; did you mean {FREE_TEXT[command]} {quote(unknown)}?"
 
 
 def _complete(parser: Parser) -> None:

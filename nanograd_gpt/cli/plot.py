@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from ..files import full_disk_named
 from .figures import write_figures
 from .options import add_model_path, model_path
 
@@ -13,6 +14,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    for path in write_figures(model_path(options, "run")):
-        print(path)
+    run = model_path(options, "run")
+    with full_disk_named(run):
+        for path in write_figures(run):
+            print(path)
     return 0

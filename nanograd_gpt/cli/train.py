@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ..bench.estimate import memory_bytes, step_seconds
 from ..errors import InputError, RunError, counted
+from ..files import full_disk_named
 from ..tokenizer.encoding import padding_ids
 from ..training.config import TrainingConfig
 from ..training.find_checkpoint import recover_checkpoints, run_of
@@ -74,7 +75,7 @@ def _start(options: Namespace) -> int:
     if options.out is not None:
         _check_free(options.out)
     training = Run(plan.config, device, plan.tokenizer, plan.vocab_size)
-    note_unused_settings(options, training.config)
+    note_unused_settings(options, training)
     if options.dry_run:
         _print_header(training, options.out or new_directory(Path("runs"), plan.name))
         return 0
@@ -84,8 +85,9 @@ def _start(options: Namespace) -> int:
             training.init_from(plan.weights)
         del plan  # free this copy of the weights
         training.preflight(directory)
-        training.save_settings(directory)
-        training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
+        with full_disk_named(directory):
+            training.save_settings(directory)
+            training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
         return _train_and_draw(training, directory)
 
 
@@ -125,13 +127,14 @@ def _save_changes(plan: Resumption, options: Namespace) -> None:
 
 
 def _train_and_draw(training: Run, directory: Path) -> int:
-    check_figures(directory)
-    stopped_by = _train(training, directory)
-    if (best := _best_line(training, directory)) is not None:
-        print(best)
-    write_surprise(training, directory)
-    for path in write_figures(directory):
-        print(f"wrote {path}")
+    with full_disk_named(directory, f"then resume with: nanograd-gpt train --resume {directory}"):
+        check_figures(directory)
+        stopped_by = _train(training, directory)
+        if (best := _best_line(training, directory)) is not None:
+            print(best)
+        write_surprise(training, directory)
+        for path in write_figures(directory):
+            print(f"wrote {path}")
     if stopped_by:
         print(f"stopped by {stopped_by}; resume with: nanograd-gpt train --resume {directory}")
         return 130
@@ -218,7 +221,7 @@ def _best_line(training: Run, directory: Path) -> str | None:
     epoch = best.best_step // training.steps_per_epoch + 1
     return (
         f"lowest validation loss {best.best_val_loss:.3f} at step {best.best_step} (epoch {epoch}): "
-        f"nanograd-gpt generate --model {best_checkpoint(directory)}"
+        f"nanograd-gpt generate {best_checkpoint(directory)}"
     )
 
 

@@ -24,8 +24,8 @@ from safetensors.numpy import load_file, save_file
 from ..arguments import for_json
 from ..backend.contract import Array, HostArray
 from ..backend.select import to_host
-from ..errors import InputError, RunError
-from ..files import fsync, sha256_of
+from ..errors import InputError
+from ..files import fsync, not_written, sha256_of
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..optim import AdamW
@@ -264,7 +264,7 @@ def _save_arrays(path: Path, arrays: Mapping[str, Array], config: GPTConfig | No
     try:
         save_file({name: np.ascontiguousarray(to_host(a)) for name, a in arrays.items()}, path, metadata)
     except SafetensorError as error:
-        raise RunError(f"{path} could not be written ({error}); is the disk full?") from None
+        raise not_written(path, error) from None
 
 
 def _load_arrays(path: Path) -> dict[str, HostArray]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..arguments import real_number
 from ..errors import InputError, RunError
+from ..weights.resumable_download import why_failed
 
 STORY, VERDICT = "story", "the-verdict"
 BUILTIN_TEXTS = (STORY, VERDICT, "")  # texts that are not the user's files
@@ -55,10 +56,9 @@ def download_verdict() -> Path:
     try:
         return Path(pooch.retrieve(VERDICT_URL, VERDICT_SHA256, fname="the-verdict.txt", path=cache, progressbar=False))
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise RunError(
-            f"data: {VERDICT} could not be downloaded ({reason}); save {VERDICT_URL} as {cache / 'the-verdict.txt'}, "
-            "or give its path with --data"
+            f"data: {VERDICT} could not be downloaded ({why_failed(error)}); save {VERDICT_URL} as "
+            f"{cache / 'the-verdict.txt'}, or give its path with --data"
         ) from None
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..errors import InputError, RunError, did_you_mean
 from ..files import sha256_of
 from ..gpt.config import GPT2_NAMES
-from .resumable_download import CutOffError, Resumable
+from .resumable_download import CutOffError, Resumable, why_failed
 
 REPOSITORIES = "https://huggingface.co/openai-community"
 
@@ -95,9 +95,9 @@ def _download(name: str, source: Source, path: Path, record: Path) -> None:
             f"model: the download of {name} was cut off ({error}); run this again to go on, {by_hand}"
         ) from None
     except RequestException as error:
-        raise RunError(f"model: {name} could not be downloaded ({_reason(error)}); try again, {by_hand}") from None
+        raise RunError(f"model: {name} could not be downloaded ({why_failed(error)}); try again, {by_hand}") from None
     except ValueError as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())
         raise RunError(
             f"model: {name} was damaged in transit and deleted ({reason}); run this again, {by_hand}"
         ) from None
@@ -105,12 +105,3 @@ def _download(name: str, source: Source, path: Path, record: Path) -> None:
         raise RunError(
             f"model: {path} could not be written ({error.strerror or error}); make room there, {by_hand}"
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    """Summarise a failed request in a few words; requests' own messages are long."""
-    from requests import HTTPError, Timeout
-
-    if isinstance(error, HTTPError) and error.response is not None:
-        return f"the server answered {error.response.status_code} {error.response.reason}"
-    return "no answer in time" if isinstance(error, Timeout) else f"no connection: {type(error).__name__}"

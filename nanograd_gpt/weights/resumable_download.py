@@ -21,6 +21,23 @@ class CutOffError(OSError):
     """A transfer ended early.  The partial file is kept, and the next transfer resumes from it."""
 
 
+def why_failed(error: Exception) -> str:
+    """The reason of a failed request in a few words: the answer's status, or the cause of a failed connection."""
+    from requests import HTTPError, RequestException, Timeout
+
+    if isinstance(error, HTTPError) and error.response is not None:
+        return f"the server answered {error.response.status_code} {error.response.reason}"
+    if isinstance(error, Timeout):
+        return "no answer in time"
+    cause: BaseException = error
+    while (
+        inner := cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    ) is not None:  # urllib3's and the system's errors are inside
+        cause = inner
+    reason = getattr(cause, "strerror", None) or " ".join(str(cause).split()) or type(cause).__name__
+    return f"no connection: {reason}" if isinstance(error, RequestException) else reason
+
+
 class Resumable:
     """Downloader for pooch: fills `partial`, and moves it to pooch's path once it is complete.
 

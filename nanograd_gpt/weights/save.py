@@ -13,8 +13,8 @@ import tiktoken
 
 from ..backend.contract import Array, HostArray
 from ..backend.select import to_host
-from ..errors import InputError, RunError
-from ..files import fsync
+from ..errors import InputError
+from ..files import fsync, not_written
 from ..gpt.model import GPTModel
 from ..tokenizer.encoding import end_of_text, padding_ids
 from ..tokenizer.export import tokenizer_files
@@ -76,7 +76,7 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
             fsync(file)
     except OSError as error:
         shutil.rmtree(work, ignore_errors=True)
-        raise RunError(f"convert: {directory} could not be written ({error.strerror}); is the disk full?") from None
+        raise not_written(directory, error) from None
     work.rename(directory)
     fsync(directory.parent)
     return directory

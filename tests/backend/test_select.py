@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from importlib.metadata import PackageNotFoundError
 from types import FunctionType
 
 import numpy as np
 import pytest
 from standin.cupy_standin import installed
 
-from nanograd_gpt.backend import cpu
+from nanograd_gpt.backend import cpu, select
 from nanograd_gpt.backend.array_namespace import array_namespace
 from nanograd_gpt.backend.contract import Kernels
 from nanograd_gpt.backend.plain import kernels
@@ -77,3 +79,45 @@ def test_a_missing_device_is_named_with_its_reason(monkeypatch):
     monkeypatch.undo()
     with installed(available=False), pytest.raises(InputError, match="finds no GPU"):
         resolve_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("checkout", "origin", "here", "named"),
+    [
+        (True, None, True, "."),
+        (True, None, False, "{checkout}"),
+        (False, {"url": "{uri}", "dir_info": {}}, False, "{checkout}"),
+        (False, {"url": "{uri}", "dir_info": {}}, True, "."),
+        (False, {"url": "file:///elsewhere/package.whl", "archive_info": {}}, True, "nanograd-gpt"),
+        (False, {}, True, "nanograd-gpt"),
+        (False, None, True, "nanograd-gpt"),
+    ],
+    ids=["in a checkout", "beside it", "from a checkout", "from a checkout, in it", "wheel", "registry", "copied"],
+)
+def test_the_hint_for_cupy_names_what_pip_finds(tmp_path, monkeypatch, checkout, origin, here, named):
+    """A clone is not on a registry, so pip must be given its path; a package from a registry, its name."""
+    clone = tmp_path / "a clone"
+    clone.mkdir()
+    (clone / "pyproject.toml").touch()
+    package = clone if checkout else tmp_path / "site-packages"
+    monkeypatch.setattr(select, "__file__", str(package / "nanograd_gpt" / "backend" / "select.py"))
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Installed(origin, clone.as_uri()))
+    monkeypatch.chdir(clone if here else tmp_path)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    package = named.format(checkout=clone)
+    with pytest.raises(InputError) as error:
+        resolve_device("cuda")
+    assert f"(pip install '{package}[cuda12]' or '{package}[cuda13]', to match the driver)" in str(error.value)
+
+
+class Installed:
+    """An installed distribution, with the direct_url.json that pip wrote; origin None: not installed."""
+
+    def __init__(self, origin, uri):
+        if origin is None:
+            raise PackageNotFoundError("nanograd-gpt")
+        self.origin, self.uri = origin, uri
+
+    def read_text(self, name):
+        assert name == "direct_url.json"
+        return json.dumps(self.origin).replace("{uri}", self.uri) if self.origin else None

@@ -139,7 +139,12 @@ def test_a_config_file_is_held_to_the_same(tmp_path: Path, data: Path, toml: str
         (["train", "--emb-dims=3"], "nanograd-gpt train: '--emb-dims=3' is unknown; did you mean '--emb-dim'?"),
         (["train", "--learning", "3"], "nanograd-gpt train: '--learning' is unknown"),
         (["train", "--emb"], "nanograd-gpt train: '--emb' is unknown"),
-        (["train", "text.txt"], "nanograd-gpt train: 'text.txt' is unknown"),
+        (["train", "text.txt"], "nanograd-gpt train: 'text.txt' is unknown; did you mean --data text.txt?"),
+        (
+            ["generate", "runs/tiny", "My cat"],
+            "nanograd-gpt generate: 'My cat' is unknown; did you mean --prompt 'My cat'?",
+        ),
+        (["plot", "runs/tiny", "x"], "nanograd-gpt plot: 'x' is unknown; nanograd-gpt plot --help lists all options"),
         (["gradcheck", "--fast"], "nanograd-gpt gradcheck: '--fast' is unknown"),
         (
             ["generate"],

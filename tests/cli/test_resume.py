@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -40,6 +44,31 @@ def interrupted(directory: Path, data: Path, number: signal.Signals) -> int:
     last = result.out.splitlines()[-1]
     assert last == f"stopped by {number.name}; resume with: nanograd-gpt train --resume {directory}"
     return len(read_metrics(log).steps)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_ctrl_c_on_a_terminal_says_what_happens_now_on_a_line_of_its_own(tmp_path: Path, data: Path) -> None:
+    """The progress bar, which redraws its line, goes on below."""
+    import termios  # not on Windows
+
+    terminal, end = os.openpty()
+    termios.tcsetwinsize(end, (24, 80))
+    command = [sys.executable, "-m", "nanograd_gpt", *train(tmp_path / "run", data, *LONG)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=end) as running:
+        os.close(end)
+        shown = os.read(terminal, 1 << 16)
+        while b"step/s" not in shown:
+            shown += os.read(terminal, 1 << 16)
+        running.send_signal(signal.SIGINT)
+        with suppress(OSError):  # how Linux says that the other end is closed
+            while more := os.read(terminal, 1 << 16):
+                shown += more
+    os.close(terminal)
+    assert running.returncode == 130
+    line = "stopping after this update; press Ctrl-C again to stop at once, without a checkpoint"
+    lines = [text.split("\r")[-1] for text in shown.decode().replace("\r\n", "\n").split("\n")]
+    assert lines.count(line) == 1
+    assert "step" in lines[lines.index(line) + 1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
@@ -191,7 +220,7 @@ def test_the_weights_of_the_lowest_validation_loss_are_kept_and_named_at_the_end
     evaluations = read_metrics(run / "metrics.jsonl").evaluations
     lowest = min(evaluations, key=lambda event: event["val_loss"])
     assert lowest["val_loss"] < evaluations[-1]["val_loss"]  # or the test shows nothing
-    command = f"nanograd-gpt generate --model {run / 'checkpoints' / 'best'}"
+    command = f"nanograd-gpt generate {run / 'checkpoints' / 'best'}"
     assert (
         f"lowest validation loss {lowest['val_loss']:.3f} at step {lowest['step']} (epoch {lowest['epoch']}): {command}"
     ) in printed

@@ -6,15 +6,19 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli.commands import COURSE, SIZES, Result, complaint, fails, finished, process, train, works
 
 from nanograd_gpt.backend.cpu.threads import n_threads, set_threads
 from nanograd_gpt.errors import RunError
 from nanograd_gpt.training.config import from_toml, preset
+from nanograd_gpt.training.loop import StepResult
 from nanograd_gpt.training.metrics import MetricsLog, read_metrics
+from nanograd_gpt.training.run import Run
 
 EVALUATION = re.compile(r"Ep (\d+) \(Step (\d{6,})\): Train loss (\d+\.\d{3}), Val loss (\d+\.\d{3})")
 
@@ -178,11 +182,32 @@ def test_an_empty_directory_is_not_taken(tmp_path: Path, data: Path) -> None:
 # --- failures of the run itself: exit code 1
 
 
-def test_a_diverged_loss_ends_the_run_with_advice(tmp_path: Path, data: Path) -> None:
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        (["--max-norm", 0], "--lr below 1e+09 or --max-norm 1 or --schedule cosine with --warmup-steps"),
+        (["--max-norm", 1], "--lr below 1e+09 or --schedule cosine with --warmup-steps"),
+        (["--max-norm", 1, "--schedule", "cosine", "--warmup-steps", 2], "--lr below 1e+09 or --warmup-steps above 2"),
+        (["--max-norm", 0, "--schedule", "cosine", "--warmup-steps", 1000], "--lr below 1e+09 or --max-norm 1"),
+    ],
+    ids=str,
+)
+def test_a_diverged_loss_ends_the_run_with_advice_that_is_not_followed_yet(
+    tmp_path: Path, data: Path, options: list[object], advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steps(run: Run) -> Iterator[StepResult]:
+        yield StepResult(1, 0, 32, np.array(np.nan), 0.1, None, None, False)
+
+    monkeypatch.setattr(Run, "steps", steps)
+    message = fails(*train(tmp_path / "run", data, "--lr", "1e9", *options), code=1)
+    assert message == f"training: the loss is nan at step 0; start a new run with {advice}"
+
+
+def test_a_loss_that_diverges_ends_the_run(tmp_path: Path, data: Path) -> None:
     running = process(*train(tmp_path / "run", data, "--lr", "1e9", "--max-norm", 0))
-    message = complaint(finished(running), code=1)
     assert re.search(
-        r"the loss is (nan|inf) at step \d+; start a new run with --lr below 1e\+09 or --max-norm 1 or ", message
+        r"the loss is (nan|inf) at step \d+; start a new run with --lr", complaint(finished(running), code=1)
     )
 
 

@@ -112,6 +112,14 @@ def test_a_failed_download_names_the_address_and_the_manual_way(
         assert part in message
 
 
+def test_the_reason_of_a_failed_download_is_not_cut_off(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "SHA256 hash of downloaded file (the-verdict.txt) does not match the known hash: " + "expected " + 64 * "a"
+    no_network(monkeypatch, ValueError(f"{reason}\nbut got {64 * 'b'}."))
+    with pytest.raises(RunError) as error:
+        load_text("the-verdict")
+    assert f"({reason} but got {64 * 'b'}.)" in one_line(error)
+
+
 def test_the_manual_way_works_without_a_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = b"It was not till three years later"
     no_network(monkeypatch)
@@ -123,7 +131,7 @@ def test_the_manual_way_works_without_a_network(cache: Path, monkeypatch: pytest
 def test_a_cached_file_with_another_hash_is_not_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_network(monkeypatch, NoConnection("offline"))
     (cache / "the-verdict.txt").write_bytes(b"something else")
-    with pytest.raises(RunError, match=r"could not be downloaded \(offline\)"):
+    with pytest.raises(RunError, match=r"could not be downloaded \(no connection: offline\)"):
         load_text("the-verdict")
 
 

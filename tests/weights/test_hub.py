@@ -263,7 +263,7 @@ def test_without_a_network_one_line_says_so_at_once(cache: Path, monkeypatch: py
         start = monotonic()
         message = failure(KNOWN)
     assert monotonic() - start < 2
-    assert "gpt2 could not be downloaded (no connection: ConnectionError)" in message
+    assert "gpt2 could not be downloaded (no connection: Connection refused)" in message
     assert f"save {url} yourself and give it with --weights PATH" in message
     assert files(cache) == []
 
