@@ -228,9 +228,10 @@ FLAGS: dict[str, Call] = {
 
 ELSEWHERE = {
     "create_dataloader_v1 num_workers",  # 0, or refused
-    "load_pretrained n_heads",  # below: it needs a file
-    "load_pretrained drop_rate",
+    *(f"load_pretrained {name}" for name in ("n_heads", "drop_rate")),  # below: they need a file
     "padding_ids vocab_size",  # below: it must be larger than a uint8 can be
+    *(f"plot_losses {name}" for name in ("vocab_size", "width")),  # in viz/test_plots.py
+    *(f"plot_perplexity {name}" for name in ("vocab_size", "tokens_per_epoch", "width")),
 }
 
 

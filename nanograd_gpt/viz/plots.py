@@ -5,6 +5,7 @@ Nor do they touch pyplot's global state; a notebook shows a figure that is the l
 
 from __future__ import annotations
 
+from ..arguments import not_allowed, real_number, whole_number
 from ..files import write_whole
 from . import import_matplotlib  # noqa: F401  # imported for its effect: the import below works under any MPLBACKEND
 
@@ -12,6 +13,7 @@ from . import import_matplotlib  # noqa: F401  # imported for its effect: the im
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,8 @@ def plot_losses(
     vocab_size                  int [None]: also draws the loss of a uniform guess, ln V
     width                       in inches [5]
     """
-    figure = NotebookFigure(figsize=(width, 3), layout="constrained")
+    vocab_size = _checked_vocab_size(vocab_size)
+    figure = NotebookFigure(figsize=(_positive("width", width), 3), layout="constrained")
     axes = figure.subplots()
     for losses, look, color, label in (
         (train_losses, "-", TRAINING, "Training loss"),
@@ -113,7 +116,7 @@ def plot_losses(
     if (lowest := _lowest(val_losses)) is not None:
         loss, epoch = _floats(val_losses)[lowest], _floats(epochs_seen)[lowest]
         _mark(axes, epoch, loss, f"Lowest validation: {loss:.3f}, epoch {epoch:.1f}")
-    if vocab_size:
+    if vocab_size is not None:
         loss = np.log(vocab_size)
         _level(axes, loss, f"Uniform guess: ln V = {loss:.3f}", loss, train_losses, val_losses)
     _add_legend(figure, axes)
@@ -139,7 +142,10 @@ def plot_perplexity(
     tokens_per_epoch            [None]: adds an axis in epochs
     width                       in inches [5]
     """
-    figure = NotebookFigure(figsize=(width, 3), layout="constrained")
+    vocab_size = _checked_vocab_size(vocab_size)
+    if tokens_per_epoch is not None:
+        tokens_per_epoch = _positive("tokens_per_epoch", tokens_per_epoch)
+    figure = NotebookFigure(figsize=(_positive("width", width), 3), layout="constrained")
     axes = figure.subplots()
     left_out = 0
     for losses, look, color, label in (
@@ -162,7 +168,7 @@ def plot_perplexity(
     if (lowest := _lowest(val_losses)) is not None and (loss := _floats(val_losses)[lowest]) < LARGEST_LOSS:
         at = _floats(tokens_seen)[lowest]
         _mark(axes, at, np.exp(loss), f"Lowest validation: {np.exp(loss):,.1f}{_epoch(at, tokens_per_epoch)}")
-    if vocab_size:
+    if vocab_size is not None:
         label = f"Uniform guess: V = {vocab_size:,}"
         _level(axes, float(vocab_size), label, np.log(vocab_size), train_losses, val_losses)
     if left_out:
@@ -213,7 +219,7 @@ def plot_training(
     if (lowest := _lowest(val_losses)) is not None:
         loss, when = val_losses[lowest], _epoch(at[lowest], tokens_per_epoch)
         _mark(upper, at[lowest], loss, f"Lowest validation: {loss:.3f}{when}")
-    if vocab_size:
+    if vocab_size is not None:
         loss = np.log(vocab_size)
         _level(upper, loss, f"Uniform guess: ln V = {loss:.3f}", loss, losses, train_losses, val_losses)
     upper.set_ylabel("Loss\n(nats per token)")
@@ -238,6 +244,17 @@ def plot_training(
     figure.align_ylabels()
     _add_legend(figure, upper, *middle)
     return figure
+
+
+def _checked_vocab_size(vocab_size: int | None) -> int | None:
+    return None if vocab_size is None else whole_number("vocab_size", vocab_size, 1)
+
+
+def _positive(name: str, value: float) -> float:
+    number = real_number(name, value, "a number > 0")
+    if not 0 < number < inf:
+        raise not_allowed(name, value, "a number > 0")
+    return number
 
 
 def _label_tokens(axes: Axes, top: Axes, tokens_per_epoch: float | None) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.ticker import MaxNLocator
 
+from nanograd_gpt.errors import InputError
 from nanograd_gpt.viz.plots import (
     BLUE,
     GREEN,
@@ -266,6 +267,32 @@ def test_odd_numbers_are_drawn_without_a_warning(losses):
         ),
     ):
         figure.draw_without_rendering()
+
+
+NUMBERS = [
+    (plot_losses, (EPOCHS, TOKENS, TRAIN, VAL), "width", 4.5),
+    (plot_losses, (EPOCHS, TOKENS, TRAIN, VAL), "vocab_size", 9),
+    (plot_perplexity, (TOKENS, TRAIN, VAL), "width", 4.5),
+    (plot_perplexity, (TOKENS, TRAIN, VAL), "vocab_size", 9),
+    (plot_perplexity, (TOKENS, TRAIN, VAL), "tokens_per_epoch", 4.5),
+]
+
+
+@pytest.mark.parametrize(("plot", "columns", "name", "number"), NUMBERS)
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), True, "2", [2], 1j, np.array([2])], ids=str)
+def test_numbers_that_are_not_positive_are_refused(plot, columns, name, number, wrong):
+    with pytest.raises(InputError, match=rf"^{name}: .* is not allowed; choose a .*number >=? \d$"):
+        plot(*columns, **{name: wrong})
+
+
+@pytest.mark.parametrize(("plot", "columns", "name", "number"), NUMBERS)
+@pytest.mark.parametrize("kind", [np.asarray, lambda number: np.asarray(number)[()]], ids=["array", "scalar"])
+def test_numpys_numbers_give_what_pythons_give(plot, columns, name, number, kind):
+    numpys, pythons = plot(*columns, **{name: kind(number)}), plot(*columns, **{name: number})
+    assert entries(numpys) == entries(pythons)
+    np.testing.assert_array_equal(numpys.get_size_inches(), pythons.get_size_inches())
+    for one, other in zip(numpys.axes[0].lines, pythons.axes[0].lines, strict=True):
+        np.testing.assert_array_equal(one.get_xydata(), other.get_xydata())
 
 
 class TestFiles:
