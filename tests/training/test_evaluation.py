@@ -185,8 +185,8 @@ def test_bytes_are_their_own_tokens_bits() -> None:
 @pytest.mark.parametrize(
     ("ids", "settings", "says"),
     [
-        (ids_of(1), {}, "text: 1 tokens are too few"),
-        (ids_of(0), {}, "text: 0 tokens are too few"),
+        (ids_of(1), {}, "text: it has 1 token; give 2 or more"),
+        (ids_of(0), {}, "text: it has 0 tokens; give 2 or more"),
         (ids_of(6).reshape(2, 3), {}, r"text: expected token ids of shape \(n,\), got int64 of shape \(2, 3\)"),
         (ids_of(6) + 0.5, {}, "text: expected token ids .*, got float64"),
         (np.array([0, 1, V]), {}, f"text: 0 .. {V} reach outside the vocabulary, 0 .. {V - 1}"),
