@@ -172,6 +172,7 @@ def add_model(parser: ArgumentParser) -> None:
 
 
 def add_tokenizer(parser: Any) -> None:
+    """Add --tokenizer, which replaces the model's own."""
     parser.add_argument("--tokenizer", metavar="PATH", help=f"{TOKENIZERS} [the model's own]")
 
 

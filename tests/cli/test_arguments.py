@@ -8,6 +8,7 @@ import pytest
 from cli.commands import fails, finished, nanograd, process, train, works
 
 from nanograd_gpt.cli.main import COMMANDS, _parsers
+from nanograd_gpt.errors import counted
 
 PROMPT = ["--prompt", "the sun rose", "--max-new-tokens", 8]
 MODELS = {  # commands that take a model, with what else they need
@@ -290,3 +291,22 @@ def test_without_argcomplete_a_request_for_completion_changes_nothing(
 @pytest.mark.parametrize("module", ["nanograd_gpt/cli/__init__.py", "nanograd_gpt/__main__.py"])
 def test_the_marker_of_argcomplete_is_where_it_is_looked_for(module: str) -> None:
     assert "PYTHON_ARGCOMPLETE_OK" in (Path(__file__).parents[2] / module).read_text(encoding="utf-8")[:1024]
+
+
+# --- singular and plural
+
+
+@pytest.mark.parametrize(
+    ("n", "noun", "text"),
+    [(1, "token", "1 token"), (0, "token", "0 tokens"), (2000, "batch", "2,000 batches"), (1, "batch", "1 batch"),
+     (3, "epoch", "3 epochs")],
+)  # fmt: skip
+def test_a_number_has_its_noun_in_the_singular_or_plural(n: int, noun: str, text: str) -> None:
+    assert counted(n, noun) == text
+
+
+def test_the_header_of_a_run_of_one_update_is_in_the_singular(data: Path, tmp_path: Path) -> None:
+    one = ["--n-heads", 1, "--epochs", 1, "--max-steps", 1, "--batch-size", 8, "--dry-run"]
+    printed = works(*train(tmp_path / "run", data, *one))
+    for part in ("1 layer, 16 channels, 1 head, context", "1 batch of 8 to train on", "1 update in 1 epoch on "):
+        assert part in printed
