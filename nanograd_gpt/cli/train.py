@@ -15,15 +15,16 @@ from typing import Any, Self
 import numpy as np
 from tqdm import tqdm
 
-from ..bench.estimate import memory_bytes, step_seconds
+from ..bench.expected import expected_of
 from ..errors import InputError, RunError
+from ..gpt.model import GPTModel
 from ..tokenizer.encoding import padding_ids
 from ..training.loop import StepResult, evaluation_line, sample_line
 from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog, read_metrics
 from ..training.run import Run
 from ..training.run_directory import best_checkpoint, checkpoints, new_directory
-from .figures import check_figures, write_figures
+from .figures import check_figures, load_drawing, write_figures
 from .info import gigabytes
 from .options import add_device, add_settings, add_weights, device_from, user_path
 from .resume import Resumption, complete_line, resumption_from
@@ -53,7 +54,7 @@ def _start(options: Namespace) -> int:
     directory: Path = options.out or new_directory(Path("runs"), plan.name)
     _check_free(directory)
     training = Run(plan.config, device, plan.tokenizer, plan.vocab_size)
-    _print_header(training, directory)
+    _print_header(training, directory, freed=0 if plan.weights is None else _nbytes(plan.weights))
     if options.dry_run:
         return 0
     if plan.weights is not None:
@@ -63,6 +64,11 @@ def _start(options: Namespace) -> int:
     training.save_settings(directory)
     training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
     return _train_and_draw(training, directory)
+
+
+def _nbytes(model: GPTModel) -> int:
+    """Bytes of a model's parameters."""
+    return sum(int(p.data.nbytes) for p in model.parameters())
 
 
 def _check_free(directory: Path) -> None:
@@ -111,12 +117,11 @@ def _train_and_draw(training: Run, directory: Path) -> int:
     return 0
 
 
-def _print_header(training: Run, directory: Path, done: int = 0, rate: str | None = None) -> None:
+def _print_header(training: Run, directory: Path, done: int = 0, rate: str | None = None, freed: int = 0) -> None:
+    """Print the run's sizes and what it is expected to take; `freed` bytes are in use now and not in training."""
     model, data, t = training.config.model, training.config.data, training.config.training
     batches = len(training.train_loader), len(training.val_loader)
-    tokens = data.batch_size * model.context_length * t.accumulate
     left = training.total_steps - done
-    seconds = left * step_seconds(model, tokens, training.device)
     print(
         f"model       {model.n_layers} layers, {model.emb_dim} channels, {model.n_heads} heads, "
         f"context {model.context_length}: {model.n_parameters:,} parameters"
@@ -131,7 +136,9 @@ def _print_header(training: Run, directory: Path, done: int = 0, rate: str | Non
     print(f"training    {updates} in {t.epochs} epochs on {training.device}, seed {t.seed}")
     if rate is not None:
         print(f"rate        {rate}")
-    print(f"expected    {gigabytes(memory_bytes(model, data.batch_size))} of memory, about {_duration(seconds)}")
+    load_drawing()
+    expected = expected_of(training, done, freed)
+    print(f"expected    {gigabytes(expected.memory)} of memory, about {_duration(expected.seconds)}")
     print(f"directory   {directory}", flush=True)
 
 
