@@ -33,7 +33,7 @@ LONG_SECONDS = 0.3
 
 
 def memory_bytes(model: GPTConfig, batch_size: int) -> int:
-    """Estimate the peak of training's arrays: on building the model, or in the backward pass of the head or a block.
+    """Estimate the peak of training's arrays: in backward, on drawing the last mask, or on building the model.
 
     Weights, gradients and AdamW's two moments; everything that is saved for backward; temporary arrays.
     """
@@ -44,7 +44,8 @@ def memory_bytes(model: GPTConfig, batch_size: int) -> int:
     if n_chunks(N, V) > 1:
         head += BYTES * V * C  # a chunk's part of the weight's gradient, before it is added
     block = 10 * BYTES * N * C  # the gradients of its output, of both sides of GELU, and of its input
-    return max(state + saved + max(head, block), _building_bytes(model))
+    backward = saved + max(head, block)
+    return max(state + max(backward, _drawing_bytes(model, N)), _building_bytes(model))
 
 
 def _saved_by_block(model: GPTConfig, N: int) -> int:
@@ -60,6 +61,15 @@ def _saved_outside_blocks(model: GPTConfig, N: int) -> int:
     """Bytes saved by the embedding's dropout, the final norm, and the head's input."""
     C = model.emb_dim
     return N * (BYTES * (2 * C + 2) + (C if model.drop_rate else 0))
+
+
+def _drawing_bytes(model: GPTConfig, N: int) -> int:
+    """Bytes in use in the last block while its attention's mask is drawn, from 16 random bits for each element."""
+    if not model.drop_rate:
+        return 0
+    before = 5 * BYTES * model.emb_dim  # inputs of norm1 and of the projection, whose output is three times as wide
+    mask = (2 + 1) * model.n_heads * model.context_length
+    return (model.n_layers - 1) * _saved_by_block(model, N) + N * (before + mask)
 
 
 def logits_bytes(N: int, V: int) -> int:

@@ -109,6 +109,7 @@ def test_the_arrays_of_the_tiny_preset_are_estimated_within_a_tenth(batch_size: 
         {"vocab_size": 5000},
         {"context_length": 256},
         {"context_length": 512, "emb_dim": 64, "n_heads": 4, "n_layers": 2},
+        {"context_length": 1024, "emb_dim": 32, "n_heads": 4, "n_layers": 1},
         {"n_layers": 8},
         {"emb_dim": 320},
         {"tied_head": True},
