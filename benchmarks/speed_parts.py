@@ -229,6 +229,18 @@ def _same_twice(facts: Mapping[str, Any]) -> str:
     return f"nanograd_gpt against itself: {ratio}{verdict}."
 
 
+def estimates() -> str:
+    """Expected and measured memory and time of `train`."""
+    rows = []
+    for name, run in result("estimates.json")["runs"].items():
+        memory, seconds = run["expected_bytes"] / run["peak_bytes"], run["expected_seconds"] / run["seconds"]
+        sizes = [f"{run[key] / 2**20:,.0f}" for key in ("expected_bytes", "peak_bytes")]
+        times = [f"{run[key]:.1f}" for key in ("expected_seconds", "seconds")]
+        rows.append([name, *sizes, f"{memory:.2f}", *times, f"{seconds:.2f}"])
+    head = ["", "MiB expected", "MiB measured", "ratio", "s expected", "s measured", "ratio"]
+    return _joined(_markdown(head, rows), _caveats(["estimates.json"]))
+
+
 def _agreement(facts: Mapping[str, Any]) -> str:
     """The largest difference of another's loss from ours: far below the tolerance."""
     ours, *others = facts["losses"].values()
@@ -268,4 +280,5 @@ IN_BENCHMARKS: dict[str, Callable[[], str]] = {
     "layers": layers,
     "profile small": lambda: profile("small"),
     "start-up": start_up,
+    "estimates": estimates,
 }

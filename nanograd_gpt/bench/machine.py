@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
 from ..backend.contract import Array
+from ..backend.cpu.allocator import give_freed_memory_back
 from ..backend.select import Device, kernels_of, synchronize, to_device
-from .estimate import flops_per_second
+from ..rng import Generator
 
 PRODUCT = 1536  # rows of the square matrices: large enough for the peak rate, 0.05 s on a slow machine
 COPIED = 1 << 26  # bytes, larger than any cache
@@ -33,6 +36,20 @@ class Machine:
 def measured_machine(device: Device) -> Machine:
     """Measure both rates; takes one or two seconds."""
     return Machine(flops_per_second(device, size=PRODUCT, rounds=8), bytes_per_second(device))
+
+
+def flops_per_second(device: Device, size: int = 768, rounds: int = 5) -> float:
+    """Measure the FLOP/s of a product of two float32 matrices: the best of a few rounds."""
+    a = to_device(Generator().uniform((size, size)), device)
+    kernels_of(a).xp.matmul(a, a)  # warm-up
+    times = []
+    for _ in range(rounds):
+        synchronize(device)
+        start = perf_counter()
+        kernels_of(a).xp.matmul(a, a)
+        synchronize(device)
+        times.append(perf_counter() - start)
+    return 2.0 * size**3 / min(times)
 
 
 def bytes_per_second(device: Device, rounds: int = 8) -> float:
@@ -58,8 +75,26 @@ def _copy(target: Array, source: Array) -> None:
     target[...] = source
 
 
+def resident_memory() -> int:
+    """Return the resident memory of this process in bytes, after freed memory went back to the system.
+
+    Where the system does not report it, its peak, or else 0.
+    """
+    give_freed_memory_back()
+    with contextlib.suppress(OSError):
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return peak_memory() or 0
+
+
 def peak_memory() -> int | None:
-    """Return the peak resident memory of this process in bytes; None where the system does not report it."""
+    """Return the peak resident memory of this process in bytes; None where the system does not report it.
+
+    Linux's ru_maxrss includes the parent's memory at the fork, before this program was loaded; VmHWM does not.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     try:
         import resource
     except ImportError:  # Windows

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def load_drawing() -> None:
+    """Import matplotlib now, so that its memory counts in an estimate."""
+    from ..viz import plots  # noqa: F401  # imported for its effect
+
+
 def check_figures(run: Path) -> None:
     """Render a dummy figure and create the figures' directory, so that errors show before the training."""
     from ..viz.plots import plot_losses, rendered

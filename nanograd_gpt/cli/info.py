@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..backend.select import resolve_device
 from ..bench.estimate import memory_bytes
+from ..bench.machine import resident_memory
 from ..environment import environment
 from ..errors import InputError, counted
 from ..gpt.config import GPTConfig
@@ -32,7 +33,7 @@ def run(options: Namespace) -> int:
         config = config_from(options)
         _print_model(config.model)
         print(
-            f"training memory  {gigabytes(memory_bytes(config.model, config.data.batch_size))}, "
+            f"training memory  {gigabytes(resident_memory() + memory_bytes(config.model, config.data.batch_size))}, "
             f"batch {config.data.batch_size} x {config.model.context_length}"
         )
     else:

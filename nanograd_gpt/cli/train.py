@@ -20,9 +20,10 @@ from typing import Any, Self
 import numpy as np
 from tqdm import tqdm
 
-from ..bench.estimate import memory_bytes, step_seconds
+from ..bench.expected import expected_of
 from ..errors import InputError, RunError, counted
 from ..files import full_disk_named
+from ..gpt.model import GPTModel
 from ..tokenizer.encoding import padding_ids
 from ..training.config import TrainingConfig
 from ..training.find_checkpoint import recover_checkpoints, run_of
@@ -33,7 +34,7 @@ from ..training.run import Run
 from ..training.run_directory import best_checkpoint, checkpoints, new_directory
 from ..training.run_lock import new_run, run_lock
 from ..training.surprise import write_surprise
-from .figures import check_figures, write_figures
+from .figures import check_figures, load_drawing, write_figures
 from .info import gigabytes
 from .options import add_device, add_settings, add_weights, device_from, note, user_path
 from .resume import Resumption, complete_line, resumption_from
@@ -76,11 +77,12 @@ def _start(options: Namespace) -> int:
         _check_free(options.out)
     training = Run(plan.config, device, plan.tokenizer, plan.vocab_size)
     note_unused_settings(options, training)
+    freed = 0 if plan.weights is None else _nbytes(plan.weights)
     if options.dry_run:
-        _print_header(training, options.out or new_directory(Path("runs"), plan.name))
+        _print_header(training, options.out or new_directory(Path("runs"), plan.name), freed=freed)
         return 0
     with new_run(options.out, plan.name) as directory:
-        _print_header(training, directory)
+        _print_header(training, directory, freed=freed)
         if plan.weights is not None:
             training.init_from(plan.weights)
         del plan  # free this copy of the weights
@@ -89,6 +91,11 @@ def _start(options: Namespace) -> int:
             training.save_settings(directory)
             training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
         return _train_and_draw(training, directory)
+
+
+def _nbytes(model: GPTModel) -> int:
+    """Bytes of a model's parameters."""
+    return sum(int(p.data.nbytes) for p in model.parameters())
 
 
 def _check_free(directory: Path) -> None:
@@ -141,12 +148,11 @@ def _train_and_draw(training: Run, directory: Path) -> int:
     return 0
 
 
-def _print_header(training: Run, directory: Path, done: int = 0, rate: str | None = None) -> None:
+def _print_header(training: Run, directory: Path, done: int = 0, rate: str | None = None, freed: int = 0) -> None:
+    """Print the run's sizes and what it is expected to take; `freed` bytes are in use now and not in training."""
     model, data, t = training.config.model, training.config.data, training.config.training
     batches = len(training.train_loader), len(training.val_loader)
-    tokens = data.batch_size * model.context_length * t.accumulate
     left = training.total_steps - done
-    seconds = left * step_seconds(model, tokens, training.device)
     print(
         f"model       {counted(model.n_layers, 'layer')}, {counted(model.emb_dim, 'channel')}, "
         f"{counted(model.n_heads, 'head')}, context {model.context_length}: {model.n_parameters:,} parameters"
@@ -162,7 +168,9 @@ def _print_header(training: Run, directory: Path, done: int = 0, rate: str | Non
     print(f"training    {updates} in {counted(t.epochs, 'epoch')} on {training.device}, seed {t.seed}")
     if rate is not None:
         print(f"rate        {rate}")
-    print(f"expected    {gigabytes(memory_bytes(model, data.batch_size))} of memory, about {_duration(seconds)}")
+    load_drawing()
+    expected = expected_of(training, done, freed)
+    print(f"expected    {gigabytes(expected.memory)} of memory, about {_duration(expected.seconds)}")
     print(f"directory   {directory}", flush=True)
 
 

@@ -28,6 +28,8 @@ from .data import Batch, DataLoader
 from .loss import Evaluation, calc_loss_batch, evaluate_model
 from .schedule import Schedule
 
+SAMPLE_TOKENS = 50  # generated after an epoch, as in the book
+
 
 @dataclass
 class Progress:
@@ -256,6 +258,6 @@ def sample_line(model: GPTModel, tokenizer: tiktoken.Encoding, start_context: st
     prompt = text_to_token_ids(start_context, tokenizer)
     padding = padding_ids(tokenizer, model.config.vocab_size)
     with inference_mode(model):
-        text = generate_text(model, prompt, 50, context_size=model.config.context_length, padding=padding)
+        text = generate_text(model, prompt, SAMPLE_TOKENS, context_size=model.config.context_length, padding=padding)
     model.train()
     return token_ids_to_text(text, tokenizer).replace("\n", " ")

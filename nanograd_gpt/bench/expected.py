@@ -1,0 +1,68 @@
+"""Peak memory and duration that a training run is expected to have."""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from tempfile import TemporaryFile
+from typing import NamedTuple
+
+from ..training.loop import SAMPLE_TOKENS
+from ..training.run import Run, streams
+from .estimate import BYTES, memory_bytes, seconds_of, training_times
+from .machine import resident_memory
+
+WRITTEN = 1 << 22  # bytes
+
+
+class Expected(NamedTuple):
+    """Bytes of the process on a CPU, or of the GPU's memory; and seconds, without figures."""
+
+    memory: int
+    seconds: float
+
+
+def expected_of(run: Run, done: int = 0, freed: int = 0) -> Expected:
+    """Estimate the rest of a run after `done` updates.
+
+    The process's own memory is measured, without `freed` bytes that are in use now and not in training.
+    """
+    seconds = _seconds(run, done)
+    process = resident_memory() - freed if run.device == "cpu" else 0
+    return Expected(process + memory_bytes(run.config.model, run.config.data.batch_size), seconds)
+
+
+def _seconds(run: Run, done: int) -> float:
+    """Estimate the updates from number `done` on, with their evaluations and samples."""
+    t, updates = run.config.training, range(done, run.total_steps)
+    times = training_times(
+        run.config.model,
+        run.config.data.batch_size,
+        run.device,
+        streams(t)[0],
+        accumulate=t.accumulate,
+        clipped=t.max_norm > 0,
+    )
+    evaluations = len(range(-(-updates.start // t.eval_freq), -(-updates.stop // t.eval_freq)))
+    batches = sum(min(t.eval_iter, len(loader)) for loader in (run.train_loader, run.val_loader))
+    epochs = range(updates.start // run.steps_per_epoch, updates.stop // run.steps_per_epoch)
+    samples = sum((epoch + 1) % t.sample_every == 0 or epoch + 1 == t.epochs for epoch in epochs)
+    checkpoints = 1 + (len(updates) // t.checkpoint_every if t.checkpoint_every else 0)
+    weights = BYTES * run.config.model.n_parameters
+    # the weights after each evaluation, as if each were the best so far; in a checkpoint, the two moments as well
+    written = evaluations * weights + checkpoints * 3 * weights
+    return times.total(len(updates), evaluations * batches, samples * SAMPLE_TOKENS) + written / written_per_second()
+
+
+def written_per_second() -> float:
+    """Measure the bytes per second of writing a file to the disk and hashing it, as a checkpoint's are."""
+    data = bytes(WRITTEN)
+
+    def write() -> None:
+        with TemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        sha256(data)
+
+    return WRITTEN / seconds_of(write, "cpu")
