@@ -6,25 +6,19 @@ Metrics, samples, figures and checkpoints go to a run's directory.
 from __future__ import annotations
 
 import math
-import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
 from time import perf_counter
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from ..bench.expected import expected_of
-from ..errors import InputError, RunError, counted
+from ..errors import InputError, RunError
 from ..files import full_disk_named
 from ..gpt.model import GPTModel
-from ..tokenizer.encoding import padding_ids
 from ..training.config import TrainingConfig
 from ..training.find_checkpoint import recover_checkpoints, run_of
 from ..training.loop import StepResult, evaluation_line, sample_line
@@ -34,10 +28,11 @@ from ..training.run import Run
 from ..training.run_directory import best_checkpoint, checkpoints, new_directory
 from ..training.run_lock import new_run, run_lock
 from ..training.surprise import write_surprise
-from .figures import check_figures, load_drawing, write_figures
-from .info import gigabytes
+from .figures import check_figures, write_figures
+from .header import print_header
 from .options import add_device, add_settings, add_weights, device_from, note, user_path
 from .resume import Resumption, complete_line, resumption_from
+from .signals import Signals
 from .unused import note_unused_settings
 from .weights import plan_from
 
@@ -79,10 +74,10 @@ def _start(options: Namespace) -> int:
     note_unused_settings(options, training)
     freed = 0 if plan.weights is None else _nbytes(plan.weights)
     if options.dry_run:
-        _print_header(training, options.out or new_directory(Path("runs"), plan.name), freed=freed)
+        print_header(training, options.out or new_directory(Path("runs"), plan.name), freed=freed)
         return 0
     with new_run(options.out, plan.name) as directory:
-        _print_header(training, directory, freed=freed)
+        print_header(training, directory, freed=freed)
         if plan.weights is not None:
             training.init_from(plan.weights)
         del plan  # free this copy of the weights
@@ -112,7 +107,7 @@ def _resume(options: Namespace) -> int:
     if plan.is_complete:
         print(complete_line(plan.run, plan.directory))
     else:
-        _print_header(plan.run, plan.directory, plan.done, plan.rate)
+        print_header(plan.run, plan.directory, plan.done, plan.rate)
     if options.dry_run:
         return 0
     if plan.is_complete:
@@ -146,38 +141,6 @@ def _train_and_draw(training: Run, directory: Path) -> int:
         print(f"stopped by {stopped_by}; resume with: nanograd-gpt train --resume {directory}")
         return 130
     return 0
-
-
-def _print_header(training: Run, directory: Path, done: int = 0, rate: str | None = None, freed: int = 0) -> None:
-    """Print the run's sizes and what it is expected to take; `freed` bytes are in use now and not in training."""
-    model, data, t = training.config.model, training.config.data, training.config.training
-    batches = len(training.train_loader), len(training.val_loader)
-    left = training.total_steps - done
-    print(
-        f"model       {counted(model.n_layers, 'layer')}, {counted(model.emb_dim, 'channel')}, "
-        f"{counted(model.n_heads, 'head')}, context {model.context_length}: {model.n_parameters:,} parameters"
-    )
-    print(
-        f"data        {data.data}: {counted(len(training.text), 'character')}, vocabulary {_vocabulary(training)}; "
-        f"{counted(batches[0], 'batch')} of {data.batch_size} to train on, {batches[1]:,} to validate"
-    )
-    if t.weights:
-        print(f"weights     {t.weights}")
-    updates = counted(training.total_steps, "update")
-    updates = f"{left:,} of {updates} left" if done else updates
-    print(f"training    {updates} in {counted(t.epochs, 'epoch')} on {training.device}, seed {t.seed}")
-    if rate is not None:
-        print(f"rate        {rate}")
-    load_drawing()
-    expected = expected_of(training, done, freed)
-    print(f"expected    {gigabytes(expected.memory)} of memory, about {_duration(expected.seconds)}")
-    print(f"directory   {directory}", flush=True)
-
-
-def _vocabulary(training: Run) -> str:
-    V = training.config.model.vocab_size
-    padding = len(padding_ids(training.tokenizer, V))
-    return f"{V - padding:,} padded to {V:,}" if padding else f"{V:,}"
 
 
 def _train(training: Run, directory: Path) -> str | None:
@@ -276,43 +239,3 @@ def _sample(training: Run, report: StepResult, log: MetricsLog, directory: Path,
     log.write("sample", step=report.global_step, epoch=report.epoch, text=text)
     with (directory / "samples.txt").open("a", encoding="utf-8") as file:
         file.write(f"Epoch {report.epoch} (step {report.global_step}): {text}\n")
-
-
-class Signals:
-    """Record SIGINT and SIGTERM in this block instead of stopping, so that an update is never interrupted.
-
-    The first signal calls `tell` with a line that says what happens now; a second one raises KeyboardInterrupt.
-    """
-
-    def __init__(self, tell: Callable[[str], object]) -> None:
-        self.tell = tell
-        self.received: str | None = None
-        self.handlers: dict[signal.Signals, Any] = {}
-        self.telling: Thread | None = None
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.handlers[number] = signal.signal(number, self._receive)
-        return self
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
-        again = "press Ctrl-C again" if number == signal.SIGINT else f"send {self.received} again"
-        line = f"stopping after this update; {again} to stop at once, without a checkpoint"
-        # in a thread, since the signal may have interrupted a write to the same stream
-        self.telling = Thread(target=self.tell, args=(line,))
-        self.telling.start()
-
-    def __exit__(self, *_: object) -> None:
-        if self.telling is not None:
-            self.telling.join()
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

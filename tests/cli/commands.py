@@ -20,6 +20,8 @@ TEXT = " ".join(WORDS[(7 * i + i // 5) % len(WORDS)] for i in range(160))
 SIZES = ["--n-layers", "1", "--emb-dim", "16", "--n-heads", "2", "--context-length", "16", "--n-merges", "50"]
 COURSE = ["--batch-size", "2", "--schedule", "flat", "--eval-freq", "3", "--eval-iter", "2", "--sample-every", "1"]
 
+LONG = ["--epochs", 100_000, "--drop-rate", 0.2, "--max-norm", 1]
+
 
 class Result(NamedTuple):
     code: int
@@ -77,3 +79,8 @@ def finished(running: subprocess.Popen[str]) -> Result:
 def train(directory: Path, data: Path, *argv: object) -> list[str]:
     """The arguments of a very small training run."""
     return ["train", "--out", str(directory), "--data", str(data), *SIZES, *COURSE, *map(str, argv)]
+
+
+def contents(directory: Path) -> dict[Path, bytes]:
+    """Every file of a directory."""
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}

@@ -1,0 +1,50 @@
+"""The header of a training: the sizes of model and data, the length of the run, and what it is expected to take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..bench.expected import expected_of
+from ..errors import counted
+from ..tokenizer.encoding import padding_ids
+from ..training.run import Run
+from .figures import load_drawing
+from .info import gigabytes
+
+
+def print_header(training: Run, directory: Path, done: int = 0, rate: str | None = None, freed: int = 0) -> None:
+    """Print the run's sizes and what it is expected to take; `freed` bytes are in use now and not in training."""
+    model, data, t = training.config.model, training.config.data, training.config.training
+    batches = len(training.train_loader), len(training.val_loader)
+    left = training.total_steps - done
+    print(
+        f"model       {counted(model.n_layers, 'layer')}, {counted(model.emb_dim, 'channel')}, "
+        f"{counted(model.n_heads, 'head')}, context {model.context_length}: {model.n_parameters:,} parameters"
+    )
+    print(
+        f"data        {data.data}: {counted(len(training.text), 'character')}, vocabulary {_vocabulary(training)}; "
+        f"{counted(batches[0], 'batch')} of {data.batch_size} to train on, {batches[1]:,} to validate"
+    )
+    if t.weights:
+        print(f"weights     {t.weights}")
+    updates = counted(training.total_steps, "update")
+    updates = f"{left:,} of {updates} left" if done else updates
+    print(f"training    {updates} in {counted(t.epochs, 'epoch')} on {training.device}, seed {t.seed}")
+    if rate is not None:
+        print(f"rate        {rate}")
+    load_drawing()
+    expected = expected_of(training, done, freed)
+    print(f"expected    {gigabytes(expected.memory)} of memory, about {_duration(expected.seconds)}")
+    print(f"directory   {directory}", flush=True)
+
+
+def _vocabulary(training: Run) -> str:
+    V = training.config.model.vocab_size
+    padding = len(padding_ids(training.tokenizer, V))
+    return f"{V - padding:,} padded to {V:,}" if padding else f"{V:,}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
