@@ -17,7 +17,7 @@ from ..errors import InputError, counted
 from ..files import full_disk_named
 from ..gpt.model import GPTModel
 from ..tokenizer.tokenizer import save_tokenizer
-from ..training.checkpoint import save_model
+from ..training.checkpoint import check_suffix, save_model
 from ..training.sources import open_model, tokenizer_for_model
 from ..weights.save import save_pretrained
 from .options import add_model_path, add_tokenizer, model_path, user_path
@@ -37,6 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     model, target = _paths(options)
+    check_suffix(target)
     if target.exists():
         raise InputError(f"convert: {target} exists already; give a new name")
     beside = target.with_suffix(".tokenizer.json")

@@ -34,7 +34,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--stride",
         type=int,
         metavar="N",
-        help="tokens between the starts of windows; fewer give each more context [the context length]",
+        default=0,
+        help="tokens between the starts of windows; fewer give each more context [0: the context length]",
     )
     parser.add_argument("--batch-size", type=int, metavar="N", default=1, help="windows per batch [1]")
 
@@ -47,7 +48,7 @@ def run(options: Namespace) -> int:
         raise InputError(f"data: {what} has {counted(len(ids), 'token')}, at least 2 are needed; use a longer text")
     length = model.config.context_length
     with np.errstate(all="ignore"):  # non-finite weights are reported in one line
-        result = evaluate_text(model, ids, options.stride, options.batch_size)
+        result = evaluate_text(model, ids, options.stride or None, options.batch_size)
     if isnan(result.nats):
         raise RunError(f"evaluate: the loss is nan: {model_path(options)} has weights that are not finite; use others")
     n_bytes = count_bytes(ids[1:], tokenizer)
@@ -71,6 +72,8 @@ def _text(options: Namespace, run_directory: Path | None) -> tuple[str, str]:
     if split not in SPLITS:
         raise InputError(f"split: {split!r} is unknown{did_you_mean(split, SPLITS)}")
     data = preset("tiny").replace(from_toml(run_directory / "config.toml")).data
+    if split == "test" and not data.test_ratio:
+        raise InputError(f"split: {run_directory} has no test part; train it with --test-ratio, or choose train or val")
     expected = find_checkpoint(run_directory).state.get("data_sha256")
     text = load_text(find_text(run_directory, data.data, expected, REMEDY))
     parts = split_text(text, data.train_ratio, data.test_ratio)

@@ -18,6 +18,7 @@ from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids
 from ..viz.surprise import LEVELS, level, split_space, visible_text
 from .options import add_model, model_from
+from .prompt import PROMPT, fitting
 
 LONGEST = 20  # columns of a token
 NARROWEST = 72  # columns of the table: room for one long token and one long guess
@@ -29,18 +30,17 @@ COLOURS = ("", "48;5;223;38;5;16", "48;5;215;38;5;16", "48;5;202;38;5;16", "48;5
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--prompt", default="Every effort moves you", help="text to explain")
+    parser.add_argument("--prompt", metavar="TEXT", help=f"text to explain [{PROMPT!r}]")
     parser.add_argument("--top", type=int, default=5, help="number of likeliest tokens to show in each place [5]")
 
 
 def run(options: Namespace) -> int:
     model, tokenizer, _ = model_from(options)
-    ids = text_to_token_ids(options.prompt, tokenizer)[0]
-    context = model.config.context_length
+    prompt = PROMPT if options.prompt is None else options.prompt
+    ids = text_to_token_ids(prompt, tokenizer)[0]
     if not ids.size:
         raise InputError("prompt: it is empty; give a text to explain")
-    if len(ids) > context:
-        raise InputError(f"prompt: {len(ids)} tokens are more than the model's context of {context}; shorten it")
+    ids = fitting(ids, model.config.context_length, options.prompt is not None)
     with np.errstate(all="ignore"):  # non-finite weights are reported in one line
         positions = explain_next(model, ids, options.top, padding_ids(tokenizer, model.config.vocab_size))
     if _shows_colours():

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arguments import whole_number
 from ..backend.contract import Ints
-from ..errors import InputError, counted
+from ..errors import InputError
 from ..generation.beam import beam_search
 from ..generation.sampling import Sampling
 from ..generation.streaming import complete_stream, prompt_ids
@@ -20,10 +20,9 @@ from ..tokenizer.encoding import end_of_text, padding_ids
 from ..tokenizer.tokenizer import token_ids_to_text
 from .converse import converse
 from .options import add_model, flag_of, is_given, model_from, note
-from .prompt import add_prompt, prompt_from
+from .prompt import PROMPT, add_prompt, fitting, prompt_from
 
 SAMPLE_STREAM = 2  # of random numbers; those of model and data are 0 and 1, sample k has SAMPLE_STREAM + k
-PROMPT = "Every effort moves you"
 SEED = 123
 FILTERS = ("top_k", "top_p", "min_p")
 SAMPLING = ("temperature", *FILTERS, "repetition_penalty")
@@ -33,7 +32,7 @@ BEAM_OPTIONS = ("length_penalty", "n_best")
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     text = parser.add_argument_group("text")
-    add_prompt(text, PROMPT)
+    add_prompt(text)
     text.add_argument("--max-new-tokens", type=int, metavar="N", default=100, help="maximum number of new tokens [100]")
     text.add_argument("--stop", action="append", metavar="TEXT", help="stop before this text; may be repeated [none]")
     text.add_argument("--num-samples", type=int, metavar="N", help="number of texts to sample [1]")
@@ -71,10 +70,8 @@ def run(options: Namespace) -> int:
             _note_without_effect(options, sampling)
             converse(write, prompt or "")
             return 0
-        ids, context = prompt_ids(PROMPT if prompt is None else prompt, tokenizer), model.config.context_length
-        if len(ids) > context:
-            tokens = counted(len(ids), "token")
-            raise InputError(f"prompt: {tokens} are more than the model's context of {context}; shorten it")
+        ids = prompt_ids(PROMPT if prompt is None else prompt, tokenizer)
+        ids = fitting(ids, model.config.context_length, prompt is not None)
         if options.beams is not None:
             _print_beams(options, model, tokenizer, ids)
             return 0

@@ -7,13 +7,16 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..backend.contract import Ints
+from ..errors import InputError, counted
 from .options import user_path
 
+PROMPT = "Every effort moves you"
 
-def add_prompt(parser: Any, default: str) -> None:
+
+def add_prompt(parser: Any) -> None:
     """Add --prompt and --prompt-file."""
-    parser.add_argument("--prompt", metavar="TEXT", help=f"text to continue; -: standard input [{default!r}]")
+    parser.add_argument("--prompt", metavar="TEXT", help=f"text to continue; -: standard input [{PROMPT!r}]")
     parser.add_argument(
         "--prompt-file", type=user_path, metavar="FILE", help="a UTF-8 file with it, less its last newline [none]"
     )
@@ -31,6 +34,17 @@ def prompt_from(options: Namespace) -> str | None:
     if options.prompt == "-":
         return _decoded(sys.stdin.buffer.read(), "prompt", "standard input")
     return options.prompt
+
+
+def fitting(ids: Ints, context: int, is_given: bool) -> Ints:
+    """The prompt's ids (T,); of the default prompt, as many of the last ones as fit the context.
+
+    Raises InputError for a prompt that was given and does not fit.
+    """
+    if is_given and len(ids) > context:
+        tokens = counted(len(ids), "token")
+        raise InputError(f"prompt: {tokens} are more than the model's context of {context}; shorten it")
+    return ids[-context:]
 
 
 def _read(path: Path) -> bytes:

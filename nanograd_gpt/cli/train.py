@@ -68,8 +68,7 @@ def run(options: Namespace) -> int:
 
 def _start(options: Namespace) -> int:
     plan, device = plan_from(options), device_from(options)
-    if options.out is not None:
-        _check_free(options.out)
+    _check_free(options.out or new_directory(Path("runs"), plan.name))
     training = Run(plan.config, device, plan.tokenizer, plan.vocab_size)
     note_unused_settings(options, training)
     freed = 0 if plan.weights is None else _nbytes(plan.weights)
@@ -94,7 +93,10 @@ def _nbytes(model: GPTModel) -> int:
 
 
 def _check_free(directory: Path) -> None:
-    """Raise InputError if a directory is taken; with the way to resume, if a run is there."""
+    """Raise InputError if a directory is taken or under a file; with the way to resume, if a run is there."""
+    file = next((path for path in directory.parents if path.exists() and not path.is_dir()), None)
+    if file is not None:
+        raise InputError(f"out: {directory} cannot be created, since {file} is a file; give another directory")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         resume = f", or resume with --resume {directory}" if checkpoints(directory) else ""
         raise InputError(f"out: {directory} exists already; give a new directory{resume}")

@@ -94,7 +94,7 @@ def get_tokenizer(name_or_path: str | Path = "gpt2") -> tiktoken.Encoding:
 
 
 def pretrained_tokenizer(weights: str | Path) -> tiktoken.Encoding:
-    """The tokenizer stored beside weights, or GPT-2's if there is none.
+    """The tokenizer stored beside weights, or GPT-2's if there is none; a checkpoint has its run's.
 
     Raises InputError for a stored tokenizer that get_tokenizer cannot load.
     """
@@ -103,6 +103,8 @@ def pretrained_tokenizer(weights: str | Path) -> tiktoken.Encoding:
 
 def tokenizer_beside(weights: Path) -> Path | None:
     """The tokenizer file in a directory of weights, or beside a weights file (NAME.tokenizer.json first), or None.
+
+    For a checkpoint of a run, the run's file.
 
     Raises InputError if the directory has an unsupported tokenizer, or only half of one.
     """
@@ -120,7 +122,13 @@ def tokenizer_beside(weights: Path) -> Path | None:
 
 
 def _file_in(directory: Path) -> Path | None:
-    """The tokenizer file that Hugging Face would load: tokenizer.json, or else a vocabulary with a merges file."""
+    """The tokenizer file that Hugging Face would load: tokenizer.json, or else a vocabulary with a merges file.
+
+    A checkpoint, RUN/checkpoints/NAME, has none; its run's is returned.
+    """
+    parent = directory.absolute().parent
+    if parent.name == "checkpoints" and (directory / "MANIFEST.json").is_file():
+        directory = parent.parent
     for name in ("tokenizer.json", *MERGES_OF_VOCAB):
         if (directory / name).is_file():
             return directory / name

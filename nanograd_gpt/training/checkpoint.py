@@ -30,8 +30,10 @@ from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..optim import AdamW
 from ..weights.load import load_weights
+from .run_directory import checkpoints
 
 SCHEMA = 1
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")  # suffixes of PyTorch's and pickle's files
 NEW, OLD = ".partial", ".old"  # suffixes of what is beside a checkpoint while it is being replaced
 
 
@@ -88,7 +90,7 @@ class Aside(NamedTuple):
 
 
 def asides(directory: Path) -> list[Aside]:
-    """What interrupted calls of save_checkpoint have left in a directory, new ones before old ones."""
+    """List what interrupted calls of save_checkpoint have left in a directory, new ones before old ones."""
     return [
         Aside(path, path.with_name(path.name[1:].removesuffix(suffix)))
         for suffix in (NEW, OLD)
@@ -215,6 +217,10 @@ def read_state(path: Path) -> dict[str, Any]:
         raise InputError(f"checkpoint: {path} does not exist; give a directory such as runs/NAME/checkpoints/step_100")
     manifest = path / "MANIFEST.json"
     if not manifest.is_file():
+        if found := checkpoints(path):
+            raise InputError(
+                f"checkpoint: {path} is a run; give one of its checkpoints, such as {found[-1]}, or use load_pretrained"
+            )
         raise InputError(f"checkpoint: {path} has no MANIFEST.json, so it is incomplete; use an earlier one")
     try:
         hashes = json.loads(manifest.read_text(encoding="utf-8"))
@@ -232,8 +238,12 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
-    """Write only the weights, as one safetensors file; book=True adds the mask buffers of the book's PyTorch model."""
+    """Write only the weights, as one safetensors file; book=True adds the mask buffers of the book's PyTorch model.
+
+    Raises InputError for the suffix of another format, such as .pth.
+    """
     path = Path(path)
+    check_suffix(path)
     work = path.with_name(f".{path.name}.partial")
     _save_arrays(work, model.book_state_dict() if book else model.state_dict(), model.config)
     fsync(work)
@@ -241,11 +251,22 @@ def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
     return path
 
 
-def load_model(path: Path | str) -> GPTModel:
-    """Load a model from a file that save_model wrote, in eval mode; reads every format that load_weights reads.
+def check_suffix(path: Path) -> None:
+    """Raise InputError for the name of a new file that ends as PyTorch's and pickle's files do."""
+    if path.suffix in PICKLES:
+        raise InputError(
+            f"path: {path} would not be a {path.suffix} file, since weights are written as safetensors; "
+            f"give {path.with_suffix('.safetensors')}"
+        )
 
-    Raises InputError for a file that cannot be read.
+
+def load_model(path: Path | str) -> GPTModel:
+    """Load a model from a file that save_model wrote, in eval mode; Hugging Face's and OpenAI's weights too.
+
+    load_pretrained also loads runs and GPT-2 by name.  Raises InputError for a file that cannot be read.
     """
+    if checkpoints(Path(path)):
+        raise InputError(f"model: {path} is a run; use load_pretrained, which loads its newest checkpoint")
     return load_weights(path)
 
 

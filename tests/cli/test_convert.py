@@ -48,6 +48,14 @@ def test_what_exists_is_not_written_over(tmp_path: Path) -> None:
     assert target.read_bytes() == b"mine"
 
 
+def test_a_target_named_as_a_pickle_is_refused(tmp_path: Path) -> None:
+    message = fails("convert", GOLDENS / "gpt2_tied", tmp_path / "out.pt")
+    assert message.endswith(
+        f"out.pt would not be a .pt file, since weights are written as safetensors; give {tmp_path / 'out.safetensors'}"
+    )
+    assert [*tmp_path.iterdir()] == []
+
+
 @pytest.mark.parametrize(
     "command", [["convert"], ["generate", "--weights"], ["info"], ["evaluate", "--model"]], ids=str
 )

@@ -72,6 +72,18 @@ def test_each_part_of_the_runs_own_text_has_its_loss_perplexity_and_bits(
     assert bits == pytest.approx(loss * (len(ids) - 1) / log(2) / n_bytes, abs=2e-5)
 
 
+def test_stride_0_is_the_context_length_as_in_train(trained: Path) -> None:
+    assert works("evaluate", trained, "--stride", 0) == works("evaluate", trained, "--stride", 16)
+
+
+def test_the_test_part_of_a_run_without_one_is_refused(tmp_path: Path, data: Path) -> None:
+    works(*train(tmp_path / "run", data, "--max-steps", 1))
+    message = fails("evaluate", tmp_path / "run", "--split", "test")
+    assert message == (
+        f"--split: {tmp_path / 'run'} has no test part; train it with --test-ratio, or choose train or val"
+    )
+
+
 def test_any_other_text_can_be_evaluated(trained: Path, model_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.txt"
     path.write_text(TEXT[::-1], encoding="utf-8")
@@ -105,7 +117,6 @@ def test_a_loss_too_large_for_its_perplexity_is_told_all_the_same(
         (["--split", "val", "--data", "story"], "evaluate: --split selects a part of the run's own text"),
         (["--data", "missing.txt"], "--data: missing.txt does not exist"),
         (["--batch-size", "0"], "--batch-size: 0 is not allowed"),
-        (["--stride", "0"], "--stride: 0 is not allowed; choose 1 .. 16, the context length"),
         (["--stride", "17"], "--stride: 17 is not allowed; choose 1 .. 16, the context length"),
         (["--stride", "-1"], "--stride: -1 is not allowed"),
         (["--stride", "1.5"], "nanograd-gpt evaluate: argument --stride: invalid int value: '1.5'"),

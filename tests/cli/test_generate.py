@@ -76,6 +76,16 @@ def test_a_prompt_may_fill_the_context(trained: Path) -> None:
     assert works("generate", "--model", trained, "--prompt", prompt, *SHORT).startswith(prompt)
 
 
+def test_the_default_prompt_is_cropped_to_the_context(trained: Path) -> None:
+    tokenizer = get_tokenizer(trained / "tokenizer.json")
+    ids = tokenizer.encode("Every effort moves you")
+    assert len(ids) > 16
+    for options in ([], ["--beams", 2]):
+        assert works("generate", trained, *SHORT, *options).startswith(tokenizer.decode(ids[-16:]))
+    shown = works("explain-next", trained)
+    assert shown == works("explain-next", trained, "--prompt", tokenizer.decode(ids[-16:]))
+
+
 @pytest.mark.parametrize("prompt", ["Grüße, 世界", "\udcff", "<|endoftext|>"])
 def test_any_text_can_be_a_prompt(trained: Path, prompt: str) -> None:
     assert works("generate", "--model", trained, "--prompt", prompt, "--max-new-tokens", 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.commands import COURSE, SIZES, Result, complaint, fails, finished, process, train, works
+from cli.commands import COURSE, SIZES, Result, complaint, fails, finished, nanograd, process, train, works
 
 from nanograd_gpt.backend.cpu.threads import n_threads, set_threads
 from nanograd_gpt.errors import RunError
@@ -211,10 +211,17 @@ def test_a_loss_that_diverges_ends_the_run(tmp_path: Path, data: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("directory", ["/proc/run", "text.txt/run"])
-def test_a_directory_that_cannot_be_written_ends_the_run(tmp_path: Path, data: Path, directory: str) -> None:
-    message = fails(*train(data.parent / directory, data, "--max-steps", 1), code=1)
-    assert directory in message
+def test_a_directory_that_cannot_be_written_ends_the_run(data: Path) -> None:
+    assert "/proc/run" in fails(*train(Path("/proc/run"), data, "--max-steps", 1), code=1)
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=str)
+def test_a_directory_under_a_file_is_refused_before_the_header(data: Path, more: list[str]) -> None:
+    result = nanograd(*train(data / "more" / "run", data, *more))
+    assert complaint(result, 2) == (
+        f"--out: {data / 'more' / 'run'} cannot be created, since {data} is a file; give another directory"
+    )
+    assert result.out == ""
 
 
 def test_a_full_disk_ends_the_run_in_one_line(tmp_path: Path, data: Path) -> None:

@@ -323,6 +323,16 @@ def test_only_the_books_form_has_masks_and_both_load(tmp_path: Path, book: bool)
     np.testing.assert_array_equal(load_model(path).out_head.weight.data, model.out_head.weight.data)
 
 
+@pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.bin", "model.pkl", "model.ckpt"])
+def test_a_model_file_named_as_a_pickle_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        InputError, match=r"model\.\w+ would not be a \.\w+ file.*; give .*model\.safetensors$"
+    ) as error:
+        save_model(tmp_path / name, small_model())
+    one_line(error)
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_model_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_model(path, small_model(1))

@@ -1,7 +1,8 @@
-"""Of a run's checkpoints the newest undamaged one is used; what a crash leaves behind is finished or undone."""
+"""The newest undamaged checkpoint of a run is used; what a crash leaves behind is finished or undone."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from training.small_run import facts, small_config, state
 
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.training import checkpoint as checkpoint_module
+from nanograd_gpt.training.checkpoint import load_checkpoint, load_model
 from nanograd_gpt.training.config import RunConfig
 from nanograd_gpt.training.find_checkpoint import find_checkpoint, recover_checkpoints
 from nanograd_gpt.training.run import Run
@@ -51,6 +53,14 @@ def damage(path: Path, how: str) -> None:
 
 
 # --- which one
+
+
+def test_a_run_given_as_a_checkpoint_or_a_model_file_is_told_apart(run: Run, tmp_path: Path) -> None:
+    newest = re.escape(str(tmp_path / "checkpoints" / "step_1"))
+    with pytest.raises(InputError, match=f"is a run; give one of its checkpoints, such as {newest}, or use load_pre"):
+        load_checkpoint(tmp_path, run.model)
+    with pytest.raises(InputError, match="is a run; use load_pretrained, which loads its newest checkpoint"):
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize("how", ["no manifest", "no model", "model.safetensors", "optimizer.safetensors", "state.json"])

@@ -36,6 +36,19 @@ def test_the_library_opens_whatever_the_command_line_opens(run: Path, tmp_path: 
             np.testing.assert_array_equal(model.state_dict()[name], array)
 
 
+@pytest.mark.parametrize("path", ["", "checkpoints/step_0", "checkpoints/step_0/model.safetensors"])
+def test_a_checkpoint_has_the_tokenizer_of_its_run(run: Path, path: str) -> None:
+    expected = ng.get_tokenizer(run / "tokenizer.json").n_vocab
+    assert ng.pretrained_tokenizer(run / path).n_vocab == expected < 1000
+
+
+def test_the_tokenizer_of_a_checkpoint_is_found_from_a_relative_path(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run / "checkpoints")
+    assert ng.pretrained_tokenizer("step_0").n_vocab == ng.pretrained_tokenizer(run).n_vocab
+
+
 def test_what_is_no_model_is_refused_with_all_that_would_be(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"does not exist; give a run's directory, a checkpoint, a model file, or GPT-2"
