@@ -24,7 +24,14 @@ from .pytorch_names import TORCH, missing_name
 from .rng import Generator, TorchStream
 from .tensor import Tensor, apply
 from .tokenizer.encoding import padding_ids
-from .tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer, text_to_token_ids, token_ids_to_text
+from .tokenizer.tokenizer import (
+    get_tokenizer,
+    pretrained_tokenizer,
+    save_tokenizer,
+    text_to_token_ids,
+    token_ids_to_text,
+    train_tokenizer,
+)
 from .training.checkpoint import load_checkpoint, load_model, save_checkpoint, save_model
 from .training.data import GPTDatasetV1, create_dataloader_v1
 from .training.evaluation import evaluate_text
@@ -100,10 +107,12 @@ __all__ = [
     "save_checkpoint",
     "save_model",
     "save_pretrained",
+    "save_tokenizer",
     "set_threads",
     "text_to_token_ids",
     "token_ids_to_text",
     "train_model_simple",
+    "train_tokenizer",
 ]
 
 

@@ -33,7 +33,7 @@ CUT_SHORT = {
     "train --init-from DIRECTORY": "--max-steps 2",
     "bench": "--seconds 0",
 }
-NEEDS_THE_NETWORK = "nanograd-gpt generate --model gpt2 "
+NEEDS_THE_NETWORK = "nanograd-gpt generate gpt2 "
 OFFLINE = dict.fromkeys(["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"], "http://127.0.0.1:9")
 
 
@@ -71,7 +71,7 @@ def test_every_command_and_option_named_in_the_text_exists() -> None:
     words = [word.rstrip(".,") for span in spans for word in span.split()]
     assert {word for word in words if word.startswith("--")} - known == set()
     named = [span.split()[1] for span in spans if span.startswith("nanograd-gpt ")]
-    assert set(named) <= set(OPTIONS)
+    assert set(named) <= {*OPTIONS, "help"}
 
 
 # --- in a fresh clone

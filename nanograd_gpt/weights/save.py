@@ -41,8 +41,7 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
 
     >>> import tempfile
     >>> import nanograd_gpt as ng
-    >>> from nanograd_gpt.tokenizer.tokenizer import train_tokenizer
-    >>> tokenizer = train_tokenizer("The cat sat on the mat.  " * 8, n_merges=10)
+    >>> tokenizer = ng.train_tokenizer("The cat sat on the mat.  " * 8, n_merges=10)
     >>> config = ng.GPTConfig(tokenizer.n_vocab, context_length=8, emb_dim=16, n_heads=2, n_layers=2)
     >>> model = ng.GPTModel(config, rng=ng.Generator(123))
     >>> with tempfile.TemporaryDirectory() as directory:
