@@ -1,7 +1,4 @@
-"""NumPy's numbers wherever a number may be given: the same results and files as Python's, of Python's own types.
-
-And bools where integers are meant, floats where whole numbers are, texts where numbers are: refused in one line.
-"""
+"""NumPy's numbers give the same results and files as Python's; bools, fractions and texts in their place are refused."""
 
 from __future__ import annotations
 

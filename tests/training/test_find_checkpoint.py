@@ -144,7 +144,7 @@ def crash_at(n: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
 
 def saves(run: Run, directory: Path) -> None:
-    """Whatever a run writes: another checkpoint, whose predecessor goes, and the best weights over older ones."""
+    """Write all that a run writes: another checkpoint, whose predecessor goes, and the best weights over older ones."""
     run.save(directory)
     run.save_best(directory)
 
