@@ -1,4 +1,4 @@
-"""NumPy's numbers give the same results and files as Python's; bools, fractions and texts in their place are refused."""
+"""NumPy's numbers give the results and files of Python's; bools, fractions and texts in their place are refused."""
 
 from __future__ import annotations
 
