@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.generation.generate import generate, generate_text, generate_text_simple
+from nanograd_gpt.generation.generate import generate, generate_batch, generate_text, generate_text_simple
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
