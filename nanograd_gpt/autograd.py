@@ -19,10 +19,10 @@ import numpy as np
 from .backend.contract import Array, GradOut, Kernels
 from .backend.select import kernels_of
 from .grad_mode import is_grad_enabled
+from .rule_checks import NUMERIC, check_result, check_returned
 from .versions import changed_since, tick
 
 Gradient: TypeAlias = Array | GradOut | None
-NUMERIC = "biufc"  # kinds of dtypes that a Tensor may have: bools, integers, floats, complex numbers
 
 # The graph
 
@@ -116,23 +116,11 @@ def record(
     node.kernels = kernels_of(*arrays, *params.values())  # params: for where(array, 1, 2), whose inputs are numbers
     out = node.forward(*arrays, **params)
     if type(out) is not np.ndarray or out.dtype.kind not in NUMERIC:
-        _check_result(op, out)
+        check_result(op.__name__, out)
     if not recorded:
         return out, None
     node.order, node.dtype = tick(), out.dtype
     return out, node
-
-
-def _check_result(op: type[Function], out: Any) -> None:
-    """Raise TypeError unless the result of a forward is an array of numbers or bools, or a NumPy scalar of such."""
-    if not isinstance(out, np.generic):
-        try:
-            kernels_of(out)
-        except TypeError:
-            hint = "; inside forward, use NumPy's functions on the arrays" if hasattr(out, "data") else ""
-            raise TypeError(f"{op.__name__}.forward returned a {type(out).__name__}; return one array{hint}") from None
-    if out.dtype.kind not in NUMERIC:
-        raise TypeError(f"{op.__name__}: the result is an array of {out.dtype}; a Tensor holds numbers or bools")
 
 
 # The backward pass, newest node first: a node comes after every node that used its result
@@ -169,11 +157,7 @@ def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
         )
     try:
         gradients = node.backward(dy)
-        if not isinstance(gradients, tuple | list):
-            kind = "an array" if hasattr(gradients, "dtype") else type(gradients).__name__
-            raise TypeError(f"backward returned {kind}; return a tuple with one gradient per input")
-        if len(gradients) != len(node.parents):
-            raise TypeError(f"{len(gradients)} gradients were returned for {len(node.parents)} inputs")
+        check_returned(gradients, len(node.parents))
     except Exception as error:  # re-raised with a note
         error.add_note(f"in {name}.backward")
         raise

@@ -16,7 +16,7 @@ LAYERS = [  # bottom up; modules of one layer do not import each other
     ["errors", "pytorch_names"],
     ["arguments"],
     ["files", "backend", "rng"],
-    ["environment", "grad_mode", "tokenizer", "versions"],
+    ["environment", "grad_mode", "rule_checks", "tokenizer", "versions"],
     ["autograd"],
     ["ops"],
     ["tensor"],

@@ -1,0 +1,32 @@
+"""Checks of what an operation's rules return: an array from forward, one gradient per input from backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .backend.select import kernels_of
+
+NUMERIC = "biufc"  # kinds of dtype that a Tensor holds
+
+
+def check_result(name: str, out: Any) -> None:
+    """Raise TypeError unless the result of a forward is an array of numbers or bools, or a NumPy scalar of such."""
+    if not isinstance(out, np.generic):
+        try:
+            kernels_of(out)
+        except TypeError:
+            hint = "; inside forward, use NumPy's functions on the arrays" if hasattr(out, "data") else ""
+            raise TypeError(f"{name}.forward returned a {type(out).__name__}; return one array{hint}") from None
+    if out.dtype.kind not in NUMERIC:
+        raise TypeError(f"{name}: the result is an array of {out.dtype}; a Tensor holds numbers or bools")
+
+
+def check_returned(gradients: Any, n_inputs: int) -> None:
+    """Raise TypeError unless a backward returned a tuple or list of one gradient per input."""
+    if not isinstance(gradients, tuple | list):
+        kind = "an array" if hasattr(gradients, "dtype") else type(gradients).__name__
+        raise TypeError(f"backward returned {kind}; return a tuple with one gradient per input")
+    if len(gradients) != n_inputs:
+        raise TypeError(f"{len(gradients)} gradients were returned for {n_inputs} inputs")
