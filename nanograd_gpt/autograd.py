@@ -20,7 +20,7 @@ from .backend.contract import Array, GradOut, Kernels
 from .backend.select import kernels_of
 from .grad_mode import is_grad_enabled
 from .rule_checks import NUMERIC, check_result, check_returned
-from .versions import changed_since, tick
+from .versions import check_unchanged, tick
 
 Gradient: TypeAlias = Array | GradOut | None
 
@@ -150,11 +150,7 @@ def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
     name = type(node).__name__
     if dy is None or not node.parents:
         raise RuntimeError(f"{name}: backward was called before and freed the graph; run forward again")
-    if (array := changed_since(node.saved, node.order)) is not None:
-        raise RuntimeError(
-            f"{name}: a parameter {array.dtype}{list(array.shape)} was written to after forward (by an optimizer's "
-            "step or load_state_dict); call backward() before that, or run forward again"
-        )
+    check_unchanged(name, node.saved, node.order)
     try:
         gradients = node.backward(dy)
         check_returned(gradients, len(node.parents))

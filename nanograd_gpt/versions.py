@@ -35,12 +35,17 @@ def mark_changed(array: Array) -> None:
     _last_change = _changes[_span(array)] = tick()
 
 
-def changed_since(saved: Any, moment: int) -> Array | None:
-    """An array in `saved` (arrays, or tuples and lists of them) written to after `moment`; None if there is none."""
+def check_unchanged(name: str, saved: Any, moment: int) -> None:
+    """Raise RuntimeError if an array in `saved` (arrays, or tuples and lists of them) was written to after `moment`."""
     if _last_change < moment:
-        return None
+        return
     changed = [span for span, when in _changes.items() if when > moment]
-    return next((a for a in _arrays_in(saved) if any(_overlap(_span(a), span) for span in changed)), None)
+    for array in _arrays_in(saved):
+        if any(_overlap(_span(array), span) for span in changed):
+            raise RuntimeError(
+                f"{name}: a parameter {array.dtype}{list(array.shape)} was written to after forward (by an optimizer's "
+                "step or load_state_dict); call backward() before that, or run forward again"
+            )
 
 
 def _overlap(a: Span, b: Span) -> bool:

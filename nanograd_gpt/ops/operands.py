@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import NUMERIC, Function
+from ..autograd import Function
 from ..backend.contract import Array, Bools
 from ..backend.select import Device, kernels_of, to_device
+from ..rule_checks import NUMERIC
 
 PLAIN = frozenset({np.ndarray, float, int, bool, complex})  # types of operands that are used as they are
 
