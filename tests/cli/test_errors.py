@@ -12,10 +12,9 @@ from types import ModuleType
 import pytest
 from cli.commands import SIZES, complaint, fails, finished, nanograd, process, train
 
+from nanograd_gpt.cli.main import COMMANDS
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.training.checkpoint import save_model
-
-COMMANDS = ["train", "generate", "evaluate", "explain-next", "gradcheck", "info", "plot", "bench", "convert"]
 
 
 def refused(tmp_path: Path, data: Path, *options: object) -> str:
