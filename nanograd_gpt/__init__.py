@@ -1,5 +1,6 @@
 """GPT pretraining from scratch: a small autograd engine on NumPy and CuPy, and the book's chapter 5 on it."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from . import nn
@@ -19,6 +20,7 @@ from .grad_mode import is_grad_enabled, no_grad
 from .nn import GELU, Dropout, Embedding, LayerNorm, Linear, Module, Parameter, ReLU, Sequential, functional
 from .nn.param_groups import decay_groups
 from .optim import AdamW, clip_grad_norm
+from .pytorch_names import TORCH, missing_name
 from .rng import Generator, TorchStream
 from .tensor import Tensor, apply
 from .tokenizer.encoding import padding_ids
@@ -115,4 +117,4 @@ def __getattr__(name: str) -> Any:
         from .viz import plots
 
         return getattr(plots, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise missing_name(sys.modules[__name__], name, TORCH)

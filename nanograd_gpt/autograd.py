@@ -22,6 +22,7 @@ from .grad_mode import is_grad_enabled
 from .versions import changed_since, tick
 
 Gradient: TypeAlias = Array | GradOut | None
+NUMERIC = "biufc"  # kinds of dtypes that a Tensor may have: bools, integers, floats, complex numbers
 
 # The graph
 
@@ -70,6 +71,10 @@ class Function(Node):
     def __init__(self) -> None:
         self.grad, self.parents, self.saved = None, (), None
 
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
+        name = type(self).__name__
+        raise TypeError(f"{name}() is an instance of the operation {name}; give the class: apply({name}, x)")
+
     def forward(self, *arrays: Any, **params: Any) -> Array:
         raise TypeError(f"{type(self).__name__} has no forward rule")
 
@@ -110,10 +115,24 @@ def record(
         node.parents = parents
     node.kernels = kernels_of(*arrays, *params.values())  # params: for where(array, 1, 2), whose inputs are numbers
     out = node.forward(*arrays, **params)
+    if type(out) is not np.ndarray or out.dtype.kind not in NUMERIC:
+        _check_result(op, out)
     if not recorded:
         return out, None
     node.order, node.dtype = tick(), out.dtype
     return out, node
+
+
+def _check_result(op: type[Function], out: Any) -> None:
+    """Raise TypeError unless the result of a forward is an array of numbers or bools, or a NumPy scalar of such."""
+    if not isinstance(out, np.generic):
+        try:
+            kernels_of(out)
+        except TypeError:
+            hint = "; inside forward, use NumPy's functions on the arrays" if hasattr(out, "data") else ""
+            raise TypeError(f"{op.__name__}.forward returned a {type(out).__name__}; return one array{hint}") from None
+    if out.dtype.kind not in NUMERIC:
+        raise TypeError(f"{op.__name__}: the result is an array of {out.dtype}; a Tensor holds numbers or bools")
 
 
 # The backward pass, newest node first: a node comes after every node that used its result
@@ -150,6 +169,9 @@ def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
         )
     try:
         gradients = node.backward(dy)
+        if not isinstance(gradients, tuple | list):
+            kind = "an array" if hasattr(gradients, "dtype") else type(gradients).__name__
+            raise TypeError(f"backward returned {kind}; return a tuple with one gradient per input")
         if len(gradients) != len(node.parents):
             raise TypeError(f"{len(gradients)} gradients were returned for {len(node.parents)} inputs")
     except Exception as error:  # re-raised with a note

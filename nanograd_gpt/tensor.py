@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from types import EllipsisType
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,14 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from .autograd import Function, Leaf, Node, backward, record
 from .backend.contract import Array, Axis, Bools, HostArray, Ints
-from .backend.select import Device, device_of, kernels_of, to_device, to_host
+from .backend.select import Device, device_of, kernels_of, to_host
 from .ops import elementwise, matmul, reduce, shape
-from .ops.axes import takes_dim
-from .ops.operands import call_text
+from .ops.axes import takes_dim, unpacked
+from .ops.operands import PLAIN, as_array, as_operand, call_text
+from .pytorch_names import TENSOR, missing_names
 
 Index: TypeAlias = Any  # any index that an array takes, or an integer Tensor
-Operand: TypeAlias = "Tensor | Array | complex"
+Operand: TypeAlias = "Tensor | Array | complex | Sequence[Any]"
 TokenIds: TypeAlias = "Ints | Tensor | Sequence[Any] | int"  # an array, a Tensor of integers, or a nested list
 
 
@@ -45,7 +46,7 @@ class Tensor:
     def __init__(self, data: npt.ArrayLike, requires_grad: bool = False) -> None:
         if not isinstance(requires_grad, bool | np.bool_):
             raise TypeError(f"requires_grad is {requires_grad!r}, expected True or False; one array makes a Tensor")
-        self.data = _as_array(data)
+        self.data = as_array(data)
         self.node = None
         if requires_grad:
             if self.data.dtype.kind not in "fc":
@@ -85,6 +86,9 @@ class Tensor:
     def grad(self) -> Array | None:
         """The gradient of a leaf, in this tensor's shape; None before backward, and for results of operations."""
         return self.node.grad if isinstance(self.node, Leaf) else None
+
+    if not TYPE_CHECKING:  # a type checker would accept any attribute
+        __getattr__ = missing_names(TENSOR)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -128,8 +132,17 @@ class Tensor:
     def __float__(self) -> float:
         return float(self.item())
 
+    def __int__(self) -> int:
+        return int(self.item())
+
     def __bool__(self) -> bool:
         return bool(self.item())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self.item(), digits)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -150,9 +163,8 @@ class Tensor:
                 raise ValueError(f"backward() starts from a scalar, not from shape {self.shape}; use .sum() or .mean()")
             gradient = kernels_of(self.data).xp.ones_like(self.data)
         else:
-            own, gradient = self.device, _as_array(gradient, self.device)
-            given = device_of(gradient)
-            if given != own:
+            own, gradient = self.device, as_array(gradient, self.device)
+            if (given := device_of(gradient)) != own:
                 raise TypeError(f"backward() on {own} got a gradient on {given}; move it with to_device")
             gradient = gradient.copy()  # it may be a leaf's own gradient, which is added to in place
             if gradient.shape != self.shape:
@@ -268,8 +280,8 @@ class Tensor:
     def var(
         self,
         axis: Axis = None,
-        keepdims: bool = False,
         *,
+        keepdims: bool = False,
         unbiased: bool = True,
         dim: Axis = None,
         keepdim: bool = False,
@@ -292,7 +304,7 @@ class Tensor:
     # Shape and indexing
 
     def reshape(self, *shape_: int | tuple[int, ...]) -> Tensor:
-        return apply(shape.Reshape, self, shape=_unpacked(shape_))
+        return apply(shape.Reshape, self, shape=unpacked(shape_))
 
     view = reshape  # PyTorch's name
 
@@ -318,7 +330,7 @@ class Tensor:
 
         PyTorch's transpose(a, b) is swapaxes(a, b).
         """
-        return apply(shape.Transpose, self, axes=_unpacked(axes) or tuple(reversed(range(self.ndim))))
+        return apply(shape.Transpose, self, axes=unpacked(axes) or tuple(reversed(range(self.ndim))))
 
     def swapaxes(self, a: int, b: int) -> Tensor:
         a, b = normalize_axis_index(a, self.ndim), normalize_axis_index(b, self.ndim)
@@ -331,42 +343,32 @@ class Tensor:
         return self.transpose()
 
     def broadcast_to(self, *shape_: int | tuple[int, ...]) -> Tensor:
-        return apply(shape.BroadcastTo, self, shape=_unpacked(shape_))
+        return apply(shape.BroadcastTo, self, shape=unpacked(shape_))
 
     def __getitem__(self, index: Index) -> Tensor:
         return apply(shape.GetItem, self, index=_raw_index(index))
 
 
 def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
-    """Run an operation on Tensors, arrays or numbers; recorded in the graph if an input requires a gradient.
+    """Run an operation on Tensors, arrays, numbers or lists; recorded in the graph if an input requires a gradient.
 
     op: a subclass of Function.  params: keyword arguments of its forward.
     Errors get a note with the operation's name, its inputs' dtypes and shapes, and its parameters.
     """
-    arrays = [t.data if isinstance(t, Tensor) else t for t in inputs]
+    arrays = [
+        t.data if isinstance(t, Tensor) else t if type(t) in PLAIN else as_operand(op, i, t)
+        for i, t in enumerate(inputs)
+    ]
     parents = [t.node if isinstance(t, Tensor) else None for t in inputs]
     try:
         out, node = record(op, arrays, parents, params)
     except Exception as error:  # re-raised with a note
-        error.add_note(f"in {call_text(op.__name__, arrays, params)}")
+        error.add_note(f"in {call_text(getattr(op, '__name__', repr(op)), arrays, params)}")
         raise
     result = Tensor.__new__(Tensor)
     result.data = np.asarray(out) if isinstance(out, np.generic) else out
     result.node = node
     return result
-
-
-def _as_array(data: Any, device: Device = "cpu") -> Array:
-    """An array unchanged, on whichever device; numbers and lists as an array on `device`."""
-    if isinstance(data, Tensor):
-        raise TypeError("expected an array, got a Tensor; its array is .data")
-    array = data
-    if isinstance(data, bool | int | float | complex | list | tuple | np.generic):
-        array = to_device(np.asarray(data), device)
-    kernels_of(array)  # raises TypeError unless it is a NumPy or CuPy array
-    if array.dtype.kind not in "biufc":
-        raise TypeError(f"a Tensor holds numbers or bools, got an array of {array.dtype}")
-    return array
 
 
 def _compared(relation: Callable[[Any, Any], Any], x: Array, y: object) -> Bools:
@@ -386,11 +388,9 @@ def _raw_index(index: Index) -> Index:
     return _raw(index)
 
 
-def _unpacked(numbers: tuple[int | tuple[int, ...], ...]) -> tuple[int, ...]:
-    """(2, 3) for both f(2, 3) and f((2, 3))."""
-    if len(numbers) == 1 and isinstance(numbers[0], tuple | list):
-        return tuple(numbers[0])
-    return cast("tuple[int, ...]", numbers)  # NumPy raises for anything else
+def as_tensor(x: Operand) -> Tensor:
+    """A Tensor unchanged; an array, a number or a list as a Tensor."""
+    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 def as_ids(ids: TokenIds) -> Ints:

@@ -6,6 +6,7 @@ import contextvars
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -269,10 +270,10 @@ def test_an_operation_used_twice_before_backward_keeps_its_two_uses_apart() -> N
         (lambda: F.layer_norm(leaf(), leaf([1.0]), leaf([1.0, 2.0]), 0.5),
          "in LayerNorm(float64[2, 3], float64[1], float64[2], eps=0.5)"),
         (lambda: F.embedding(np.array([7]), leaf()), "in Embedding(float64[2, 3], ids=int64[1], checked=False)"),
-        (lambda: leaf() + "x", "in Add(float64[2, 3], 'x')"),
+        (lambda: leaf() + np.array("x"), "in Add(float64[2, 3], <U1[])"),
         (lambda: apply(Function, leaf()), "in Function(float64[2, 3])"),
     ],
-    ids=["dtypes", "a tuple", "a number", "an array", "an operand that is none", "no forward rule"],
+    ids=["dtypes", "a tuple", "a number", "an array", "an array of text", "no forward rule"],
 )  # fmt: skip
 def test_an_exception_leaves_a_note_of_operation_dtypes_shapes_and_parameters(call: Loss, note: str) -> None:
     with pytest.raises((ValueError, IndexError, TypeError)) as error:
@@ -308,3 +309,39 @@ def test_an_exception_on_the_way_back_names_its_operation_too() -> None:
     with pytest.raises(TypeError) as error:
         apply(Forgetful, leaf(), leaf()).backward(np.ones_like(X))
     assert any("Forgetful" in note for note in getattr(error.value, "__notes__", []))
+
+
+def operation(forward: Any = lambda op, x: x, backward: Any = lambda op, dy: (dy,)) -> type[Function]:
+    return type("Op", (Function,), {"forward": forward, "backward": backward})
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (1.0, "Op.forward returned a float; return one array"),
+        ([1.0], "Op.forward returned a list; return one array"),
+        ((X, X), "Op.forward returned a tuple; return one array"),
+        (Tensor(X), "Op.forward returned a Tensor; return one array; inside forward, use NumPy's functions"),
+        (None, "Op.forward returned a NoneType; return one array"),
+        (np.array("x"), "Op: the result is an array of <U1; a Tensor holds numbers or bools"),
+        (np.array([None]), "Op: the result is an array of object; a Tensor holds numbers or bools"),
+    ],
+    ids=["float", "list", "tuple", "Tensor", "None", "text", "objects"],
+)
+def test_forward_returns_one_array_of_numbers(result: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=f"^{message}"):
+        apply(operation(forward=lambda op, x: result), leaf())
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (1,)])  # an array of length 1 would pass for one gradient
+def test_backward_returns_a_tuple(shape: tuple[int, ...]) -> None:
+    x = leaf(np.ones(shape))
+    for result, kind in ((np.ones(shape), "an array"), (None, "NoneType"), (iter([X]), "list_iterator")):
+        with pytest.raises(TypeError, match=f"backward returned {kind}; return a tuple with one gradient per input"):
+            apply(operation(backward=lambda op, dy, result=result: result), x).backward(np.ones(shape))
+
+
+@pytest.mark.parametrize("operand", [X, [1.0, 2.0]])
+def test_an_instance_in_place_of_the_class_is_named(operand: Any) -> None:
+    with pytest.raises(TypeError, match=r"Op\(\) is an instance of the operation Op; give the class: apply\(Op, x\)"):
+        apply(operation()(), operand)  # type: ignore[arg-type]  # the wrong argument is what is tested

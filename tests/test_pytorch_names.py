@@ -153,7 +153,7 @@ def test_an_axis_that_is_not_there_cannot_be_removed(axis: int) -> None:
 @pytest.mark.parametrize("unbiased", [False, True])
 def test_var_is_numpys_and_its_gradient_agrees(axis: Any, unbiased: bool) -> None:
     for keepdims in (False, True):
-        y = Tensor(X).var(axis, keepdims, unbiased=unbiased)
+        y = Tensor(X).var(axis, keepdims=keepdims, unbiased=unbiased)
         np.testing.assert_allclose(y.data, X.var(axis=axis, keepdims=keepdims, ddof=int(unbiased)), rtol=1e-13)
     assert check_gradients(lambda x: x.var(axis, unbiased=unbiased), [X]) < 1e-12
 
@@ -198,3 +198,98 @@ def test_of_equal_elements_topk_takes_the_first() -> None:
 def test_topk_refuses_more_elements_than_there_are(k: int) -> None:
     with pytest.raises(ValueError, match=f"topk: k = {k} is not allowed; choose 0 .. 4, the length of axis 2"):
         F.topk(Tensor(X), k)
+
+
+# Slips of PyTorch users
+
+
+def test_var_takes_keepdims_by_keyword_only() -> None:
+    with pytest.raises(TypeError, match="positional argument"):
+        Tensor(X).var(0, False)  # type: ignore[misc]  # refused: in PyTorch it is unbiased
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "logsumexp", "argmax", "F.logsumexp"])
+def test_a_second_axis_is_not_keepdims(name: str) -> None:
+    message = r"keepdims: 2 is not a bool; several axes are a tuple, \(1, 2\)"
+    for args, kwargs in (((1, 2), {}), ((1,), {"keepdims": 2}), ((), {"dim": 1, "keepdim": 2})):
+        with pytest.raises(TypeError, match=message):
+            FUNCTIONS[name](Tensor(X), *args, **kwargs)
+
+
+def test_transpose_of_two_axes_points_to_swapaxes() -> None:
+    with pytest.raises(ValueError, match=r"transpose takes all axes in their new order, swapaxes\(a, b\) swaps two"):
+        Tensor(np.ones((1, 2, 3, 4))).transpose(1, 2)
+
+
+@pytest.mark.parametrize("value", [2.5678, np.float32(2.5), [[2.5678]]])
+def test_one_element_is_formatted_rounded_and_truncated_as_its_number(value: Any) -> None:
+    x = Tensor(value)
+    assert f"{x:.3f}" == f"{x.item():.3f}"
+    assert (int(x), round(x), round(x, 2)) == (2, round(x.item()), round(x.item(), 2))
+    assert f"{x}" == repr(x)
+
+
+def test_several_elements_are_neither_formatted_nor_rounded() -> None:
+    for use in (int, round, "{:.3f}".format):
+        with pytest.raises(ValueError, match=r"item\(\) needs a Tensor of one element; this one has shape \(2, 3, 4\)"):
+            use(Tensor(X))
+
+
+# Operands: a Tensor, an array, a number or a list of numbers, wherever a Tensor is expected
+
+VALUES = [[1.0, -2.0, 3.0]]
+OF_OPERANDS: dict[str, Callable[[Any], Any]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "softmax": F.softmax,
+    "log_softmax": F.log_softmax,
+    "cross_entropy": lambda x: F.cross_entropy(x, [0]),
+    "linear": lambda x: F.linear(x, [[1.0, 2.0, 3.0]]),
+    "layer_norm": lambda x: F.layer_norm(x, [1.0, 1.0, 1.0], np.zeros(3)),
+    "dropout": lambda x: F.dropout(x, np.ones((1, 3), dtype=bool), 0.5),
+    "maximum": lambda x: F.maximum(x, 0),
+    "cat": lambda x: F.cat([x, x]),
+    "stack": lambda x: F.stack([x, x]),
+    "split": lambda x: F.split(x, 3, 1)[1],
+    "topk": lambda x: F.topk(x, 2)[0],
+    "Dropout": lambda x: ng.nn.Dropout(0.5, rng=ng.Generator(1))(x),
+    "Linear": ng.nn.Linear(3, 2, rng=ng.Generator(1)),
+    "apply": lambda x: ng.apply(Doubled, x),
+}
+
+
+class Doubled(ng.Function):
+    def forward(self, x: Any) -> Any:
+        return 2 * x
+
+    def backward(self, dy: Any) -> Any:
+        return (2 * dy,)
+
+
+@pytest.mark.parametrize("name", OF_OPERANDS)
+def test_lists_and_arrays_are_operands_like_tensors(name: str) -> None:
+    function = OF_OPERANDS[name]
+    results = [function(make(VALUES)) for make in (Tensor, np.array, list)]
+    assert all(isinstance(y, Tensor) and y.dtype == np.float64 for y in results)
+    if name != "Dropout":  # which draws another mask
+        np.testing.assert_array_equal(results[1].data, results[0].data)
+        np.testing.assert_array_equal(results[2].data, results[0].data)
+
+
+@pytest.mark.parametrize("operand", ["-inf", None, ["a"], {"x": 1}])
+def test_an_operand_that_is_not_of_numbers_is_named(operand: Any) -> None:
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        ("Where: operand 0", lambda: Tensor(X).masked_fill(X > 0, operand)),
+        ("Where: operand 1", lambda: F.where(X > 0, Tensor(X), operand)),
+        ("Add: operand 1", lambda: Tensor(X) + operand),
+        ("Softmax: operand 0", lambda: F.softmax(operand)),
+        ("Doubled: operand 0", lambda: ng.apply(Doubled, operand)),
+    ]
+    for named, call in calls:
+        with pytest.raises(TypeError, match=f"{named} is .*; give a Tensor, an array, a number or a list of numbers"):
+            call()
+
+
+def test_a_result_that_is_not_numeric_names_its_operation() -> None:
+    with pytest.raises(TypeError, match="Where: the result is an array of <U32; a Tensor holds numbers or bools"):
+        F.where(X > 0, Tensor(X), np.array("a"))

@@ -14,7 +14,7 @@ from ..arguments import dropout_rate, whole_number
 from ..backend.contract import Bools, Ints
 from ..backend.select import Device, to_device
 from ..rng import Generator, RandomStream, checked_stream
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
 from . import functional as F
 from .module import Module, Parameter
 
@@ -110,6 +110,7 @@ class Dropout(Module):
         return to_device(self.rng.keep_mask(shape, self.rate), device)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = as_tensor(x)
         return F.dropout(x, self.keep_mask(x.shape, x.device), self.rate) if self.is_active else x
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:

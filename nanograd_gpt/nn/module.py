@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from ..autograd import Leaf
 from ..backend.contract import Array
 from ..backend.select import Device, device_of, to_device
 from ..errors import InputError
+from ..pytorch_names import MODULE, missing_names
 from ..tensor import Tensor
 from ..versions import mark_changed
 
@@ -34,12 +35,16 @@ class Module:
     training: bool = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse to replace a Parameter by a plain Tensor, which would silently stop training it."""
-        old = vars(self).get(name)
-        if isinstance(old, Parameter) and isinstance(value, Tensor) and not isinstance(value, Parameter):
-            where = f"{type(self).__name__}.{name}"
-            raise TypeError(f"{where} is a Parameter and cannot become a Tensor; write to {name}.data[...] instead")
+        """Refuse to replace a Parameter by anything but a Parameter or None, which would silently stop training it."""
+        if isinstance(vars(self).get(name), Parameter) and not isinstance(value, Parameter | None):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a Parameter and cannot become a {type(value).__name__}; "
+                f"write to {name}.data[...] instead, or give a Parameter or None"
+            )
         super().__setattr__(name, value)
+
+    if not TYPE_CHECKING:  # a type checker would accept any attribute
+        __getattr__ = missing_names(MODULE)
 
     def named_children(self) -> Iterator[tuple[str, Module | Parameter]]:
         return ((name, part) for name, part in vars(self).items() if isinstance(part, Module | Parameter))
@@ -153,6 +158,10 @@ class Sequential(Module):
     """Modules applied in order, named 0, 1, 2 ..."""
 
     def __init__(self, *layers: Module) -> None:
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                hint = "write Sequential(*layers)" if isinstance(layer, list | tuple) else "give Modules"
+                raise TypeError(f"Sequential: layer {i} is a {type(layer).__name__}, expected a Module; {hint}")
         self.layers = layers
 
     def named_children(self) -> Iterator[tuple[str, Module | Parameter]]:

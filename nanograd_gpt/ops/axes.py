@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from inspect import signature
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
+import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from ..backend.contract import Array, Axis
@@ -34,12 +35,21 @@ def with_reduced_axes(reduced: Array, shape: tuple[int, ...], axis: Axis, keepdi
     return reduced.reshape(tuple(1 if i in ones else n for i, n in enumerate(shape)))
 
 
+def unpacked(numbers: tuple[int | tuple[int, ...], ...]) -> tuple[int, ...]:
+    """(2, 3) for both f(2, 3) and f((2, 3))."""
+    if len(numbers) == 1 and isinstance(numbers[0], tuple | list):
+        return tuple(numbers[0])
+    return cast("tuple[int, ...]", numbers)  # NumPy raises for anything else
+
+
 def takes_dim(function: Callable[P, R]) -> Callable[P, R]:
     """Let dim= and keepdim= stand for axis= and keepdims=; a call that gives both raises TypeError.
 
     The function declares the former as keywords for its signature, and reads the latter alone.
+    A keepdims that is not a bool raises TypeError too: in x.mean(1, 2) it is meant as a second axis.
     """
     parameters = list(signature(function).parameters)
+    place = parameters.index("keepdims") if "keepdims" in parameters else len(parameters)
 
     @wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -48,6 +58,11 @@ def takes_dim(function: Callable[P, R]) -> Callable[P, R]:
                 if ours in kwargs or len(args) > parameters.index(ours):
                     raise TypeError(f"{function.__name__}: {ours} and {theirs} are one argument; give one of them")
                 kwargs[ours] = kwargs.pop(theirs)
+        keepdims = args[place] if len(args) > place else kwargs.get("keepdims", False)
+        if not isinstance(keepdims, bool | np.bool_):
+            raise TypeError(
+                f"{function.__name__}: keepdims: {keepdims!r} is not a bool; several axes are a tuple, (1, 2)"
+            )
         return function(*args, **kwargs)
 
     return called

@@ -7,7 +7,44 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd import NUMERIC, Function
 from ..backend.contract import Array, Bools
+from ..backend.select import Device, kernels_of, to_device
+
+PLAIN = frozenset({np.ndarray, float, int, bool, complex})  # types of operands that are used as they are
+
+
+def as_array(data: Any, device: Device = "cpu") -> Array:
+    """An array unchanged, on whichever device; numbers and lists as an array on `device`."""
+    array = data
+    if isinstance(data, bool | int | float | complex | list | tuple | np.generic):
+        array = to_device(np.asarray(data), device)
+    try:
+        kernels_of(array)
+    except TypeError:
+        if hasattr(data, "requires_grad"):
+            raise TypeError("expected an array, got a Tensor; its array is .data") from None
+        raise
+    if array.dtype.kind not in NUMERIC:
+        raise TypeError(f"a Tensor holds numbers or bools, got an array of {array.dtype}")
+    return array
+
+
+def as_operand(operation: type[Function], i: int, value: Any) -> Any:
+    """Operand i of an operation: a list of numbers as an array, arrays and numbers unchanged.
+
+    Raises TypeError for anything else.
+    """
+    if isinstance(value, list | tuple):
+        array = np.asarray(value)
+        if array.dtype.kind in NUMERIC:
+            return array
+    elif isinstance(value, int | float | complex) or hasattr(value, "dtype"):
+        return value
+    raise TypeError(
+        f"{operation.__name__}: operand {i} is {repr(value)[:60]}, a {type(value).__name__}; "
+        "give a Tensor, an array, a number or a list of numbers"
+    )
 
 
 def in_one_dtype(*arrays: Any) -> Sequence[Any]:

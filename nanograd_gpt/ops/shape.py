@@ -31,6 +31,11 @@ class Transpose(Function):
     __slots__ = ()
 
     def forward(self, x: Array, *, axes: tuple[int, ...]) -> Array:
+        if len(axes) != x.ndim:
+            raise ValueError(
+                f"transpose: axes {axes} of shape {x.shape}; transpose takes all axes in their new order, "
+                "swapaxes(a, b) swaps two"
+            )
         self.saved = tuple(a % x.ndim for a in axes)
         return x.transpose(axes)
 

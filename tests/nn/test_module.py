@@ -365,3 +365,29 @@ def test_a_stream_that_is_none_of_ours_is_named(rng: Any) -> None:
     for make in (lambda: Linear(2, 2, rng=rng), lambda: Embedding(2, 2, rng=rng), lambda: Dropout(0.1, rng=rng)):
         with pytest.raises(TypeError, match=r"rng is (int|Generator), expected a Generator or TorchStream"):
             make()
+
+
+@pytest.mark.parametrize(
+    "value", [np.ones((3, 2)), [[1.0]], 0.5, Tensor([1.0]), GELU()], ids=lambda v: type(v).__name__
+)
+def test_only_a_parameter_or_none_takes_a_parameters_place(value: Any) -> None:
+    layer = Linear(2, 3, rng=Generator(1))
+    message = rf"^Linear\.weight is a Parameter and cannot become a {type(value).__name__}; write to weight\.data"
+    with pytest.raises(TypeError, match=message):
+        layer.weight = value
+    layer.bias = None
+    layer.weight = replaced = Parameter(np.ones((3, 2)))
+    assert layer.parameters() == [replaced]
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (([GELU(), GELU()],), r"layer 0 is a list, expected a Module; write Sequential\(\*layers\)"),
+        ((GELU(), None), "layer 1 is a NoneType, expected a Module; give Modules"),
+        ((GELU(), F.gelu), "layer 1 is a function, expected a Module; give Modules"),
+    ],
+)
+def test_a_member_of_sequential_is_a_module(layers: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=f"^Sequential: {message}"):
+        Sequential(*layers)
