@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ..backend.contract import Array
 from ..grad_mode import no_grad
 from ..tensor import Tensor
+from .messages import KINKS, check_arguments, checked_leaves, element_text, uses_text
 from .numeric import COMPLEX_STEP, central_difference, complex_step, replaced
 
 Method: TypeAlias = Literal["complex step", "central"]
@@ -51,14 +52,16 @@ def check_gradients(
     seed: seed of the directions, default 0.
     name: name of the function in error messages.
 
-    Raises GradientError, with the input, the element and both values, above the tolerance; TypeError for inputs that
-    are not numbers; ValueError if there is nothing to compare: no floats, no elements or no directions.
+    Raises GradientError, with the input, both values and, for small functions, the element, above the tolerance;
+    TypeError for inputs that are not numbers and for a function or inputs of the wrong kind; ValueError if there is
+    nothing to compare: no floats, no elements or no directions.
 
     >>> from nanograd_gpt.gradcheck import check_gradients
     >>> worst = check_gradients(lambda x, y: (x * y).tanh(), [[0.5, -1.0, 2.0], 0.25])
     >>> worst < 1e-12
     True
     """
+    check_arguments(name, function, inputs)
     leaves: dict[str, Tensor] = {}
     tensors: dict[int, Tensor] = {}
     arguments: list[Any] = []
@@ -97,7 +100,7 @@ def check_function(
     exhaustive: compare every element of every leaf, at one evaluation each; `directions` may then be 0.
     For the other arguments and the errors raised see check_gradients.
     """
-    leaves = dict(leaves)
+    leaves = checked_leaves(name, output, leaves)
     if method not in TOLERANCE:
         raise ValueError(f"{name}: method {method!r} is unknown; choose one of {', '.join(TOLERANCE)}")
     if directions < (0 if exhaustive else 1):
@@ -107,7 +110,7 @@ def check_function(
     limit = TOLERANCE[method] if tolerance is None else tolerance
     rng = np.random.default_rng(seed)
     worst = 0.0
-    for place, by_backward, by_numbers, scale in _comparisons(
+    for place, by_backward, by_numbers, scale, shapes in _comparisons(
         output, leaves, method, directions, exhaustive, rng, name
     ):
         difference = _norm(by_backward - by_numbers)
@@ -115,14 +118,16 @@ def check_function(
         if not error <= limit:  # nan fails
             at = np.argmax(np.abs(np.ravel(by_backward - by_numbers)))
             raise GradientError(
-                f"{name}: gradient of {place}: {np.ravel(by_backward)[at]:.15g} by backward, "
-                f"{np.ravel(by_numbers)[at]:.15g} by {method}; relative error {error:.1e} is above {limit:.0e}"
+                f"{name}: gradient of {place}{element_text(int(at), shapes)}: "
+                f"{np.ravel(by_backward)[at]:.15g} by backward, {np.ravel(by_numbers)[at]:.15g} by {method}; "
+                f"relative error {error:.1e} is above {limit:.0e}{KINKS if method == 'complex step' else ''}"
             )
         worst = max(worst, error)
     return worst
 
 
-Comparison: TypeAlias = tuple[str, Array, Array, float]  # place, by backward, numeric, scale of the error
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]  # of the input and, in a Jacobian, the result; () for a direction
+Comparison: TypeAlias = tuple[str, Array, Array, float, Shapes]  # place, by backward, numeric, scale of the error
 
 
 def _comparisons(
@@ -153,17 +158,17 @@ def _comparisons(
         for k, (place, tensor) in enumerate(leaves.items()):
             g = projected[k]
             scale = max(_norm(g), least)
+            if k in jacobians:  # first, as it finds the element
+                columns = [derivative(numbers, tensor, unit).ravel() for unit in _unit_vectors(tensor.shape)]
+                numeric, largest = np.reshape(columns, (tensor.size, -1)), max(_norm(jacobians[k]), least)
+                yield place, jacobians[k], numeric, largest, (tensor.shape, shape)
             for _ in range(directions):
                 v = rng.choice([-1.0, 1.0], tensor.shape)
                 along = np.asarray((weights * derivative(numbers, tensor, v)).sum())
-                yield f"{place} along a random direction", np.asarray((g * v).sum()), along, scale
+                yield f"{place} along a random direction", np.asarray((g * v).sum()), along, scale, ()
             if exhaustive:
                 each = [(weights * derivative(numbers, tensor, unit)).sum() for unit in _unit_vectors(tensor.shape)]
-                yield f"{place}, each element", g, np.reshape(each, tensor.shape), scale
-            if k in jacobians:
-                columns = [derivative(numbers, tensor, unit).ravel() for unit in _unit_vectors(tensor.shape)]
-                numeric = np.reshape(columns, (tensor.size, -1))
-                yield f"{place}, whole Jacobian", jacobians[k], numeric, max(_norm(jacobians[k]), least)
+                yield place, g, np.reshape(each, tensor.shape), scale, (tensor.shape,)
 
 
 def _shape_of_a_pure_function(output: Callable[[], Tensor], tensors: Sequence[Tensor], name: str) -> tuple[int, ...]:
@@ -191,15 +196,13 @@ def _gradients(output: Callable[[], Tensor], tensors: Sequence[Tensor], dy: Arra
     out = output()
     if out.requires_grad:
         out.backward(np.asarray(dy, dtype=out.dtype))
-    return [_gradient(t) for t in tensors]
-
-
-def _gradient(tensor: Tensor) -> Array:
-    if tensor.grad is None:
-        return np.zeros(tensor.shape)
-    if tensor.grad.shape != tensor.shape:
-        raise GradientError(f"a gradient has shape {tensor.grad.shape}, its tensor {tensor.shape}")
-    return tensor.grad.copy()
+    for t in tensors:
+        if t.grad is not None and t.grad.shape != t.shape:
+            raise GradientError(
+                f"{uses_text(output(), t)}a gradient has shape {t.grad.shape}, its tensor {t.shape}; "
+                "sum over the broadcast axes"
+            )
+    return [np.zeros(t.shape) if t.grad is None else t.grad.copy() for t in tensors]
 
 
 def _jacobian(output: Callable[[], Tensor], tensors: Sequence[Tensor], k: int, shape: tuple[int, ...]) -> Array:

@@ -18,7 +18,7 @@ def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping
     """Check that each gradient is a new array, a view or dy itself, and that inputs, result and dy are not written to.
 
     The engine adds to new arrays in place, so they must not share memory.  Raises GradientError; ValueError if no
-    input is of float dtype.
+    input is of float dtype; TypeError for inputs that are not arrays.
     """
     _check_any_float(inputs)
     node = op()
@@ -47,6 +47,11 @@ def check_ownership(op: type[Function], inputs: Sequence[Array], params: Mapping
 
 
 def _check_any_float(inputs: Sequence[Array]) -> None:
+    for k, a in enumerate(inputs):
+        if not isinstance(a, np.ndarray):
+            raise TypeError(
+                f"input {k} is a {type(a).__name__}; give NumPy arrays, as the operation's forward gets them"
+            )
     if all(a.dtype.kind != "f" for a in inputs):
         raise ValueError("no input is of float dtype, so there is no gradient to check")
 
@@ -97,7 +102,9 @@ def _gradients_of(
     out.backward(np.linspace(1.0, 2.0, out.size).reshape(out.shape))
     for k, t in enumerate(tensors):
         if t.grad is not None and t.grad.shape != t.shape:
-            raise GradientError(f"the gradient of input {k} has shape {t.grad.shape}, its input {t.shape}")
+            raise GradientError(
+                f"the gradient of input {k} has shape {t.grad.shape}, its input {t.shape}; sum over the broadcast axes"
+            )
     return [t.grad for t in tensors]
 
 
