@@ -11,7 +11,7 @@ from .backend.contract import Array
 from .backend.select import Device, kernels_of, to_device
 from .errors import InputError
 from .nn.flat import FlatParameters
-from .nn.module import Parameter
+from .nn.module import Module, Parameter
 from .nn.param_groups import SETTINGS, Parameters, ParamGroup, checked_setting, make_param_groups
 from .tensor import Tensor
 from .versions import mark_changed
@@ -75,7 +75,7 @@ class AdamW:
     ) -> None:
         given = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         defaults = {name: checked_setting(name, value) for name, value in given.items()}
-        self.param_groups = make_param_groups(parameters, defaults)
+        self._param_groups = make_param_groups(parameters, defaults)
         self._lr: float = defaults["lr"]
         self._initial_lr: float = defaults["lr"]
         ends = list(accumulate(len(group["params"]) for group in self.param_groups))
@@ -85,6 +85,15 @@ class AdamW:
         self.exp_avg: Array = zeros_like(self.flat.data)  # running mean of the gradient
         self.exp_avg_sq: Array = zeros_like(self.flat.data)  # running mean of its square
         self.steps = [0] * len(self.parameters)
+
+    @property
+    def param_groups(self) -> list[ParamGroup]:
+        """The groups, whose settings can be changed."""
+        return self._param_groups
+
+    @param_groups.setter
+    def param_groups(self, groups: object) -> None:
+        raise InputError("optimizer: param_groups cannot be replaced; set a group's settings or make a new optimizer")
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -123,6 +132,15 @@ class AdamW:
     betas = _shared_setting("betas")
     eps = _shared_setting("eps")
     weight_decay = _shared_setting("weight_decay")
+
+    def __repr__(self) -> str:
+        """Return the groups' settings in PyTorch's format."""
+        lines = [
+            line
+            for i, group in enumerate(self.param_groups)
+            for line in (f"Parameter Group {i}", *(f"    {name}: {group[name]}" for name in sorted(group.settings)))
+        ]
+        return "\n".join(["AdamW (", *lines, ")"])
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place; graphs that saved the old values become invalid."""
@@ -270,6 +288,8 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Array:
     limit = real_number("max_norm", max_norm, "a number > 0")
     if not limit > 0:
         raise not_allowed("max_norm", max_norm, "a number > 0")
+    if isinstance(parameters, Module):
+        raise InputError(f"clip_grad_norm: got a {type(parameters).__name__}; give model.parameters()")
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     for p in given:
         if not isinstance(p, Tensor):

@@ -13,6 +13,7 @@ from small_parameters import SETTINGS, SHAPES, Gradients, give, gradients, param
 from nanograd_gpt.backend import cpu
 from nanograd_gpt.backend.plain import optimizer as plain_optimizer
 from nanograd_gpt.errors import InputError
+from nanograd_gpt.nn import Linear, Sequential
 from nanograd_gpt.optim import AdamW, clip_grad_norm
 
 
@@ -269,3 +270,26 @@ def test_clipping_before_any_backward_is_refused() -> None:
     with pytest.raises(InputError) as error:
         clip_grad_norm(parameters(), 1.0)
     assert str(error.value) == "clip_grad_norm: no parameter has a gradient; call loss.backward() first"
+
+
+def test_a_module_in_place_of_its_parameters_is_named() -> None:
+    for model in (Linear(2, 2), Sequential(Linear(2, 2))):
+        with pytest.raises(InputError, match=rf"^clip_grad_norm: got a {type(model).__name__}; give model.parameters"):
+            clip_grad_norm(model, 1.0)  # type: ignore[arg-type]  # the wrong argument is what is tested
+
+
+def test_repr_is_pytorchs() -> None:
+    layer = Linear(2, 2)
+    optimizer = AdamW([{"params": [layer.weight]}, {"params": [layer.bias], "weight_decay": 0.0}], lr=0.5)
+    assert repr(optimizer) == (
+        "AdamW (\nParameter Group 0\n    betas: (0.9, 0.999)\n    eps: 1e-08\n    initial_lr: 0.5\n    lr: 0.5\n"
+        "    weight_decay: 0.01\nParameter Group 1\n    betas: (0.9, 0.999)\n    eps: 1e-08\n    initial_lr: 0.5\n"
+        "    lr: 0.5\n    weight_decay: 0.0\n)"
+    )
+
+
+def test_the_groups_cannot_be_replaced() -> None:
+    optimizer = AdamW(Linear(2, 2).parameters())
+    with pytest.raises(InputError, match=r"^optimizer: param_groups cannot be replaced; set a group's settings or"):
+        optimizer.param_groups = []
+    assert len(optimizer.param_groups) == 1

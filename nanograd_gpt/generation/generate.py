@@ -11,7 +11,7 @@ from ..backend.contract import Ints
 from ..backend.select import to_host
 from ..errors import InputError
 from ..gpt.model import GPTModel
-from ..rng import Generator, RandomStream
+from ..rng import Generator, RandomStream, checked_stream
 from ..tensor import TokenIds, as_ids
 from .decoder import IncrementalDecoder, pad_right
 from .sampling import Sampling, next_tokens
@@ -50,7 +50,8 @@ def generate_text(
     rng                 random stream to sample from [Generator()]
     padding             ids (n,) that stand for no token, never chosen [None]; see padding_ids
 
-    Raises InputError for an empty or wrongly shaped idx and for settings out of range, RunError for logits of nan.
+    Raises InputError for an empty or wrongly shaped idx and for settings out of range, TypeError for text and for an
+    rng that is not a stream, RunError for logits of nan.
     Source: book section 5.3.
 
     >>> import nanograd_gpt as ng
@@ -62,6 +63,7 @@ def generate_text(
     >>> generate_text(model, [[1, 2, 3]], 5, 8, temperature=1.0, top_k=10, rng=rng).tolist()
     [[1, 2, 3, 44, 28, 29, 17, 18]]
     """
+    _check_not_text("idx", idx)
     idx = to_host(as_ids(idx))
     if idx.ndim != 2 or not idx.size:
         raise InputError(f"prompt: expected token ids of shape (B, T) with T >= 1, got shape {idx.shape}")
@@ -132,8 +134,9 @@ def new_tokens(
     """
     max_new_tokens, context_size = checked_lengths(model, max_new_tokens, context_size)
     sampling.check(model.config.vocab_size)
+    rng = Generator() if rng is None else checked_stream(rng)
     decoder = IncrementalDecoder(model, context_size, max(map(len, prompts)) + max_new_tokens, padding)
-    return _sampled(decoder, list(prompts), max_new_tokens, sampling, rng or Generator(), ended)
+    return _sampled(decoder, list(prompts), max_new_tokens, sampling, rng, ended)
 
 
 def _sampled(
@@ -157,6 +160,7 @@ def _sampled(
 
 def checked_prompts(prompts: Sequence[Ints | Sequence[int]]) -> list[Ints]:
     """Convert each prompt to an array (T,) on the host.  Raises InputError for none or an invalid one."""
+    _check_not_text("prompts", prompts)
     texts: list[Ints] = [np.array(p) if isinstance(p, Sequence) else to_host(p) for p in prompts]
     # as int64, since new ids may overflow a smaller type
     texts = [text.astype(np.int64) if text.dtype.kind in "iu" else text for text in texts]
@@ -166,6 +170,16 @@ def checked_prompts(prompts: Sequence[Ints | Sequence[int]]) -> list[Ints]:
         if text.ndim != 1 or not text.size:
             raise InputError(f"prompts: expected token ids of shape (T,) with T >= 1, got {text.shape} in row {i}")
     return texts
+
+
+def _check_not_text(name: str, prompt: object) -> None:
+    """Raise TypeError for a text, or a list of texts, in place of token ids."""
+    text = prompt[0] if isinstance(prompt, list | tuple) and prompt else prompt
+    if isinstance(text, str | bytes):
+        raise TypeError(
+            f"{name}: {repr(text)[:60]} is text; encode it with text_to_token_ids(text, tokenizer), or use "
+            "complete(model, text, tokenizer)"
+        )
 
 
 def checked_lengths(model: GPTModel, max_new_tokens: int, context_size: int) -> tuple[int, int]:

@@ -89,6 +89,9 @@ def training_steps(
         raise InputError("training data: too short for one batch; use more text, a shorter context or a smaller batch")
     num_epochs, eval_freq = whole_number("num_epochs", num_epochs, 0), whole_number("eval_freq", eval_freq, 1)
     eval_iter, accumulate = whole_number("eval_iter", eval_iter, 1), whole_number("accumulate", accumulate, 1)
+    own = {id(p) for p in model.parameters()}
+    if not all(id(p) in own for p in optimizer.parameters):
+        raise InputError("optimizer: it has parameters of another model; make it with AdamW(model.parameters())")
     max_steps = None if max_steps is None else whole_number("max_steps", max_steps, 0)
     progress = progress or Progress()
     keep_freed_memory()

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.generation.generate import generate, generate_text, generate_text_simple
+from nanograd_gpt.generation.generate import generate, generate_batch, generate_text, generate_text_simple
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
@@ -313,3 +313,18 @@ def test_settings_out_of_range_are_refused_in_one_line(model: GPTModel, settings
 def test_settings_at_the_ends_of_their_ranges_are_allowed(model: GPTModel, settings: dict[str, Any]) -> None:
     good: dict[str, Any] = {"idx": np.array([[1, 2]]), "max_new_tokens": 2, "context_size": 6}
     assert generate_text(model, **(good | settings)).shape == (1, 4)
+
+
+@pytest.mark.parametrize("rng", [123, np.random.default_rng(1), 0])
+def test_an_rng_that_is_not_a_stream_is_named(model: GPTModel, rng: Any) -> None:
+    for temperature in (0.0, 1.0):
+        with pytest.raises(TypeError, match=r"rng is (int|Generator), expected a Generator or TorchStream"):
+            generate_text(model, [[1, 2]], 2, 6, temperature, rng=rng)
+
+
+@pytest.mark.parametrize("idx", ["The cat", ["The cat"]])
+def test_a_text_in_place_of_ids_says_how_to_encode_it(model: GPTModel, idx: Any) -> None:
+    message = r"is text; encode it with text_to_token_ids\(text, tokenizer\), or use complete\(model, text, tokenizer\)"
+    for call in (generate_text, generate_batch):
+        with pytest.raises(TypeError, match=f"(idx|prompts): 'The cat' {message}"):
+            call(model, idx, 2, 6)

@@ -336,3 +336,14 @@ def test_training_data_too_short_for_a_batch_is_refused() -> None:
     with pytest.raises(InputError, match="training data: too short") as error:
         training.reports()
     one_line(error)
+
+
+def test_another_models_optimizer_is_refused_before_the_first_update() -> None:
+    model, loader = small_model(), small_loader()
+    before = [p.data.copy() for p in model.parameters()]
+    optimizer = AdamW([*model.parameters(), *small_model().parameters()])
+    steps = training_steps(model, loader, loader, optimizer, "cpu", num_epochs=1, eval_freq=1, eval_iter=1)
+    with pytest.raises(InputError, match=r"^optimizer: it has parameters of another model; make it with AdamW"):
+        next(steps)
+    for p, kept in zip(model.parameters(), before, strict=True):
+        np.testing.assert_array_equal(p.data, kept)
