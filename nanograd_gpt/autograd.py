@@ -169,7 +169,7 @@ def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
         )
     try:
         gradients = node.backward(dy)
-        if not isinstance(gradients, tuple | list):
+        if type(gradients) is not tuple and not isinstance(gradients, tuple | list):  # the first test is the fast one
             kind = "an array" if hasattr(gradients, "dtype") else type(gradients).__name__
             raise TypeError(f"backward returned {kind}; return a tuple with one gradient per input")
         if len(gradients) != len(node.parents):

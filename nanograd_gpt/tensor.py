@@ -355,10 +355,7 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
     op: a subclass of Function.  params: keyword arguments of its forward.
     Errors get a note with the operation's name, its inputs' dtypes and shapes, and its parameters.
     """
-    arrays = [
-        t.data if isinstance(t, Tensor) else t if type(t) in PLAIN else as_operand(op, i, t)
-        for i, t in enumerate(inputs)
-    ]
+    arrays = [t.data if isinstance(t, Tensor) else t if type(t) in PLAIN else as_operand(op, inputs, t) for t in inputs]
     parents = [t.node if isinstance(t, Tensor) else None for t in inputs]
     try:
         out, node = record(op, arrays, parents, params)

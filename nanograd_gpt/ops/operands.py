@@ -30,8 +30,8 @@ def as_array(data: Any, device: Device = "cpu") -> Array:
     return array
 
 
-def as_operand(operation: type[Function], i: int, value: Any) -> Any:
-    """Operand i of an operation: a list of numbers as an array, arrays and numbers unchanged.
+def as_operand(operation: type[Function], operands: Sequence[Any], value: Any) -> Any:
+    """One of an operation's operands: a list of numbers as an array, arrays and numbers unchanged.
 
     Raises TypeError for anything else.
     """
@@ -41,6 +41,7 @@ def as_operand(operation: type[Function], i: int, value: Any) -> Any:
             return array
     elif isinstance(value, int | float | complex) or hasattr(value, "dtype"):
         return value
+    i = next(i for i, operand in enumerate(operands) if operand is value)
     raise TypeError(
         f"{operation.__name__}: operand {i} is {repr(value)[:60]}, a {type(value).__name__}; "
         "give a Tensor, an array, a number or a list of numbers"
