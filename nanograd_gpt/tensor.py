@@ -385,9 +385,9 @@ def _raw_index(index: Index) -> Index:
     return _raw(index)
 
 
-def as_tensor(x: Operand) -> Tensor:
-    """A Tensor unchanged; an array, a number or a list as a Tensor."""
-    return x if isinstance(x, Tensor) else Tensor(x)
+def as_tensor(x: Operand, function: str) -> Tensor:
+    """A Tensor unchanged; an array, a number or a list as a Tensor.  Raises TypeError for others."""
+    return x if isinstance(x, Tensor) else Tensor(as_operand(function, (x,), x))
 
 
 def as_ids(ids: TokenIds) -> Ints:
