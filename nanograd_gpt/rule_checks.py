@@ -25,7 +25,7 @@ def check_result(name: str, out: Any) -> None:
 
 def check_returned(gradients: Any, n_inputs: int) -> None:
     """Raise TypeError unless a backward returned a tuple or list of one gradient per input."""
-    if not isinstance(gradients, tuple | list):
+    if type(gradients) is not tuple and not isinstance(gradients, tuple | list):  # the first test is the fast one
         kind = "an array" if hasattr(gradients, "dtype") else type(gradients).__name__
         raise TypeError(f"backward returned {kind}; return a tuple with one gradient per input")
     if len(gradients) != n_inputs:

@@ -355,10 +355,7 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
     op: a subclass of Function.  params: keyword arguments of its forward.
     Errors get a note with the operation's name, its inputs' dtypes and shapes, and its parameters.
     """
-    arrays = [
-        t.data if isinstance(t, Tensor) else t if type(t) in PLAIN else as_operand(op, i, t)
-        for i, t in enumerate(inputs)
-    ]
+    arrays = [t.data if isinstance(t, Tensor) else t if type(t) in PLAIN else as_operand(op, inputs, t) for t in inputs]
     parents = [t.node if isinstance(t, Tensor) else None for t in inputs]
     try:
         out, node = record(op, arrays, parents, params)
@@ -388,9 +385,9 @@ def _raw_index(index: Index) -> Index:
     return _raw(index)
 
 
-def as_tensor(x: Operand) -> Tensor:
-    """A Tensor unchanged; an array, a number or a list as a Tensor."""
-    return x if isinstance(x, Tensor) else Tensor(x)
+def as_tensor(x: Operand, function: str) -> Tensor:
+    """A Tensor unchanged; an array, a number or a list as a Tensor.  Raises TypeError for others."""
+    return x if isinstance(x, Tensor) else Tensor(as_operand(function, (x,), x))
 
 
 def as_ids(ids: TokenIds) -> Ints:

@@ -276,12 +276,14 @@ def test_lists_and_arrays_are_operands_like_tensors(name: str) -> None:
         np.testing.assert_array_equal(results[2].data, results[0].data)
 
 
-@pytest.mark.parametrize("operand", ["-inf", None, ["a"], {"x": 1}])
+@pytest.mark.parametrize("operand", ["-inf", None, ["a"], {"x": 1}, [[1.0], [1.0, 2.0]]])
 def test_an_operand_that_is_not_of_numbers_is_named(operand: Any) -> None:
     calls: list[tuple[str, Callable[[], Any]]] = [
         ("Where: operand 0", lambda: Tensor(X).masked_fill(X > 0, operand)),
         ("Where: operand 1", lambda: F.where(X > 0, Tensor(X), operand)),
         ("Add: operand 1", lambda: Tensor(X) + operand),
+        ("relu: operand 0", lambda: F.relu(operand)),
+        ("topk: operand 0", lambda: F.topk(operand, 1)),
         ("Softmax: operand 0", lambda: F.softmax(operand)),
         ("Doubled: operand 0", lambda: ng.apply(Doubled, operand)),
     ]

@@ -45,7 +45,7 @@ def gelu(x: Operand) -> Tensor:
 
 def relu(x: Operand) -> Tensor:
     """x (...)  ->  (...), 0 in place of what is negative; at 0 the gradient is 0, as in PyTorch"""
-    x = as_tensor(x)
+    x = as_tensor(x, "relu")
     return x.masked_fill(x <= 0, 0)
 
 
@@ -144,7 +144,7 @@ def stack(tensors: Sequence[Operand], axis: int = 0, *, dim: int = 0) -> Tensor:
 @takes_dim
 def split(x: Operand, sections: int, axis: int = 0, *, dim: int = 0) -> list[Tensor]:
     """Split into equal sections along an axis.  Raises ValueError if its length is not a multiple of their number."""
-    x = as_tensor(x)
+    x = as_tensor(x, "split")
     length = x.shape[normalize_axis_index(axis, x.ndim)]
     if sections < 1 or length % sections:
         raise ValueError(f"split: axis {axis} of shape {x.shape} cannot be cut into {sections} equal sections")
@@ -158,7 +158,7 @@ def topk(x: Operand, k: int, axis: int = -1, *, dim: int = -1) -> tuple[Tensor, 
 
     nan counts as the largest, as in PyTorch.  Raises ValueError for a k that is not 0 .. the axis's length.
     """
-    x = as_tensor(x)
+    x = as_tensor(x, "topk")
     axis = normalize_axis_index(axis, x.ndim)
     length = x.shape[axis]
     if not 0 <= k <= length:

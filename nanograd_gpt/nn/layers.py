@@ -110,7 +110,7 @@ class Dropout(Module):
         return to_device(self.rng.keep_mask(shape, self.rate), device)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = as_tensor(x)
+        x = as_tensor(x, "Dropout")
         return F.dropout(x, self.keep_mask(x.shape, x.device), self.rate) if self.is_active else x
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:

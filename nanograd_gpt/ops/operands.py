@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -31,19 +32,21 @@ def as_array(data: Any, device: Device = "cpu") -> Array:
     return array
 
 
-def as_operand(operation: type[Function], i: int, value: Any) -> Any:
-    """Operand i of an operation: a list of numbers as an array, arrays and numbers unchanged.
+def as_operand(operation: type[Function] | str, operands: Sequence[Any], value: Any) -> Any:
+    """One of an operation's operands: a list of numbers as an array, arrays and numbers unchanged.
 
     Raises TypeError for anything else.
     """
     if isinstance(value, list | tuple):
-        array = np.asarray(value)
-        if array.dtype.kind in NUMERIC:
-            return array
+        with suppress(ValueError):  # of rows of different lengths
+            array = np.asarray(value)
+            if array.dtype.kind in NUMERIC:
+                return array
     elif isinstance(value, int | float | complex) or hasattr(value, "dtype"):
         return value
+    i = next(i for i, operand in enumerate(operands) if operand is value)
     raise TypeError(
-        f"{operation.__name__}: operand {i} is {repr(value)[:60]}, a {type(value).__name__}; "
+        f"{getattr(operation, '__name__', operation)}: operand {i} is {repr(value)[:60]}, a {type(value).__name__}; "
         "give a Tensor, an array, a number or a list of numbers"
     )
 
