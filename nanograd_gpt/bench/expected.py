@@ -33,8 +33,8 @@ def expected_of(run: Run, done: int = 0, freed: int = 0) -> Expected:
 
 
 def _seconds(run: Run, done: int) -> float:
-    """Estimate the updates from number `done` on, with their evaluations and samples."""
-    t, updates = run.config.training, range(done, run.total_steps)
+    """Estimate the updates from number `done` on, with evaluations and samples; without a loop: there may be 10^18."""
+    t, last = run.config.training, run.total_steps
     times = training_times(
         run.config.model,
         run.config.data.batch_size,
@@ -43,15 +43,16 @@ def _seconds(run: Run, done: int) -> float:
         accumulate=t.accumulate,
         clipped=t.max_norm > 0,
     )
-    evaluations = len(range(-(-updates.start // t.eval_freq), -(-updates.stop // t.eval_freq)))
+    evaluations = -(-last // t.eval_freq) - -(-done // t.eval_freq)
     batches = sum(min(t.eval_iter, len(loader)) for loader in (run.train_loader, run.val_loader))
-    epochs = range(updates.start // run.steps_per_epoch, updates.stop // run.steps_per_epoch)
-    samples = sum((epoch + 1) % t.sample_every == 0 or epoch + 1 == t.epochs for epoch in epochs)
-    checkpoints = 1 + (len(updates) // t.checkpoint_every if t.checkpoint_every else 0)
+    first_epoch, last_epoch = done // run.steps_per_epoch, last // run.steps_per_epoch
+    samples = last_epoch // t.sample_every - first_epoch // t.sample_every
+    samples += first_epoch < last_epoch == t.epochs and t.epochs % t.sample_every > 0
+    checkpoints = 1 + ((last - done) // t.checkpoint_every if t.checkpoint_every else 0)
     weights = BYTES * run.config.model.n_parameters
     # the weights after each evaluation, as if each were the best so far; in a checkpoint, the two moments as well
     written = evaluations * weights + checkpoints * 3 * weights
-    return times.total(len(updates), evaluations * batches, samples * SAMPLE_TOKENS) + written / written_per_second()
+    return times.total(last - done, evaluations * batches, samples * SAMPLE_TOKENS) + written / written_per_second()
 
 
 def written_per_second() -> float:
