@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness import ROOT, new_parser, write
+from harness import ROOT, new_parser, parsed, run, write
 
 from nanograd_gpt import cli
 from nanograd_gpt.bench import estimate, expected
@@ -42,14 +42,14 @@ CONFIGURATIONS = {
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser(__doc__, rounds=1)
     parser.add_argument("--only", choices=CONFIGURATIONS, help="one configuration; others keep their stored result")
-    options = parser.parse_args(argv)
+    options = parsed(parser, argv)
     options.threads = 1
     chosen = CONFIGURATIONS if options.only is None else {options.only: CONFIGURATIONS[options.only]}
     stored = options.out / "estimates.json"
     before = json.loads(stored.read_text(encoding="utf-8"))["runs"] if options.only and stored.exists() else {}
     found = {name: measured(settings, options.quick) for name, settings in chosen.items()}
-    for name, run in found.items():
-        print(f"  {name:<30} {ratios(run)}")
+    for name, result in found.items():
+        print(f"  {name:<30} {ratios(result)}")
     runs = before | found
     write(options, "estimates.json", {"runs": {name: runs[name] for name in CONFIGURATIONS if name in runs}})
     return 0
@@ -90,4 +90,4 @@ def child(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(child(sys.argv[2:]) if sys.argv[1:2] == ["--child"] else main())
+    sys.exit(child(sys.argv[2:]) if sys.argv[1:2] == ["--child"] else run(main))

@@ -1,9 +1,7 @@
 """Convert a model to one file, or to Hugging Face's layout.
 
 A file has the book's names of the weights; Hugging Face's layout is a directory, which transformers loads.
-
-A tokenizer that belongs to the model is written too: beside the file as NAME.tokenizer.json, or into the directory, as
-the files that transformers loads.
+Either way, a tokenizer that belongs to the model is written beside the weights.
 """
 
 from __future__ import annotations

@@ -223,6 +223,7 @@ def damaged(trained: Path, tmp_path: Path, what: str) -> Path:
         toml = (run / "config.toml").read_text(encoding="utf-8")
         (run / "config.toml").write_text(toml.replace("emb_dim = 16", "emb_dim = 32"), encoding="utf-8")
         return run
+    shutil.rmtree(run / "checkpoints" / "step_7")  # or it would be used instead
     name, how = what.split()
     file = checkpoint / name
     raw = bytearray(file.read_bytes())

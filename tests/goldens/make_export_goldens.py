@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import tiktoken
-from goldens.make_tokenizer_goldens import TEXTS
+from goldens.tokenizer_texts import TEXTS
 
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel

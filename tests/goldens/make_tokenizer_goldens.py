@@ -12,22 +12,13 @@ import json
 from importlib import resources
 from pathlib import Path
 
+from goldens.tokenizer_texts import TEXTS
 from tokenizers import ByteLevelBPETokenizer
 from transformers import GPT2Tokenizer, PreTrainedTokenizerFast
 
 HERE = Path(__file__).parent
 SPECIAL = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>"}
 N_VOCAB = 256 + len(SPECIAL) + 90
-TEXTS = [
-    "Every effort moves you",
-    "<s>My grandmother said: 'tis 1899!\n\n\t And  then...</s>",
-    "a</s><pad></s >",
-    "I'll they've he'd it's DON'T",
-    "   \n \n\n x \u00e9\u00df \u6f22\u5b57 \U0001f414\u200d\U0001f680 \x00\x7f\u00a0\u3000",
-    "aaaaaaa theeee the the the  ",
-    "<|endoftext|>",
-    "",
-]
 
 
 def write() -> None:

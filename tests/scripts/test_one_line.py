@@ -21,6 +21,7 @@ NEEDS = {
     "scripts/06_choosing_a_token.py": [*OWN, "matplotlib"],
     "benchmarks/book_in_pytorch.py": [*OWN, "torch"],
     "benchmarks/default_run.py": OWN,
+    "benchmarks/estimates.py": OWN,
     "benchmarks/generation.py": [*OWN, "torch", "transformers"],
     "benchmarks/layers.py": [*OWN, "torch"],
     "benchmarks/memory.py": [*OWN, "torch"],
