@@ -128,6 +128,7 @@ def test_what_was_saved_is_what_was_loaded(notebook: dict[str, Any]) -> None:
     assert "same first moments: True" in printed(notebook, "save-both")
 
 
+@pytest.mark.slow
 def test_every_cell_that_needs_no_training_prints_again_what_is_stored(tmp_path: Path) -> None:
     folder = os.environ.get("NANOGRAD_TEST_DATA")
     if folder is None:

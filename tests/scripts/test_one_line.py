@@ -54,6 +54,7 @@ def test_every_script_and_benchmark_is_here() -> None:
     assert sorted(NEEDS) == sorted(path.relative_to(ROOT).as_posix() for path in files if path.stem not in MODULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "library"), [(script, library) for script, libraries in NEEDS.items() for library in libraries]
 )
