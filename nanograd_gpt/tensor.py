@@ -222,7 +222,7 @@ class Tensor:
     def __eq__(self, other: object) -> Bools:  # type: ignore[override]  # an array, as in NumPy and PyTorch; object's gives a bool
         return _compared(operator.eq, self.data, other)
 
-    def __ne__(self, other: object) -> Bools:  # type: ignore[override]  # likewise
+    def __ne__(self, other: object) -> Bools:  # type: ignore[override]  # an array, as for ==
         return _compared(operator.ne, self.data, other)
 
     __hash__ = object.__hash__

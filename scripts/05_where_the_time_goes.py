@@ -63,7 +63,9 @@ def main(argv: list[str] | None = None) -> int:
         figure, axes = new_axes(4.8, 4.6)
         axes.barh(names, seconds, color=BLUE, label="measured")
         axes.barh([OVERHEAD], [1e3 * profile.overhead], color=ORANGE, label="measured, not in any kernel")
-        floors = [min(e.seconds, machine.floor(e.flops, e.bytes)) for e in longest]  # cached: the memory is not a limit
+        floors = [
+            min(e.seconds, machine.lower_bound(e.flops, e.bytes)) for e in longest
+        ]  # cached: the memory is not a limit
         label = "at best: limit of this machine's processor or memory"
         axes.barh(names, [1e3 * floor for floor in floors], height=0.3, color=GREEN, label=label)
         axes.invert_yaxis()

@@ -28,7 +28,7 @@ class Machine:
     flops_per_second: float
     bytes_per_second: float
 
-    def floor(self, flops: float, n_bytes: float) -> float:
+    def lower_bound(self, flops: float, n_bytes: float) -> float:
         """Return the lower bound in seconds for this much work (roofline)."""
         return max(flops / self.flops_per_second, n_bytes / self.bytes_per_second)
 

@@ -15,13 +15,13 @@ CACHED = "cached"  # instead of a lower bound: faster than the memory bandwidth 
 
 
 def profile_metadata(profile: Profile, machine: Machine) -> dict[str, Any]:
-    """Convert a profile to a dictionary, longest entry first, each with its lower bound in seconds ("floor").
+    """Convert a profile to a dictionary, longest entry first, each with its lower bound in seconds.
 
     The rate of matrix products is the highest one seen, in the measurement or in the profile: no kernel can beat it.
     """
     seen = [e.flops / e.seconds for e in profile.entries.values() if e.flops]
     machine = replace(machine, flops_per_second=max([machine.flops_per_second, *seen]))
-    entries = [{**asdict(e), "floor": machine.floor(e.flops, e.bytes)} for e in profile.longest_first()]
+    entries = [{**asdict(e), "lower_bound": machine.lower_bound(e.flops, e.bytes)} for e in profile.longest_first()]
     return {
         "seconds": profile.seconds,
         "overhead": profile.overhead,
@@ -48,9 +48,9 @@ def profile_cells(profile: Mapping[str, Any]) -> list[list[str]]:
         ]
         for entry in profile["entries"]
     ]
-    floor = sum(min(entry["floor"], entry["seconds"]) for entry in profile["entries"])
+    bound = sum(min(entry["lower_bound"], entry["seconds"]) for entry in profile["entries"])
     overhead = [OVERHEAD, "", _ms(profile["overhead"]), "", f"{profile['overhead_share']:.1%}", ""]
-    return [*rows, overhead, ["total", "", _ms(total), "", "100.0%", _ms(floor)]]
+    return [*rows, overhead, ["total", "", _ms(total), "", "100.0%", _ms(bound)]]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -70,11 +70,11 @@ def _ms(seconds: float) -> str:
 
 
 def _at_best(entry: Mapping[str, Any]) -> str:
-    if not entry["floor"]:
+    if not entry["lower_bound"]:
         return ""
-    if entry["floor"] > entry["seconds"] and not entry["flops"]:
+    if entry["lower_bound"] > entry["seconds"] and not entry["flops"]:
         return CACHED
-    return _ms(min(entry["floor"], entry["seconds"]))
+    return _ms(min(entry["lower_bound"], entry["seconds"]))
 
 
 def _rate(entry: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from .options import add_model, model_from
 from .prompt import PROMPT, fitting
 
 LONGEST = 20  # columns of a token
-NARROWEST = 72  # columns of the table: room for one long token and one long guess
+MIN_WIDTH = 72  # columns of the table: room for one long token and one long guess
 
 # Terminal codes for the levels of surprise 1 .. 4: a background with black or white text, on which it has a contrast
 # above 4.5 whatever the terminal's own colours; level 0 keeps those
@@ -47,7 +47,7 @@ def run(options: Namespace) -> int:
         print(coloured_text(positions, tokenizer))
         print("\nprobability of a token:", *(_coloured(name, i) for i, name in enumerate(LEVELS)), end="\n\n")
     print("each token's probability and rank after the text before it, and the likeliest tokens there (*: this one)")
-    for line in _table(positions, tokenizer, max(NARROWEST, get_terminal_size().columns)):
+    for line in _table(positions, tokenizer, max(MIN_WIDTH, get_terminal_size().columns)):
         print(line)
     return 0
 

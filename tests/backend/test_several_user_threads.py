@@ -162,7 +162,9 @@ print(torn, threads.n_threads(), library())
     assert output(code) == "[] 2 2"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGALRM")
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="the test interrupts itself by SIGALRM, which Windows does not have"
+)
 @pytest.mark.parametrize("number", [1, 2])
 def test_ctrl_c_at_any_moment_leaves_nobody_waiting_and_the_library_as_it_was(number: int) -> None:
     code = """

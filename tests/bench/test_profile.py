@@ -165,10 +165,10 @@ def test_the_rate_of_products_is_the_highest_one_seen() -> None:
     entries = {name: Entry(name, "kernel", 1, 0.002, flops, 0.0) for name, flops in (("slow", 2e6), ("fast", 8e6))}
     facts = profile_metadata(Profile(0.004, entries), Machine(1e9, 1e9))
     assert facts["machine"] == {"flops_per_second": 4e9, "bytes_per_second": 1e9}
-    assert [entry["floor"] for entry in facts["entries"]] == [0.0005, 0.002]
+    assert [entry["lower_bound"] for entry in facts["entries"]] == [0.0005, 0.002]
 
 
 def test_the_floor_is_the_slower_of_product_and_memory() -> None:
     machine = Machine(flops_per_second=100.0, bytes_per_second=10.0)
-    assert machine.floor(200, 10) == 2.0
-    assert machine.floor(200, 40) == 4.0
+    assert machine.lower_bound(200, 10) == 2.0
+    assert machine.lower_bound(200, 40) == 4.0

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-# ruff: noqa: E402  # what is imported below needs torch: only once importorskip has found it
+# ruff: noqa: E402  # make_goldens imports torch, so its import must follow importorskip
 from goldens import make_goldens
 from oracle.closeness import assert_all_close
 
