@@ -19,12 +19,10 @@ import numpy as np
 from .backend.contract import Array, GradOut, Kernels
 from .backend.select import kernels_of
 from .grad_mode import is_grad_enabled
-from .rule_checks import NUMERIC, check_result, check_returned
+from .rule_checks import check_result, check_returned
 from .versions import check_unchanged, tick
 
 Gradient: TypeAlias = Array | GradOut | None
-
-# The graph
 
 
 class Node:
@@ -92,8 +90,8 @@ class Function(Node):
             return None
         if isinstance(parent, Leaf):
             if parent.grad is None and sum(other is parent for other in self.parents) > 1:
-                zeros = self.kernels.xp.zeros_like(like, dtype=parent.dtype)  # for every use of it to add to
-                accumulate_grad(parent, zeros, fresh=True)
+                # zeros, for every use of it to add to
+                accumulate_grad(parent, self.kernels.xp.zeros_like(like, dtype=parent.dtype), fresh=True)
             if parent.grad is not None:
                 return GradOut(parent.grad, accumulate=True)
             if parent.buffer is not None:
@@ -101,8 +99,7 @@ class Function(Node):
         return GradOut(self.kernels.xp.empty_like(like, dtype=parent.dtype), accumulate=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        name = type(self).__name__
-        raise RuntimeError(f"{name}: a Tensor with a graph can be neither deep-copied nor pickled; use .detach()")
+        raise RuntimeError(f"{type(self).__name__}: a Tensor with a graph cannot be copied or pickled; use .detach()")
 
 
 def record(
@@ -115,12 +112,9 @@ def record(
         node.parents = parents
     node.kernels = kernels_of(*arrays, *params.values())  # params: for where(array, 1, 2), whose inputs are numbers
     out = node.forward(*arrays, **params)
-    if type(out) is not np.ndarray or out.dtype.kind not in NUMERIC:
-        check_result(op.__name__, out)
-    if not recorded:
-        return out, None
+    check_result(op.__name__, out)
     node.order, node.dtype = tick(), out.dtype
-    return out, node
+    return out, node if recorded else None
 
 
 # The backward pass, newest node first: a node comes after every node that used its result
@@ -164,24 +158,23 @@ def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
 
 
 def _deliver(parent: Node, result: Array | GradOut, dy: Array | None) -> None:
-    if isinstance(result, GradOut):
-        if isinstance(parent, Leaf) and parent.grad is None:
-            parent.grad = result.array
-        elif not result.accumulate:  # else it is the parent's own gradient, added to in place
-            accumulate_grad(parent, result.array, fresh=True)
-    elif result.dtype == parent.dtype:
+    if not isinstance(result, GradOut):
+        gradient = _in_dtype(result, parent.dtype)
         # borrowed: dy may be another input's gradient too, and a view shares memory with its base
-        accumulate_grad(parent, result, fresh=result is not dy and result.base is None)
-    else:
-        accumulate_grad(parent, _in_dtype(result, parent.dtype), fresh=True)
+        borrowed = gradient is result and (result is dy or result.base is not None)
+        accumulate_grad(parent, gradient, fresh=not borrowed)
+    elif isinstance(parent, Leaf) and parent.grad is None:
+        parent.grad = result.array
+    elif not result.accumulate:  # else it is the parent's own gradient, added to in place
+        accumulate_grad(parent, result.array, fresh=True)
 
 
 def accumulate_grad(node: Node, gradient: Array, fresh: bool) -> None:
     """Add a gradient to the node's, in place if either array may be changed."""
     if node.grad is None:
-        node.grad, node.owned = (
-            (_first_gradient(node, gradient, fresh), True) if isinstance(node, Leaf) else (gradient, fresh)
-        )
+        if isinstance(node, Leaf):
+            gradient, fresh = _first_gradient(node, gradient, fresh), True
+        node.grad, node.owned = gradient, fresh
     elif node.owned:
         node.grad += gradient
     elif fresh:

@@ -31,9 +31,8 @@ def environment() -> dict[str, Any]:
 
 
 def _blas() -> list[dict[str, Any]]:
-    infos: list[dict[str, Any]] = with_blas_threads(
-        threadpool_info
-    )  # with the lock, so that BLAS is not limited to one thread now
+    # under the lock, outside of any block that limits BLAS to one thread
+    infos: list[dict[str, Any]] = with_blas_threads(threadpool_info)
     return [info for info in infos if info["user_api"] == "blas"]
 
 

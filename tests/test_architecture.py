@@ -77,7 +77,7 @@ def imports_of(path: Path, package: Path) -> Iterator[Import]:
         for name in _names_in(node, folder, package):
             own = name.split(".")[0] == package.name
             of = name.removeprefix(package.name).lstrip(".") or "__init__" if own else name
-            yield Import(by, of, own, node.lineno, id(node) in delayed)  # type: ignore[attr-defined]
+            yield Import(by, of, own, node.lineno, id(node) in delayed)  # type: ignore[attr-defined]  # imports have a line
 
 
 def _names_in(node: ast.AST, folder: tuple[str, ...], package: Path) -> Iterator[str]:
@@ -149,7 +149,7 @@ def early(imports: list[Import]) -> list[str]:
 def evaluations(path: Path) -> list[str]:
     """Calls that execute text as code."""
     calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
-    return [f"{call.func.id} in line {call.lineno}" for call in calls if _runs_text(call.func)]  # type: ignore[attr-defined]
+    return [f"{call.func.id} in line {call.lineno}" for call in calls if _runs_text(call.func)]  # type: ignore[attr-defined]  # a name
 
 
 def _runs_text(called: ast.expr) -> bool:

@@ -66,7 +66,7 @@ def test_a_graph_that_needs_no_values_gives_its_gradient(change: Change) -> None
     change(made, optimizer)
     made.bias.zero_grad()
     waiting.backward()
-    np.testing.assert_array_equal(made.bias.grad, [1, 1])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(made.bias.grad, [1, 1])  # type: ignore[arg-type]  # None would fail
 
 
 def test_a_step_of_one_optimizer_leaves_the_graphs_of_another_alone() -> None:
@@ -75,7 +75,7 @@ def test_a_step_of_one_optimizer_leaves_the_graphs_of_another_alone() -> None:
     other, optimizer = layer()
     stepped(other, optimizer)
     waiting.backward()
-    np.testing.assert_array_equal(made.weight.grad, np.repeat(X, 2, axis=0))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(made.weight.grad, np.repeat(X, 2, axis=0))  # type: ignore[arg-type]  # None would fail
 
 
 def test_two_losses_of_a_model_are_walked_back_before_the_step_or_not_at_all() -> None:
@@ -106,7 +106,7 @@ def test_a_step_that_leaves_a_parameter_alone_leaves_its_graphs_alone() -> None:
     one.backward()
     optimizer.step()
     other.backward()
-    np.testing.assert_array_equal(second.weight.grad, np.repeat(X, 2, axis=0))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(second.weight.grad, np.repeat(X, 2, axis=0))  # type: ignore[arg-type]  # None would fail
 
 
 def test_loading_one_model_leaves_the_graphs_of_another_in_the_same_optimizer_alone() -> None:

@@ -348,23 +348,23 @@ def test_drop_rate_of_weights_may_be_numpys(tmp_path: Path) -> None:
     assert plain(model.config.drop_rate) == plain(0.25)
     for wrong in (True, "0.25", 1.5):
         with pytest.raises(InputError, match=r"drop_rate: .* is not allowed; "):
-            load_weights(tmp_path / "model.safetensors", drop_rate=wrong)  # type: ignore[arg-type]
+            load_weights(tmp_path / "model.safetensors", drop_rate=wrong)  # type: ignore[arg-type]  # the wrong type is what is tested
 
 
 def test_a_padded_vocabularys_size_may_be_numpys() -> None:
     size = BYTES.n_vocab + 3
     for number in (np.int64(size), np.uint16(size), np.asarray(size)):
-        assert plain(ng.padding_ids(BYTES, number)) == plain(ng.padding_ids(BYTES, size))  # type: ignore[arg-type]
+        assert plain(ng.padding_ids(BYTES, number)) == plain(ng.padding_ids(BYTES, size))  # type: ignore[arg-type]  # NumPy's number, accepted at run time
     for wrong in (True, float(size), str(size)):
         with pytest.raises(InputError, match=r"vocab_size: .* is not allowed; "):
-            ng.padding_ids(BYTES, wrong)  # type: ignore[arg-type]
+            ng.padding_ids(BYTES, wrong)  # type: ignore[arg-type]  # the wrong type is what is tested
 
 
 def test_set_threads_takes_numpys_integer() -> None:
     from nanograd_gpt.backend.cpu.threads import n_threads
 
     before = n_threads()
-    ng.set_threads(np.int64(before))  # type: ignore[arg-type]
+    ng.set_threads(np.int64(before))  # type: ignore[arg-type]  # NumPy's number, accepted at run time
     assert (n_threads(), type(n_threads())) == (before, int)
 
 

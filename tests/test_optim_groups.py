@@ -94,7 +94,7 @@ def test_only_matrices_decay_in_decay_groups() -> None:
 
 def test_iterators_and_leaf_tensors_are_trained_as_parameters_are() -> None:
     one, two = parameters(), [Tensor(p.data.copy(), requires_grad=True) for p in parameters()]
-    for optimizer in (AdamW(iter(one)), AdamW(t for t in two)):  # type: ignore[misc]
+    for optimizer in (AdamW(iter(one)), AdamW(t for t in two)):  # type: ignore[misc]  # an iterator or a generator
         train(optimizer, range(3))
     for p, q in zip(one, two, strict=True):
         np.testing.assert_array_equal(p.data, q.data)

@@ -127,7 +127,7 @@ def test_a_change_of_shape_keeps_the_elements_and_passes_their_gradients(
     assert y.shape == shape
     np.testing.assert_array_equal(y.data.ravel(), X.ravel())
     (y * y).sum().backward()
-    np.testing.assert_allclose(x.grad, 2 * X, rtol=1e-15)  # type: ignore[arg-type]
+    np.testing.assert_allclose(x.grad, 2 * X, rtol=1e-15)  # type: ignore[arg-type]  # None would fail
 
 
 def test_one_element_squeezes_to_no_axes() -> None:
@@ -175,7 +175,7 @@ def test_relu_is_0_below_0_and_has_no_gradient_there_nor_at_0() -> None:
     y = F.relu(x)
     np.testing.assert_array_equal(y.data, [0.0, 0.0, 3.0, np.nan])
     y.sum().backward()
-    np.testing.assert_array_equal(x.grad, [0.0, 0.0, 1.0, 1.0])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(x.grad, [0.0, 0.0, 1.0, 1.0])  # type: ignore[arg-type]  # None would fail
     np.testing.assert_array_equal(ng.nn.ReLU()(Tensor(X)).data, np.maximum(X, 0))
     assert check_gradients(F.relu, [X]) < 1e-12
 

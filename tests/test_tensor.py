@@ -61,7 +61,7 @@ def test_an_array_of_anything_but_numbers_and_bools_is_refused_by_its_dtype(data
 
 def test_a_tensor_of_a_tensor_is_refused() -> None:
     with pytest.raises(TypeError, match=r"its array is \.data"):
-        Tensor(leaf())  # type: ignore[arg-type]
+        Tensor(leaf())  # type: ignore[arg-type]  # the wrong type is what is tested
 
 
 # backward
@@ -241,7 +241,7 @@ def test_the_rows_of_an_iteration_are_in_the_graph() -> None:
     x = leaf()
     first, second = x
     (first * 2 + second).sum().backward()
-    np.testing.assert_array_equal(x.grad, [[2, 2, 2], [1, 1, 1]])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(x.grad, [[2, 2, 2], [1, 1, 1]])  # type: ignore[arg-type]  # None would fail
 
 
 def test_a_tensor_of_no_axes_cannot_be_iterated_over() -> None:

@@ -106,7 +106,7 @@ def of_numpy(use: Use) -> str | None:
         unknown = sorted(set(use.keywords) - UFUNC_KEYWORDS)
         return f"numpy.{use.name}: got an unexpected keyword argument {unknown[0]!r}" if unknown else None
     try:
-        return None if isinstance(value, type) else refusal(f"numpy.{use.name}", inspect.signature(value), use)  # type: ignore[arg-type]
+        return None if isinstance(value, type) else refusal(f"numpy.{use.name}", inspect.signature(value), use)  # type: ignore[arg-type]  # else TypeError
     except (TypeError, ValueError):
         return None  # written in C, and NumPy does not tell its arguments
 

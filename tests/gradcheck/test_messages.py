@@ -35,39 +35,39 @@ class BroadcastMul(Mul):
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a result": (
-        lambda: check_function(loss(), model.named_parameters()),  # type: ignore[arg-type]  # as are all of these
+        lambda: check_function(loss(), model.named_parameters()),  # type: ignore[arg-type]  # the wrong type is what is tested
         "function: output is a Tensor; give a function that computes it, such as lambda: loss",
     ),
     "parameters": (
-        lambda: check_function(loss, model.parameters()),  # type: ignore[arg-type]
+        lambda: check_function(loss, model.parameters()),  # type: ignore[arg-type]  # the wrong type is what is tested
         r"function: leaves: expected names with Tensors, got a Parameter; give model.named_parameters\(\)",
     ),
     "state_dict": (
-        lambda: check_function(loss, model.state_dict()),  # type: ignore[arg-type]
+        lambda: check_function(loss, model.state_dict()),  # type: ignore[arg-type]  # the wrong type is what is tested
         "function: leaves: expected names with Tensors, got a ndarray; give model.named_parameters",
     ),
     "one leaf": (
-        lambda: check_function(loss, model.weight),  # type: ignore[arg-type]
+        lambda: check_function(loss, model.weight),  # type: ignore[arg-type]  # the wrong type is what is tested
         "function: leaves: expected names with Tensors, got a Tensor; give model.named_parameters",
     ),
     "one array": (
-        lambda: check_gradients(lambda x: x.exp(), X),  # type: ignore[arg-type]
+        lambda: check_gradients(lambda x: x.exp(), X),  # type: ignore[arg-type]  # the wrong type is what is tested
         r"function: inputs is a ndarray; give a list with one entry per argument: \[x\]",
     ),
     "a class": (
-        lambda: check_gradients(Exp, [X]),  # type: ignore[arg-type]
+        lambda: check_gradients(Exp, [X]),  # type: ignore[arg-type]  # the wrong type is what is tested
         r"function: Exp is the class of an operation; give lambda \*inputs: apply\(Exp, \*inputs\)",
     ),
     "a result of a function": (
-        lambda: check_gradients(loss(), [X]),  # type: ignore[arg-type]
+        lambda: check_gradients(loss(), [X]),  # type: ignore[arg-type]  # the wrong type is what is tested
         "function: expected a function of Tensors, got a Tensor",
     ),
     "ownership, a list": (
-        lambda: check_ownership(Exp, [[1.0, 2.0]], {}),  # type: ignore[list-item]
+        lambda: check_ownership(Exp, [[1.0, 2.0]], {}),  # type: ignore[list-item]  # the wrong type is what is tested
         "input 0 is a list; give NumPy arrays",
     ),
     "accumulation, a list": (
-        lambda: check_accumulation(lambda x: x.exp(), [[1.0, 2.0]]),  # type: ignore[list-item]
+        lambda: check_accumulation(lambda x: x.exp(), [[1.0, 2.0]]),  # type: ignore[list-item]  # the wrong type is what is tested
         "input 0 is a list; give NumPy arrays",
     ),
 }

@@ -64,7 +64,7 @@ def test_minimum_takes_a_number_on_either_side() -> None:
         np.testing.assert_array_equal(clipped.data, [-1, 0, 0])
         x.zero_grad()
         clipped.sum().backward()
-        np.testing.assert_array_equal(x.grad, [1, 0.5, 0])  # type: ignore[arg-type]
+        np.testing.assert_array_equal(x.grad, [1, 0.5, 0])  # type: ignore[arg-type]  # None would fail
 
 
 def test_minimum_keeps_the_sign_of_zero_and_hides_no_nan() -> None:

@@ -79,7 +79,7 @@ SUBMODULES = {
     "random": Module("cupy.random", {}),
 }
 cupy = Module("cupy", {**functions.OWN, **SUBMODULES, "ndarray": DeviceArray, "ufunc": DeviceUfunc}, np)
-cupy.__version__ = api().cupy_version  # type: ignore[attr-defined]
+cupy.__version__ = api().cupy_version  # type: ignore[attr-defined]  # a module made here has no declared names
 cupyx = Module("cupyx", {f.__name__: f for f in (scatter_add, scatter_max, scatter_min)})
 MODULES = {module.__name__: module for module in (cupy, cupyx, runtime, *SUBMODULES.values())}
 

@@ -36,7 +36,7 @@ class DeviceArray:
 
     __slots__ = ("__weakref__", "_host", "base")
     __array_priority__ = 100
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # unhashable, as CuPy's arrays
     _host: HostArray
     base: DeviceArray | None
 
@@ -95,7 +95,7 @@ class DeviceArray:
         if blocking:
             record.sync("get")
         if out is None:
-            return self._host.copy(order=order)  # type: ignore[arg-type]
+            return self._host.copy(order=order)  # type: ignore[arg-type]  # any order: NumPy refuses a wrong one
         if not isinstance(out, np.ndarray):
             raise TypeError("Only numpy.ndarray can be obtained from cupy.ndarray")
         self._check_transfer(out, "obtained from")

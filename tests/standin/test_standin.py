@@ -182,8 +182,8 @@ def test_numpys_arrays_are_not_assigned_to_a_slice_and_are_uploaded_to_an_index(
 
 
 def test_comparing_with_none_compares_no_element(cp: ModuleType, x: Any) -> None:
-    assert not (x == None).any()  # noqa: E711
-    assert (x != None).all()  # noqa: E711
+    assert not (x == None).any()  # noqa: E711  # the comparison is what is tested
+    assert (x != None).all()  # noqa: E711  # the comparison is what is tested
 
 
 class Reflecting:

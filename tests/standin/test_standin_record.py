@@ -73,7 +73,7 @@ def test_what_stays_on_the_device_is_not_recorded(cp: ModuleType, x: Any, standi
 
 def test_an_entry_names_the_line_that_waited(cp: ModuleType, x: Any, standin: Record) -> None:
     float(x.sum())
-    line = inspect.currentframe().f_lineno - 1  # type: ignore[union-attr]
+    line = inspect.currentframe().f_lineno - 1  # type: ignore[union-attr]  # CPython has frames
     assert standin.syncs == [f"float at standin/{Path(__file__).name}:{line}"]
 
 

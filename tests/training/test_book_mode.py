@@ -211,7 +211,7 @@ def test_a_whole_training_with_dropout_prints_what_pytorchs_prints(
     model = GPTModel(MODEL, rng=stream)
     train_text, val_text, _ = split_text(TEXT)
     loaders = [
-        create_dataloader_v1(text, **LOADING, shuffle=train, drop_last=train, tokenizer=BYTES, rng=stream)  # type: ignore[arg-type]
+        create_dataloader_v1(text, **LOADING, shuffle=train, drop_last=train, tokenizer=BYTES, rng=stream)  # type: ignore[arg-type]  # mypy reads the dict's values as one type
         for text, train in ((train_text, True), (val_text, False))
     ]
     optimizer = AdamW(model.parameters(), lr=LR, weight_decay=0.1)

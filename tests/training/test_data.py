@@ -159,7 +159,7 @@ def test_the_books_loaders_hold_9_training_batches_and_1_of_validation() -> None
 )
 def test_sizes_below_1_and_workers_are_refused(name: str, value: int) -> None:
     with pytest.raises(InputError, match=rf"{name}.*{value}") as error:
-        create_dataloader_v1(TEXT, tokenizer=BYTES, **{name: value})  # type: ignore[arg-type]
+        create_dataloader_v1(TEXT, tokenizer=BYTES, **{name: value})  # type: ignore[arg-type]  # the wrong value is what is tested
     one_line(error)
 
 
