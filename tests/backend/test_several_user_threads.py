@@ -85,6 +85,7 @@ def output(code: str, number: int = 2) -> str:
     return (done.stdout + done.stderr).strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("at_once", [2, 4])
 def test_a_training_beside_others_has_the_bits_it_has_alone(at_once: int, number: int) -> None:
@@ -162,6 +163,7 @@ print(torn, threads.n_threads(), library())
     assert output(code) == "[] 2 2"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform == "win32", reason="the test interrupts itself by SIGALRM, which Windows does not have"
 )

@@ -134,6 +134,7 @@ def test_ours_answers_all_it_can_be_asked(weights: str) -> None:
         assert set(end["versions"]) == {"numpy"}
 
 
+@pytest.mark.slow
 def test_the_contenders_in_pytorch_compute_what_we_do(weights: str) -> None:
     needed("torch")
     with harness.contenders(["ours", "document", "best"], threads=1) as running:
@@ -143,6 +144,7 @@ def test_the_contenders_in_pytorch_compute_what_we_do(weights: str) -> None:
         assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
 def test_hugging_faces_model_computes_what_we_do(weights: str) -> None:
     needed("torch", "transformers")
     with harness.contenders(["ours", "huggingface"], threads=1) as running:

@@ -54,6 +54,7 @@ def every_command(run: Path) -> None:
 # --- tokenizers of every kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENCODINGS)
 def test_any_tokenizer_trains_and_serves_every_command(kind: str, data: Path, tmp_path: Path, no_figures: None) -> None:
     tokenizer = ENCODINGS[kind]()

@@ -44,6 +44,7 @@ def test_a_run_goes_on_from_the_checkpoint_that_is_named(tmp_path: Path, data: P
     assert "holds weights without the optimizer's state; resume from a step_N" in message
 
 
+@pytest.mark.slow
 def test_of_two_runs_started_in_one_directory_one_is_refused_and_the_other_is_whole(tmp_path: Path, data: Path) -> None:
     run = tmp_path / "run"
     both = [process(*train(run, data, "--max-steps", 30)) for _ in range(2)]
@@ -54,6 +55,7 @@ def test_of_two_runs_started_in_one_directory_one_is_refused_and_the_other_is_wh
     works("generate", run, "--prompt", "the")
 
 
+@pytest.mark.slow
 def test_two_runs_started_without_a_directory_get_one_each(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +67,7 @@ def test_two_runs_started_without_a_directory_get_one_each(
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["tiny", "tiny-2"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_being_trained_is_not_resumed_but_read(tmp_path: Path, data: Path) -> None:
     run = tmp_path / "run"
     running = process(*train(run, data, *LONG))

@@ -13,7 +13,6 @@ from nanograd_gpt.training.config import from_toml
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 ODD_NAMES = [
-    "text.txt",
     "a \"quoted\" 'name'.txt",
     "new\nline #1.txt",
     "ünïcode 文.txt",
@@ -41,7 +40,7 @@ def goes_on(run: Path | str, *more: object) -> None:
     assert "checkpoints/step_0" in works("train", "--resume", run, "--max-steps", 2, *more)
 
 
-@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("name", ["text.txt", *(pytest.param(name, marks=pytest.mark.slow) for name in ODD_NAMES)])
 def test_a_relative_path_is_found_from_another_folder(
     project: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

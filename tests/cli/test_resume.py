@@ -45,6 +45,7 @@ def interrupted(directory: Path, data: Path, number: signal.Signals) -> int:
     return len(read_metrics(log).steps)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 def test_ctrl_c_on_a_terminal_says_what_happens_now_on_a_line_of_its_own(tmp_path: Path, data: Path) -> None:
     """The progress bar, which redraws its line, goes on below."""
@@ -70,6 +71,7 @@ def test_ctrl_c_on_a_terminal_says_what_happens_now_on_a_line_of_its_own(tmp_pat
     assert "step" in lines[lines.index(line) + 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
 def test_a_run_stopped_by_a_signal_goes_on_to_the_metrics_of_one_that_was_not(
     tmp_path: Path, data: Path, number: signal.Signals
@@ -156,6 +158,7 @@ def test_a_length_that_is_shorter_than_what_is_done_is_refused(
     assert contents(run) == before
 
 
+@pytest.mark.slow
 def test_a_length_given_to_a_resumed_run_is_what_a_second_resume_goes_on_to(tmp_path: Path, data: Path) -> None:
     """Stopped by Ctrl-C, it says how to resume; that command alone must finish the longer run."""
     run = tmp_path / "run"
@@ -282,6 +285,7 @@ def test_a_run_made_longer_stretches_its_cosine_when_asked_and_says_how_far_the_
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_as_it_began_says_nothing_of_its_rate(tmp_path: Path, data: Path) -> None:
     interrupted(tmp_path / "run", data, signal.SIGTERM)
     done = len(read_metrics(tmp_path / "run" / "metrics.jsonl").steps)

@@ -52,6 +52,7 @@ def ours(model: GPTModel, tokenizer: tiktoken.Encoding, eos_id: int | None) -> l
     return ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"), [*((name, kind) for name in ("own", "special", "signs") for kind in KINDS), ("gpt2", KINDS[0])]
 )

@@ -97,6 +97,7 @@ def test_greedy_texts_with_a_repetition_penalty_are_theirs(pair: tuple[Any, GPTM
     np.testing.assert_array_equal(text, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ends", [False, True])
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("n_beams", [2, 5])

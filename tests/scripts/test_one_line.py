@@ -74,6 +74,7 @@ def test_a_missing_library_is_one_line(script: str, library: str, tmp_path: Path
 WITH_OUT = [script for script in NEEDS if not script.endswith(("default_run.py", "readme.py"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", WITH_OUT)
 def test_an_out_that_cannot_be_written_to_is_one_line_before_any_work(script: str, tmp_path: Path) -> None:
     if script.startswith("benchmarks/"):

@@ -44,6 +44,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
     return files(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_figures_are_the_same_with_any_backend_in_the_environment(
     backend: str, usual: Mapping[str, bytes], tmp_path: Path
@@ -52,6 +53,7 @@ def test_figures_are_the_same_with_any_backend_in_the_environment(
     assert files(tmp_path) == usual
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", ["text.usetex: True", "backend: nonsense", "font.family: none such", "figure.dpi: many", "no such: key"]
 )
@@ -75,6 +77,7 @@ def test_the_variable_is_left_to_pyplot(tmp_path: Path) -> None:
     assert output([sys.executable, "-c", code], cwd=tmp_path, MPLBACKEND="nonsense").strip() == "agg"
 
 
+@pytest.mark.slow
 def test_a_training_and_plot_end_well_with_a_foreign_backend(tmp_path: Path) -> None:
     text, run = tmp_path / "text.txt", tmp_path / "run"
     text.write_text(TEXT, encoding="utf-8")
@@ -89,6 +92,7 @@ def test_a_training_and_plot_end_well_with_a_foreign_backend(tmp_path: Path) -> 
     assert drawn[0] == drawn[1] == drawn[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["01_backpropagation", "03_loss_from_scratch"])
 def test_a_scripts_figures_are_the_same_with_a_foreign_backend(name: str, tmp_path: Path) -> None:
     figures = []
