@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import shutil
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +20,9 @@ from harness import run
 
 from nanograd_gpt.cli import main as nanograd_gpt
 from nanograd_gpt.environment import environment
+from nanograd_gpt.files import write_whole
 from nanograd_gpt.training.metrics import read_metrics
+from nanograd_gpt.viz.dark import with_dark_mode
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -36,7 +37,8 @@ def main() -> int:
         if code:
             return code
         seconds, metrics = perf_counter() - started, read_metrics(run / "metrics.jsonl")
-        shutil.copy(run / "figures" / "loss.svg", RESULTS / "default_run.svg")
+        figure = (run / "figures" / "loss.svg").read_bytes()
+    write_whole(RESULTS / "default_run.svg", with_dark_mode(figure))
     facts = {
         "header": [line for line in printed.getvalue().splitlines() if not line.startswith("directory")][:4],
         "seconds": round(seconds, 1),

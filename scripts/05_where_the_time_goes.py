@@ -10,7 +10,6 @@ from nanograd_gpt.bench.machine import Machine, measured_machine
 from nanograd_gpt.bench.profile import profiled_step
 from nanograd_gpt.bench.step import TrainStep, random_batch
 from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, aligned, profile_cells, profile_metadata
-from nanograd_gpt.gpt.config import PRESETS
 from nanograd_gpt.training.config import preset
 from nanograd_gpt.viz.plots import BLUE, GREEN, ORANGE, new_axes, style
 
@@ -19,7 +18,7 @@ WARM_UP, ROUNDS = 2, 7
 
 
 def add_preset(parser: ArgumentParser) -> None:
-    parser.add_argument("--preset", choices=list(PRESETS), default="tiny", help="[%(default)s]")
+    parser.add_argument("--preset", metavar="NAME", default="tiny", help="as in nanograd-gpt train [%(default)s]")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,8 +18,8 @@ def check_figures(run: Path) -> None:
     (run / "figures").mkdir(parents=True, exist_ok=True)
 
 
-def write_figures(run: Path) -> list[Path]:
-    """Write the loss, perplexity and training figures and report.html; returns their paths.
+def write_figures(run: Path, out: Path | None = None) -> list[Path]:
+    """Write the loss, perplexity and training figures and report.html into the directory `out` [run]; returns paths.
 
     Raises InputError if the directory does not hold a run.
     """
@@ -29,7 +29,7 @@ def write_figures(run: Path) -> list[Path]:
     from ..viz.run_files import read_run
 
     drawn = run_figures(read_run(run))
-    figures = run / "figures"
-    figures.mkdir(exist_ok=True)
+    figures = (out or run) / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
     written = [path for name, figure in drawn.items() for path in save_figure(figure, figures / name)]
-    return [*written, write_report(run)]
+    return [*written, write_report(run, out)]

@@ -6,16 +6,19 @@ from argparse import ArgumentParser, Namespace
 
 from ..files import full_disk_named
 from .figures import write_figures
-from .options import add_model_path, model_path
+from .options import add_model_path, model_path, user_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_model_path(parser, "RUN", "a run's directory, which the figures and report.html go to")
+    add_model_path(parser, "RUN", "a run's directory")
+    parser.add_argument(
+        "--out", type=user_path, metavar="DIRECTORY", help="where the figures and report.html go [the run's directory]"
+    )
 
 
 def run(options: Namespace) -> int:
     run = model_path(options, "run")
-    with full_disk_named(run):
-        for path in write_figures(run):
+    with full_disk_named(options.out or run):
+        for path in write_figures(run, options.out):
             print(path)
     return 0

@@ -29,8 +29,8 @@ THEMED = {INK: "currentColor", BLUE: "var(--blue)", ORANGE: "var(--orange)", GRE
 THEMED |= {PURPLE: "var(--purple)", PAPER: "var(--paper)"}
 
 
-def write_report(run_dir: str | Path) -> Path:
-    """Write run_dir/report.html from the files of a run: see RunFiles; returns its path.
+def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
+    """Write report.html from the files of a run, see RunFiles, into the directory `out` [run_dir]; returns its path.
 
     Raises InputError if there is no metrics.jsonl, or if a file there cannot be read.
     """
@@ -51,7 +51,7 @@ def write_report(run_dir: str | Path) -> Path:
         + "\n".join(part for part in parts if part)
         + "\n</body></html>\n"
     )
-    path = run_dir / "report.html"
+    path = Path(out or run_dir) / "report.html"
     write_whole(path, page.encode(errors="replace"))  # JSON may hold lone surrogates, which UTF-8 cannot encode
     return path
 

@@ -110,6 +110,16 @@ def test_plot_draws_figures_and_report_anew(trained: Path, tmp_path: Path) -> No
         assert path.read_bytes() == before[path]
 
 
+def test_plot_out_leaves_the_run_as_it_was(trained: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    printed = works("plot", trained, "--out", tmp_path / "a" / "b").splitlines()
+    assert {Path(line).relative_to(tmp_path / "a" / "b") for line in printed} == {
+        path.relative_to(trained) for path in [*(trained / "figures").iterdir(), trained / "report.html"]
+    }
+    assert all(Path(line).is_file() for line in printed)
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
 def test_plot_works_for_a_run_that_has_only_begun(trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run, ignore=shutil.ignore_patterns("metrics.jsonl", "figures", "checkpoints"))
