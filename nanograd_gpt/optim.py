@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
+import numpy as np
+
 from .arguments import not_allowed, real_number, whole_number
-from .backend.contract import Array
-from .backend.select import Device, kernels_of, to_device
+from .backend.contract import AdamWNumbers, Array
+from .backend.select import Device, device_of, kernels_of, to_device
 from .errors import InputError
 from .nn.flat import FlatParameters
 from .nn.module import Module, Parameter
@@ -142,26 +144,28 @@ class AdamW:
         ]
         return "\n".join(["AdamW (", *lines, ")"])
 
-    def step(self) -> None:
-        """Update every parameter that has a gradient, in place; graphs that saved the old values become invalid."""
+    def step(self, max_norm: float | None = None) -> Array | None:
+        """Update every parameter that has a gradient, in place; graphs that saved the old values become invalid.
+
+        max_norm: float > 0: use the gradients clipped to this global norm, as after clip_grad_norm, but leave the
+        gradients themselves as they are; returns the norm before clipping then, (), else None.
+        """
         flat = self.flat
         flat.check_in_place()
+        norm, scale = (None, None) if max_norm is None else _clip_scale(flat.parameters, max_norm)
         grouped = zip(self.param_groups, self.members, strict=True)
-        for group, run in [(group, run) for group, part in grouped for run in flat.contiguous_groups(self.steps, part)]:
-            members, part = run
+        runs = [(group, *run) for group, part in grouped for run in flat.contiguous_groups(self.steps, part)]
+        for _, members, _ in runs:
             self.steps[members] = [n + 1 for n in self.steps[members]]
+        rows = [self._numbers(group, self.steps[members.start]) for group, members, _ in runs]
+        numbers = to_device(np.array(rows), device_of(flat.data))  # (runs, 8), in one copy
+        for row, (_, _, part) in zip(numbers, runs, strict=True):
             mark_changed(flat.data[part])
-            flat.kernels.adamw(
-                flat.data[part],
-                flat.grad[part],
-                self.exp_avg[part],
-                self.exp_avg_sq[part],
-                step=self.steps[members.start],
-                lr=group["lr"],
-                betas=group["betas"],
-                eps=group["eps"],
-                weight_decay=group["weight_decay"],
-            )
+            flat.kernels.adamw(flat.data[part], flat.grad[part], self.exp_avg[part], self.exp_avg_sq[part], row, scale)
+        return norm
+
+    def _numbers(self, group: ParamGroup, step: int) -> AdamWNumbers:
+        return AdamWNumbers.at_step(step, group["lr"], group["betas"], group["eps"], group["weight_decay"])
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop all gradients; set_to_none=False zeroes existing ones instead, which then still count as steps."""
@@ -285,22 +289,26 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Array:
     >>> float(clip_grad_norm([weight], max_norm=1.0)), weight.grad.round(3).tolist()
     (5.0, [0.6, 0.8])
     """
-    limit = real_number("max_norm", max_norm, "a number > 0")
-    if not limit > 0:
-        raise not_allowed("max_norm", max_norm, "a number > 0")
     if isinstance(parameters, Module):
         raise InputError(f"clip_grad_norm: got a {type(parameters).__name__}; give model.parameters()")
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    norm, scale = _clip_scale(given, max_norm)
     for p in given:
+        if p.grad is not None:
+            gradient = p.grad
+            gradient *= scale
+    return norm
+
+
+def _clip_scale(parameters: Sequence[Tensor], max_norm: float) -> tuple[Array, Array]:
+    """Compute the global norm of the gradients (), and the factor that clips it ()."""
+    limit = real_number("max_norm", max_norm, "a number > 0")
+    if not limit > 0:
+        raise not_allowed("max_norm", max_norm, "a number > 0")
+    for p in parameters:
         if not isinstance(p, Tensor):
             raise InputError(f"clip_grad_norm: expected Tensors, got a {type(p).__name__}; give model.parameters()")
-    gradients = [p.grad for p in given if p.grad is not None]
+    gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         raise InputError("clip_grad_norm: no parameter has a gradient; call loss.backward() first")
-    kernels = kernels_of(gradients[0])
-    squares = kernels.xp.stack([kernels.squared_norm(g.reshape(-1)) for g in gradients])
-    norm: Array = kernels.xp.sqrt(squares.sum())
-    scale = kernels.xp.minimum(limit / (norm + 1e-6), 1.0)
-    for g in gradients:
-        g *= scale
-    return norm
+    return kernels_of(gradients[0]).clip_scale(gradients, limit)

@@ -11,9 +11,10 @@ import pytest
 from small_parameters import SETTINGS, SHAPES, Gradients, give, gradients, parameters, train
 
 from nanograd_gpt.backend import cpu
+from nanograd_gpt.backend.contract import AdamWNumbers
 from nanograd_gpt.backend.plain import optimizer as plain_optimizer
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.nn import Linear, Sequential
+from nanograd_gpt.nn import Linear, Parameter, Sequential
 from nanograd_gpt.optim import AdamW, clip_grad_norm
 
 
@@ -71,9 +72,8 @@ def test_a_small_gradient_after_a_large_one_is_not_lost_in_float32(kernels: Any,
     expected = 0.0
     for step, g in enumerate([1e4, 1e-4, -2e-4, 3e-4, -1e4, 1e-4], start=1):
         grad[0] = g
-        kernels.adamw(
-            param, grad, exp_avg, exp_avg_sq, step=step, lr=1e-3, betas=(beta1, 0.999), eps=1e-8, weight_decay=0.0
-        )
+        numbers = np.array(AdamWNumbers.at_step(step, 1e-3, (beta1, 0.999), eps=1e-8, weight_decay=0.0))
+        kernels.adamw(param, grad, exp_avg, exp_avg_sq, numbers, None)
         expected = beta1 * expected + (1 - beta1) * float(grad[0])
         assert abs(float(exp_avg[0]) - expected) <= 1e-6 * abs(expected)
 
@@ -243,6 +243,38 @@ def test_clipping_changes_the_gradients_where_they_are() -> None:
     norm = clip_grad_norm(ps, 0.1)
     np.testing.assert_allclose(optimizer.flat.grad, before * (0.1 / (float(norm) + 1e-6)), rtol=1e-14)
     assert all(p.grad is not None and np.shares_memory(p.grad, optimizer.flat.grad) for p in ps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("max_norm", [0.1, 100.0])
+def test_clipping_within_a_step_gives_the_bits_of_clipping_before_it(max_norm: float, dtype: Any) -> None:
+    clipping, alone = [[Parameter(p.data.astype(dtype)) for p in parameters()] for _ in range(2)]
+    one, two = AdamW(clipping, lr=0.1), AdamW(alone, lr=0.1)
+    for seed in range(3):
+        for ps in (clipping, alone):
+            give(ps, [None if seed == 1 and not g.ndim else g.astype(dtype) for g in gradients(seed)])
+        before = [None if p.grad is None else p.grad.copy() for p in clipping]
+        norm = one.step(max_norm)
+        assert norm is not None
+        assert norm == clip_grad_norm(alone, max_norm)
+        two.step()
+        for p, g in zip(clipping, before, strict=True):
+            np.testing.assert_array_equal(p.grad, g)  # type: ignore[arg-type]  # None equals None
+    for ours, theirs in ((one.flat.data, two.flat.data), (one.exp_avg, two.exp_avg), (one.exp_avg_sq, two.exp_avg_sq)):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_step_refuses_what_clipping_refuses() -> None:
+    ps = parameters()
+    optimizer = AdamW(ps)
+    with pytest.raises(InputError, match="no parameter has a gradient"):
+        optimizer.step(1.0)
+    give(ps, list(gradients(0)))
+    before = optimizer.flat.data.copy()
+    with pytest.raises(InputError, match="max_norm: 0 is not allowed"):
+        optimizer.step(0)
+    np.testing.assert_array_equal(optimizer.flat.data, before)
+    assert optimizer.steps == [0, 0, 0]
 
 
 def test_gradients_of_0_stay_0() -> None:

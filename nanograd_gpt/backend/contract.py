@@ -36,6 +36,26 @@ class GradOut(NamedTuple):
             into[...] = gradient
 
 
+class AdamWNumbers(NamedTuple):
+    """The numbers of one AdamW update, in the order of the array that `adamw` takes."""
+
+    decay: float  # 1 - lr * weight_decay
+    rate: float  # lr / (1 - beta1^step)
+    root_of_correction: float  # sqrt(1 - beta2^step)
+    beta1: float
+    rest1: float  # 1 - beta1
+    beta2: float
+    rest2: float  # 1 - beta2
+    eps: float
+
+    @classmethod
+    def at_step(cls, step: int, lr: float, betas: tuple[float, float], eps: float, weight_decay: float) -> AdamWNumbers:
+        """The numbers of update `step`, which counts from 1."""
+        beta1, beta2 = betas
+        rate, root = lr / (1 - beta1**step), (1 - beta2**step) ** 0.5
+        return cls(1 - lr * weight_decay, rate, root, beta1, 1 - beta1, beta2, 1 - beta2, eps)
+
+
 class Kernels(Protocol):
     """A backend: a module with these names, such as backend/cpu and backend/cuda."""
 
@@ -192,22 +212,15 @@ class Kernels(Protocol):
         ...
 
     # optimizer
-    def adamw(
-        self,
-        param: Array,
-        grad: Array,
-        exp_avg: Array,
-        exp_avg_sq: Array,
-        *,
-        step: int,
-        lr: float,
-        betas: tuple[float, float],
-        eps: float,
-        weight_decay: float,
-    ) -> None:
-        """One AdamW update of param, exp_avg and exp_avg_sq (size,), in place; step counts from 1."""
+    def clip_scale(self, gradients: Sequence[Array], max_norm: float) -> tuple[Array, Array]:
+        """gradients (...) each  ->  their global norm (), and min(max_norm / (norm + 1e-6), 1) ()"""
         ...
 
-    def squared_norm(self, flat: Array) -> Array:
-        """flat (size,)  ->  sum of squares ()"""
+    def adamw(
+        self, param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, numbers: Array, scale: Array | None
+    ) -> None:
+        """One AdamW update of param, exp_avg and exp_avg_sq (size,), in place; the gradient is grad * scale ().
+
+        numbers (8,) float64: AdamWNumbers.  They are on the device, so that a recorded update is replayed with others.
+        """
         ...

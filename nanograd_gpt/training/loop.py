@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..generation.generate import generate_text
 from ..gpt.model import GPTModel
 from ..nn.inference_mode import inference_mode
-from ..optim import AdamW, clip_grad_norm
+from ..optim import AdamW
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids, token_ids_to_text
 from .data import Batch, DataLoader
@@ -155,9 +155,7 @@ def _update(
         loss.backward()
         total = loss.data if total is None else total + loss.data
     assert total is not None  # a group of batches is never empty
-    grad_norm = None if max_norm is None else clip_grad_norm(optimizer.parameters, max_norm)
-    optimizer.step()
-    return total, grad_norm
+    return total, optimizer.step(max_norm)
 
 
 def train_model_simple(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nanograd_gpt.backend import cpu
-from nanograd_gpt.backend.contract import Array, GradOut
+from nanograd_gpt.backend.contract import AdamWNumbers, Array, GradOut
 from nanograd_gpt.backend.cpu import attention, blocks, loss, matmul, norm, threads
 from nanograd_gpt.backend.plain import activation as plain_activation
 from nanograd_gpt.backend.plain import attention as plain_attention
@@ -112,18 +112,20 @@ def test_adamw_gives_the_bits_of_the_plain_formula(size: int, dtype: Any) -> Non
     for beta1 in (0.0, 0.1, 0.5, 0.9):
         ours, plain = [a.copy() for a in start], [a.copy() for a in start]
         for step in (1, 2):
-            settings: Any = {"step": step, "lr": 3e-3, "betas": (beta1, 0.999), "eps": 1e-8, "weight_decay": 0.1}
-            cpu.adamw(*ours, **settings)
-            plain_optimizer.adamw(*plain, **settings)
+            numbers = np.array(AdamWNumbers.at_step(step, 3e-3, (beta1, 0.999), eps=1e-8, weight_decay=0.1))
+            scale = None if step == 1 else np.asarray(0.3, dtype=dtype)
+            cpu.adamw(*ours, numbers, scale)
+            plain_optimizer.adamw(*plain, numbers, scale)
         for a, b in zip(ours, plain, strict=True):
             assert np.array_equal(a, b)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES[:-1])
-def test_squared_norm_is_the_plain_formula(size: int, dtype: Any) -> None:
-    x = random(size, dtype=dtype)
-    close(cpu.squared_norm(x), plain_optimizer.squared_norm(x))
+def test_the_norm_and_the_clipping_factor_are_the_plain_formulas(size: int, dtype: Any) -> None:
+    arrays = [random(size, dtype=dtype), random(3, 4, dtype=dtype)]
+    for ours, plain in zip(cpu.clip_scale(arrays, 0.5), plain_optimizer.clip_scale(arrays, 0.5), strict=True):
+        close(ours, plain)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nanograd_gpt.backend import cpu
-from nanograd_gpt.backend.contract import Array, GradOut
+from nanograd_gpt.backend.contract import AdamWNumbers, Array, GradOut
 from nanograd_gpt.backend.cpu import loss, matmul, threads
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.optim import AdamW
@@ -64,7 +64,7 @@ def adamw() -> Callable[[], Any]:
 
     def run() -> Any:
         arrays = [a.copy() for a in start]
-        cpu.adamw(*arrays, step=3, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
+        cpu.adamw(*arrays, np.array(AdamWNumbers.at_step(3, 1e-3, (0.9, 0.999), eps=1e-8, weight_decay=0.1)), None)
         return arrays
 
     return run
@@ -81,7 +81,7 @@ KERNELS: dict[str, Callable[[], Any]] = {
     "head, one row": lambda: cpu.linear(X[:1], MATRIX, None),
     "softmax in place": softmax_in_place(),
     "AdamW": adamw(),
-    "squared norm": lambda: cpu.squared_norm(LONG),
+    "squared norm": lambda: cpu.clip_scale([LONG], 1.0),
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 import tiktoken
 from training.small import BYTES, one_line, small_loader, small_model, verdict_path
 
+from nanograd_gpt.backend.contract import Array
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.gpt.model import GPTModel
@@ -38,17 +39,20 @@ TEXT_OF_20 = "".join(map(chr, np.random.default_rng(0).integers(97, 105, 161))) 
 
 
 class Watched(AdamW):
-    """Records the learning rate and the global gradient norm of every update."""
+    """Records the learning rate and the global norm of the gradient that every update used."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.rates: list[float] = []
         self.norms: list[float] = []
 
-    def step(self) -> None:
+    def step(self, max_norm: float | None = None) -> Array | None:
         self.rates.append(self.lr)
-        self.norms.append(float(np.sqrt(sum((p.grad.astype(np.float64) ** 2).sum() for p in self.parameters))))
-        super().step()
+        beta1, before = self.betas[0], self.exp_avg.astype(np.float64)
+        norm = super().step(max_norm)
+        used = (self.exp_avg - beta1 * before) / (1 - beta1)  # the running mean tells it
+        self.norms.append(float(np.linalg.norm(used)))
+        return norm
 
 
 class Training:

@@ -2,54 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ..contract import Array
+from ..contract import AdamWNumbers, Array
+from ..plain.optimizer import scale_for_norm
 from .blocks import SHARED_BLOCK_ELEMENTS, for_each_block
 from .threads import with_single_blas_thread
 
 
-def adamw(
-    param: Array,
-    grad: Array,
-    exp_avg: Array,
-    exp_avg_sq: Array,
-    *,
-    step: int,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-) -> None:
-    beta1, beta2 = betas
-    decay, rate = 1 - lr * weight_decay, lr / (1 - beta1**step)
-    root_of_correction = (1 - beta2**step) ** 0.5
-
-    def update(block: slice) -> None:
-        p, g, m, v = param[block], grad[block], exp_avg[block], exp_avg_sq[block]
-        p *= decay
-        t = g - m
-        if beta1 > 0.5:
-            t *= 1 - beta1
-            m += t
-        else:
-            t *= beta1
-            np.subtract(g, t, out=m)
-        v *= beta2
-        np.multiply(g, g, out=t)
-        t *= 1 - beta2
-        v += t
-        np.sqrt(v, out=t)
-        t /= root_of_correction
-        t += eps
-        np.divide(m, t, out=t)
-        t *= rate
-        p -= t
-
-    for_each_block(param.size, update)
+def clip_scale(gradients: Sequence[Array], max_norm: float) -> tuple[Array, Array]:
+    return scale_for_norm(np.stack([squared_norm(g.reshape(-1)) for g in gradients]), max_norm)
 
 
 def squared_norm(flat: Array) -> Array:
+    """flat (size,)  ->  sum of squares ()"""
     sums = np.zeros(-(-flat.size // SHARED_BLOCK_ELEMENTS), dtype=flat.dtype)  # one a block, added in order
 
     def sum_block(block: slice) -> None:
@@ -57,3 +25,31 @@ def squared_norm(flat: Array) -> Array:
 
     with_single_blas_thread(lambda: for_each_block(flat.size, sum_block, SHARED_BLOCK_ELEMENTS))
     return np.asarray(sums.sum())
+
+
+def adamw(param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, numbers: Array, scale: Array | None) -> None:
+    n = AdamWNumbers(*numbers.tolist())
+
+    def update(block: slice) -> None:
+        p, m, v = param[block], exp_avg[block], exp_avg_sq[block]
+        g = grad[block] if scale is None else grad[block] * scale
+        p *= n.decay
+        t = g - m
+        if n.beta1 > 0.5:
+            t *= n.rest1
+            m += t
+        else:
+            t *= n.beta1
+            np.subtract(g, t, out=m)
+        v *= n.beta2
+        np.multiply(g, g, out=t)
+        t *= n.rest2
+        v += t
+        np.sqrt(v, out=t)
+        t /= n.root_of_correction
+        t += n.eps
+        np.divide(m, t, out=t)
+        t *= n.rate
+        p -= t
+
+    for_each_block(param.size, update)

@@ -7,4 +7,4 @@ from .embedding import embedding, embedding_backward
 from .loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward
 from .matmul import linear, linear_backward, matrix_product, packed_linear, packed_linear_backward
 from .norm import layer_norm, layer_norm_backward
-from .optimizer import adamw, squared_norm
+from .optimizer import adamw, clip_scale

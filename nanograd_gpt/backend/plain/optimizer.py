@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..array_namespace import array_namespace
-from ..contract import Array
+from ..contract import AdamWNumbers, Array
+
+NORM_EPS = 1e-6  # added to the norm, as PyTorch does
 
 
-def adamw(
-    param: Array,
-    grad: Array,
-    exp_avg: Array,
-    exp_avg_sq: Array,
-    *,
-    step: int,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-) -> None:
+def clip_scale(gradients: Sequence[Array], max_norm: float) -> tuple[Array, Array]:
+    xp = array_namespace(gradients[0])
+    return scale_for_norm(xp.stack([xp.asarray((g * g).sum()) for g in gradients]), max_norm)
+
+
+def scale_for_norm(squares: Array, max_norm: float) -> tuple[Array, Array]:
+    """squares (n,), each array's sum of squares  ->  the norm (), and the factor that clips it ()"""
+    xp = array_namespace(squares)
+    norm = xp.sqrt(squares.sum())
+    return norm, xp.minimum(max_norm / (norm + NORM_EPS), 1.0)
+
+
+def adamw(param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, numbers: Array, scale: Array | None) -> None:
     xp = array_namespace(param)
-    beta1, beta2 = betas
-    param *= 1 - lr * weight_decay  # decoupled: not part of the gradient
-    if beta1 > 0.5:
-        exp_avg += (1 - beta1) * (grad - exp_avg)
-    else:  # lerp from the nearer end, as in PyTorch: else a large mean rounds a small gradient away
-        exp_avg[...] = grad - beta1 * (grad - exp_avg)
-    exp_avg_sq *= beta2
-    exp_avg_sq += (1 - beta2) * (grad * grad)
-    denominator = xp.sqrt(exp_avg_sq) / (1 - beta2**step) ** 0.5
-    denominator += eps
-    param -= (lr / (1 - beta1**step)) * (exp_avg / denominator)
-
-
-def squared_norm(flat: Array) -> Array:
-    return array_namespace(flat).asarray((flat * flat).sum())
+    n = AdamWNumbers(*numbers.astype(param.dtype))
+    g = grad if scale is None else grad * scale
+    param *= n.decay  # decoupled: not part of the gradient
+    difference = g - exp_avg
+    # lerp from the nearer end, as in PyTorch: else a large mean rounds a small gradient away
+    exp_avg[...] = xp.where(n.beta1 > 0.5, exp_avg + n.rest1 * difference, g - n.beta1 * difference)
+    exp_avg_sq *= n.beta2
+    exp_avg_sq += n.rest2 * (g * g)
+    denominator = xp.sqrt(exp_avg_sq) / n.root_of_correction
+    denominator += n.eps
+    param -= n.rate * (exp_avg / denominator)
