@@ -14,11 +14,21 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..mask_recipe import MaskRecipe
+
 Array: TypeAlias = npt.NDArray[Any]  # or a cupy.ndarray
 HostArray: TypeAlias = npt.NDArray[Any]  # always NumPy's
 Bools: TypeAlias = npt.NDArray[np.bool_]
+Keep: TypeAlias = Bools  # or what a backend's keep_mask returns in its place, with a shape and a dtype
 Ints: TypeAlias = npt.NDArray[np.integer[Any]]
 Axis: TypeAlias = int | tuple[int, ...] | None  # None: all axes
+
+
+class MaskSource(Protocol):
+    """A random stream, as far as dropout needs it."""
+
+    def keep_mask(self, shape: tuple[int, ...], rate: float) -> Bools: ...
+    def mask_recipe(self, rate: float) -> MaskRecipe | None: ...
 
 
 class GradOut(NamedTuple):
@@ -60,6 +70,7 @@ class Kernels(Protocol):
     """A backend: a module with these names, such as backend/cpu and backend/cuda."""
 
     xp: ModuleType  # numpy or cupy
+    PARAMETER_ALIGNMENT: int  # elements: an optimizer's flat array has each parameter at a multiple
 
     # matmul
     def matrix_product(self, x: Array, y: Array) -> Array:
@@ -106,8 +117,9 @@ class Kernels(Protocol):
         rstd: Array,
         dscale: GradOut | None,
         dshift: GradOut | None,
+        residual: Array | None,
     ) -> Array:
-        """dy (..., C)  ->  dx (..., C); writes dscale (C,) and dshift (C,) to their GradOuts."""
+        """dy (..., C)  ->  dx (..., C), plus residual (..., C) if given; writes dscale and dshift (C,)."""
         ...
 
     # activation
@@ -118,7 +130,20 @@ class Kernels(Protocol):
     def linear_gelu(
         self, x: Array, weight: Array, bias: Array | None, want_derivative: bool
     ) -> tuple[Array, Array | None]:
-        """x (..., I), weight (O, I), bias (O,)  ->  y = gelu(linear) (..., O), and its derivative if wanted."""
+        """x (..., I), weight (O, I), bias (O,)  ->  y = gelu(linear) (..., O); what its backward needs, if wanted"""
+        ...
+
+    def linear_gelu_backward(
+        self,
+        dy: Array,
+        x: Array,
+        weight: Array,
+        kept: Array,
+        dweight: GradOut | None,
+        dbias: GradOut | None,
+        want_dx: bool,
+    ) -> Array | None:
+        """dy (..., O), kept: what linear_gelu returned for it  ->  as linear_backward"""
         ...
 
     def gelu_backward(self, dy: Array, derivative: Array) -> Array:
@@ -142,12 +167,12 @@ class Kernels(Protocol):
         ...
 
     # attention
-    def causal_attention(self, qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
+    def causal_attention(self, qkv: Array, n_heads: int, keep: Keep | None, rate: float) -> tuple[Array, Array]:
         """qkv (B, T, 3C), keep (B, H, T, T)  ->  context (B, T, C), log_sum_exp of the scores (B, H, T, 1)"""
         ...
 
     def causal_attention_backward(
-        self, dy: Array, qkv: Array, lse: Array, n_heads: int, keep: Bools | None, rate: float
+        self, dy: Array, qkv: Array, context: Array, lse: Array, n_heads: int, keep: Keep | None, rate: float
     ) -> Array:
         """dy (B, T, C)  ->  dqkv (B, T, 3C)"""
         ...
@@ -171,11 +196,15 @@ class Kernels(Protocol):
         ...
 
     # dropout
-    def dropout(self, x: Array, keep: Bools, rate: float) -> Array:
+    def keep_mask(self, rng: MaskSource, shape: tuple[int, ...], rate: float) -> Keep:
+        """The next mask of a stream: True, for keep, with probability 1 - rate; the same one on every backend."""
+        ...
+
+    def dropout(self, x: Array, keep: Keep, rate: float) -> Array:
         """x (...), keep (...)  ->  x / (1 - rate) where kept, else 0; also its own backward."""
         ...
 
-    def dropout_add(self, x: Array, keep: Bools, rate: float, residual: Array) -> Array:
+    def dropout_add(self, x: Array, keep: Keep, rate: float, residual: Array) -> Array:
         """x, keep, residual (...)  ->  dropout(x) + residual (...)"""
         ...
 

@@ -47,6 +47,11 @@ def _linear_backward(args: Sequence[Any], dx: Any) -> int:
     return _product(dy.size, x.shape[-1]) * ((dweight is not None) + (dx is not None))
 
 
+def _linear_gelu_backward(args: Sequence[Any], dx: Any) -> int:
+    dy, x, weight, _, *outs = args
+    return _linear_backward([dy, x, weight, *outs], dx)
+
+
 def _packed_linear_backward(args: Sequence[Any], dx: Any) -> int:
     dy, x, _, dweights, *_ = args
     wanted = sum(w is not None for w in dweights) + len(dweights) * (dx is not None)
@@ -89,6 +94,7 @@ FLOPS: dict[str, Callable[[Sequence[Any], Any], int]] = {
     "packed_linear": _linear,
     "packed_linear_backward": _packed_linear_backward,
     "linear_gelu": _linear_gelu,
+    "linear_gelu_backward": _linear_gelu_backward,
     "causal_attention": _attention,
     "causal_attention_backward": _attention_backward,
     "linear_cross_entropy": _head,

@@ -96,12 +96,13 @@ def _instrumented(model: GPTModel, recorder: _Recorder) -> Iterator[tuple[Any, s
     """Yield (owner, name, timed replacement) of every function that computes on arrays."""
     kernels = kernels_of(model.parameters()[0].data)
     for name in KERNELS:
-        yield kernels, name, recorder.kernel(name, getattr(kernels, name))
+        if name != "keep_mask":
+            yield kernels, name, recorder.kernel(name, getattr(kernels, name))
     for operation in _subclasses(Function):
         for name in {"forward", "backward"} & {*vars(operation)}:
             yield operation, name, recorder.operation(operation.__name__, getattr(operation, name))
     yield autograd, "accumulate_grad", recorder.accumulate_grad(autograd.accumulate_grad)
-    yield model.rng, "keep_mask", recorder.random("random masks", model.rng.keep_mask)
+    yield kernels, "keep_mask", recorder.random("random masks", kernels.keep_mask)
 
 
 def _subclasses(cls: type[Function]) -> list[type[Function]]:

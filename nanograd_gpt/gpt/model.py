@@ -66,7 +66,7 @@ class MultiHeadAttention(Module):
         qkv = F.packed_linear(x, [p.weight for p in projections], biases)  # (B, T, 3 * d_out)
         if cache is None:
             scores = B, self.num_heads, T, T
-            keep = self.dropout.keep_mask(scores, x.device) if self.dropout.is_active else None
+            keep = self.dropout.keep_mask(x.data, scores) if self.dropout.is_active else None
             context = F.causal_attention(qkv, self.num_heads, keep, self.dropout.rate)  # (B, T, d_out)
         else:
             context = cache.attention(qkv)  # (B, T, d_out)

@@ -31,7 +31,8 @@ def pack_contiguous(parameters: Sequence[Parameter]) -> None:
 class FlatParameters:
     """Parameters moved into one flat array `data` (size,), with `grad` (size,) for their gradients.
 
-    Each parameter's `data` and gradient become views; `grad` is undefined where a parameter has no gradient.
+    Each parameter's `data` and gradient become views, which begin at multiples of the backend's PARAMETER_ALIGNMENT;
+    `grad` is undefined where a parameter has no gradient.
     Raises InputError without parameters, for a duplicate, for a Tensor that cannot be trained, and if dtypes or devices
     differ.
     """
@@ -47,11 +48,11 @@ class FlatParameters:
         if len(kinds) > 1:
             raise InputError(f"optimizer: parameters must share one dtype and device, got {sorted(map(str, kinds))}")
         self.parameters = list(parameters)
-        self.ends = list(accumulate(p.size for p in parameters))
         self.kernels = kernels_of(parameters[0].data)
-        xp, dtype = self.kernels.xp, parameters[0].dtype
-        self.data: Array = xp.empty(self.ends[-1], dtype=dtype)
-        self.grad: Array = xp.empty(self.ends[-1], dtype=dtype)
+        xp, dtype, multiple = self.kernels.xp, parameters[0].dtype, self.kernels.PARAMETER_ALIGNMENT
+        self.ends = list(accumulate((p.size for p in parameters), lambda end, n: -(-end // multiple) * multiple + n))
+        self.data: Array = xp.zeros(self.ends[-1], dtype=dtype)  # zeros in the gaps between aligned parameters
+        self.grad: Array = xp.zeros(self.ends[-1], dtype=dtype)
         self.views = [self._move_in(p, end) for p, end in zip(self.parameters, self.ends, strict=True)]
         give_freed_memory_back()  # the parameters' previous arrays
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.lib.array_utils import normalize_axis_index
 
-from ..backend.contract import Axis, Bools, Ints
+from ..backend.contract import Axis, Bools, Ints, Keep
 from ..backend.select import kernels_of
 from ..ops import activation, attention, elementwise, loss, matmul, norm, reduce, shape
 from ..ops import dropout as dropout_op
@@ -69,7 +69,7 @@ def logsumexp(
     return apply(reduce.LogSumExp, x, axis=axis, keepdims=keepdims)
 
 
-def causal_attention(qkv: Operand, n_heads: int, keep: Bools | None = None, rate: float = 0.0) -> Tensor:
+def causal_attention(qkv: Operand, n_heads: int, keep: Keep | None = None, rate: float = 0.0) -> Tensor:
     """qkv (B, T, 3C): queries, keys, values joined; keep (B, H, T, T): dropout's mask or None  ->  (B, T, C)"""
     return apply(attention.CausalAttention, qkv, n_heads=n_heads, keep=keep, rate=rate)
 
@@ -79,12 +79,12 @@ def embedding(ids: TokenIds, weight: Operand, *, checked: bool = False) -> Tenso
     return apply(embedding_op.Embedding, weight, ids=as_ids(ids), checked=checked)
 
 
-def dropout(x: Operand, keep: Bools, rate: float) -> Tensor:
+def dropout(x: Operand, keep: Keep, rate: float) -> Tensor:
     """x (...), keep (...)  ->  x / (1 - rate) where kept, else 0"""
     return apply(dropout_op.Dropout, x, keep=keep, rate=rate)
 
 
-def dropout_add(x: Operand, residual: Operand, keep: Bools, rate: float) -> Tensor:
+def dropout_add(x: Operand, residual: Operand, keep: Keep, rate: float) -> Tensor:
     """x (...), residual (...), keep (...)  ->  dropout(x) + residual (...)"""
     return apply(dropout_op.DropoutAdd, x, residual, keep=keep, rate=rate)
 

@@ -11,8 +11,8 @@ from math import sqrt
 import numpy as np
 
 from ..arguments import dropout_rate, whole_number
-from ..backend.contract import Bools, Ints
-from ..backend.select import Device, to_device
+from ..backend.contract import Array, Ints, Keep
+from ..backend.select import kernels_of
 from ..rng import Generator, RandomStream, checked_stream
 from ..tensor import Tensor, as_tensor
 from . import functional as F
@@ -105,19 +105,19 @@ class Dropout(Module):
         """True in training mode with a rate above 0."""
         return self.training and self.rate > 0
 
-    def keep_mask(self, shape: tuple[int, ...], device: Device) -> Bools:
-        """Draw a mask of the elements to keep."""
-        return to_device(self.rng.keep_mask(shape, self.rate), device)
+    def keep_mask(self, like: Array, shape: tuple[int, ...]) -> Keep:
+        """Draw a mask of the elements to keep, on the device of `like`."""
+        return kernels_of(like).keep_mask(self.rng, shape, self.rate)
 
     def forward(self, x: Tensor) -> Tensor:
         x = as_tensor(x, "Dropout")
-        return F.dropout(x, self.keep_mask(x.shape, x.device), self.rate) if self.is_active else x
+        return F.dropout(x, self.keep_mask(x.data, x.shape), self.rate) if self.is_active else x
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
         """x (...), residual (...)  ->  dropout(x) + residual, in one operation"""
         if not self.is_active:
             return x + residual
-        return F.dropout_add(x, residual, self.keep_mask(x.shape, x.device), self.rate)
+        return F.dropout_add(x, residual, self.keep_mask(x.data, x.shape), self.rate)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"

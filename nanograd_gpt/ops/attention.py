@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..autograd import Function, Gradient
-from ..backend.contract import Array, Bools
+from ..backend.contract import Array, Keep
 from .operands import check_floating, check_keep
 
 
@@ -18,7 +18,7 @@ class CausalAttention(Function):
 
     __slots__ = ()
 
-    def forward(self, qkv: Array, *, n_heads: int, keep: Bools | None = None, rate: float = 0.0) -> Array:
+    def forward(self, qkv: Array, *, n_heads: int, keep: Keep | None = None, rate: float = 0.0) -> Array:
         if qkv.ndim != 3 or n_heads < 1 or qkv.shape[-1] % (3 * n_heads):
             raise ValueError(
                 f"qkv has shape {qkv.shape}, expected (B, T, 3 * C) with C a multiple of n_heads {n_heads}"
@@ -26,9 +26,8 @@ class CausalAttention(Function):
         B, T, _ = qkv.shape
         check_keep(keep, rate, B, n_heads, T, T)
         context, lse = self.kernels.causal_attention(check_floating(qkv), n_heads, keep, rate)
-        self.saved = qkv, lse, n_heads, keep, rate
+        self.saved = qkv, context, lse, n_heads, keep, rate
         return context
 
     def backward(self, dy: Array) -> tuple[Gradient]:
-        qkv, lse, n_heads, keep, rate = self.saved
-        return (self.kernels.causal_attention_backward(dy, qkv, lse, n_heads, keep, rate),)
+        return (self.kernels.causal_attention_backward(dy, *self.saved),)

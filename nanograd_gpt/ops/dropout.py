@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..autograd import Function, Gradient
-from ..backend.contract import Array, Bools
+from ..backend.contract import Array, Keep
 from .operands import check_floating, check_keep, check_shape, in_one_dtype
 
 
@@ -15,7 +15,7 @@ class Dropout(Function):
 
     __slots__ = ()
 
-    def forward(self, x: Array, *, keep: Bools, rate: float) -> Array:
+    def forward(self, x: Array, *, keep: Keep, rate: float) -> Array:
         check_keep(keep, rate, *x.shape)
         self.saved = keep, rate
         return self.kernels.dropout(check_floating(x), keep, rate)
@@ -33,7 +33,7 @@ class DropoutAdd(Function):
 
     __slots__ = ()
 
-    def forward(self, x: Array, residual: Array, *, keep: Bools, rate: float) -> Array:
+    def forward(self, x: Array, residual: Array, *, keep: Keep, rate: float) -> Array:
         check_shape("residual", residual, *x.shape)
         check_keep(keep, rate, *x.shape)
         x, residual = in_one_dtype(x, residual)

@@ -63,7 +63,7 @@ class Linear(Function):
 
 
 class LinearGELU(Function):
-    """y = GELU(x W^T + b).  Saves GELU's derivative in place of its input.
+    """y = GELU(x W^T + b)
 
     x (..., I), weight (O, I), bias (O,) or none  ->  y (..., O)
     """
@@ -72,15 +72,14 @@ class LinearGELU(Function):
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         x, weight, bias = linear_operands(x, weight, bias)
-        y, derivative = self.kernels.linear_gelu(x, weight, bias, want_derivative=bool(self.parents))
-        self.saved = x, weight, bias, derivative
+        y, kept = self.kernels.linear_gelu(x, weight, bias, want_derivative=bool(self.parents))
+        self.saved = x, weight, bias, kept
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient, ...]:
-        x, weight, bias, derivative = self.saved
+        x, weight, bias, kept = self.saved
         dweight, dbias = self.grad_out(1, weight), None if bias is None else self.grad_out(2, bias)
-        dh = self.kernels.gelu_backward(dy, derivative)
-        dx = self.kernels.linear_backward(dh, x, weight, dweight, dbias, self.needs_input_grad(0))
+        dx = self.kernels.linear_gelu_backward(dy, x, weight, kept, dweight, dbias, self.needs_input_grad(0))
         return (dx, dweight) if bias is None else (dx, dweight, dbias)
 
 

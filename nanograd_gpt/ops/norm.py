@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from ..autograd import Function, Gradient
 from ..backend.contract import Array
 from .operands import check_shape, in_one_dtype
@@ -28,5 +32,15 @@ class LayerNorm(Function):
     def backward(self, dy: Array) -> tuple[Gradient, Gradient, Gradient]:
         x, scale, mean, rstd = self.saved
         dscale, dshift = self.grad_out(1, scale), self.grad_out(2, scale)
-        dx = self.kernels.layer_norm_backward(dy, x, scale, mean, rstd, dscale, dshift)
-        return dx, dscale, dshift
+        stream = self._residual_stream(x.dtype)
+        residual = None if stream is None else stream.grad
+        dx = self.kernels.layer_norm_backward(dy, x, scale, mean, rstd, dscale, dshift, residual)
+        if stream is None:
+            return dx, dscale, dshift
+        stream.grad, stream.owned = dx, True  # the sum: adding dx to it later would read both once more
+        return None, dscale, dshift
+
+    def _residual_stream(self, dtype: np.dtype[Any]) -> Function | None:
+        """The node of x, if it has a gradient already: from the sum that skips this norm, in a transformer block."""
+        x = self.parents[0]
+        return x if isinstance(x, Function) and x.grad is not None and x.dtype == dtype else None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function
-from ..backend.contract import Array, Bools
+from ..backend.contract import Array, Keep
 from ..backend.select import Device, kernels_of, to_device
 from ..rule_checks import NUMERIC
 
@@ -81,7 +81,7 @@ def check_shape(what: str, array: Array | None, *expected: int) -> None:
         raise ValueError(f"{what} has shape {array.shape}, expected {expected}")
 
 
-def check_keep(keep: Bools | None, rate: float, *expected: int) -> None:
+def check_keep(keep: Keep | None, rate: float, *expected: int) -> None:
     """Raise unless dropout's mask is None or bools of this shape, and the rate is in [0, 1)."""
     if not 0 <= rate < 1:  # False for nan
         raise ValueError(f"the dropout rate is {rate}, expected a number in [0, 1)")

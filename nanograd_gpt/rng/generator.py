@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..arguments import real_number, whole_number
 from ..errors import InputError
+from ..mask_recipe import MaskRecipe
 
 Shape: TypeAlias = tuple[int, ...]
 Floats: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -42,6 +43,10 @@ class RandomStream(Protocol):
 
     def keep_mask(self, shape: Shape, rate: float) -> Bools:
         """Dropout's mask: True, for keep, with probability 1 - rate."""
+        ...
+
+    def mask_recipe(self, rate: float) -> MaskRecipe | None:
+        """The place of the mask that keep_mask would draw, which counts as drawn; None if masks have no such place."""
         ...
 
     def multinomial(self, probabilities: Floats) -> Ints:
@@ -119,7 +124,11 @@ class Generator:
         """Dropout's mask, from 16 bits per element: the rate is exact to within 2^-17."""
         n = size_of(shape)
         sixteen = self._bits(-(-n // 4)).view(np.uint16)[:n].reshape(shape)
-        return sixteen >= round(real_number("rate", rate) * 2**16)
+        return sixteen >= _threshold(rate)
+
+    def mask_recipe(self, rate: float) -> MaskRecipe:
+        self.calls += 1
+        return MaskRecipe(self.seed, self.stream, self.calls - 1, _threshold(rate))
 
     def multinomial(self, probabilities: Floats) -> Ints:
         """Samples by inverting the cumulative distribution, in float64."""
@@ -137,3 +146,8 @@ class Generator:
         if state.get("kind") != "philox":
             raise InputError(f"random state: kind {state.get('kind')!r} is not a Generator's; use one of kind 'philox'")
         self.seed, self.stream, self.calls = int(state["seed"]), int(state["stream"]), int(state["calls"])
+
+
+def _threshold(rate: float) -> int:
+    """The number of values of 16 bits, out of 2^16, that dropout zeroes."""
+    return round(real_number("rate", rate) * 2**16)

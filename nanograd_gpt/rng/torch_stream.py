@@ -125,6 +125,9 @@ class TorchStream:
         parts = [self._unit53(min(TRANSFORM_BLOCK, n - i)) < keep for i in range(0, n, TRANSFORM_BLOCK)]
         return np.concatenate(parts or [np.empty(0, dtype=bool)]).reshape(shape)
 
+    def mask_recipe(self, rate: float) -> None:
+        """None: the Mersenne Twister's numbers come one after the other, so masks are drawn on the host."""
+
     def _mcg31(self, n: int) -> Floats:
         """n numbers in (0, 1) of MKL's multiplicative congruential generator, seeded by one draw from this stream."""
         x = int(self._uint32(1)[0]) % MCG31_MODULUS or 1

@@ -61,11 +61,15 @@ def sinks(*shapes: tuple[int, ...], add: bool, dtype: Any = np.float64) -> list[
 
 
 def compare(
-    ours: Callable[..., Any], plain: Callable[..., Any], *arguments: Any, given: list[GradOut] | None = None
+    ours: Callable[..., Any],
+    plain: Callable[..., Any],
+    *arguments: Any,
+    given: list[GradOut] | None = None,
+    then: tuple[Any, ...] = (),
 ) -> None:
     """Call both, each with its own GradOuts, and compare results and GradOuts."""
     copies = [GradOut(s.array.copy(), s.accumulate) for s in given or []]
-    results = [f(*arguments, *s) for f, s in ((ours, given or []), (plain, copies))]
+    results = [f(*arguments, *s, *then) for f, s in ((ours, given or []), (plain, copies))]
     a, b = (r if isinstance(r, tuple) else (r,) for r in results)
     for x, y in zip(a, b, strict=True):
         close(x, y)
@@ -220,7 +224,9 @@ def test_layer_norm_is_the_plain_formula(shape: tuple[int, ...], dtype: Any) -> 
     for add in (True, False):
         given = sinks(scale.shape, shift.shape, add=add, dtype=dtype)
         dy = random(*shape, dtype=dtype)
-        compare(cpu.layer_norm_backward, plain_norm.layer_norm_backward, dy, x, scale, mean, rstd, given=given)
+        backward = cpu.layer_norm_backward, plain_norm.layer_norm_backward
+        for residual in (None, random(*shape, dtype=dtype)):
+            compare(*backward, dy, x, scale, mean, rstd, given=given, then=(residual,))
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -230,10 +236,10 @@ def test_layer_norm_is_the_plain_formula(shape: tuple[int, ...], dtype: Any) -> 
 def test_attention_is_the_plain_formula(B: int, T: int, H: int, rate: float, dtype: Any) -> None:
     qkv, keep = random(B, T, 3 * H * 4, dtype=dtype), RNG.random((B, H, T, T)) < 0.7 if rate else None
     compare(cpu.causal_attention, plain_attention.causal_attention, qkv, H, keep, rate)
-    _, lse = plain_attention.causal_attention(qkv, H, keep, rate)
+    context, lse = plain_attention.causal_attention(qkv, H, keep, rate)
     dy = random(B, T, H * 4, dtype=dtype)
     backward = cpu.causal_attention_backward, plain_attention.causal_attention_backward
-    compare(*backward, dy, qkv, lse, H, keep, rate)
+    compare(*backward, dy, qkv, context, lse, H, keep, rate)
 
 
 def test_a_rate_without_a_mask_drops_nothing() -> None:

@@ -58,8 +58,8 @@ def test_layer_norm_forward_and_backward_are_within_1e_6() -> None:
     exact, exact_mean, exact_rstd = norm.layer_norm(*double(x, scale, shift), 1e-5)
     assert far(y, exact) < 1e-6
     sinks = [GradOut(np.empty(C, dtype=t), False) for t in (np.float32, np.float32, np.float64, np.float64)]
-    dx = cpu.layer_norm_backward(dy, x, scale, mean, rstd, *sinks[:2])
-    exact_dx = norm.layer_norm_backward(*double(dy, x, scale), exact_mean, exact_rstd, *sinks[2:])
+    dx = cpu.layer_norm_backward(dy, x, scale, mean, rstd, *sinks[:2], None)
+    exact_dx = norm.layer_norm_backward(*double(dy, x, scale), exact_mean, exact_rstd, *sinks[2:], None)
     assert far(dx, exact_dx) < 1e-6
     assert far(sinks[0].array, sinks[2].array) < 1e-6
     assert far(sinks[1].array, sinks[3].array) < 1e-6
@@ -67,12 +67,12 @@ def test_layer_norm_forward_and_backward_are_within_1e_6() -> None:
 
 def test_attention_forward_and_backward_are_within_1e_6() -> None:
     qkv, dy, keep = random(2, 256, 3 * C), random(2, 256, C), RNG.random((2, 12, 256, 256)) < 0.9
-    y, lse = cpu.causal_attention(qkv, 12, keep, 0.1)
+    context, lse = cpu.causal_attention(qkv, 12, keep, 0.1)
     exact, exact_lse = attention.causal_attention(qkv.astype(np.float64), 12, keep, 0.1)
-    assert far(y, exact) < 1e-6
+    assert far(context, exact) < 1e-6
     assert far(lse, exact_lse) < 1e-6
-    dqkv = cpu.causal_attention_backward(dy, qkv, lse, 12, keep, 0.1)
-    exact_dqkv = attention.causal_attention_backward(*double(dy, qkv), exact_lse, 12, keep, 0.1)
+    dqkv = cpu.causal_attention_backward(dy, qkv, context, lse, 12, keep, 0.1)
+    exact_dqkv = attention.causal_attention_backward(*double(dy, qkv, context), exact_lse, 12, keep, 0.1)
     assert far(dqkv, exact_dqkv) < 1e-6
 
 

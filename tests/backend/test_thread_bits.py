@@ -33,7 +33,7 @@ def layer_norm_backward() -> Callable[[], Any]:
 
     def run() -> Any:
         dscale, dshift = sinks()
-        return cpu.layer_norm_backward(dy, x, scale, mean, rstd, dscale, dshift), dscale.array, dshift.array
+        return cpu.layer_norm_backward(dy, x, scale, mean, rstd, dscale, dshift, None), dscale.array, dshift.array
 
     return run
 
@@ -43,7 +43,7 @@ def attention() -> Callable[[], Any]:
 
     def run() -> Any:
         context, lse = cpu.causal_attention(qkv, H, keep, 0.1)
-        return context, lse, cpu.causal_attention_backward(dy, qkv, lse, H, keep, 0.1)
+        return context, lse, cpu.causal_attention_backward(dy, qkv, context, lse, H, keep, 0.1)
 
     return run
 

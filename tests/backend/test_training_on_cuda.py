@@ -78,7 +78,20 @@ def test_a_training_step_equals_numpys(standin):
         assert close(a, b, 1e-12)
     for (name, a), (_, b) in zip(on_cuda.named_parameters(), on_cpu.named_parameters(), strict=True):
         assert close(a.data, b.data, 1e-12), name
-    assert close(cuda_optimizer.flat.grad, cpu_optimizer.flat.grad, 1e-12)
+        assert close(a.grad, b.grad, 1e-12), name
+
+
+def test_a_step_that_clips_within_equals_numpys(standin):
+    (on_cpu, cpu_optimizer), (on_cuda, cuda_optimizer) = trainer("cpu"), trainer("cuda")
+    for _ in range(2):
+        norms = []
+        for model, optimizer in ((on_cpu, cpu_optimizer), (on_cuda, cuda_optimizer)):
+            optimizer.zero_grad()
+            model.loss(IDS[:, :-1], IDS[:, 1:]).backward()
+            norms.append(optimizer.step(0.5))
+        assert close(norms[1], norms[0], 1e-12)
+    for (name, a), (_, b) in zip(on_cuda.named_parameters(), on_cpu.named_parameters(), strict=True):
+        assert close(a.data, b.data, 1e-12), name
 
 
 def test_a_training_step_waits_for_the_device_only_to_read_the_loss():

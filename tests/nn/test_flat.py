@@ -49,6 +49,24 @@ def test_parameters_keep_their_values_side_by_side_in_order(dtype: type) -> None
         np.testing.assert_array_equal(p.data, value)
 
 
+@pytest.mark.parametrize("multiple", [1, 4, 64])
+def test_parameters_begin_at_multiples_of_the_backends_alignment(
+    multiple: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanograd_gpt.backend.cpu.PARAMETER_ALIGNMENT", multiple)
+    ps = parameters()
+    values = [p.data.copy() for p in ps]
+    flat = FlatParameters(ps)
+    gaps = np.ones(flat.data.size, dtype=bool)
+    for p, value, end in zip(ps, values, flat.ends, strict=True):
+        assert (end - p.size) % multiple == 0
+        np.testing.assert_array_equal(p.data, value)
+        assert np.shares_memory(p.data, flat.data) or not p.size
+        gaps[end - p.size : end] = False
+    assert not flat.data[gaps].any()
+    assert not flat.grad[gaps].any()
+
+
 def test_a_change_of_the_flat_array_is_a_change_of_the_parameters() -> None:
     ps = parameters()
     flat = FlatParameters(ps)

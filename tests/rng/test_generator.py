@@ -224,3 +224,14 @@ def test_every_item_comes_at_every_place_equally_often() -> None:
     for _ in range(times):
         counts[np.arange(n), generator.epoch_order(n, shuffle=True)] += 1
     assert all(abs(chi_square(row, np.full(n, times / n))) < 4 for row in counts)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5])
+def test_a_masks_recipe_tells_where_its_bits_are_and_counts_as_the_mask(rate: float) -> None:
+    drawn, told = Generator(7, stream=3), Generator(7, stream=3)
+    for g in (drawn, told):
+        g.normal((5,))
+    keep, recipe = drawn.keep_mask((3, 7), rate), told.mask_recipe(rate)
+    assert told.state() == drawn.state()
+    source = np.random.Philox(key=[recipe.seed, recipe.stream], counter=[0, 0, recipe.call, 0])
+    np.testing.assert_array_equal(keep, source.random_raw(6).view(np.uint16)[:21].reshape(3, 7) >= recipe.threshold)

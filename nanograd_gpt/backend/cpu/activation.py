@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contract import Array
+from ..contract import Array, GradOut
 from ..plain.activation import CUBIC, ROOT
 from ..plain.matmul import rows
 from .blocks import blocks, for_each_block, rows_per_block
-from .matmul import Tile, gemm
+from .matmul import Tile, gemm, linear_backward
 
 
 def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
@@ -37,6 +37,12 @@ def linear_gelu(x: Array, weight: Array, bias: Array | None, want_derivative: bo
 
     gemm(rows(x), weight.T, h_, activate)
     return y, h if want_derivative else None
+
+
+def linear_gelu_backward(
+    dy: Array, x: Array, weight: Array, kept: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
+) -> Array | None:
+    return linear_backward(gelu_backward(dy, kept), x, weight, dweight, dbias, want_dx)
 
 
 def gelu_backward(dy: Array, derivative: Array) -> Array:

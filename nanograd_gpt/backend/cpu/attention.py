@@ -59,8 +59,9 @@ def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) 
 
 
 def causal_attention_backward(
-    dy: Array, qkv: Array, lse: Array, n_heads: int, keep: Bools | None, rate: float
+    dy: Array, qkv: Array, context: Array, lse: Array, n_heads: int, keep: Bools | None, rate: float
 ) -> Array:
+    del context  # sum(dscores * weights) is sum(dcontext * context) too, but in other bits
     B, T, _ = qkv.shape
     q, k, v = heads(qkv, n_heads)
     D = q.shape[-1]

@@ -55,11 +55,19 @@ def _small_layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple
 
 
 def layer_norm_backward(
-    dy: Array, x: Array, scale: Array, mean: Array, rstd: Array, dscale: GradOut | None, dshift: GradOut | None
+    dy: Array,
+    x: Array,
+    scale: Array,
+    mean: Array,
+    rstd: Array,
+    dscale: GradOut | None,
+    dshift: GradOut | None,
+    residual: Array | None,
 ) -> Array:
     C = x.shape[-1]
     dx = np.empty(dy.shape, dtype=np.result_type(dy.dtype, x.dtype, scale.dtype))
     dy_, x_, mean_, rstd_, dx_ = rows(dy), rows(x), rows(mean), rows(rstd), rows(dx)
+    residual_ = None if residual is None else rows(residual)
     step = _block_rows(C)
     sums = np.zeros((2, -(-len(x_) // step), C), dtype=dx.dtype)  # one row a block, added in order
 
@@ -79,6 +87,8 @@ def layer_norm_backward(
         out -= mean_of_out
         out -= norm
         out *= rstd_[block]
+        if residual_ is not None:
+            out += residual_[block]
 
     for_each_row_block(len(x_), C, body, step)
     for grad_out, block_sums in zip((dscale, dshift), sums, strict=True):

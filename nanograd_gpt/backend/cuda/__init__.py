@@ -1,7 +1,12 @@
-"""The kernels for CuPy arrays: the formulas of backend/plain.  Imports CuPy, so it is imported on demand only."""
+"""The kernels for CuPy arrays: the formulas of backend/plain, some replaced by the CUDA kernels named here.
+
+Imports CuPy, so it is imported on demand only.
+"""
 
 from __future__ import annotations
 
 import cupy as xp
 
 from ..plain.kernels import *
+from .dropout import dropout, dropout_add, keep_mask
+from .optimizer import PARAMETER_ALIGNMENT, adamw, clip_scale

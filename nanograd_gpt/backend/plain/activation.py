@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import pi, sqrt
 
 from ..array_namespace import array_namespace
-from ..contract import Array, Axis
-from .matmul import linear
+from ..contract import Array, Axis, GradOut
+from .matmul import linear, linear_backward
 
 ROOT, CUBIC = sqrt(2 / pi), 0.044715
 
@@ -29,6 +29,12 @@ def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
 
 def linear_gelu(x: Array, weight: Array, bias: Array | None, want_derivative: bool) -> tuple[Array, Array | None]:
     return gelu(linear(x, weight, bias), want_derivative)
+
+
+def linear_gelu_backward(
+    dy: Array, x: Array, weight: Array, kept: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
+) -> Array | None:
+    return linear_backward(gelu_backward(dy, kept), x, weight, dweight, dbias, want_dx)
 
 
 def gelu_backward(dy: Array, derivative: Array) -> Array:

@@ -48,8 +48,9 @@ def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) 
 
 
 def causal_attention_backward(
-    dy: Array, qkv: Array, lse: Array, n_heads: int, keep: Bools | None, rate: float
+    dy: Array, qkv: Array, context: Array, lse: Array, n_heads: int, keep: Bools | None, rate: float
 ) -> Array:
+    del context
     xp = array_namespace(qkv)
     q, k, v = heads(qkv, n_heads)
     dcontext = split(dy, n_heads)  # (B, H, T, D)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ..contract import Array, Bools
+from ..contract import Array, Bools, MaskSource
+
+
+def keep_mask(rng: MaskSource, shape: tuple[int, ...], rate: float) -> Bools:
+    return rng.keep_mask(shape, rate)
 
 
 def dropout(x: Array, keep: Bools, rate: float) -> Array:

@@ -19,7 +19,14 @@ def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array,
 
 
 def layer_norm_backward(
-    dy: Array, x: Array, scale: Array, mean: Array, rstd: Array, dscale: GradOut | None, dshift: GradOut | None
+    dy: Array,
+    x: Array,
+    scale: Array,
+    mean: Array,
+    rstd: Array,
+    dscale: GradOut | None,
+    dshift: GradOut | None,
+    residual: Array | None,
 ) -> Array:
     norm = x - mean
     norm *= rstd
@@ -33,4 +40,4 @@ def layer_norm_backward(
     dx -= dx.mean(axis=-1, keepdims=True)
     dx -= norm
     dx *= rstd
-    return dx
+    return dx if residual is None else dx + residual

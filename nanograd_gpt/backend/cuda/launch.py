@@ -1,0 +1,138 @@
+"""Kernels from .cu files: compiled once, and launched with arguments that fit the source's own signatures.
+
+CuPy passes Python's numbers as 64 bits and arrays as bare addresses, whatever the kernel's parameters are, so both are
+checked and converted here.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import cupy
+import numpy as np
+
+FOLDER = Path(__file__).parent
+OPTIONS = ("--std=c++17", f"-I{FOLDER}")
+ALIGNMENT = 16  # bytes: a thread's largest load
+SHARED_BY_DEFAULT = 48 * 1024  # bytes; a kernel that needs more has to ask for it
+MAX_GRID = (2**31 - 1, 65535, 65535)  # blocks
+
+DTYPES: dict[str, Any] = {
+    "float": np.float32,
+    "double": np.float64,
+    "bf16": np.uint16,  # the bits: NumPy has no such type
+    "int": np.int32,
+    "unsigned": np.uint32,
+    "long long": np.int64,
+    "unsigned long long": np.uint64,
+    "bool": np.bool_,
+}
+KERNEL = re.compile(
+    r"(?:template\s*<([^>]*)>\s*)?__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)"
+)
+WORDS = re.compile(r"\b(?:const|__restrict__|typename|class)\b")
+
+Grid: TypeAlias = tuple[int, ...]
+
+
+class Parameter(NamedTuple):
+    """A kernel's parameter: its name, its type without const and *, and whether it is an array."""
+
+    name: str
+    type: str
+    is_array: bool
+
+
+class Source:
+    """A .cu file of this folder, and the kernels to compile from it, with their template arguments: "adamw<float>"."""
+
+    def __init__(self, file: str, *kernels: str) -> None:
+        self.file, self.kernels = file, kernels
+
+    @cached_property
+    def text(self) -> str:
+        return (FOLDER / self.file).read_text(encoding="utf-8")
+
+    @cached_property
+    def signatures(self) -> dict[str, list[Parameter]]:
+        """The parameters of each kernel to compile, with template arguments in place of their names."""
+        declared = {name: (template or "", parameters) for template, name, parameters in KERNEL.findall(self.text)}
+        found = {}
+        for kernel in self.kernels:
+            name, _, given = kernel.rstrip(">").partition("<")
+            template, parameters = declared[name]
+            names = [word.split()[-1] for word in template.split(",") if word.strip()]
+            bound = dict(zip(names, (word.strip() for word in given.split(",")), strict=bool(names)))
+            found[kernel] = [_parameter(text, bound) for text in parameters.split(",")]
+        return found
+
+    @cached_property
+    def _module(self) -> Any:
+        return cupy.RawModule(code=self.text, options=OPTIONS, name_expressions=self.kernels)
+
+    def launch(self, kernel: str, grid: Grid, block: Grid, *arguments: Any, shared: int = 0) -> None:
+        """Run a kernel on the current stream; does nothing for an empty grid.
+
+        grid, block: numbers of blocks and of threads; shared: bytes of dynamic shared memory.
+        Raises TypeError or ValueError for arguments that the kernel would misread.
+        """
+        if 0 in grid:
+            return
+        if any(n > most for n, most in zip(grid, MAX_GRID, strict=False)):
+            raise ValueError(f"{kernel}: a grid of {grid} blocks is larger than {MAX_GRID}")
+        parameters = self.signatures[kernel]
+        if len(arguments) != len(parameters):
+            raise TypeError(f"{kernel}: {len(arguments)} arguments for {len(parameters)} parameters")
+        passed = tuple(_argument(kernel, *pair) for pair in zip(parameters, arguments, strict=True))
+        function = self._module.get_function(kernel)
+        if shared > SHARED_BY_DEFAULT:
+            function.max_dynamic_shared_size_bytes = shared
+        function(grid, block, passed, shared_mem=shared)
+
+
+def _parameter(text: str, bound: dict[str, str]) -> Parameter:
+    """Read one parameter, such as "const T* __restrict__ x", with T bound to a type."""
+    *words, name = WORDS.sub("", text).replace("*", " * ").split()
+    kind = " ".join(word for word in words if word != "*")
+    return Parameter(name, bound.get(kind, kind), "*" in words)
+
+
+def _argument(kernel: str, parameter: Parameter, value: Any) -> Any:
+    """Convert an argument to what CuPy passes unchanged."""
+    dtype = DTYPES[parameter.type]
+    if not parameter.is_array:
+        return dtype(value)  # NumPy raises OverflowError for an int that does not fit
+    if value is None:
+        return np.uintp(0)  # a null pointer
+    where = f"{kernel}: {parameter.name}"
+    if not isinstance(value, cupy.ndarray):
+        raise TypeError(f"{where} is a {type(value).__name__}, expected a CuPy array")
+    if value.dtype != dtype:
+        raise TypeError(f"{where} is of {value.dtype}, expected {np.dtype(dtype)}")
+    if not value.flags.c_contiguous:
+        raise ValueError(f"{where} of shape {value.shape} is not contiguous")
+    if address(value) % ALIGNMENT:
+        raise ValueError(f"{where} begins at an address that is not a multiple of {ALIGNMENT}")
+    return value
+
+
+def address(array: Any) -> int:
+    """The device address of an array's first element."""
+    pointer: int = array.data.ptr
+    return pointer
+
+
+def fits(*arrays: Any) -> bool:
+    """Whether own kernels take these arrays: float32, contiguous and aligned; None fits."""
+    return all(
+        a is None or (a.dtype == np.float32 and a.flags.c_contiguous and address(a) % ALIGNMENT == 0) for a in arrays
+    )
+
+
+def blocks_for(n: int, per_block: int, most: int | None = None) -> Grid:
+    """The grid of blocks that cover n elements, `per_block` each; at most `most` blocks, which then loop."""
+    number = -(-n // per_block)
+    return (number if most is None else min(number, most),)
