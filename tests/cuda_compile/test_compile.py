@@ -29,5 +29,5 @@ def test_every_kernel_of_a_file_is_instantiated(file: Path) -> None:
 def test_a_file_compiles_without_spills_and_within_its_launch_bounds(file: Path, architecture: str) -> None:
     names = instantiations(CUDA)[file]
     compiled = compile_text(file.read_text(encoding="utf-8"), names, architecture, file=file.name, include=CUDA)
-    assert compiled.findings() == [], f"by NVRTC {version()} for {architecture}"
+    assert not compiled.findings(), "\n".join([f"by NVRTC {version()} for {architecture}:", *compiled.findings()])
     assert set(names) <= compiled.kernels.keys()
