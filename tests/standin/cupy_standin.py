@@ -5,7 +5,8 @@
         assert standin.syncs == []
 
 It refuses what CuPy refuses, wraps indices and poisons empty arrays as a GPU would, and records where the host waited
-(`syncs`) and what was copied to the device (`uploads`).  What it cannot show: speed, races, the bits of a GPU's sums.
+(`syncs`), what was copied to the device (`uploads`) and which kernels of the package's own ran (`launches`): those of
+cupy.RawModule, by the simulator in tests/cusim.  What it cannot show: speed, the bits of a GPU's sums.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from . import device, functions
 from .api import api
 from .device_array import DeviceArray
+from .raw_module import RawModule
 from .record import Record, record
 from .ufuncs import DeviceUfunc, named
 
@@ -78,7 +80,8 @@ SUBMODULES = {
     "linalg": Module("cupy.linalg", {}, np.linalg),
     "random": Module("cupy.random", {}),
 }
-cupy = Module("cupy", {**functions.OWN, **SUBMODULES, "ndarray": DeviceArray, "ufunc": DeviceUfunc}, np)
+OWN = {**functions.OWN, **SUBMODULES, "RawModule": RawModule, "ndarray": DeviceArray, "ufunc": DeviceUfunc}
+cupy = Module("cupy", OWN, np)
 cupy.__version__ = api().cupy_version  # type: ignore[attr-defined]  # a module made here has no declared names
 cupyx = Module("cupyx", {f.__name__: f for f in (scatter_add, scatter_max, scatter_min)})
 MODULES = {module.__name__: module for module in (cupy, cupyx, runtime, *SUBMODULES.values())}

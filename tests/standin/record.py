@@ -1,4 +1,4 @@
-"""The stand-in's record of host waits, and whether it simulates a GPU."""
+"""The stand-in's record of host waits and launches, and whether it simulates a GPU."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ class Record:
 
     syncs: list[str] = field(default_factory=list)  # the host waited for the device
     uploads: list[str] = field(default_factory=list)  # arrays went from the host to the device
+    launches: list[str] = field(default_factory=list)  # kernels of RawModules, by their names alone, in order
     available: bool = True  # False: CuPy is installed, and there is no GPU
 
     def reset(self, available: bool) -> None:
         self.syncs.clear()
         self.uploads.clear()
+        self.launches.clear()
         self.available = available
 
     def sync(self, what: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standin import device, functions
+from standin import device, functions, raw_module
 from standin.api import api
 from standin.device_array import DeviceArray
 from standin.record import Record, deeds
@@ -93,6 +93,12 @@ def test_the_arrays_special_methods_are_all_ones_that_cupys_has() -> None:
 def test_the_devices_classes_have_only_cupys_names(cls: type) -> None:
     public = {name for name in vars(cls) if not name.startswith("_")} - {"ptr"}  # an instance attribute in CuPy
     assert public <= api().names[f"cupy.cuda.{cls.__name__}"].keys()
+
+
+@pytest.mark.parametrize("cls", [raw_module.RawKernel, raw_module.RawModule])
+def test_the_classes_of_kernels_have_only_cupys_names(cls: type) -> None:
+    public = {name for name in vars(cls) if not name.startswith("_")}
+    assert public <= api().names[f"cupy.{cls.__name__}"].keys()
 
 
 @pytest.mark.parametrize("name", sorted(functions.OWN))

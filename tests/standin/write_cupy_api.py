@@ -20,6 +20,8 @@ TABLE = Path(__file__).with_name("cupy_api.json")
 
 SECTIONS = (
     "cupy",
+    "cupy.RawKernel",
+    "cupy.RawModule",
     "cupy.ndarray",
     "cupy.cuda",
     "cupy.cuda.Device",

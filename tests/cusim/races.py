@@ -1,0 +1,82 @@
+"""Data races in a launch, found by ThreadSanitizer: also those that no thread order shows in the result.
+
+Each CUDA thread is a fiber of its own; barriers, warp exchanges and fences are what orders them.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from . import compiler
+from .errors import SimulatorError
+from .memory import HostArray, Regions
+from .simulator import Launch, settings
+
+RACE, FOUND = 66, re.compile(r"#\d+ .*?(?:^|[ /])([\w-]+\.cuh?):(\d+)")
+
+
+def races(launch: Launch) -> list[str]:
+    """The races of a launch, each as the lines of its two accesses: 'norm.cu line 31 and norm.cu line 40'.
+
+    Raises SimulatorError where the launch itself fails.
+    """
+    program = compiler.watched_program(launch.function.module.text())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "launch")
+        file.write_bytes(_serialised(launch))
+        done = subprocess.run(
+            compiler.without_random_addresses(program, file),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"TSAN_OPTIONS": f"exitcode={RACE} report_thread_leaks=0"},
+        )
+    if done.returncode == RACE:
+        return _reports(done.stderr)
+    if done.returncode:
+        raise SimulatorError(f"kernel {launch.function.name}: {done.stderr.strip()[-500:]}")
+    return []
+
+
+def _reports(output: str) -> list[str]:
+    """Each report's two places: the first line of a .cu or .cuh in either stack."""
+    found = []
+    for report in output.split("WARNING: ThreadSanitizer")[1:]:
+        stacks = [FOUND.search(stack) for stack in report.split("\n\n")[:2]]
+        places = [f"{place[1]} line {place[2]}" for place in stacks if place]
+        found.append(" and ".join(places) or report[:1000])
+    return sorted(set(found))
+
+
+def _serialised(launch: Launch) -> bytes:
+    """The file that runtime/replay.cpp reads."""
+    arrays = [array for array in launch.arrays if array is not None]
+    regions = Regions(arrays)
+    sizes = [*launch.grid, *launch.block, launch.shared_mem, settings.order]
+    parts = [_numbers(launch.function.index, *sizes, len(regions.copies))]
+    for copy in regions.copies:
+        parts += [_numbers(copy.size), copy.host.tobytes()]
+    places = iter(regions.places)
+    parts.append(_numbers(len(launch.arrays)))
+    for array, number in zip(launch.arrays, launch.numbers, strict=True):
+        place = None if array is None else next(places)
+        if place is None:
+            parts.append(_numbers(0) + (bytes(8) if array is not None else number.ljust(8, b"\0")))
+        else:
+            parts.append(_numbers(1 + place.region, place.offset))
+    return b"".join(parts)
+
+
+def _numbers(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}Q", *values)
+
+
+def host_array(value: object) -> HostArray:
+    """The values of a device array of the stand-in's, or of NumPy's own."""
+    return np.asarray(getattr(value, "_host", value))

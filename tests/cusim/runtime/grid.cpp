@@ -1,0 +1,275 @@
+// Runs a grid, block after block, each block's threads in the order asked for.
+#include <csetjmp>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <sys/mman.h>
+
+#include "../include/launch.hpp"
+#include "state.hpp"
+
+namespace cusim {
+
+constexpr size_t STACK = tsan::ON ? 512 << 10 : 64 << 10;
+constexpr size_t PAGE = 64 << 10;  // at least a page of any system
+constexpr size_t MOST_STATIC = 48 << 10, MOST_SHARED = 227 << 10;
+
+// --- orders: 0 as numbered, 1 reversed, others shuffled.  A kernel whose result depends on it has a race.
+
+template <class T>
+static void rearrange(std::vector<T>& items, unsigned order, std::mt19937& random) {
+  size_t n = items.size();
+  if (order == 1) {
+    for (size_t i = 0; i < n / 2; ++i) std::swap(items[i], items[n - 1 - i]);
+  }
+  if (order > 1) {
+    for (size_t i = n; i > 1; --i) std::swap(items[i - 1], items[random() % i]);  // the same in every C++ library
+  }
+}
+
+template <class T>
+static std::vector<T> numbered(T n) {
+  std::vector<T> items(n);
+  for (T i = 0; i < n; ++i) items[i] = i;
+  return items;
+}
+
+// --- stacks
+
+// Each with a page below it that no one may touch, so that an overflow is found.  ThreadSanitizer gets new ones for
+// each block, or it would take what two blocks put on one stack for a race.
+static char* stacks(size_t n) {
+  static char* ours = nullptr;
+  static size_t there = 0;
+  if (tsan::ON || there < n) {
+    size_t bytes = n * (STACK + PAGE);
+    void* got = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (got == MAP_FAILED) return nullptr;
+    ours = static_cast<char*>(got);
+    there = n;
+    for (size_t i = 0; i < n && !tsan::ON; ++i) mprotect(ours + i * (STACK + PAGE), PAGE, PROT_NONE);
+  }
+  return ours;
+}
+
+// --- one block
+
+static void thread_main() {
+  Launch& l = *launch;
+  tsan::acquire(&l.launched);
+  l.call(l.arguments);
+  tsan::release(&l.finished);
+  l.current->state = State::done;
+  wait();
+  std::abort();  // a thread that is done is not run again
+}
+
+static bool make_threads(Launch& l) {
+  char* stack = stacks(l.threads_in_block);
+  if (!stack) return false;
+  l.threads.assign(l.threads_in_block, Thread());
+  for (unsigned i = 0; i < l.threads_in_block; ++i) {
+    Thread& t = l.threads[i];
+    t.number = i;
+    t.index = {i % l.block_size.x, i / l.block_size.x % l.block_size.y, i / l.block_size.x / l.block_size.y};
+    t.fiber.make(stack + i * (STACK + PAGE) + PAGE, STACK, thread_main);
+    t.tsan_fiber = tsan::new_fiber();
+  }
+  return true;
+}
+
+static void run(Launch& l, Thread& t) {
+  l.current = &t;
+  here.thread = t.index;
+  here.lane = t.number % WARP;
+  tsan::switch_to(t.tsan_fiber);
+  l.scheduler.switch_to(t.fiber);
+}
+
+// All that have not returned wait at a barrier: lets them go on.
+static std::string open_barrier(Launch& l) {
+  const Thread* first = nullptr;
+  unsigned returned = 0;
+  l.votes = {0, 1, 0};
+  for (Thread& t : l.threads) {
+    if (t.state == State::done) {
+      ++returned;
+      continue;
+    }
+    if (!first) first = &t;
+    if (!same(first->site, t.site)) return "divergent __syncthreads: " + at(first->site) + " and " + at(t.site);
+    l.votes.any |= t.predicate;
+    l.votes.all &= t.predicate;
+    l.votes.count += t.predicate;
+  }
+  if (returned) return at(first->site) + ": __syncthreads after " + std::to_string(returned) + " threads of the block returned";
+  ++l.barrier_count;
+  for (Thread& t : l.threads) t.state = State::ready;
+  return "";
+}
+
+static std::string stuck(Launch& l) {
+  for (Thread& t : l.threads) {
+    if (t.state != State::in_exchange) continue;
+    for (unsigned lane = 0; lane < WARP; ++lane) {
+      unsigned number = (t.number & ~(WARP - 1)) + lane;
+      if ((t.mask >> lane & 1) && l.threads[number].state == State::done) {
+        return at(t.site) + ": the mask names lane " + std::to_string(lane) + ", which has returned";
+      }
+    }
+    return at(t.site) + ": a warp primitive waits for lanes of its mask that never come to it";
+  }
+  return "no thread can go on";
+}
+
+static std::string check_shared(Launch& l) {
+  size_t bytes = 0;
+  for (auto& [key, variable] : l.shared) {
+    if (key) bytes += variable.bytes;
+    if (!variable.written_outside()) continue;
+    return key ? "writes outside of the shared variable at " + at(variable.site) : "writes outside of dynamic shared memory";
+  }
+  if (bytes > MOST_STATIC) return std::to_string(bytes) + " bytes of static shared memory are over 48 KiB";
+  if (bytes + l.dynamic_bytes > MOST_SHARED) return std::to_string(bytes + l.dynamic_bytes) + " bytes of shared memory are over 227 KiB";
+  return "";
+}
+
+static std::string run_block(Launch& l, std::vector<unsigned>& turns, std::mt19937& random) {
+  l.shared.clear();
+  if (!tsan::ON) l.arena.used = 0;  // else no address is used twice: two blocks' accesses would be taken for a race
+  l.shared.emplace(nullptr, Shared(l.dynamic_bytes, Site{}));
+  if (!make_threads(l)) return "no memory for the threads' stacks";
+  for (;;) {
+    bool progress = false;
+    for (unsigned i : turns) {
+      if (l.threads[i].state != State::ready) continue;
+      run(l, l.threads[i]);
+      progress = true;
+      if (!l.error.empty()) return l.error;
+    }
+    unsigned done = 0, waiting = 0;
+    for (Thread& t : l.threads) {
+      done += t.state == State::done;
+      waiting += t.state == State::at_barrier;
+    }
+    if (done == l.threads_in_block) break;
+    if (done + waiting == l.threads_in_block) {
+      std::string error = open_barrier(l);
+      if (!error.empty()) return error;
+      rearrange(turns, l.order > 1 ? l.order : 0, random);
+    } else if (!progress) {
+      return stuck(l);
+    }
+  }
+  for (Thread& t : l.threads) tsan::drop_fiber(t.tsan_fiber);
+  return check_shared(l);
+}
+
+// --- faults: an access to memory that is not there, or not aligned, ends the launch instead of the process
+
+static sigjmp_buf before_fault;
+static void* fault_address;
+static bool fault_is_alignment;
+
+#if defined(__x86_64__)
+static void* program_counter(void* context) {
+  return reinterpret_cast<void*>(static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP]);
+}
+#else
+static void* program_counter(void*) {
+  return nullptr;
+}
+#endif
+
+static void on_fault(int, siginfo_t* info, void* context) {
+  fault_address = program_counter(context);
+  fault_is_alignment = info->si_signo == SIGBUS || info->si_code == SI_KERNEL;
+  siglongjmp(before_fault, 1);
+}
+
+class FaultHandler {  // in place while it lives
+ public:
+  FaultHandler() {
+    static char stack[64 << 10];  // a handler's own: the fault may be that a fiber's is full
+    stack_t ours{};
+    ours.ss_sp = stack;
+    ours.ss_size = sizeof stack;
+    sigaltstack(&ours, &old_stack_);
+    struct sigaction action {};
+    action.sa_sigaction = on_fault;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigaction(SIGSEGV, &action, &old_segv_);
+    sigaction(SIGBUS, &action, &old_bus_);
+  }
+  ~FaultHandler() {
+    sigaction(SIGSEGV, &old_segv_, nullptr);
+    sigaction(SIGBUS, &old_bus_, nullptr);
+    sigaltstack(&old_stack_, nullptr);
+  }
+
+ private:
+  stack_t old_stack_;
+  struct sigaction old_segv_, old_bus_;
+};
+
+// --- the grid
+
+static std::string run_blocks(Launch& l) {
+  std::mt19937 random(l.order);
+  std::vector<size_t> blocks = numbered(size_t(l.grid.x) * l.grid.y * l.grid.z);
+  std::vector<unsigned> turns = numbered(l.threads_in_block);
+  rearrange(blocks, l.order, random);
+  rearrange(turns, l.order, random);
+  l.tsan_scheduler = tsan::current_fiber();
+  tsan::release(&l.launched);
+  here.block_size = l.block_size;
+  here.grid_size = l.grid;
+  for (size_t i : blocks) {
+    here.block = {unsigned(i % l.grid.x), unsigned(i / l.grid.x % l.grid.y), unsigned(i / l.grid.x / l.grid.y)};
+    std::string error = run_block(l, turns, random);
+    if (!error.empty()) return error;
+  }
+  tsan::acquire(&l.finished);
+  return "";
+}
+
+static std::string describe(uint3 i) {
+  return "(" + std::to_string(i.x) + ", " + std::to_string(i.y) + ", " + std::to_string(i.z) + ")";
+}
+
+static std::string run_guarded(Launch& l) {
+  if (tsan::ON) return run_blocks(l);
+  FaultHandler handler;
+  if (sigsetjmp(before_fault, 1) == 0) return run_blocks(l);
+  std::string what = fault_is_alignment ? "an access that is not aligned to its size, or far" : "an access";
+  return what + " outside of all memory, by thread " + describe(here.thread) + " of block " + describe(here.block);
+}
+
+}  // namespace cusim
+
+extern "C" __attribute__((visibility("default"))) const cusim::Kernel* cusim_kernel(int i) {
+  return &cusim_kernels[i];
+}
+
+// Returns whether the launch failed; then `message` says why, and `fault` is the instruction's address, or null.
+extern "C" __attribute__((visibility("default"))) int cusim_launch(int kernel, const unsigned* grid, const unsigned* block,
+                                                                  size_t dynamic_bytes, unsigned order,
+                                                                  void* const* arguments, char* message, size_t room,
+                                                                  void** fault) {
+  cusim::Launch launch;
+  launch.grid = {grid[0], grid[1], grid[2]};
+  launch.block_size = {block[0], block[1], block[2]};
+  launch.threads_in_block = block[0] * block[1] * block[2];
+  launch.dynamic_bytes = dynamic_bytes;
+  launch.order = order;
+  launch.call = cusim_kernels[kernel].call;
+  launch.arguments = arguments;
+  cusim::launch = &launch;
+  cusim::fault_address = nullptr;
+  std::string error = launch.arena.make() ? cusim::run_guarded(launch) : "no memory for shared variables";
+  cusim::launch = nullptr;
+  *fault = cusim::fault_address;
+  std::snprintf(message, room, "%s", error.c_str());
+  return !error.empty();
+}

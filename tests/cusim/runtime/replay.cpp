@@ -1,0 +1,53 @@
+// A program that runs one launch from a file, written by races.py: for ThreadSanitizer, which wants a program of its own.
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <vector>
+
+extern "C" int cusim_launch(int kernel, const unsigned* grid, const unsigned* block, size_t dynamic_bytes, unsigned order,
+                            void* const* arguments, char* message, size_t room, void** fault);
+
+static void read(FILE* file, void* to, size_t bytes) {
+  if (std::fread(to, 1, bytes, file) != bytes) {
+    std::fprintf(stderr, "the launch's file is cut off\n");
+    std::exit(2);
+  }
+}
+
+static uint64_t number(FILE* file) {
+  uint64_t n;
+  read(file, &n, sizeof n);
+  return n;
+}
+
+int main(int, char** argv) {
+  FILE* file = std::fopen(argv[1], "rb");
+  if (!file) return 2;
+  int kernel = int(number(file));
+  unsigned sizes[6];
+  for (unsigned& size : sizes) size = unsigned(number(file));
+  size_t dynamic_bytes = number(file);
+  unsigned order = unsigned(number(file));
+
+  std::vector<char*> regions(number(file));
+  for (char*& region : regions) {
+    size_t bytes = number(file);
+    region = static_cast<char*>(std::aligned_alloc(512, (bytes + 511) / 512 * 512));
+    read(file, region, bytes);
+  }
+  std::vector<uint64_t> values(number(file));
+  for (uint64_t& value : values) {
+    uint64_t region = number(file);  // 0: a number, else 1 + the region that it is a place in
+    value = number(file);
+    if (region) value += reinterpret_cast<uint64_t>(regions[region - 1]);
+  }
+  std::fclose(file);
+
+  std::vector<void*> arguments;
+  for (uint64_t& value : values) arguments.push_back(&value);
+  char message[1024];
+  void* fault;
+  int failed = cusim_launch(kernel, sizes, sizes + 3, dynamic_bytes, order, arguments.data(), message, sizeof message, &fault);
+  if (failed) std::fprintf(stderr, "%s\n", message);
+  return failed;
+}
