@@ -1,0 +1,81 @@
+"""Fifty updates of the 124M model beside PyTorch's from the same weights; two runs' bits; peak memory."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import replace
+from typing import Any
+
+from step import Step
+from train_step import DECAY, LR, config_of
+
+# isort: split
+from nanograd_gpt import AdamW, GPTModel
+from nanograd_gpt.backend.select import to_host
+from nanograd_gpt.bench.step import random_batch
+from nanograd_gpt.rng import Generator
+
+TOLERANCE = 1e-4  # nats, in float32
+
+
+def batches(step: Step) -> list[Any]:
+    return [random_batch(config_of(step), *step.pick((2, 256), (1, 16)), seed) for seed in range(8)]
+
+
+def our_losses(step: Step, n: int, drop_rate: float) -> tuple[list[float], str]:
+    """The losses of n updates, and a hash of all parameters after them."""
+    model = GPTModel(replace(config_of(step), drop_rate=drop_rate), rng=Generator(5)).to("cuda")
+    optimizer, losses = AdamW(model.parameters(), lr=LR, weight_decay=DECAY), []
+    for i in range(n):
+        ids, targets = batches(step)[i % 8]
+        optimizer.zero_grad()
+        loss = model.loss(ids, targets)
+        loss.backward()
+        optimizer.step(1.0)
+        losses.append(float(loss))
+    digest = hashlib.sha256()
+    for p in model.parameters():
+        digest.update(to_host(p.data).tobytes())
+    return losses, digest.hexdigest()
+
+
+def pytorch(step: Step) -> None:
+    import torch
+    from oracle.book_model import GPTModel as Book
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    n, device = step.pick(50, 3), step.pick("cuda", "cpu")
+    config = replace(config_of(step), drop_rate=0.0)
+    model = Book(config.to_dict())
+    weights = GPTModel(config, rng=Generator(5)).book_state_dict()
+    model.load_state_dict({name: torch.tensor(a) for name, a in weights.items()}, strict=False)
+    model.to(device)
+    optimizer, theirs = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=DECAY), []
+    for i in range(n):
+        ids, targets = (torch.tensor(a, device=device) for a in batches(step)[i % 8])
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        theirs.append(loss.item())
+    ours, _ = our_losses(step, n, 0.0)
+    worst = max(abs(a - b) for a, b in zip(ours, theirs, strict=True))
+    step.emit("losses beside PyTorch's", updates=n, ours=ours, theirs=theirs, worst=worst, holds=worst < TOLERANCE)
+
+
+def bits(step: Step) -> None:
+    first, second = (our_losses(step, step.pick(20, 2), 0.1) for _ in range(2))
+    step.emit("two runs", equal=first == second)
+
+
+def memory(step: Step) -> None:
+    import cupy
+
+    pool = cupy.get_default_memory_pool()
+    step.emit("memory", pool_bytes=pool.total_bytes(), used_bytes=pool.used_bytes())
+
+
+if __name__ == "__main__":
+    sys.exit(Step(__doc__).run(pytorch, bits, memory))

@@ -1,0 +1,55 @@
+"""The tests that need a GPU, and a run that is trained, stopped and resumed there and compared with the CPU's."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from step import ROOT, Step
+
+FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
+SETTINGS = ["--n-layers", "2", "--emb-dim", "64", "--n-heads", "2", "--context-length", "32", "--eval-freq", "10"]
+TOLERANCE = 1e-3  # nats, of losses in float32 after 20 updates
+
+
+def tests(step: Step) -> None:
+    """Run pytest -m gpu; in a dry run, the same tests' cases on the stand-in that are quickest."""
+    chosen = step.pick(
+        ["-m", "gpu", "tests"], ["-k", "test_a_step_that_clips", "tests/backend/test_training_on_cuda.py"]
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x" if step.dry else "-q", *chosen]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    counts = {name: int(n) for n, name in COUNTS.findall(done.stdout.splitlines()[-1] if done.stdout else "")}
+    failures = FAILURE.findall(done.stdout)
+    step.emit("tests", code=done.returncode, **counts, failures=failures[:50], end=done.stdout[-3000:] * bool(failures))
+
+
+def trained(device: str, folder: Path, step: Step) -> list[float]:
+    """Losses of 20 updates, resumed after half of them."""
+    from nanograd_gpt.cli import main
+    from nanograd_gpt.training.metrics import read_metrics
+
+    run, more = folder / device, step.pick([], ["--batch-size", "2"])
+    half, all_of_it = step.pick(["10", "20"], ["2", "4"])
+    first = ["train", "--device", device, "--out", str(run), "--max-steps", half, *SETTINGS, *more]
+    for arguments in (first, ["train", "--resume", str(run), "--device", device, "--max-steps", all_of_it]):
+        if code := main(arguments):
+            raise RuntimeError(f"nanograd-gpt {' '.join(arguments)} ended with {code}")
+    return [event["loss"] for event in read_metrics(run / "metrics.jsonl").steps]
+
+
+def training(step: Step) -> None:
+    from contextlib import redirect_stdout
+
+    with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
+        ours, cpus = (trained(device, Path(folder), step) for device in ("cuda", "cpu"))
+    worst = max(abs(a - b) for a, b in zip(ours, cpus, strict=True))
+    step.emit("training", updates=len(ours), last=ours[-1], worst_difference=worst, holds=worst < TOLERANCE)
+
+
+if __name__ == "__main__":
+    sys.exit(Step(__doc__).run(training, tests))

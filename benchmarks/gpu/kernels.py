@@ -1,0 +1,92 @@
+"""Every kernel of a 124M step on its own: milliseconds, and the share of what memory or arithmetic would allow.
+
+python benchmarks/gpu/kernels.py [--dry-run]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from step import Step
+
+# isort: split
+import numpy as np
+
+from nanograd_gpt.backend.contract import AdamWNumbers, GradOut
+from nanograd_gpt.backend.select import kernels_of, to_device
+from nanograd_gpt.bench.costs import cost_of
+from nanograd_gpt.rng import Generator
+
+Call = tuple[str, tuple[Any, ...], dict[str, Any]]
+BYTES_PER_SECOND, FLOPS_PER_SECOND = 3.0e12, 6.0e13  # of an H100, to be read beside step "ceilings"
+
+
+def gpu(array: Any) -> Any:
+    return to_device(array, "cuda")
+
+
+def calls(step: Step) -> Iterator[Call]:
+    """Every kernel with the arguments that it has in the model, B = 8, T = 1024."""
+    B, T, C, H, V = step.pick((8, 1024, 768, 12, 50257), (1, 32, 64, 2, 50))
+    rng, N = Generator(1), B * T
+
+    def random(*shape: int) -> Any:
+        return gpu(rng.normal(shape))
+
+    x, dy, wide, dwide = random(B, T, C), random(B, T, C), random(B, T, 4 * C), random(B, T, 4 * C)
+    vector, qkv, dqkv = random(C), random(B, T, 3 * C), random(B, T, 3 * C)
+    kernels, rate = kernels_of(x), 0.1
+
+    def out(like: Any) -> GradOut:
+        return GradOut(kernels.xp.empty_like(like), accumulate=False)
+
+    _, mean, rstd = kernels.layer_norm(x, vector, vector, 1e-5)
+    yield "layer_norm", (x, vector, vector, 1e-5), {}
+    yield "layer_norm_backward", (dy, x, vector, mean, rstd, out(vector), out(vector), dy), {}
+    keep = kernels.keep_mask(rng, (B, T, C), rate)
+    yield "dropout_add", (x, keep, rate, dy), {}
+    yield "dropout", (dy, keep, rate), {}
+    scores = kernels.keep_mask(rng, (B, H, T, T), rate)
+    for mask, dropped in ((None, 0.0), (scores, rate)):
+        context, lse = kernels.causal_attention(qkv, H, mask, dropped)
+        yield "causal_attention", (qkv, H, mask, dropped), {}
+        yield "causal_attention_backward", (dy, qkv, context, lse, H, mask, dropped), {}
+    weights, bias = [random(C, C) for _ in range(3)], random(C)
+    yield "packed_linear", (x, weights, [None] * 3), {}
+    yield "packed_linear_backward", (dqkv, x, weights, [out(w) for w in weights], [None] * 3, True), {}
+    yield "linear", (x, weights[0], bias), {}
+    yield "linear_backward", (dy, x, weights[0], out(weights[0]), out(bias), True), {}
+    widen, wide_bias, narrow = random(4 * C, C), random(4 * C), random(C, 4 * C)
+    _, kept = kernels.linear_gelu(x, widen, wide_bias, True)
+    yield "linear_gelu", (x, widen, wide_bias, True), {}
+    yield "linear_gelu_backward", (dwide, x, widen, kept, out(widen), out(wide_bias), True), {}
+    yield "linear", (wide, narrow, bias), {}
+    yield "linear_backward", (dy, wide, narrow, out(narrow), out(bias), True), {}
+    ids, table = gpu(np.minimum((rng.uniform((B, T)) * V).astype(np.int64), V - 1)), random(V, C)
+    yield "embedding", (table, ids), {}
+    yield "embedding_backward", (dy, ids, out(table)), {}
+    flat, targets, one = x.reshape(N, C), ids.reshape(-1), gpu(np.ones((), np.float32))
+    _, lse, dlogits = kernels.linear_cross_entropy(flat, table, targets, True)
+    yield "linear_cross_entropy", (flat, table, targets, True), {}
+    head = one, flat, table, targets, lse, dlogits, out(table), True
+    yield "linear_cross_entropy_backward", head, {}
+    n = step.pick(124_000_000, 5000)
+    arrays = [gpu(np.full(n, 0.01, np.float32)) for _ in range(4)]
+    numbers = gpu(np.array(AdamWNumbers.at_step(3, 1e-3, (0.9, 0.999), eps=1e-8, weight_decay=0.1)))
+    yield "clip_scale", ([arrays[1]], 1.0), {}
+    yield "adamw", (*arrays, numbers, one), {}
+
+
+def each(step: Step) -> None:
+    for name, args, kwargs in calls(step):
+        kernel: Callable[..., Any] = getattr(kernels_of(args[0][0] if isinstance(args[0], list) else args[0]), name)
+        cost = cost_of(name, args, kwargs, kernel(*args, **kwargs))
+        ms = step.milliseconds(lambda kernel=kernel, args=args, kwargs=kwargs: kernel(*args, **kwargs))
+        floor = 1e3 * max(cost.bytes / BYTES_PER_SECOND, cost.flops / FLOPS_PER_SECOND)
+        step.emit(name, ms=ms, bytes=cost.bytes, flops=cost.flops, floor_ms=floor, of_floor=ms / floor)
+
+
+if __name__ == "__main__":
+    sys.exit(Step(__doc__).run(each))

@@ -1,0 +1,28 @@
+"""compute-sanitizer on the kernels' tests: memory errors, races, reads of what was never written."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+from step import ROOT, Step
+
+TOOLS = ["memcheck", "racecheck", "initcheck"]
+ERRORS = "ERROR SUMMARY: "
+
+
+def sanitized(step: Step) -> None:
+    if shutil.which("compute-sanitizer") is None:
+        step.emit("sanitizer", skipped="there is no compute-sanitizer on this machine")
+        return
+    for tool in TOOLS:
+        tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu and not slow", "tests/backend/cuda"]
+        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *tests]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        found = [line.split("=========")[-1].strip() for line in done.stdout.splitlines() if "=====" in line]
+        step.emit(tool, code=done.returncode, summary=[line for line in found if ERRORS in line], first=found[:20])
+
+
+if __name__ == "__main__":
+    sys.exit(Step(__doc__).run(sanitized))

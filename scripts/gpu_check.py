@@ -1,0 +1,115 @@
+"""All that only a GPU can show, in ten minutes: correctness, ceilings, kernels, the train step beside PyTorch's.
+
+    python scripts/gpu_check.py [--second] [--only STEP ...] [--out FILE] [--dry-run]
+
+Runs in a bare clone with NumPy, CuPy and PyTorch, without installing anything.  Each step is a process of its own with
+a time limit; its results are appended to FILE as they come, one line of JSON each.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter, strftime
+from typing import IO, Any, NamedTuple
+
+from _one_line import UsageError, run, writable
+
+STEPS = Path(__file__).parents[1] / "benchmarks" / "gpu"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "gpu_check.jsonl"
+
+
+class Planned(NamedTuple):
+    """A step: a script in benchmarks/gpu, and the seconds that it may take."""
+
+    name: str
+    limit: int
+
+
+FIRST = [
+    Planned("installation", 30),
+    Planned("correctness", 150),
+    Planned("ceilings", 60),
+    Planned("kernels", 60),
+    Planned("train_step", 150),
+    Planned("sanitizer", 120),
+]
+SECOND = [Planned("agreement", 200), Planned("kernels", 60), Planned("train_step", 200)]
+DRY_LIMIT = 240  # a simulated kernel is slow
+KEPT = 2000  # characters of what a failed step printed last
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--second", action="store_true", help="the second ten minutes: agreement, bits, memory")
+    parser.add_argument("--only", nargs="+", metavar="STEP", help=f"of {', '.join(names(FIRST + SECOND))} [all]")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="where results are appended")
+    parser.add_argument("--dry-run", action="store_true", help="every step on the CPU, to check this script")
+    options = parser.parse_args(argv)
+    plan = SECOND if options.second else FIRST
+    if options.only:
+        plan = [step for step in FIRST + SECOND[:1] if step.name in options.only]
+        if unknown := sorted({*options.only} - {*names(FIRST + SECOND)}):
+            raise UsageError(f"--only: {unknown[0]!r} is unknown; choose from {', '.join(names(FIRST + SECOND))}")
+    writable(options.out.resolve().parent)
+    with options.out.open("a", encoding="utf-8") as results:
+        failed = [step.name for step in plan if not passed(step, results, options.dry_run)]
+    print(f"checked: {len(plan) - len(failed)} of {len(plan)} steps; results are in {options.out}")
+    if failed:
+        print(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def names(plan: Sequence[Planned]) -> list[str]:
+    return list(dict.fromkeys(step.name for step in plan))
+
+
+def passed(step: Planned, results: IO[str], dry_run: bool) -> bool:
+    """Run a step; write its results, and at its end how it ended.  False if it failed or ran out of time."""
+
+    def write(**facts: Any) -> None:
+        results.write(json.dumps({"step": step.name, **facts}) + "\n")
+        results.flush()
+
+    command = [sys.executable, str(STEPS / f"{step.name}.py"), *(["--dry-run"] if dry_run else [])]
+    limit, started = DRY_LIMIT if dry_run else step.limit, perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    errors: list[str] = []
+    reader = threading.Thread(target=lambda stream: errors.append(stream.read()), args=(process.stderr,))
+    timer = threading.Timer(limit, process.kill)
+    reader.start()
+    timer.start()
+    ok, n = True, 0
+    for line in process.stdout:
+        n, ok = n + 1, ok and shown(step.name, line, write)
+    code = process.wait()
+    timer.cancel()
+    reader.join()
+    seconds = perf_counter() - started
+    late = seconds >= limit
+    ended = {"ended": strftime("%Y-%m-%dT%H:%M:%S"), "code": code, "seconds": round(seconds, 1), "late": late}
+    write(**ended, dry_run=dry_run, results=n, **({"stderr": errors[0][-KEPT:]} if code else {}))
+    print(f"{step.name}: {n} results in {seconds:.0f} s{', stopped at its limit' * late}, exit code {code}", flush=True)
+    return ok and code == 0 and not late
+
+
+def shown(step: str, line: str, write: Any) -> bool:
+    """Write and print one result; False if it is an error, or says that something does not hold."""
+    try:
+        facts = json.loads(line)
+    except ValueError:
+        facts = {"what": "output", "text": line.rstrip("\n")}
+    write(**facts)
+    print(f"  {step}: {line.rstrip()[:200]}", flush=True)
+    return "error" not in facts and facts.get("holds", True) and not facts.get("code")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
