@@ -33,13 +33,13 @@ from .simulator import IN_ORDER, REVERSED, SHUFFLED, changed, kept_launches, thr
 BF16, FLOAT32, DOUBLE = 3e-3, 1e-6, 1e-12  # relative errors that a kernel of that type stays below
 
 needs_compiler = pytest.mark.skipif(missing_compiler() is not None, reason=str(missing_compiler()))
-needs_thread_sanitizer = pytest.mark.skipif(
-    missing_thread_sanitizer() is not None, reason=str(missing_thread_sanitizer())
-)
 
 
 def same_in_every_order(run: Callable[[], Any]) -> list[HostArray]:
-    """The arrays that run() returns, one or several.  Raises AssertionError if their bits depend on the thread order."""
+    """The arrays that run() returns, one or several.
+
+    Raises AssertionError if their bits depend on the order of threads and blocks.
+    """
     results = []
     for order in (IN_ORDER, REVERSED, SHUFFLED):
         with thread_order(order):
@@ -54,7 +54,10 @@ def same_in_every_order(run: Callable[[], Any]) -> list[HostArray]:
 
 
 def relative_error(got: Any, expected: HostArray) -> float:
-    """|got - expected| / |expected|, by norms over all elements; inf where something is not finite, as never written."""
+    """|got - expected| / |expected|, by norms over all elements.
+
+    inf where an element is not finite: one that was never written, for example.
+    """
     got = np.asarray(host_array(got), np.float64)
     assert got.shape == expected.shape, f"the shape is {got.shape}, of the reference {expected.shape}"
     scale = float(np.linalg.norm(expected))
@@ -65,7 +68,12 @@ def relative_error(got: Any, expected: HostArray) -> float:
 
 
 def races_of(run: Callable[[], Any]) -> list[str]:
-    """The races in all launches of run(), as the lines of their accesses; give it a small shape."""
+    """The races in all launches of run(), as the lines of their accesses; give it a small shape.
+
+    Skips the test where there is no ThreadSanitizer.
+    """
+    if missing := missing_thread_sanitizer():
+        pytest.skip(missing)
     with kept_launches() as launches:
         run()
     assert launches, "no kernel was launched"

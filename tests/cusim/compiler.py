@@ -38,7 +38,6 @@ def command() -> list[str]:
     return shlex.split(os.environ.get("CXX", "g++"))
 
 
-@cache
 def missing_compiler() -> str | None:
     """One line that says that there is no compiler; None where there is one."""
     name = command()[0]
@@ -47,7 +46,6 @@ def missing_compiler() -> str | None:
     return f"no C++ compiler {name!r}: install g++, or name one by CXX"
 
 
-@cache
 def missing_thread_sanitizer() -> str | None:
     """One line that says what ThreadSanitizer lacks here; None where it runs."""
     if missing_compiler():
@@ -79,8 +77,9 @@ def watched_program(text: str) -> Path:
 
 
 def _runtime(name: str, *flags: str) -> Path:
-    # no loop becomes a call of memset: ThreadSanitizer would watch it
-    flags = ("-c", f"-I{RUNTIME}", "-fno-tree-loop-distribute-patterns", *flags)
+    # ThreadSanitizer watches calls of memcpy and memset: those that are written there, and no others
+    calls = ("-fno-builtin-memcpy", "-fno-builtin-memset", "-fno-tree-loop-distribute-patterns")
+    flags = ("-c", f"-I{RUNTIME}", *calls, *flags)
     return build((RUNTIME / name).read_text(encoding="utf-8"), flags, suffix=".o")
 
 

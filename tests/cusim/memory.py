@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ HostArray = npt.NDArray[Any]
 MARGIN = 1 << 14
 ALIGNMENT = 512  # of CuPy's allocations
 CANARY = np.uint16(0xFFF5)  # repeated, it is nan as bf16, float and double, and far from any index as an integer
+WALL = 1 << 20
 
 
 def poison(array: HostArray) -> HostArray:
@@ -36,6 +38,15 @@ class Place:
     offset: int
 
 
+@dataclass(frozen=True)
+class Wall:
+    """A region's neighbour that cannot be touched: an access that goes on into it is a fault, which has a line."""
+
+    region: int
+    after: bool  # else before
+    gap: int = 0  # bytes between the two
+
+
 class Regions:
     """Guarded copies of arrays; arrays that share bytes share a copy.
 
@@ -43,64 +54,89 @@ class Regions:
     unaligned view stays one, and what malloc aligns to 16 only is aligned as CuPy's memory is.
     """
 
-    def __init__(self, arrays: Sequence[HostArray]) -> None:
-        bounds = [np.lib.array_utils.byte_bounds(array) if array.size else (0, 0) for array in arrays]
+    def __init__(self, arrays: Sequence[HostArray], wall: Wall | None = None) -> None:
+        filled = [array for array in arrays if array.size]
         self.extents: list[tuple[int, int]] = []  # of addresses, without overlaps
-        for low, high in sorted({bound for bound in bounds if bound[1]}):
+        for low, high in sorted(map(_bounds, filled)):
             if self.extents and low < self.extents[-1][1]:
                 self.extents[-1] = (self.extents[-1][0], max(high, self.extents[-1][1]))
             else:
                 self.extents.append((low, high))
-        self.places: list[Place | None] = []  # of each array; None: of an array without elements
-        owners: dict[int, int] = {}
-        for array, (low, high) in zip(arrays, bounds, strict=True):
-            if not high:
-                self.places.append(None)
-                continue
-            region = next(i for i, (a, b) in enumerate(self.extents) if a <= low < b)
-            self.places.append(Place(region, array.ctypes.data - self.extents[region][0]))
-            owners[region] = _owner(array).ctypes.data
-        self.copies = [_Guarded(low, high, owners[i]) for i, (low, high) in enumerate(self.extents)]
+        self.places = [self._place(array) if array.size else None for array in arrays]
+        owners = {self._region(array): _owner(array).ctypes.data for array in filled}
+        self.copies: list[_Guarded | _Walled] = [
+            _Walled(*extent, wall) if wall and wall.region == i else _Guarded(*extent, owners[i])
+            for i, extent in enumerate(self.extents)
+        ]
 
-    def address(self, place: Place) -> int:
-        return self.copies[place.region].address + place.offset
+    def _region(self, array: HostArray) -> int:
+        return next(i for i, (low, high) in enumerate(self.extents) if low <= array.ctypes.data < high)
 
-    def written_outside(self) -> list[tuple[int, str]]:
-        """The regions around which something was written, and where: '8 bytes after its end'."""
-        return [(i, where) for i, copy in enumerate(self.copies) if (where := copy.written_outside())]
+    def _place(self, array: HostArray) -> Place:
+        region = self._region(array)
+        return Place(region, array.ctypes.data - self.extents[region][0])
+
+    def address(self, place: Place | None) -> int:
+        return 0 if place is None else self.copies[place.region].address + place.offset
 
     def copy_back(self) -> None:
-        for copy in self.copies:
-            copy.copy_back()
+        for copy, extent in zip(self.copies, self.extents, strict=True):
+            _bytes_at(*extent)[...] = _bytes_at(copy.address, copy.address + copy.size)
 
 
 class _Guarded:
-    def __init__(self, low: int, high: int, owner: int) -> None:
-        size = high - low
-        self.host = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(low))
-        self.size = size
-        room = np.empty(size + 2 * MARGIN + 2 * ALIGNMENT, np.uint8)
-        first = room.ctypes.data + MARGIN
-        first += (low - owner - first) % ALIGNMENT
-        self.begin = first - room.ctypes.data
-        self.room = room
-        self.address = first
-        words = room[: room.size // 2 * 2].view(np.uint16)
-        words[...] = CANARY
-        self.before = room.copy()
-        room[self.begin : self.begin + size] = self.host
+    """A copy between two margins."""
 
-    def written_outside(self) -> str | None:
-        end = self.begin + self.size
-        same = self.room == self.before
-        if not same[end:].all():
-            return f"{int(np.argmin(same[end:]))} bytes after its end"
-        if not same[: self.begin].all():
-            return f"{int(np.argmin(same[: self.begin][::-1])) + 1} bytes before its beginning"
+    def __init__(self, low: int, high: int, owner: int) -> None:
+        self.size = high - low
+        self._room = np.empty(self.size + 2 * (MARGIN + ALIGNMENT), np.uint8)
+        self._room[: self._room.size // 2 * 2].view(np.uint16)[...] = CANARY
+        self._untouched = self._room.copy()
+        first = self._room.ctypes.data + MARGIN
+        self.address = first + (low - owner - first) % ALIGNMENT
+        self._begin = self.address - self._room.ctypes.data
+        self._room[self._begin : self._begin + self.size] = _bytes_at(low, high)
+
+    def content(self) -> bytes:
+        return self._room[self._begin : self._begin + self.size].tobytes()
+
+    def written_after(self) -> int | None:
+        """The distance from the end of the first byte after it that was written."""
+        same = self._room[self._begin + self.size :] == self._untouched[self._begin + self.size :]
+        return None if same.all() else int(np.argmin(same))
+
+    def written_before(self) -> int | None:
+        """The distance from the beginning of the last byte before it that was written."""
+        same = self._room[: self._begin] == self._untouched[: self._begin]
+        return None if same.all() else int(np.argmin(same[::-1])) + 1
+
+
+class _Walled:
+    """A copy next to memory that cannot be touched."""
+
+    def __init__(self, low: int, high: int, wall: Wall) -> None:
+        self.size = high - low
+        room = -(-(self.size + wall.gap) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._room = mmap.mmap(-1, room + 2 * WALL)
+        begin = ctypes.addressof(ctypes.c_char.from_buffer(self._room))
+        for first in (begin, begin + WALL + room):
+            ctypes.CDLL(None).mprotect(ctypes.c_void_p(first), ctypes.c_size_t(WALL), ctypes.c_int(0))
+        self.address = begin + WALL + (room - self.size - wall.gap if wall.after else wall.gap)
+        _bytes_at(self.address, self.address + self.size)[...] = _bytes_at(low, high)
+
+    def written_after(self) -> None:
         return None
 
-    def copy_back(self) -> None:
-        self.host[...] = self.room[self.begin : self.begin + self.size]
+    def written_before(self) -> None:
+        return None
+
+
+def _bounds(array: HostArray) -> tuple[int, int]:
+    return np.lib.array_utils.byte_bounds(array)
+
+
+def _bytes_at(low: int, high: int) -> HostArray:
+    return np.ctypeslib.as_array((ctypes.c_uint8 * (high - low)).from_address(low))
 
 
 def _owner(array: HostArray) -> HostArray:

@@ -15,8 +15,8 @@ import numpy as np
 
 from . import compiler
 from .errors import SimulatorError
-from .memory import HostArray, Regions
-from .simulator import Launch, settings
+from .memory import ALIGNMENT, HostArray
+from .simulator import Launch, number, settings
 
 RACE, FOUND = 66, re.compile(r"#\d+ .*?(?:^|[ /])([\w-]+\.cuh?):(\d+)")
 
@@ -35,7 +35,7 @@ def races(launch: Launch) -> list[str]:
             capture_output=True,
             text=True,
             check=False,
-            env={"TSAN_OPTIONS": f"exitcode={RACE} report_thread_leaks=0"},
+            env={"TSAN_OPTIONS": f"exitcode={RACE} report_thread_leaks=0 history_size=7"},
         )
     if done.returncode == RACE:
         return _reports(done.stderr)
@@ -56,20 +56,19 @@ def _reports(output: str) -> list[str]:
 
 def _serialised(launch: Launch) -> bytes:
     """The file that runtime/replay.cpp reads."""
-    arrays = [array for array in launch.arrays if array is not None]
-    regions = Regions(arrays)
+    regions = launch.before
+    assert regions is not None, "a launch of kept_launches()"
     sizes = [*launch.grid, *launch.block, launch.shared_mem, settings.order]
     parts = [_numbers(launch.function.index, *sizes, len(regions.copies))]
     for copy in regions.copies:
-        parts += [_numbers(copy.size), copy.host.tobytes()]
-    places = iter(regions.places)
-    parts.append(_numbers(len(launch.arrays)))
-    for array, number in zip(launch.arrays, launch.numbers, strict=True):
-        place = None if array is None else next(places)
-        if place is None:
-            parts.append(_numbers(0) + (bytes(8) if array is not None else number.ljust(8, b"\0")))
-        else:
+        parts += [_numbers(copy.size, copy.address % ALIGNMENT), copy.content()]
+    parts.append(_numbers(len(launch.args)))
+    places = dict(zip(launch.array_numbers, regions.places, strict=True))
+    for i, argument in enumerate(launch.args):
+        if (place := places.get(i)) is not None:
             parts.append(_numbers(1 + place.region, place.offset))
+        else:
+            parts.append(_numbers(0) + (bytes(8) if i in places else number(argument)))
     return b"".join(parts)
 
 

@@ -12,23 +12,26 @@ returned.  Memory that was never written is nan.  What it cannot show: speed, an
 from __future__ import annotations
 
 import ctypes
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import compiler
+from .arguments import Kernel, mismatch, type_of
 from .errors import SimulatorError
-from .memory import HostArray, Regions
-from .translate import Changes, file_name, kernel_names, translate
+from .memory import HostArray, Regions, Wall
+from .symbols import line_of
+from .translate import Changes, file_name, kernel_names, launch_bounds, translate
 
-MOST_THREADS, MOST_GRID_YZ, MOST_GRID_X = 1024, 65535, 2**31 - 1
+MOST_THREADS, MOST_BLOCK_Z, MOST_GRID_X, MOST_GRID_YZ = 1024, 64, 2**31 - 1, 65535
 DYNAMIC_SHARED, MOST_DYNAMIC_SHARED = 48 << 10, 227 << 10  # without and with max_dynamic_shared_size_bytes
+
+MOST_SECONDS = 60  # of the processor's time, for a launch
+OUTSIDE = "outside of all memory"  # of the runtime's message
 
 IN_ORDER, REVERSED, SHUFFLED = 0, 1, 2  # the orders in which threads and blocks run; from 2 on, seeds
 
@@ -76,42 +79,41 @@ def kept_launches() -> Iterator[list[Launch]]:
 
 @dataclass(frozen=True)
 class Launch:
-    """A launch as it can be repeated elsewhere: races.py does so."""
+    """A launch, which can be repeated elsewhere: races.py does so."""
 
     function: Function
     grid: tuple[int, ...]
     block: tuple[int, ...]
     shared_mem: int
-    arrays: list[HostArray | None]  # one for each argument; None: not an array
-    numbers: list[bytes]  # likewise
-
-
-class _Parameter(ctypes.Structure):
-    _fields_ = (
-        ("pointer", ctypes.c_bool),
-        ("constant", ctypes.c_bool),
-        ("kind", ctypes.c_char),
-        ("size", ctypes.c_uint),
-    )
+    args: list[Any]
+    before: Regions | None = None  # the arrays' values before it, of one that is kept
 
     @property
-    def dtype(self) -> str:
-        return f"{self.kind.decode()}{self.size}"
+    def array_numbers(self) -> list[int]:
+        return [i for i, argument in enumerate(self.args) if isinstance(argument, np.ndarray)]
+
+    @property
+    def arrays(self) -> list[HostArray]:
+        return [self.args[i] for i in self.array_numbers]
+
+    def values(self, regions: Regions) -> list[bytes]:
+        """The arguments' 8 bytes, of an array its address among the regions."""
+        addresses = map(regions.address, regions.places)
+        return [
+            next(addresses).to_bytes(8, "little") if isinstance(argument, np.ndarray) else number(argument)
+            for argument in self.args
+        ]
 
 
-class _Kernel(ctypes.Structure):
-    _fields_ = (("parameters", ctypes.POINTER(_Parameter)), ("count", ctypes.c_int), ("call", ctypes.c_void_p))
+@dataclass(frozen=True)
+class Failure:
+    """A launch's failure, and the line of the .cu if the message does not have it."""
 
+    message: str
+    line: str | None
 
-_NAMES = {
-    "f4": "float",
-    "f8": "double",
-    "b1": "bool",
-    **{f"{k}{n}": f"{'unsigned ' * (k == 'u')}{c}" for k in "iu" for n, c in ((1, "char"), (2, "short"), (4, "int"))},
-    "i8": "long long",
-    "u8": "unsigned long long",
-    "v0": "void",
-}
+    def __str__(self) -> str:
+        return f"{self.line}: {self.message}" if self.line else self.message
 
 
 class RawModule:
@@ -125,7 +127,7 @@ class RawModule:
         folders = [option[2:] for option in self.options if option.startswith("-I")]
         self.folders = [Path(folder) for folder in folders]
         self.file = file_name(code, self.folders)
-        self._libraries: dict[Path, ctypes.PyDLL] = {}
+        self._libraries: dict[frozenset[tuple[str, str]], ctypes.PyDLL] = {}  # by the changes to the text
 
     def get_function(self, name: str) -> Function:
         if name not in self.names:
@@ -151,12 +153,12 @@ class RawModule:
 
     def library(self) -> ctypes.PyDLL:
         """The compiled text.  Loaded so that calls keep Python's lock: one launch runs at a time."""
-        path = compiler.shared_library(self.text())
-        if path not in self._libraries:
-            library = ctypes.PyDLL(str(path))
-            library.cusim_kernel.restype = ctypes.POINTER(_Kernel)
-            self._libraries[path] = library
-        return self._libraries[path]
+        changes = frozenset(settings.changes.items())
+        if changes not in self._libraries:
+            library = ctypes.PyDLL(str(compiler.shared_library(self.text())))
+            library.cusim_kernel.restype = ctypes.POINTER(Kernel)
+            self._libraries[changes] = library
+        return self._libraries[changes]
 
 
 class Function:
@@ -170,22 +172,15 @@ class Function:
         grid, block = self._sizes(grid, "grid"), self._sizes(block, "block")
         self._check_launch(grid, block, shared_mem)
         library = self.module.library()
-        self._check_arguments(library.cusim_kernel(self.index)[0], args)
-        arrays = [argument if isinstance(argument, np.ndarray) else None for argument in args]
-        numbers = [bytes(8) if argument is None else np.asarray(argument).tobytes() for argument in args]
+        if what := mismatch(library.cusim_kernel(self.index)[0], args):
+            raise self.error(what)
+        launch = Launch(self, grid, block, shared_mem, list(args))
         if settings.kept is not None:
-            copies = [None if array is None else array.copy() for array in arrays]
-            settings.kept.append(Launch(self, grid, block, shared_mem, copies, numbers))
-        regions = Regions([array for array in arrays if array is not None])
-        places = iter(regions.places)
-        buffers = [
-            ctypes.create_string_buffer(number, max(8, len(number)))
-            if array is None
-            else _pointer(regions, next(places))
-            for array, number in zip(arrays, numbers, strict=True)
-        ]
-        self._run(library, grid, block, shared_mem, buffers)
-        self._check_regions(regions, args)
+            settings.kept.append(replace(launch, before=Regions(launch.arrays)))
+        regions = Regions(launch.arrays)
+        if failure := self._run(library, launch, regions):
+            raise self.error(str(failure))
+        self._check_margins(library, launch, regions)
         regions.copy_back()
 
     @property
@@ -202,8 +197,11 @@ class Function:
 
     def _check_launch(self, grid: tuple[int, ...], block: tuple[int, ...], shared_mem: int) -> None:
         threads = block[0] * block[1] * block[2]
-        if not 1 <= threads <= MOST_THREADS or block[2] > 64:
-            raise self.error(f"a block of {threads} threads {block}: 1 to {MOST_THREADS} are allowed, 64 along z")
+        if not 1 <= threads <= MOST_THREADS or block[2] > MOST_BLOCK_Z:
+            raise self.error(f"a block of {block}: 1 to {MOST_THREADS} threads are allowed, {MOST_BLOCK_Z} along z")
+        bound = launch_bounds(self.module.code).get(self.name.partition("<")[0], MOST_THREADS)
+        if threads > bound:
+            raise self.error(f"a block of {threads} threads, over its __launch_bounds__, {bound}")
         if not (1 <= grid[0] <= MOST_GRID_X and all(1 <= n <= MOST_GRID_YZ for n in grid[1:])):
             raise self.error(f"a grid of {grid}: from 1 to {MOST_GRID_X} along x, {MOST_GRID_YZ} along y and z")
         if self.max_dynamic_shared_size_bytes > MOST_DYNAMIC_SHARED:
@@ -214,91 +212,48 @@ class Function:
                 f"set max_dynamic_shared_size_bytes for more"
             )
 
-    def _check_arguments(self, kernel: _Kernel, args: Sequence[Any]) -> None:
-        if len(args) != kernel.count:
-            raise self.error(f"{len(args)} arguments for {kernel.count} parameters")
-        for i, argument in enumerate(args):
-            parameter = kernel.parameters[i]
-            wanted, got = _wanted(parameter), _got(argument)
-            if wanted != got and not (parameter.pointer and _matches_any(parameter, argument)):
-                raise self.error(f"argument {i} is {got}, the parameter is {wanted}")
-
-    def _run(
-        self, library: ctypes.PyDLL, grid: tuple[int, ...], block: tuple[int, ...], shared_mem: int, buffers: list[Any]
-    ) -> None:
+    def _run(self, library: ctypes.PyDLL, launch: Launch, regions: Regions) -> Failure | None:
+        buffers = [ctypes.create_string_buffer(value, 8) for value in launch.values(regions)]
         pointers = (ctypes.c_void_p * len(buffers))(*(ctypes.addressof(buffer) for buffer in buffers))
         message, fault = ctypes.create_string_buffer(1024), ctypes.c_void_p()
-        sizes = [(ctypes.c_uint * 3)(*size) for size in (grid, block)]
         failed = library.cusim_launch(
             ctypes.c_int(self.index),
-            *sizes,
-            ctypes.c_size_t(shared_mem),
+            (ctypes.c_uint * 3)(*launch.grid),
+            (ctypes.c_uint * 3)(*launch.block),
+            ctypes.c_size_t(launch.shared_mem),
             ctypes.c_uint(settings.order),
+            ctypes.c_int(MOST_SECONDS),
             pointers,
             message,
             ctypes.c_size_t(len(message)),
             ctypes.byref(fault),
         )
-        if failed:
-            line = f"{line_of(library, fault.value)}: " if fault.value else ""
-            raise self.error(f"{line}{message.value.decode()}")
+        if not failed:
+            return None
+        return Failure(message.value.decode(), line_of(library, fault.value) if fault.value else None)
 
-    def _check_regions(self, regions: Regions, args: Sequence[Any]) -> None:
-        for region, where in regions.written_outside():
-            places = iter(regions.places)
-            inside = [next(places) if isinstance(argument, np.ndarray) else None for argument in args]
-            named = [f"{i} ({_got(args[i])})" for i, place in enumerate(inside) if place and place.region == region]
-            raise self.error(f"writes outside of argument {' and '.join(named)}: {where}")
+    def _check_margins(self, library: ctypes.PyDLL, launch: Launch, regions: Regions) -> None:
+        for region, copy in enumerate(regions.copies):
+            after, before = copy.written_after(), copy.written_before()
+            if after is None and before is None:
+                continue
+            where = f"byte {before} before its beginning" if after is None else f"byte {after} after its end"
+            line = self._line_outside(library, launch, region, after is not None)
+            pairs = zip(launch.array_numbers, launch.arrays, regions.places, strict=True)
+            named = [f"{i}, {type_of(array)}" for i, array, place in pairs if place and place.region == region]
+            raise self.error(str(Failure(f"a write outside of argument {' and '.join(named)}: {where}", line)))
 
-
-def _pointer(regions: Regions, place: Any) -> Any:
-    return ctypes.c_uint64(0 if place is None else regions.address(place))
-
-
-def _wanted(parameter: _Parameter) -> str:
-    if not parameter.pointer:
-        return _NAMES.get(parameter.dtype, f"a struct of {parameter.size} bytes")
-    # a struct of 2 bytes is bf16, whose arrays are of uint16
-    return f"an array of {_NAMES.get('u2' if parameter.dtype == 's2' else parameter.dtype, parameter.dtype)}"
-
-
-def _got(argument: Any) -> str:
-    if isinstance(argument, np.ndarray):
-        name = _NAMES.get(argument.dtype.str[1:], str(argument.dtype))
-        return f"an array of {name}"
-    if isinstance(argument, np.generic):
-        return _NAMES.get(argument.dtype.str[1:], str(argument.dtype))
-    if isinstance(argument, bool):
-        return "bool"
-    if isinstance(argument, int):
-        return "long long (a plain int)"  # CuPy passes 8 bytes
-    if isinstance(argument, float):
-        return "double (a plain float)"
-    return "null" if argument is None else type(argument).__name__
-
-
-def _matches_any(parameter: _Parameter, argument: Any) -> bool:
-    null = argument is None or (isinstance(argument, np.unsignedinteger) and argument.nbytes == 8 and not argument)
-    return null or (parameter.kind == b"v" and isinstance(argument, np.ndarray))
-
-
-def line_of(library: ctypes.PyDLL, address: int) -> str:
-    """'norm.cu line 31' of an instruction of a loaded library, by addr2line where it is installed."""
-    kernel = ctypes.cast(library.cusim_launch, ctypes.c_void_p).value
-    symbol = symbol_address(Path(library._name), "cusim_launch")
-    if kernel is None or symbol is None or not shutil.which("addr2line"):
-        return "somewhere"
-    offset = hex(address - kernel + symbol)
-    done = subprocess.run(["addr2line", "-i", "-e", library._name, offset], capture_output=True, text=True, check=False)
-    places = [line.split(" ")[0].rpartition(":") for line in done.stdout.splitlines()]
-    ours = [(file, line) for file, _, line in places if file.endswith((".cu", ".cuh"))]
-    return f"{Path(ours[0][0]).name} line {ours[0][1]}" if ours else "somewhere"
-
-
-def symbol_address(path: Path, name: str) -> int | None:
-    """A symbol's address in a library's file, by nm; None where it is not installed."""
-    if not shutil.which("nm"):
+    def _line_outside(self, library: ctypes.PyDLL, launch: Launch, region: int, after: bool) -> str | None:
+        """The line that goes out of a region, found by the same launch with a wall there; None if it is not found."""
+        size = Regions(launch.arrays).copies[region].size
+        for gap in (0, -size % 16):  # without a gap, 16 bytes at once may not be aligned
+            failure = self._run(library, launch, Regions(launch.arrays, Wall(region, after, gap if after else 0)))
+            if failure and failure.line and OUTSIDE in failure.message:
+                return failure.line
         return None
-    done = subprocess.run(["nm", "-D", "--defined-only", path], capture_output=True, text=True, check=False)
-    found = [line.split() for line in done.stdout.splitlines() if line.endswith(f" {name}")]
-    return int(found[0][0], 16) if found else None
+
+
+def number(argument: Any) -> bytes:
+    """The bytes of an argument that is not an array, with zeros behind; of None, null."""
+    value = b"" if argument is None else np.asarray(argument).tobytes()
+    return value.ljust(8, b"\0")

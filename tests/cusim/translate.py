@@ -21,6 +21,7 @@ _COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _KERNEL = re.compile(
     r"__global__\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)"
 )
+_BOUNDS = re.compile(r"__launch_bounds__\s*\(\s*(\d+)[^)]*\)\s*(?:void\s+)?(\w+)\s*\(")
 _UNSUPPORTED = {
     r"\basm\b": "PTX: the simulator runs C++; put it into a header of which tests/cusim/include has a twin",
     r"\bcooperative_groups\b": "cooperative groups",
@@ -43,6 +44,11 @@ def translate(code: str, name: str, folders: Iterable[Path], changes: Changes) -
 def kernel_names(code: str) -> list[str]:
     """The names of the kernels that the text defines, templates too."""
     return _KERNEL.findall(without_comments(code))
+
+
+def launch_bounds(code: str) -> dict[str, int]:
+    """The most threads a block of the kernels that say so, where it is written as a number."""
+    return {name: int(threads) for threads, name in _BOUNDS.findall(without_comments(code))}
 
 
 def file_name(code: str, folders: Iterable[Path]) -> str:

@@ -17,8 +17,8 @@ struct MmaOperands {
   u32 b[2];
 };
 
-// Called once a warp, by its last lane: the others wait, so it can read and write their registers, which ThreadSanitizer
-// would take for a race.
+// Called once a warp, by its last lane: the others wait, so it can read and write their registers, which
+// ThreadSanitizer would take for a race.
 __attribute__((no_sanitize("thread"))) inline void mma_of_a_warp(const uint64_t* lanes) {
   float a[16][16], b[8][16];
   for (int lane = 0; lane < 32; ++lane) {
@@ -55,7 +55,7 @@ __device__ inline void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1
 template <bool TRANS>
 __device__ inline void ldmatrix4(u32 (&r)[4], const u16* row, CUSIM_CALLER) {
   uint64_t address = reinterpret_cast<uint64_t>(row);
-  if (address & 15) cusim::fail(site, "ldmatrix: a row does not begin at a multiple of 16 bytes");
+  if (address & 15) cusim::fail(site, "ldmatrix: a row's address is not a multiple of 16 bytes");
   const uint64_t* rows = cusim::exchange(site, 0xffffffffu, address);
   int g = cusim::here.lane >> 2, t = cusim::here.lane & 3;
   for (int m = 0; m < 4; ++m) {

@@ -54,18 +54,19 @@ static Thread* lane_of(Thread& me, unsigned lane) {
   return number < launch->threads_in_block ? &launch->threads[number] : nullptr;
 }
 
+std::string missing_lane(const Thread& waiting, unsigned lane) {
+  bool in_block = (waiting.number & ~(WARP - 1)) + lane < launch->threads_in_block;
+  std::string what = in_block ? ", which has returned" : ", which the block does not have";
+  return at(waiting.site) + ": the mask of a warp primitive names lane " + std::to_string(lane) + what;
+}
+
 static bool everyone_is_there(Thread& me) {
   for (unsigned lane = 0; lane < WARP; ++lane) {
     if (!(me.mask >> lane & 1)) continue;
     Thread* other = lane_of(me, lane);
-    if (!other) fail_with(at(me.site) + ": the mask names lane " + std::to_string(lane) + ", which the block has not");
-    if (other->state == State::done) {
-      fail_with(at(me.site) + ": the mask names lane " + std::to_string(lane) + ", which has returned");
-    }
+    if (!other || other->state == State::done) fail_with(missing_lane(me, lane));
     if (other->mask != me.mask) return false;
-    if (!same(other->site, me.site)) {
-      fail_with(at(me.site) + ": divergent warp primitives: lane " + std::to_string(lane) + " is at " + at(other->site));
-    }
+    if (!same(other->site, me.site)) fail_with("divergent warp primitives: " + at(me.site) + " and " + at(other->site));
   }
   return true;
 }

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <random>
 #include <sys/mman.h>
+#include <sys/time.h>
 
 #include "../include/launch.hpp"
 #include "state.hpp"
@@ -103,7 +104,7 @@ static std::string open_barrier(Launch& l) {
     l.votes.all &= t.predicate;
     l.votes.count += t.predicate;
   }
-  if (returned) return at(first->site) + ": __syncthreads after " + std::to_string(returned) + " threads of the block returned";
+  if (returned) return at(first->site) + ": __syncthreads, but " + std::to_string(returned) + " threads have returned";
   ++l.barrier_count;
   for (Thread& t : l.threads) t.state = State::ready;
   return "";
@@ -114,9 +115,7 @@ static std::string stuck(Launch& l) {
     if (t.state != State::in_exchange) continue;
     for (unsigned lane = 0; lane < WARP; ++lane) {
       unsigned number = (t.number & ~(WARP - 1)) + lane;
-      if ((t.mask >> lane & 1) && l.threads[number].state == State::done) {
-        return at(t.site) + ": the mask names lane " + std::to_string(lane) + ", which has returned";
-      }
+      if ((t.mask >> lane & 1) && l.threads[number].state == State::done) return missing_lane(t, lane);
     }
     return at(t.site) + ": a warp primitive waits for lanes of its mask that never come to it";
   }
@@ -128,11 +127,23 @@ static std::string check_shared(Launch& l) {
   for (auto& [key, variable] : l.shared) {
     if (key) bytes += variable.bytes;
     if (!variable.written_outside()) continue;
-    return key ? "writes outside of the shared variable at " + at(variable.site) : "writes outside of dynamic shared memory";
+    if (!key) return "writes outside of dynamic shared memory, " + std::to_string(variable.bytes) + " bytes";
+    return "writes outside of the shared variable at " + at(variable.site);
   }
-  if (bytes > MOST_STATIC) return std::to_string(bytes) + " bytes of static shared memory are over 48 KiB";
-  if (bytes + l.dynamic_bytes > MOST_SHARED) return std::to_string(bytes + l.dynamic_bytes) + " bytes of shared memory are over 227 KiB";
+  if (bytes > MOST_STATIC) return std::to_string(bytes) + " bytes of static shared memory, over 48 KiB";
+  bytes += l.dynamic_bytes;
+  if (bytes > MOST_SHARED) return std::to_string(bytes) + " bytes of static and dynamic shared memory, over 227 KiB";
   return "";
+}
+
+// A new fiber may get the number of one that was dropped, and ThreadSanitizer then takes the two for one thread.
+static void keep_fibers(Launch& l) {
+  if (!tsan::ON) return;
+  constexpr size_t MOST = 6000;  // ThreadSanitizer has numbers for 8,000
+  for (Thread& t : l.threads) l.tsan_fibers.push_back(t.tsan_fiber);
+  if (l.tsan_fibers.size() < MOST) return;
+  for (void* fiber : l.tsan_fibers) tsan::drop_fiber(fiber);
+  l.tsan_fibers.clear();
 }
 
 static std::string run_block(Launch& l, std::vector<unsigned>& turns, std::mt19937& random) {
@@ -162,15 +173,15 @@ static std::string run_block(Launch& l, std::vector<unsigned>& turns, std::mt199
       return stuck(l);
     }
   }
-  for (Thread& t : l.threads) tsan::drop_fiber(t.tsan_fiber);
+  keep_fibers(l);
   return check_shared(l);
 }
 
-// --- faults: an access to memory that is not there, or not aligned, ends the launch instead of the process
+// --- faults: an access to memory that is not there, or a loop without end, ends the launch instead of the process
 
 static sigjmp_buf before_fault;
-static void* fault_address;
-static bool fault_is_alignment;
+static void* fault_address;  // of the instruction; null: of none
+static const char* fault;
 
 #if defined(__x86_64__)
 static void* program_counter(void* context) {
@@ -182,15 +193,17 @@ static void* program_counter(void*) {
 }
 #endif
 
-static void on_fault(int, siginfo_t* info, void* context) {
+static void on_fault(int signal, siginfo_t* info, void* context) {
   fault_address = program_counter(context);
-  fault_is_alignment = info->si_signo == SIGBUS || info->si_code == SI_KERNEL;
+  fault = "an access outside of all memory";
+  if (signal == SIGBUS || info->si_code == SI_KERNEL) fault = "an access that is not aligned, or far from all arrays";
+  if (signal == SIGVTALRM) fault = "no end in the time that a launch may take";
   siglongjmp(before_fault, 1);
 }
 
 class FaultHandler {  // in place while it lives
  public:
-  FaultHandler() {
+  explicit FaultHandler(int seconds) {
     static char stack[64 << 10];  // a handler's own: the fault may be that a fiber's is full
     stack_t ours{};
     ours.ss_sp = stack;
@@ -199,18 +212,26 @@ class FaultHandler {  // in place while it lives
     struct sigaction action {};
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    sigaction(SIGSEGV, &action, &old_segv_);
-    sigaction(SIGBUS, &action, &old_bus_);
+    for (int i = 0; i < 3; ++i) sigaction(SIGNALS[i], &action, &old_[i]);
+    set_timer(seconds);
   }
   ~FaultHandler() {
-    sigaction(SIGSEGV, &old_segv_, nullptr);
-    sigaction(SIGBUS, &old_bus_, nullptr);
+    set_timer(0);
+    for (int i = 0; i < 3; ++i) sigaction(SIGNALS[i], &old_[i], nullptr);
     sigaltstack(&old_stack_, nullptr);
   }
 
  private:
+  static constexpr int SIGNALS[3] = {SIGSEGV, SIGBUS, SIGVTALRM};
+
+  static void set_timer(int seconds) {
+    itimerval timer{};
+    timer.it_value.tv_sec = seconds;
+    setitimer(ITIMER_VIRTUAL, &timer, nullptr);
+  }
+
   stack_t old_stack_;
-  struct sigaction old_segv_, old_bus_;
+  struct sigaction old_[3];
 };
 
 // --- the grid
@@ -238,25 +259,26 @@ static std::string describe(uint3 i) {
   return "(" + std::to_string(i.x) + ", " + std::to_string(i.y) + ", " + std::to_string(i.z) + ")";
 }
 
-static std::string run_guarded(Launch& l) {
+static std::string run_guarded(Launch& l, int seconds) {
   if (tsan::ON) return run_blocks(l);
-  FaultHandler handler;
+  FaultHandler handler(seconds);
   if (sigsetjmp(before_fault, 1) == 0) return run_blocks(l);
-  std::string what = fault_is_alignment ? "an access that is not aligned to its size, or far" : "an access";
-  return what + " outside of all memory, by thread " + describe(here.thread) + " of block " + describe(here.block);
+  return std::string(fault) + ", thread " + describe(here.thread) + " of block " + describe(here.block);
 }
 
 }  // namespace cusim
 
-extern "C" __attribute__((visibility("default"))) const cusim::Kernel* cusim_kernel(int i) {
+#define CUSIM_FOR_PYTHON extern "C" __attribute__((visibility("default")))
+
+CUSIM_FOR_PYTHON const cusim::Kernel* cusim_kernel(int i) {
   return &cusim_kernels[i];
 }
 
-// Returns whether the launch failed; then `message` says why, and `fault` is the instruction's address, or null.
-extern "C" __attribute__((visibility("default"))) int cusim_launch(int kernel, const unsigned* grid, const unsigned* block,
-                                                                  size_t dynamic_bytes, unsigned order,
-                                                                  void* const* arguments, char* message, size_t room,
-                                                                  void** fault) {
+// `seconds` of the processor's time are the most that it may take.  Returns whether the launch failed; then `message`
+// says why, and `fault` is an instruction's address, or null.
+CUSIM_FOR_PYTHON int cusim_launch(int kernel, const unsigned* grid, const unsigned* block, size_t dynamic_bytes,
+                                  unsigned order, int seconds, void* const* arguments, char* message, size_t room,
+                                  void** fault) {
   cusim::Launch launch;
   launch.grid = {grid[0], grid[1], grid[2]};
   launch.block_size = {block[0], block[1], block[2]};
@@ -267,7 +289,7 @@ extern "C" __attribute__((visibility("default"))) int cusim_launch(int kernel, c
   launch.arguments = arguments;
   cusim::launch = &launch;
   cusim::fault_address = nullptr;
-  std::string error = launch.arena.make() ? cusim::run_guarded(launch) : "no memory for shared variables";
+  std::string error = launch.arena.make() ? cusim::run_guarded(launch, seconds) : "no memory for shared variables";
   cusim::launch = nullptr;
   *fault = cusim::fault_address;
   std::snprintf(message, room, "%s", error.c_str());

@@ -80,6 +80,7 @@ struct Launch {
   std::string error;
 
   void* tsan_scheduler = nullptr;
+  std::vector<void*> tsan_fibers;  // of blocks before
   char launched = 0, finished = 0;
   char barriers[2];  // in turn, since a thread may come to the next one before another has left this one
   unsigned barrier_count = 0;
@@ -92,5 +93,6 @@ void wait();
 
 std::string at(Site site);
 bool same(Site a, Site b);
+std::string missing_lane(const Thread& waiting, unsigned lane);
 
 }  // namespace cusim
