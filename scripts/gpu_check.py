@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import PIPE
+from tempfile import TemporaryFile
+from threading import Timer
 from time import perf_counter, strftime
 from typing import IO, Any, NamedTuple
 
@@ -78,24 +80,21 @@ def passed(step: Planned, results: IO[str], dry_run: bool) -> bool:
 
     command = [sys.executable, str(STEPS / f"{step.name}.py"), *(["--dry-run"] if dry_run else [])]
     limit, started = DRY_LIMIT if dry_run else step.limit, perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    errors: list[str] = []
-    reader = threading.Thread(target=lambda stream: errors.append(stream.read()), args=(process.stderr,))
-    timer = threading.Timer(limit, process.kill)
-    reader.start()
-    timer.start()
     ok, n = True, 0
-    for line in process.stdout:
-        n, ok = n + 1, ok and shown(step.name, line, write)
-    code = process.wait()
-    timer.cancel()
-    reader.join()
+    with TemporaryFile("w+") as errors, subprocess.Popen(command, stdout=PIPE, stderr=errors, text=True) as process:
+        timer = Timer(limit, process.kill)
+        timer.start()
+        assert process.stdout is not None
+        for line in process.stdout:
+            n, ok = n + 1, shown(step.name, line, write) and ok
+        code = process.wait()
+        timer.cancel()
+        errors.seek(0)
+        last_words = errors.read()[-KEPT:]
     seconds = perf_counter() - started
     late = seconds >= limit
     ended = {"ended": strftime("%Y-%m-%dT%H:%M:%S"), "code": code, "seconds": round(seconds, 1), "late": late}
-    write(**ended, dry_run=dry_run, results=n, **({"stderr": errors[0][-KEPT:]} if code else {}))
+    write(**ended, dry_run=dry_run, results=n, **({"stderr": last_words} if code else {}))
     print(f"{step.name}: {n} results in {seconds:.0f} s{', stopped at its limit' * late}, exit code {code}", flush=True)
     return ok and code == 0 and not late
 

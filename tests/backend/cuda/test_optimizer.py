@@ -11,7 +11,6 @@ from cusim.checks import (
     FLOAT32,
     caught,
     needs_compiler,
-    needs_thread_sanitizer,
     planted,
     races_of,
     relative_error,
@@ -146,7 +145,6 @@ def test_a_planted_bug_is_caught(right: str, wrong: str, on_gpu: OnGPU) -> None:
         test_the_norm_and_the_factor_are_the_formulas_in_every_thread_order([4096 * 4, 7], 0.01, on_gpu)
 
 
-@needs_thread_sanitizer
 def test_there_is_no_race_and_a_missing_barrier_is_one(on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend import cuda
     from nanograd_gpt.backend.cuda.launch import FOLDER
