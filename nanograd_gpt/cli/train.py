@@ -5,7 +5,6 @@ Metrics, samples, figures and checkpoints go to a run's directory.
 
 from __future__ import annotations
 
-import math
 import sys
 from argparse import ArgumentParser, Namespace
 from datetime import UTC, datetime
@@ -16,12 +15,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import InputError, RunError
+from ..errors import InputError
 from ..files import full_disk_named
 from ..gpt.model import GPTModel
-from ..training.config import TrainingConfig
 from ..training.find_checkpoint import recover_checkpoints, run_of
-from ..training.loop import StepResult, evaluation_line, sample_line
+from ..training.loop import StepResult, sample_line
 from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog, read_metrics
 from ..training.run import Run
@@ -33,10 +31,9 @@ from .header import print_header
 from .options import add_device, add_settings, add_weights, device_from, note, user_path
 from .resume import Resumption, complete_line, resumption_from
 from .signals import Signals
+from .step_log import StepLog
 from .unused import note_unused_settings
 from .weights import plan_from
-
-MUCH_WARM_UP = 1000  # updates; more rarely helps
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -170,16 +167,20 @@ def _train(training: Run, directory: Path) -> str | None:
         log.write("start", **facts)
         if t.weights and first < 0:
             _evaluate_weights(training, log, bar)
+        updates = StepLog(log, bar, training.device, t)
         for report in training.steps():
-            _record(report, log, bar, perf_counter() - started, t)
+            updates.add(report, perf_counter() - started)
             if training.progress.best_step == report.global_step:
                 training.save_best(directory)
             if report.epoch_ended and (report.epoch % t.sample_every == 0 or report.epoch == t.epochs):
+                updates.flush()
                 _sample(training, report, log, directory, bar)
             if t.checkpoint_every and (report.global_step + 1) % t.checkpoint_every == 0:
+                updates.flush()  # so that a loss that is not finite ends the run before its weights are saved
                 training.save(directory)
             if signals.received:
                 break
+        updates.flush()
         training.save(directory)
         log.write("end", steps=training.progress.global_step + 1, seconds=round(perf_counter() - started, 3))
     return signals.received
@@ -206,33 +207,6 @@ def _evaluate_weights(training: Run, log: MetricsLog, bar: Any) -> None:
     log.write("evaluation", step=-1, epoch=0, tokens=0, **evaluation._asdict())
     losses = f"Train loss {evaluation.train_loss:.3f}, Val loss {evaluation.val_loss:.3f}"
     bar.write(f"As loaded: {losses}", file=sys.stdout)
-
-
-def _record(report: StepResult, log: MetricsLog, bar: Any, seconds: float, t: TrainingConfig) -> None:
-    """Log an update and print its evaluation.  Raises RunError if the loss is not finite."""
-    loss = float(report.loss)
-    where = {"step": report.global_step, "epoch": report.epoch, "tokens": report.tokens_seen}
-    norm = None if report.grad_norm is None else float(report.grad_norm)
-    log.write("step", **where, loss=loss, lr=report.lr, grad_norm=norm, seconds=round(seconds, 4))
-    if not math.isfinite(loss):
-        raise RunError(f"training: the loss is {loss} at step {report.global_step}; {_remedy(t)}")
-    if report.evaluation is not None:
-        log.write("evaluation", **where, **report.evaluation._asdict())
-        bar.write(evaluation_line(report.epoch, report.global_step, report.evaluation), file=sys.stdout)
-    bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-    bar.update()
-
-
-def _remedy(t: TrainingConfig) -> str:
-    """The end of the error about a loss that is not finite: settings to try in a new run, none that is on already."""
-    remedies = [f"--lr below {t.lr:g}"]
-    if not t.max_norm:
-        remedies.append("--max-norm 1")
-    if t.schedule == "flat":
-        remedies.append("--schedule cosine with --warmup-steps")
-    elif t.warmup_steps < MUCH_WARM_UP:
-        remedies.append(f"--warmup-steps above {t.warmup_steps}")
-    return f"start a new run with {' or '.join(remedies)}"
 
 
 def _sample(training: Run, report: StepResult, log: MetricsLog, directory: Path, bar: Any) -> None:

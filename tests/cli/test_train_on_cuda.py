@@ -1,0 +1,53 @@
+"""nanograd-gpt train --device cuda, on the stand-in for CuPy and the simulator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli.commands import train, works
+from cusim.checks import needs_compiler
+from standin.cupy_standin import installed
+
+from nanograd_gpt.cli.step_log import StepLog
+from nanograd_gpt.training.metrics import read_metrics
+
+pytestmark = needs_compiler
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    return [(event["step"], event["loss"]) for event in read_metrics(run / "metrics.jsonl").steps]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_on_a_gpu_stopped_and_resumed_has_the_losses_of_one_on_the_cpu(tmp_path: Path, data: Path) -> None:
+    more: list[Any] = ["--epochs", 4, "--max-norm", 0.5]
+    works(*train(tmp_path / "cpu", data, *more, "--max-steps", 20))
+    with installed():
+        works(*train(tmp_path / "cuda", data, *more, "--max-steps", 7, "--device", "cuda"))
+        works("train", "--resume", tmp_path / "cuda", "--max-steps", 20, "--device", "cuda")
+    expected, got = losses(tmp_path / "cpu"), losses(tmp_path / "cuda")
+    assert [step for step, _ in got] == [step for step, _ in expected]
+    np.testing.assert_allclose([loss for _, loss in got], [loss for _, loss in expected], rtol=1e-4)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_losses_are_read_sixteen_at_a_time_and_every_one_is_written(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, flush = [], StepLog.flush
+
+    def noted(log: StepLog) -> None:
+        read.append(len(log.unread))
+        flush(log)
+
+    monkeypatch.setattr(StepLog, "flush", noted)
+    with installed():
+        rarely = ["--eval-freq", 1000, "--sample-every", 100]
+        works(*train(tmp_path / "run", data, "--epochs", 9, *rarely, "--max-steps", 40, "--device", "cuda"))
+    assert [step for step, _ in losses(tmp_path / "run")] == list(range(40))
+    assert sum(read) == 40
+    assert read[0] == 1  # with the first evaluation
+    assert max(read) == 16
