@@ -110,7 +110,7 @@ X, N = np.zeros(8, np.float32), np.int32(8)
     ],
 )
 def test_an_argument_of_another_type_or_width_is_refused(module: RawModule, args: Any, message: str) -> None:
-    with pytest.raises(SimulatorError, match="^kernel add<float>: ") as caught:
+    with pytest.raises(SimulatorError, match=r"^kernel add<float>: ") as caught:
         module.get_function("add<float>")((1,), (8,), args)
     assert str(caught.value).endswith(message)
 
@@ -219,7 +219,7 @@ def test_more_than_48_kib_of_dynamic_shared_memory_have_to_be_asked_for(module: 
 
 
 def test_a_threads_local_memory_that_is_full_ends_the_launch(module: RawModule) -> None:
-    with pytest.raises(SimulatorError, match="kernel deep: .*outside of all memory"):
+    with pytest.raises(SimulatorError, match=r"kernel deep: .*outside of all memory"):
         module.get_function("deep")((1,), (32,), (empty(1),))
 
 
