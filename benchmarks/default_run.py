@@ -2,9 +2,8 @@
 
     python benchmarks/default_run.py
 
-Writes results/default_run.json (evaluations, samples, seconds, environment), results/default_run.svg (its loss figure,
-legible on a phone) and results/gradcheck.txt (the output of gradcheck); `python benchmarks/readme.py` inserts them
-into README.
+Writes results/default_run.json (evaluations, samples, seconds, environment), results/default_run.svg (its loss figure)
+and results/gradcheck.txt (the output of gradcheck); `python benchmarks/readme.py` inserts them into README.
 """
 
 from __future__ import annotations
@@ -23,10 +22,6 @@ from nanograd_gpt.cli import main as nanograd_gpt
 from nanograd_gpt.environment import environment
 from nanograd_gpt.files import write_whole
 from nanograd_gpt.training.metrics import read_metrics
-from nanograd_gpt.viz.dark import with_dark_mode
-from nanograd_gpt.viz.plots import rendered
-from nanograd_gpt.viz.run_figures import run_figures
-from nanograd_gpt.viz.run_files import read_run
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -41,8 +36,8 @@ def main() -> int:
         if code:
             return code
         seconds, metrics = perf_counter() - started, read_metrics(run / "metrics.jsonl")
-        figure = run_figures(read_run(run), narrow=True)["loss"]
-    write_whole(RESULTS / "default_run.svg", with_dark_mode(rendered(figure, "svg")))
+        figure = (run / "figures" / "loss.svg").read_bytes()
+    write_whole(RESULTS / "default_run.svg", figure)
     facts = {
         "header": [line for line in printed.getvalue().splitlines() if not line.startswith("directory")][:4],
         "seconds": round(seconds, 1),

@@ -24,7 +24,7 @@ figure svg { display: block; width: 100%; height: auto; }
 figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
 figcaption { margin-top: .5rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(27.5rem, 100%), 1fr)); gap: 0 1.5rem; }
-.pair .wide { max-width: 36rem; }
+.pair .wide { max-width: 30rem; }
 .narrow { display: none; max-width: 30rem; }
 @media screen and (max-width: 52rem) { .wide { display: none; } .narrow { display: block; } }
 .tokens, .legend span { line-height: 1.9; }

@@ -18,7 +18,7 @@ def run_figures(run: RunFiles, narrow: bool = False) -> dict[str, Figure]:
     Perplexity is drawn on a logarithmic axis.
     """
     metrics, V, per_epoch = run.metrics, run.vocab_size, tokens_per_epoch(run.metrics)
-    width, wider = (NARROW, NARROW) if narrow else (5.0, 9.0)
+    width, wider = (NARROW, NARROW) if narrow else (4.0, 9.0)  # inches; at 4, text on a phone is 11 pixels high
     figures: dict[str, Figure] = {}
     if metrics.steps or metrics.evaluations:
         figures["training"] = plot_training(
