@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 from strict_process import run_file
 from svg_text import PHONE, smallest_text
 
@@ -51,6 +52,14 @@ def test_it_holds(name, tmp_path):
         assert float(ET.fromstring(svg).attrib["width"]) <= PHONE, "text of 12 pixels is not scaled"
     else:
         assert smallest_text(svg) >= 11
+        assert_nothing_is_cut(tmp_path / files[0])
+
+
+def assert_nothing_is_cut(png: Path) -> None:
+    """The outermost pixels of a picture are its paper."""
+    pixels = imread(png)
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == 1).all()
 
 
 def test_a_figure_has_a_title_and_its_legend_covers_no_curve(monkeypatch, tmp_path):
