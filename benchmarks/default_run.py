@@ -22,7 +22,6 @@ from nanograd_gpt.cli import main as nanograd_gpt
 from nanograd_gpt.environment import environment
 from nanograd_gpt.files import write_whole
 from nanograd_gpt.training.metrics import read_metrics
-from nanograd_gpt.viz.dark import with_dark_mode
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -38,7 +37,7 @@ def main() -> int:
             return code
         seconds, metrics = perf_counter() - started, read_metrics(run / "metrics.jsonl")
         figure = (run / "figures" / "loss.svg").read_bytes()
-    write_whole(RESULTS / "default_run.svg", with_dark_mode(figure))
+    write_whole(RESULTS / "default_run.svg", figure)
     facts = {
         "header": [line for line in printed.getvalue().splitlines() if not line.startswith("directory")][:4],
         "seconds": round(seconds, 1),

@@ -10,13 +10,15 @@ from speed_parts import LABELS, PHASES, result
 from nanograd_gpt.bench.statistics import summary
 from nanograd_gpt.files import write_whole
 from nanograd_gpt.viz.dark import with_dark_mode
-from nanograd_gpt.viz.plots import BLUE, GREEN, INK, ORANGE, NotebookFigure, rendered, style
+from nanograd_gpt.viz.palette import BLUE, GREEN, INK, ORANGE
+from nanograd_gpt.viz.plots import new_figure, rendered, style
 
 if TYPE_CHECKING:  # imported at run time by viz/plots.py, under any MPLBACKEND
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLORS = dict(zip(PHASES, (BLUE, ORANGE, GREEN), strict=True))
+WHOLE = {"color": INK, "alpha": 0.55}  # of a bar without phases: no phase's colour
 
 
 def write_figure(path: Any) -> None:
@@ -27,7 +29,7 @@ def write_figure(path: Any) -> None:
 @style()
 def speed_figure() -> Figure:
     """Four panels of bars, nanograd_gpt on top, below each other: the text is legible on a phone."""
-    figure = NotebookFigure(figsize=(4.4, 7.6), layout="constrained")
+    figure = new_figure(7.6)
     figure.get_layout_engine().set(h_pad=0.08)
     large, small, tokens, memory = figure.subplots(4)
     _step(large, "train_124m.json", "Train step, 124M", "ms, lower is faster")
@@ -55,9 +57,9 @@ def _generation(axes: Axes) -> None:
     facts = result("generation.json")
     n, samples = [*facts["samples"].items()][-1]
     speeds = [int(n) / summary([s["total"] for s in taken]).median for taken in samples.values()]
-    axes.barh(range(len(speeds)), speeds, color=BLUE)
+    axes.barh(range(len(speeds)), speeds, **WHOLE)
     labels = [LABELS[name] for name in samples]
-    _finish(axes, _titled(f"{n} new tokens", facts), "tokens per second, higher is faster", labels, speeds)
+    _finish(axes, _titled(f"{n} new tokens", facts), "tokens/s, higher is faster", labels, speeds)
 
 
 def _memory(axes: Axes) -> None:
@@ -65,7 +67,7 @@ def _memory(axes: Axes) -> None:
     peaks = facts["peak_bytes"]
     chosen = {name.removeprefix("train, "): max(taken) for name, taken in peaks.items() if name.startswith("train, ")}
     megabytes = [n / 1e6 for n in chosen.values()]
-    axes.barh(range(len(megabytes)), megabytes, color=BLUE)
+    axes.barh(range(len(megabytes)), megabytes, **WHOLE)
     labels = [LABELS[name] for name in chosen]
     _finish(axes, _titled("Peak memory, 124M", facts), "MB, lower is better", labels, megabytes)
 

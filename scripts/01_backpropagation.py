@@ -1,12 +1,14 @@
 """Backpropagation: one backward pass gives the derivative of a result with respect to every value in it."""
 
 import sys
+from functools import partial
 
 from _deep_dive import DeepDive, run
 
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor
-from nanograd_gpt.viz.graph import draw_graph, gradients
+from nanograd_gpt.viz.graph import WIDTH, draw_graph, gradients
+from nanograd_gpt.viz.graph_layout import NARROWEST
 
 # The example in micrograd's README (Karpathy 2020), with the numbers it prints.
 A, B = -4.0, 2.0
@@ -75,9 +77,11 @@ def main(argv: list[str] | None = None) -> int:
     print(f"               relative errors {errors[0]:.0e} and {errors[1]:.0e}")
     dive.claim("backward and complex step agree to 1e-14", max(errors) < 1e-14)
 
-    # The same graph, drawn: each box has a formula, its value and its gradient.
-    graph = draw_graph(lambda: expression(Tensor(A, requires_grad=True), Tensor(B, requires_grad=True)))
-    print(f"\nwrote {graph.save(dive.out / '01_backpropagation.svg')}")
+    # The same graph, drawn, for a page and for a phone: each box has a formula, its value and its gradient.
+    print()
+    for name, width in (("01_backpropagation.svg", WIDTH), ("01_backpropagation_narrow.svg", NARROWEST)):
+        a, b = (Tensor(value, requires_grad=True) for value in (A, B))
+        print(f"wrote {draw_graph(partial(expression, a, b), width=width).save(dive.out / name)}")
     return dive.end(f"g = {g.item():.4f}, dg/da = {da:.4f}, dg/db = {db:.4f}")
 
 

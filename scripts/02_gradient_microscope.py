@@ -12,7 +12,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from nanograd_gpt.gradcheck import central_difference, forward_difference, richardson
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor
-from nanograd_gpt.viz.plots import BLUE, GREEN, INK, ORANGE, PURPLE, new_axes, style
+from nanograd_gpt.viz.palette import BLUE, GREEN, INK, ORANGE, PURPLE
+from nanograd_gpt.viz.plots import new_figure, style
 
 rng = np.random.default_rng(123)
 POINT = rng.standard_normal((4, 8))  # where the gradient is checked
@@ -94,16 +95,20 @@ def main(argv: list[str] | None = None) -> int:
     dive.claim(f"complex step, at any h <= 1e-8, is below {COMPLEX_LIMIT:.0e}: {worst:.1e}", worst < COMPLEX_LIMIT)
 
     with style():
-        figure, axes = new_axes(4.4, 4.4)
+        figure = new_figure(3.6)
+        axes = figure.subplots()
         for name, (steps, errors) in curves.items():
             colour, order, line, _ = METHODS[name]
-            label = f"{name}: error as h" + (f"$^{order}$" if order > 1 else "")
+            label = f"{name}: error as h" + {1: "", 2: "²", 6: "⁶"}[order]
             axes.loglog(steps, np.maximum(errors, ROUNDING), line, color=colour, label=label)  # 0 has no logarithm
         axes.loglog(STEPS, ROUNDING / STEPS, ":", color=INK, linewidth=1.2, label="rounding of the loss, divided by h")
         axes.axhline(ROUNDING, color=INK, linestyle=(0, (1, 3)), linewidth=1.2, label="rounding of the result, 1.1e-16")
         axes.set(xlabel="Step h", ylabel="Relative error of the derivative", ylim=(2e-17, 1e1))
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left")
-    dive.save(figure, "02_gradient_microscope")
+        axes.set_xticks(10.0 ** np.arange(-32, 1, 8))
+        for axis in (axes.xaxis, axes.yaxis):  # not as powers: their exponents are too small to read
+            axis.set_major_formatter(lambda x, _: f"1e{np.log10(x):.0f}" if x != 1 else "1")
+    title = "A smaller step is better only down to\nrounding error, except for the complex step"
+    dive.save(figure, "02_gradient_microscope", title)
     return dive.end(f"central {best['central']:.0e} at best, complex step {worst:.0e} at worst")
 
 

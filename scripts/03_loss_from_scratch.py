@@ -9,7 +9,8 @@ import numpy as np
 
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor
-from nanograd_gpt.viz.plots import BLUE, GREEN, INK, ORANGE, NotebookFigure, style
+from nanograd_gpt.viz.palette import BLUE, GREEN, INK, ORANGE, PURPLE
+from nanograd_gpt.viz.plots import new_figure, style
 
 # Probabilities of the six target tokens of two texts under the book's untrained model (section 5.1.2), and results.
 PROBABILITIES = [7.4541e-05, 3.1061e-05, 1.1563e-05, 1.0337e-05, 5.6776e-05, 4.7559e-06]
@@ -97,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     dive.claim("with respect to the target's logit it is p - 1", np.abs(by_logit - (at - 1)).max() < 1e-9)
 
     with style():
-        figure = NotebookFigure(figsize=(4.4, 5.4), layout="constrained")
+        figure = new_figure(4.6)
         upper, lower = figure.subplots(2, sharex=True, height_ratios=(3, 2))
         upper.plot(at, curve.data, color=BLUE, label="loss of one token, \N{MINUS SIGN}log p")
         upper.plot(
@@ -106,12 +107,11 @@ def main(argv: list[str] | None = None) -> int:
         label = f"all {VOCABULARY:,} tokens equally likely, {equal:.4f}"
         upper.axhline(equal, color=INK, linestyle=":", linewidth=1.2, label=label)
         upper.set(ylabel="Loss (nats)", xlim=(0, 1), ylim=(0, 18))
-        upper.legend(loc="upper right")
-        lower.plot(at, probability.grad, color=BLUE, label="with respect to p: \N{MINUS SIGN}1/p")
-        lower.plot(at, by_logit, "--", color=GREEN, label="with respect to its logit: p \N{MINUS SIGN} 1")
+        lower.plot(at, probability.grad, color=PURPLE, label="gradient with respect to p, \N{MINUS SIGN}1/p")
+        lower.plot(at, by_logit, "--", color=GREEN, label="gradient with respect to its logit, p \N{MINUS SIGN} 1")
         lower.set(xlabel="Probability p of the target token", ylabel="Gradient of the loss", ylim=(-20, 1))
-        lower.legend(loc="lower right")
-    dive.save(figure, "03_loss_from_scratch")
+    title = "The loss is steep where p is small; its gradient\nwith respect to the logit is at most 1 in size"
+    dive.save(figure, "03_loss_from_scratch", title)
     return dive.end(f"loss {loss:.4f}, perplexity {np.exp(loss):.0f}, untrained {equal:.4f}")
 
 

@@ -11,7 +11,8 @@ from nanograd_gpt.bench.profile import profiled_step
 from nanograd_gpt.bench.step import TrainStep, random_batch
 from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, aligned, profile_cells, profile_metadata
 from nanograd_gpt.training.config import preset
-from nanograd_gpt.viz.plots import BLUE, GREEN, ORANGE, new_axes, style
+from nanograd_gpt.viz.palette import BLUE, GREEN, ORANGE
+from nanograd_gpt.viz.plots import new_figure, style
 
 LARGE, SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.10, 0.01  # parameters; shares of a step
 WARM_UP, ROUNDS = 2, 7
@@ -58,20 +59,22 @@ def main(argv: list[str] | None = None) -> int:
 
     with style():
         longest = profile.longest_first()[:12]
-        names, seconds = [e.name for e in longest], [1e3 * e.seconds for e in longest]
-        figure, axes = new_axes(4.8, 4.6)
-        axes.barh(names, seconds, color=BLUE, label="measured")
-        axes.barh([OVERHEAD], [1e3 * profile.overhead], color=ORANGE, label="measured, not in any kernel")
-        floors = [
-            min(e.seconds, machine.lower_bound(e.flops, e.bytes)) for e in longest
-        ]  # cached: the memory is not a limit
-        label = "at best: limit of this machine's processor or memory"
-        axes.barh(names, [1e3 * floor for floor in floors], height=0.3, color=GREEN, label=label)
+        n, seconds = len(longest), [1e3 * e.seconds for e in longest]
+        floors = [  # cached: the memory is not a limit
+            1e3 * min(e.seconds, machine.lower_bound(e.flops, e.bytes)) for e in longest
+        ]
+        figure = new_figure(4.4)
+        axes = figure.subplots()
+        above, below = ([i + shift for i in range(n)] for shift in (-0.2, 0.2))
+        axes.barh(above, seconds, 0.4, color=BLUE, label="measured")
+        axes.barh(below, floors, 0.4, color=GREEN, label="at best: this machine's processor or memory")
+        axes.barh(n, 1e3 * profile.overhead, 0.4, color=ORANGE, label="measured, not in any kernel")
+        axes.set_yticks(range(n + 1), [*(e.name for e in longest), OVERHEAD])
         axes.invert_yaxis()
         axes.grid(False, axis="y")
-        axes.set(xlabel="Time in a train step (ms), lower is faster")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right")
-    dive.save(figure, "05_where_the_time_goes")
+        axes.set(xlabel="ms in a train step,\nlower is faster")
+    title = f"{longest[0].name} takes {longest[0].seconds / profile.seconds:.0%} of a step,\n{OVERHEAD} {share:.1%}"
+    dive.save(figure, "05_where_the_time_goes", title)
     return dive.end(f"{share:.1%} of a step is the engine's overhead")
 
 

@@ -13,7 +13,8 @@ from nanograd_gpt.generation.beam import beam_search
 from nanograd_gpt.generation.generate import generate_text
 from nanograd_gpt.generation.sampling import Sampling, keep_min_p, keep_top_k, keep_top_p, next_tokens
 from nanograd_gpt.rng import Generator
-from nanograd_gpt.viz.plots import BLUE, GREEN, ORANGE, PURPLE, new_axes, style
+from nanograd_gpt.viz.palette import BLUE, GREEN, ORANGE, PURPLE
+from nanograd_gpt.viz.plots import new_figure, style
 
 # The book's example of section 5.3.1: logits of the token after "every effort moves you".
 WORDS = ["closer", "every", "effort", "forward", "inches", "moves", "pizza", "toward", "you"]
@@ -71,7 +72,8 @@ def main(argv: list[str] | None = None) -> int:
     look_ahead(dive)
 
     with style():
-        figure, axes = new_axes(4.6, 5.2)
+        figure = new_figure(4.2)
+        axes = figure.subplots()
         shown = {
             "temperature 1: the model's own": p,
             "temperature 5: flatter": by_temperature[5.0],
@@ -85,8 +87,8 @@ def main(argv: list[str] | None = None) -> int:
         axes.invert_yaxis()
         axes.grid(False, axis="y")
         axes.set(xlabel="Probability of the next token", ylabel="Next token, likeliest first", xlim=(0, None))
-        axes.legend(loc="lower right")
-    dive.save(figure, "06_choosing_a_token")
+    title = "Temperature makes probabilities more equal;\ntop-k and top-p remove the unlikely tokens"
+    dive.save(figure, "06_choosing_a_token", title)
     return dive.end(f"{len(WORDS)} words, {DRAWN:,} draws per distribution")
 
 

@@ -35,14 +35,15 @@ class DeepDive:
         self.claims.append(bool(holds))
         print(f"  [{'holds' if holds else 'FAILS'}] {what}")
 
-    def save(self, figure: Figure, name: str) -> None:
-        from nanograd_gpt.files import write_whole  # not at the top: NumPy may be missing, and 01 needs no matplotlib
-        from nanograd_gpt.viz.dark import with_dark_mode
-        from nanograd_gpt.viz.plots import save_figure
+    def save(self, figure: Figure, name: str, title: str) -> None:
+        """Save a figure with a legend below and a title that says what to see."""
+        from nanograd_gpt.viz.plots import add_legend, save_figure, style  # not at the top: 01 needs no matplotlib
 
-        png, svg = save_figure(figure, self.out / name)
-        write_whole(svg, with_dark_mode(svg.read_bytes()))
-        print(f"wrote {png}\nwrote {svg}")
+        with style():
+            figure.suptitle(title)
+            add_legend(figure, *figure.axes)
+        for path in save_figure(figure, self.out / name):
+            print(f"wrote {path}")
 
     def end(self, summary: str) -> int:
         failed = self.claims.count(False)

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from .plots import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE
-
-DARK = {
-    INK: "#e6e9ec",
-    PAPER: "#14181d",
-    BLUE: "#56b4e9",
-    ORANGE: "#f0863a",
-    GREEN: "#2fc79a",
-    PURPLE: "#dd9cc1",
-}
+from .palette import DARK
 
 
 def with_dark_mode(svg: bytes) -> bytes:
-    """Add CSS that replaces the colours of viz/plots.py where the reader prefers a dark colour scheme."""
+    """Add CSS that replaces the colours of viz/palette.py where the reader prefers a dark colour scheme."""
     rules = "".join(
         f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'  # matplotlib writes colours into style attributes
         for light, dark in DARK.items()

@@ -39,10 +39,12 @@ FORMULAS = {
     "Neg": "-{}",
 }
 LONGEST = 24  # characters of a formula that names its operands
-WIDTH = 1080  # pixels: fits a screen of 1440 beside a notebook's margins, without scaling the text
-LEGEND = (
-    'value, of an array mean and minimum … maximum; <tspan class="slope">grad: d(result)/d(value)</tspan>',
-    "· an operand without a name; dashed: an edge that goes on in the next row",
+WIDTH = 910  # pixels: in a page's column of 838, such as GitHub's, text of 12 pixels is scaled to 11
+LEGEND = (  # each line fits into the narrowest graph
+    "value, of an array mean and minimum … maximum",
+    '<tspan class="slope">grad: d(result)/d(value)</tspan>',
+    "· an operand without a name",
+    "dashed: an edge that goes on in the next row",
 )
 
 
@@ -135,7 +137,7 @@ def draw_graph(
                 the last one is the scalar.  It is called once; dropout advances its random stream as in any call
     model       Module of which each part is drawn as one box, such as a TransformerBlock; Sequential parts are open
     opened      one or several modules to draw with their parts, such as "trf_blocks.0" or "trf_blocks.0.att"
-    width       pixels at which rows wrap [1080]; the text is 12 px high
+    width       pixels at which rows wrap [910], 358 for a phone; the text is 12 px high
 
     Raises InputError for a result that is not a scalar and for an unknown module, RuntimeError if no value requires a
     gradient or backward has freed the graph.

@@ -14,8 +14,8 @@ import numpy as np
 LINE, PADDING, DUMMY = 15, 12, 8
 BETWEEN, GAP, PORT, MARGIN, BAND, LEGEND = 28, 14, 9, 18, 30, 18
 CHARACTER = {"name": 8.0, "slope": 6.9, "soft": 6.9, "": 6.9}  # width, by style
-NARROWEST = 390  # a phone
-LABEL = 12  # characters of a name in a connector; a longer name is replaced by a number
+NARROWEST = 358  # a phone of 390, without its margins
+LABEL, PER_LABEL = 12, 70  # characters of a name in a connector: at most 12, and one for 70 pixels of a row
 
 CSS = """
 .graph { color-scheme: light dark; --paper: #fff; --box: #eaf3fa; --edge: #0072b2; --ink: #1f2328; --soft: #59636e;
@@ -140,12 +140,12 @@ def _bands(columns: Columns, width: float) -> list[Columns]:
     bands: list[Columns] = []
     numbers: dict[Item, str] = {}
     row: Columns = []
+    longest = min(LABEL, int(width / PER_LABEL))
 
     def ports(column: list[Item]) -> float:
         """The width of the connectors after a column, with the space before them."""
-        return max(
-            (BETWEEN + 16 + CHARACTER[""] * len(_label(item) or "99") for item in column if item.after), default=0
-        )
+        labels = [_label(item, longest) or "99" for item in column if item.after]
+        return max((BETWEEN + 16 + CHARACTER[""] * len(label) for label in labels), default=0)
 
     def fits(row: Columns, before: float = 0.0) -> bool:
         return before + sum(_width(column) + BETWEEN for column in row) - BETWEEN + ports(row[-1]) <= width
@@ -157,7 +157,7 @@ def _bands(columns: Columns, width: float) -> list[Columns]:
             has_more = len(row) > 1 and row[-2][0].kind != "connector"
             can_move = has_leaf and has_more and fits([row[-1], column], before=ports(row[-2]))
             moved = [row.pop()] if can_move else []
-            ends, starts = _broken(row[-1], numbers)
+            ends, starts = _broken(row[-1], numbers, longest)
             bands.append([*row, ends])
             row = [starts, *moved]
         row.append(column)
@@ -168,19 +168,19 @@ def _width(column: list[Item]) -> float:
     return max(item.text_width for item in column)
 
 
-def _label(source: Item) -> str:
-    """The label of connectors for the edges that start at an item; empty for a box without a short name."""
+def _label(source: Item, longest: int) -> str:
+    """The label of connectors for the edges that start at an item; empty, for a number, if its name is too long."""
     label = (source.origin or source).label
-    return label if len(label) <= LABEL else ""
+    return label if len(label) <= longest else ""
 
 
-def _broken(column: list[Item], numbers: dict[Item, str]) -> tuple[list[Item], list[Item]]:
+def _broken(column: list[Item], numbers: dict[Item, str], longest: int) -> tuple[list[Item], list[Item]]:
     """Connectors for every edge that leaves a column: at the end of its row, and at the start of the next."""
     ends, starts = [], []
     for source in column:
         if source.after:
             origin = source.origin or source
-            text = _label(source) or numbers.setdefault(origin, str(len(numbers) + 1))
+            text = _label(source, longest) or numbers.setdefault(origin, str(len(numbers) + 1))
             end, start = (Item("connector", lines=[("", text)], origin=origin) for _ in range(2))
             end.before, end.after, start.before, start.after = [source], [start], [end], source.after
             for target in source.after:

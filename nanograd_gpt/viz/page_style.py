@@ -24,7 +24,7 @@ figure svg { display: block; width: 100%; height: auto; }
 figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
 figcaption { margin-top: .5rem; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(27.5rem, 100%), 1fr)); gap: 0 1.5rem; }
-.pair .wide { max-width: 36rem; }
+.pair .wide { max-width: 30rem; }
 .narrow { display: none; max-width: 30rem; }
 @media screen and (max-width: 52rem) { .wide { display: none; } .narrow { display: block; } }
 .tokens, .legend span { line-height: 1.9; }
@@ -37,8 +37,10 @@ figcaption { margin-top: .5rem; }
 .scroll { max-height: 32rem; overflow: auto; border: 1px solid var(--line); border-radius: .5rem; background:
   linear-gradient(90deg, var(--paper) 30%, transparent) 0 0 / 2.5rem 100% no-repeat local,
   linear-gradient(270deg, var(--paper) 30%, transparent) 100% 0 / 2.5rem 100% no-repeat local,
+  linear-gradient(0deg, var(--paper) 30%, transparent) 0 100% / 100% 2.5rem no-repeat local,
   linear-gradient(90deg, var(--shadow), transparent) 0 0 / 1rem 100% no-repeat scroll,
-  linear-gradient(270deg, var(--shadow), transparent) 100% 0 / 1rem 100% no-repeat scroll; }
+  linear-gradient(270deg, var(--shadow), transparent) 100% 0 / 1rem 100% no-repeat scroll,
+  linear-gradient(0deg, var(--shadow), transparent) 0 100% / 100% 1rem no-repeat scroll; }
 table { width: 100%; border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: bottom; }
 .scroll thead { position: sticky; top: 0; background: var(--card); }

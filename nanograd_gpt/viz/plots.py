@@ -25,15 +25,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogFormatter, MaxNLocator, StrMethodFormatter
 
-# Okabe and Ito's palette (2008), which is safe for colour-blind readers
-BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-INK, PAPER = "#24292f", "#ffffff"
+from .dark import with_dark_mode
+from .palette import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE
 
 TRAINING, VALIDATION, LEARNING_RATE, GRADIENT_NORM = BLUE, ORANGE, PURPLE, GREEN  # the same in every figure of a run
 
 LARGEST_PERPLEXITY = 1e15  # larger values would flatten the rest of a curve
 LARGEST_LOSS = np.log(LARGEST_PERPLEXITY)
 DPI = 150
+NARROW = 3.6  # inches: on a phone of 390 pixels, text of 9 points is 12 pixels high
 
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -46,6 +46,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlecolor": INK,
     "axes.titlesize": 10.0,
     "figure.facecolor": PAPER,
+    "figure.titlesize": 10.0,
     "font.size": 9.0,
     "grid.alpha": 0.12,
     "grid.color": INK,
@@ -119,7 +120,7 @@ def plot_losses(
     if vocab_size is not None:
         loss = np.log(vocab_size)
         _level(axes, loss, f"Uniform guess: ln V = {loss:.3f}", loss, train_losses, val_losses)
-    _add_legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
@@ -173,7 +174,7 @@ def plot_perplexity(
         _level(axes, float(vocab_size), label, np.log(vocab_size), train_losses, val_losses)
     if left_out:
         axes.text(0.02, 0.02, f"{left_out} above {LARGEST_PERPLEXITY:.0e} left out", transform=axes.transAxes)
-    _add_legend(figure, axes)
+    add_legend(figure, axes)
     return figure
 
 
@@ -202,7 +203,7 @@ def plot_training(
     figure = NotebookFigure(figsize=(width, 1 + 1.1 * sum(heights)), layout="constrained")
     upper, *middle, lower = figure.subplots(len(heights), sharex=True, height_ratios=heights)
     mean_of = max(1, len(losses) // 30) | 1
-    pale = {"alpha": 0.4, "linewidth": 0.8}
+    pale = {"alpha": 0.7, "linewidth": 0.7}
     look: dict[str, Any] = pale if mean_of > 1 else {}
     upper.plot(*_thinned(tokens, losses), color=TRAINING, label="Training, each update", **look)
     if mean_of > 1:
@@ -242,7 +243,7 @@ def plot_training(
     lower.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: _readable(rate, lower.get_ylim()[1])))
     _label_tokens(lower, upper, tokens_per_epoch)
     figure.align_ylabels()
-    _add_legend(figure, upper, *middle)
+    add_legend(figure, upper, *middle)
     return figure
 
 
@@ -292,10 +293,15 @@ def _level(axes: Axes, y: float, label: str, loss: float, *losses: npt.ArrayLike
         axes.plot([], [], label=f"{label}, above", **look)
 
 
-def _add_legend(figure: Figure, *axes: Axes) -> None:
-    """Add a legend below the axes, where it cannot hide a curve, and make the figure taller by its height."""
+def add_legend(figure: Figure, *axes: Axes) -> None:
+    """Add a legend below the axes, where it cannot hide a curve, and make the figure taller by its height.
+
+    Figures without names for their curves have no legend.
+    """
     named = [entry for one in axes for entry in zip(*one.get_legend_handles_labels(), strict=True)]
     handles, labels = [handle for handle, _ in named], [label for _, label in named]
+    if not named:
+        return
     for columns in (3, 2, 1):
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
         box = legend.get_window_extent()
@@ -307,11 +313,11 @@ def _add_legend(figure: Figure, *axes: Axes) -> None:
 
 
 def _readable(rate: float, largest: float) -> str:
-    """A learning rate as a decimal such as 0.002, or as 3 times a power of ten where all of an axis is below 0.001."""
+    """A learning rate as a decimal such as 0.002, or as 3e-4 where all of an axis is below 0.001, as --lr takes it."""
     if rate == 0 or largest >= 0.001:
         return f"{rate:g}"
     mantissa, exponent = f"{rate:.2e}".split("e")
-    return rf"${float(mantissa):g}\times 10^{{{int(exponent)}}}$"
+    return f"{float(mantissa):g}e{int(exponent)}"
 
 
 def _floats(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -350,21 +356,18 @@ def _thinned(
 
 
 @style()
-def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure in this style, with its axes; width and height in inches."""
-    figure = NotebookFigure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
+def new_figure(height: float) -> Figure:
+    """An empty figure in this style, legible on a phone; its height in inches."""
+    return NotebookFigure(figsize=(NARROW, height), layout="constrained")
 
 
 def save_figure(figure: Figure, path: str | Path) -> list[Path]:
-    """Write path.png (150 dpi) and path.svg, deterministically; returns both paths."""
+    """Write path.png (150 dpi) and path.svg (with a dark mode), deterministically; returns both paths."""
     path = Path(path)
-    written = []
-    for kind in ("png", "svg"):
-        file = path.with_name(f"{path.name}.{kind}")
-        write_whole(file, rendered(figure, kind))
-        written.append(file)
-    return written
+    png, svg = (path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg"))
+    write_whole(png, rendered(figure, "png"))
+    write_whole(svg, with_dark_mode(rendered(figure, "svg")))
+    return [png, svg]
 
 
 @style()

@@ -16,7 +16,8 @@ from ..training.run_directory import SURPRISE
 from .captions import loss_caption, perplexity, perplexity_caption, surprise_caption, training_caption
 from .curves import evaluation_curves, number
 from .page_style import CSS
-from .plots import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE, rendered
+from .palette import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE
+from .plots import rendered
 from .run_figures import run_figures
 from .run_files import RunFiles, read_run
 from .surprise import legend_html, nats, surprise_html

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .curves import evaluation_curves, tokens_per_epoch
-from .plots import plot_losses, plot_perplexity, plot_training
+from .plots import NARROW, plot_losses, plot_perplexity, plot_training
 from .run_files import RunFiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # imported at run time by viz/plots.py: see viz/import_matplotlib.py
-
-NARROW = 3.6  # inches: on a phone of 390 pixels, text of 9 points is 12 pixels high
 
 
 def run_figures(run: RunFiles, narrow: bool = False) -> dict[str, Figure]:
@@ -20,7 +18,7 @@ def run_figures(run: RunFiles, narrow: bool = False) -> dict[str, Figure]:
     Perplexity is drawn on a logarithmic axis.
     """
     metrics, V, per_epoch = run.metrics, run.vocab_size, tokens_per_epoch(run.metrics)
-    width, wider = (NARROW, NARROW) if narrow else (5.0, 9.0)
+    width, wider = (NARROW, NARROW) if narrow else (4.0, 9.0)  # inches; at 4, text on a phone is 11 pixels high
     figures: dict[str, Figure] = {}
     if metrics.steps or metrics.evaluations:
         figures["training"] = plot_training(

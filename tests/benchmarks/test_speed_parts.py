@@ -11,6 +11,7 @@ import speed_figure
 import speed_parts
 from matplotlib.text import Text
 from speed_parts import Target
+from svg_text import smallest_text
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,22 @@ def test_the_figure_is_drawn_from_the_files(tmp_path: Path) -> None:
 def test_the_figure_says_which_way_is_better_and_the_units() -> None:
     units = [axes.get_xlabel() for axes in speed_figure.speed_figure().axes]
     step = "ms, lower is faster"
-    assert units == [step, step, "tokens per second, higher is faster", "MB, lower is better"]
+    assert units == [step, step, "tokens/s, higher is faster", "MB, lower is better"]
+
+
+@pytest.mark.parametrize("name", ["speed.svg", "default_run.svg"])
+def test_a_picture_of_the_readme_is_legible_on_a_phone_and_in_the_dark(name: str) -> None:
+    svg = (speed_parts.RESULTS / name).read_text(encoding="utf-8")
+    assert smallest_text(svg) >= 11
+    assert svg.count("prefers-color-scheme:dark") == 1
+
+
+def test_a_bar_without_phases_has_no_colour_of_a_phase() -> None:
+    *steps, tokens, memory = speed_figure.speed_figure().axes
+    phases = {patch.get_facecolor()[:3] for axes in steps for patch in axes.patches}
+    assert len(phases) == 3
+    for axes in (tokens, memory):
+        assert {patch.get_facecolor()[:3] for patch in axes.patches}.isdisjoint(phases)
 
 
 def test_no_text_of_the_figure_is_cut() -> None:

@@ -9,7 +9,11 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 from strict_process import run_file
+from svg_text import PHONE, smallest_text
+
+from nanograd_gpt.viz.plots import new_figure
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 DIVES = {
@@ -40,9 +44,36 @@ def test_it_holds(name, tmp_path):
     assert "FAILS" not in done.stdout
     for number in DIVES[name]:
         assert number in done.stdout
-    kinds = ["svg"] if name.startswith("01") else ["png", "svg"]
-    assert sorted(tmp_path.iterdir()) == [tmp_path / f"{name}.{kind}" for kind in kinds]
-    assert ET.parse(tmp_path / f"{name}.svg").getroot().tag.endswith("svg")
+    files = [f"{name}.svg", f"{name}_narrow.svg"] if name.startswith("01") else [f"{name}.png", f"{name}.svg"]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / file for file in files]
+    svg = (tmp_path / files[-1]).read_text(encoding="utf-8")
+    assert svg.count("prefers-color-scheme") == 1
+    if name.startswith("01"):
+        assert float(ET.fromstring(svg).attrib["width"]) <= PHONE, "text of 12 pixels is not scaled"
+    else:
+        assert smallest_text(svg) >= 11
+        assert_nothing_is_cut(tmp_path / files[0])
+
+
+def assert_nothing_is_cut(png: Path) -> None:
+    """The outermost pixels of a picture are its paper."""
+    pixels = imread(png)
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge == 1).all()
+
+
+def test_a_figure_has_a_title_and_its_legend_covers_no_curve(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    dive = importlib.import_module("_deep_dive").DeepDive("x", ["--out", str(tmp_path)])
+    figure = new_figure(4)
+    for axes in figure.subplots(2):
+        axes.plot([1, 2], [2, 1], label="a curve")
+    dive.save(figure, "figure", "What to see")
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a curve"] * 2
+    for axes in figure.axes:
+        assert not legend.get_window_extent().overlaps(axes.get_tightbbox())
+    assert "<!-- What to see -->" in (tmp_path / "figure.svg").read_text(encoding="utf-8")
 
 
 def test_a_wrong_number_exits_with_1(tmp_path):

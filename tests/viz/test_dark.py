@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 
-from nanograd_gpt.viz.dark import DARK, with_dark_mode
-from nanograd_gpt.viz.plots import BLUE, GREEN, ORANGE, PURPLE, new_axes, rendered, style
+from nanograd_gpt.viz.dark import with_dark_mode
+from nanograd_gpt.viz.palette import BLUE, DARK, GREEN, ORANGE, PURPLE
+from nanograd_gpt.viz.plots import new_figure, rendered, save_figure, style
 
 
 def test_every_colour_of_a_figure_has_a_dark_one() -> None:
     with style():
-        figure, axes = new_axes(4, 3)
+        figure = new_figure(3)
+        axes = figure.subplots()
         for i, color in enumerate((BLUE, ORANGE, GREEN, PURPLE)):
             axes.plot(np.arange(3) + i, color=color, label=f"line {i}")
         axes.legend()
@@ -26,3 +29,11 @@ def test_every_colour_of_a_figure_has_a_dark_one() -> None:
         assert f'[style*="stroke: {color}"]{{stroke:{DARK[color]}!important}}' in svg
     assert svg.count("prefers-color-scheme:dark") == 1
     assert ET.fromstring(svg.encode()).tag.endswith("svg")
+
+
+def test_a_saved_svg_has_a_dark_mode(tmp_path: Path) -> None:
+    figure = new_figure(3)
+    figure.subplots().plot([1, 2])
+    _, svg = save_figure(figure, tmp_path / "figure")
+    assert svg.read_bytes() == with_dark_mode(rendered(figure, "svg"))
+    assert b"prefers-color-scheme:dark" in svg.read_bytes()

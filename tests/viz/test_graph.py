@@ -18,7 +18,8 @@ from nanograd_gpt.nn.layers import Linear
 from nanograd_gpt.nn.module import Module, Sequential
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.tensor import Tensor
-from nanograd_gpt.viz.graph import draw_graph, gradients
+from nanograd_gpt.viz.graph import WIDTH, draw_graph, gradients
+from nanograd_gpt.viz.graph_layout import NARROWEST
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -218,6 +219,16 @@ class TestPicture:
         assert min(int(size) for size in re.findall(r"(\d+)px", svg)) == 12
         root = ET.fromstring(svg)
         assert root.get("viewBox") == f"0 0 {root.get('width')} {root.get('height')}"  # not scaled
+
+    @pytest.mark.parametrize("opened", [[], ["trf_blocks.0"]], ids=["closed", "opened"])
+    def test_a_gpt_fits_a_page_and_a_phone_with_text_of_11_pixels(self, opened, model):
+        for column, width in ((838, WIDTH), (358, NARROWEST)):
+            svg = ET.fromstring(drawn(lambda: model.loss(IDS, IDS), model=model, opened=opened, width=width))
+            drawn_width = float(svg.get("width"))
+            assert 12 * column / drawn_width >= 11
+            for text in svg.iter(f"{SVG}text"):
+                if text.get("class") == "legend":
+                    assert 18 + 6.9 * len("".join(text.itertext())) <= drawn_width
 
     def test_a_notebook_shows_it_and_save_writes_it(self, tmp_path):
         graph = draw_graph(lambda: Tensor(1.0, requires_grad=True) * 2.0)

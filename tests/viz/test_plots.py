@@ -10,15 +10,15 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from contrast import blended, contrast
 from matplotlib.ticker import MaxNLocator
+from svg_text import smallest_text
 
 from nanograd_gpt.errors import InputError
+from nanograd_gpt.viz.palette import BLUE, DARK, GREEN, ORANGE, PAPER, PURPLE
 from nanograd_gpt.viz.plots import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    new_axes,
+    NARROW,
+    new_figure,
     plot_losses,
     plot_perplexity,
     plot_training,
@@ -223,6 +223,17 @@ class TestMarks:
             assert inside.x1 <= figure.bbox.x1 + 1
             assert inside.y1 <= figure.bbox.y1 + 1
 
+    def test_text_of_a_narrow_figure_is_11_pixels_or_more_on_a_phone(self):
+        figures = [*self.figures(NARROW), plot_training([{"tokens": 1, "loss": 1.0, "lr": 3e-5}], [], width=NARROW)]
+        for figure in figures:
+            assert smallest_text(rendered(figure, "svg").decode()) >= 11
+
+    def test_the_pale_curve_of_single_updates_has_the_contrast_of_wcag_aa(self):
+        pale = self.figures()[2].axes[0].lines[0]
+        assert pale.get_label() == "Training, each update"
+        for colour, paper in ((BLUE, PAPER), (DARK[BLUE], DARK[PAPER])):
+            assert contrast(blended(colour, pale.get_alpha(), paper), paper) >= 3
+
     def test_every_axis_has_a_unit_or_counts_something(self):
         labels = {axes.get_ylabel().replace("\n", " ") for figure in self.figures() for axes in figure.axes}
         assert labels - {""} == {
@@ -236,8 +247,8 @@ class TestMarks:
         ("largest", "expected"),
         [
             (0.002, ["0", "0.001", "0.002"]),
-            (0.0006, ["0", r"$3\times 10^{-4}$", r"$6\times 10^{-4}$"]),
-            (5e-5, ["0", r"$2\times 10^{-5}$", r"$4\times 10^{-5}$"]),
+            (0.0006, ["0", "3e-4", "6e-4"]),
+            (5e-5, ["0", "2e-5", "4e-5"]),
         ],
     )
     def test_learning_rates_are_readable(self, largest, expected):
@@ -332,8 +343,9 @@ class TestFiles:
 
 def test_a_script_draws_in_our_look():
     with style():
-        figure, axes = new_axes(4, 3)
-        assert tuple(figure.get_size_inches()) == (4, 3)
+        figure = new_figure(3)
+        axes = figure.subplots()
+        assert tuple(figure.get_size_inches()) == (NARROW, 3)
         assert not axes.spines.top.get_visible()
 
 

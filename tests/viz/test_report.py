@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from contrast import contrast
 
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.viz.page_style import CSS
@@ -192,17 +193,6 @@ def theme(dark: bool) -> dict[str, str]:
     return {**light, **black} if dark else light
 
 
-def luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    r, g, b = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b
-
-
-def contrast(one: str, other: str) -> float:
-    dark, light = sorted((luminance(one), luminance(other)))
-    return (light + 0.05) / (dark + 0.05)
-
-
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_texts_have_the_contrast_of_wcag_aa(dark):
     colours = theme(dark)
@@ -213,6 +203,17 @@ def test_texts_have_the_contrast_of_wcag_aa(dark):
         assert contrast(colours[text], colours[background]) >= 4.5, (text, background)
     for curve in ("--blue", "--orange", "--green", "--purple"):
         assert contrast(colours[curve], colours["--paper"]) >= 3, curve
+
+
+def test_the_table_has_a_cue_at_each_edge_beyond_which_it_goes_on():
+    """A shadow that stays at the edge, above it a cover that scrolls along and hides the shadow at the table's end."""
+    rule = CSS[CSS.index(".scroll {") :]
+    rule = rule[: rule.index("}")]
+    gradient = r"linear-gradient\((\d+)deg, var\(--(\w+)\)[^)]*\) [^,]* (local|scroll)"
+    layers = re.findall(gradient, rule)
+    for edge in ("90", "270", "0"):  # left, right, and below; above is the table's head, which stays
+        cover, shadow = (layers.index((edge, *layer)) for layer in (("paper", "local"), ("shadow", "scroll")))
+        assert cover < shadow
 
 
 SURPRISE = {
