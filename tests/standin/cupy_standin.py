@@ -10,6 +10,7 @@ It refuses what CuPy refuses, wraps indices and poisons empty arrays as a GPU wo
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from cublaslt_twin import Twin
 
 from . import device, functions
 from .api import api
@@ -94,6 +96,7 @@ def installed(available: bool = True, on_exit: Iterable[Callable[[], None]] = ()
     before = {name: module for name, module in sys.modules.items() if is_cupys(name)}
     replace_cupy(MODULES)
     record.reset(available)
+    use_twin()
     try:
         yield record
     finally:
@@ -108,6 +111,12 @@ def replace_cupy(modules: dict[str, Any]) -> None:
         del sys.modules[name]
     sys.modules.update(modules)
     forget_cuda_backend()
+
+
+def use_twin() -> None:
+    """Let the package's binding load the twin in place of cuBLASLt; it is kept in the record."""
+    record.cublaslt = Twin()
+    importlib.import_module(f"{CUDA_BACKEND}.cublaslt").load = lambda: record.cublaslt
 
 
 def is_cupys(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 HERE = str(Path(__file__).parent)
 MESSAGES = {
@@ -29,6 +30,7 @@ class Record:
     syncs: list[str] = field(default_factory=list)  # the host waited for the device
     uploads: list[str] = field(default_factory=list)  # arrays went from the host to the device
     available: bool = True  # False: CuPy is installed, and there is no GPU
+    cublaslt: Any = None  # the Twin of this installation, with the products that it was asked for
 
     def reset(self, available: bool) -> None:
         self.syncs.clear()
