@@ -73,8 +73,10 @@ def scatter_min(a: DeviceArray, slices: Any, value: Any) -> None:
 
 
 runtime = Module("cupy.cuda.runtime", device.RUNTIME_NAMES)
+memory = Module("cupy.cuda.memory", device.MEMORY_NAMES)
+nvrtc = Module("cupy.cuda.nvrtc", device.NVRTC_NAMES)
 SUBMODULES = {
-    "cuda": Module("cupy.cuda", {**device.CUDA_NAMES, "runtime": runtime}),
+    "cuda": Module("cupy.cuda", {**device.CUDA_NAMES, "memory": memory, "nvrtc": nvrtc, "runtime": runtime}),
     "exceptions": Module("cupy.exceptions", {}, np.exceptions),
     "lib": Module("cupy.lib", {}),
     "linalg": Module("cupy.linalg", {}, np.linalg),
@@ -83,7 +85,7 @@ SUBMODULES = {
 cupy = Module("cupy", {**functions.OWN, **SUBMODULES, "ndarray": DeviceArray, "ufunc": DeviceUfunc}, np)
 cupy.__version__ = api().cupy_version  # type: ignore[attr-defined]  # a module made here has no declared names
 cupyx = Module("cupyx", {f.__name__: f for f in (scatter_add, scatter_max, scatter_min)})
-MODULES = {module.__name__: module for module in (cupy, cupyx, runtime, *SUBMODULES.values())}
+MODULES = {module.__name__: module for module in (cupy, cupyx, memory, nvrtc, runtime, *SUBMODULES.values())}
 
 
 @contextmanager
@@ -101,7 +103,7 @@ def installed(available: bool = True, on_exit: Iterable[Callable[[], None]] = ()
         yield record
     finally:
         replace_cupy(before)
-        record.available = True
+        record.status = 0
         for call in on_exit:
             call()
 

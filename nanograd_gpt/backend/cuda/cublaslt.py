@@ -81,6 +81,14 @@ class LibraryMissingError(RunError):
     """cuBLASLt was not found, or could not be loaded."""
 
 
+class CublasLtError(RunError):
+    """A call of cuBLASLt's returned a status other than success, which is kept."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 @cache
 def library() -> Any:
     """The loaded library, with the types of its functions.  Raises LibraryMissingError."""
@@ -128,10 +136,10 @@ def typed(lib: Any) -> Any:
 
 
 def check(status: int, what: str) -> None:
-    """Raise RunError, in one line, for a status that is not CUBLAS_STATUS_SUCCESS."""
+    """Raise CublasLtError, in one line, for a status that is not CUBLAS_STATUS_SUCCESS."""
     if status:
         reason = library().cublasLtGetStatusString(status).decode()
-        raise RunError(f"cuBLASLt {version()}, {what}: {reason} (status {status})")
+        raise CublasLtError(f"cuBLASLt {version()}, {what}: {reason} (status {status})", status)
 
 
 def version() -> str:
@@ -142,7 +150,7 @@ def version() -> str:
 
 @cache
 def handle(device: int) -> c_void_p:
-    """The handle of a device, which must be the current one.  Raises RunError where there is no GPU."""
+    """The handle of a device, which must be the current one.  Raises CublasLtError where there is no GPU."""
     created = c_void_p()
     check(library().cublasLtCreate(byref(created)), f"device {device}")
     return created

@@ -159,6 +159,11 @@ def _launch(plan: Plan, key: Key, addresses: tuple[int, int, int, int], accumula
     cublaslt.check(status, _described(key))
 
 
+def workspace_bytes() -> int:
+    """Bytes of the workspaces that are allocated."""
+    return sum(workspace.nbytes for workspace in _workspaces.values())
+
+
 # --- the plan of a product
 
 
