@@ -156,7 +156,8 @@ def _launch(plan: Plan, key: Key, addresses: tuple[int, int, int, int], accumula
         WORKSPACE,
         stream,
     )
-    cublaslt.check(status, _described(key))
+    if status:
+        cublaslt.check(status, _described(key))
 
 
 def workspace_bytes() -> int:
