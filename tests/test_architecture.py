@@ -28,7 +28,7 @@ LAYERS = [  # bottom up; modules of one layer do not import each other
     ["cli"],
     ["__init__", "__main__"],
 ]
-BACKEND = [["contract"], ["array_namespace"], ["plain"], ["cpu", "cuda"], ["select"]]
+BACKEND = [["contract"], ["array_namespace"], ["plain"], ["cpu", "cuda"], ["cuda_probe"], ["select"]]
 
 NEIGHBOURS: dict[tuple[str, str], str] = {}  # imports within a layer, and why: none
 ABOVE: dict[tuple[str, str], str] = {}  # imports upwards, and why: none
@@ -40,7 +40,7 @@ COMMAND = {"add_arguments", "run"}
 NEVER = {"torch", "pickle", "tensorflow", "transformers", "jax", "cloudpickle", "dill", "shelve", "marshal"}
 ONLY_IN = {
     "matplotlib": {"viz"},
-    "cupy": {"backend.select", "backend.cuda"},
+    "cupy": {"backend.select", "backend.cuda_probe", "backend.cuda"},
     "pooch": {"training.corpus", "weights.hub"},
     "requests": {"weights.hub", "weights.resumable_download"},
 }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy as np
 from ..errors import InputError
 from . import cpu
 from .contract import Array, HostArray, Kernels
+from .cuda_probe import cuda_problem
 
 Device: TypeAlias = Literal["cpu", "cuda"]
 
@@ -41,40 +40,12 @@ def resolve_device(name: str) -> Device:
         raise InputError(f"device: {name!r} is unknown; choose auto, cpu or cuda")
     if name == "cpu":
         return "cpu"
-    missing = _cuda_problem()
+    missing = cuda_problem()
     if missing is None:
         return "cuda"
     if name == "cuda":
         raise InputError(f"device: 'cuda' cannot be used: {missing}; or choose --device cpu")
     return "cpu"
-
-
-def _cuda_problem() -> str | None:
-    try:
-        import cupy
-    except ImportError:
-        package = _pip_name()
-        return f"CuPy is not installed (pip install '{package}[cuda12]' or '{package}[cuda13]', to match the driver)"
-    if not cupy.is_available():
-        return "CuPy is installed but finds no GPU (see nvidia-smi for the driver)"
-    return None
-
-
-def _pip_name() -> str:
-    """The package's name for pip: the checkout that it runs in or was installed from, or else its registry name."""
-    from importlib.metadata import PackageNotFoundError, distribution  # slow to import, as is the next
-    from urllib.request import url2pathname
-
-    checkout = Path(__file__).parents[2]
-    if not (checkout / "pyproject.toml").is_file():
-        try:
-            origin = json.loads(distribution("nanograd-gpt").read_text("direct_url.json") or "{}")
-        except PackageNotFoundError:
-            return "nanograd-gpt"
-        checkout = Path(url2pathname(origin.get("url", "").removeprefix("file://")))
-        if "dir_info" not in origin or not checkout.is_dir():  # a wheel, a registry, or a checkout since deleted
-            return "nanograd-gpt"
-    return "." if checkout.resolve() == Path.cwd() else str(checkout)
 
 
 def to_device(array: Array, device: Device) -> Array:
@@ -110,3 +81,17 @@ def synchronize(device: Device) -> None:
         import cupy
 
         cupy.cuda.Device().synchronize()
+
+
+def gpu_memory() -> int:
+    """Bytes of the GPU's memory for this process's arrays: what they take, what is kept for them, and what is free.
+
+    The workspace of the products is not among them.
+    """
+    import cupy
+
+    from .cuda.gemm import workspace_bytes
+
+    pool = cupy.get_default_memory_pool()
+    own = cupy.cuda.runtime.memGetInfo()[0] + pool.total_bytes()
+    return max(0, min(own, pool.get_limit() or own) - workspace_bytes())

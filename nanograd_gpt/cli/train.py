@@ -27,6 +27,7 @@ from ..training.run_directory import best_checkpoint, checkpoints, new_directory
 from ..training.run_lock import new_run, run_lock
 from ..training.surprise import write_surprise
 from .figures import check_figures, write_figures
+from .gpu_memory import gpu_memory_named
 from .header import print_header
 from .options import add_device, add_settings, add_weights, device_from, note, user_path
 from .resume import Resumption, complete_line, resumption_from
@@ -64,15 +65,16 @@ def run(options: Namespace) -> int:
 
 
 def _start(options: Namespace) -> int:
-    plan, device = plan_from(options), device_from(options)
+    device, plan = device_from(options), plan_from(options)
     _check_free(options.out or new_directory(Path("runs"), plan.name))
     training = Run(plan.config, device, plan.tokenizer, plan.vocab_size)
     note_unused_settings(options, training)
     freed = 0 if plan.weights is None else _nbytes(plan.weights)
     if options.dry_run:
-        print_header(training, options.out or new_directory(Path("runs"), plan.name), freed=freed)
+        with gpu_memory_named(training.config):
+            print_header(training, options.out or new_directory(Path("runs"), plan.name), freed=freed)
         return 0
-    with new_run(options.out, plan.name) as directory:
+    with gpu_memory_named(training.config), new_run(options.out, plan.name) as directory:
         print_header(training, directory, freed=freed)
         if plan.weights is not None:
             training.init_from(plan.weights)
@@ -103,20 +105,21 @@ def _resume(options: Namespace) -> int:
     plan = resumption_from(options)
     for damage in plan.damaged:
         note(f"{damage}; {plan.checkpoint} is used")
-    if plan.is_complete:
-        print(complete_line(plan.run, plan.directory))
-    else:
-        print_header(plan.run, plan.directory, plan.done, plan.rate)
-    if options.dry_run:
-        return 0
-    if plan.is_complete:
+    with gpu_memory_named(plan.run.config, otherwise=", or resume this one with --device cpu"):
+        if plan.is_complete:
+            print(complete_line(plan.run, plan.directory))
+        else:
+            print_header(plan.run, plan.directory, plan.done, plan.rate)
+        if options.dry_run:
+            return 0
+        if plan.is_complete:
+            _save_changes(plan, options)
+            return 0
+        plan.run.load(plan.checkpoint)
+        plan.run.preflight(plan.directory)
         _save_changes(plan, options)
-        return 0
-    plan.run.load(plan.checkpoint)
-    plan.run.preflight(plan.directory)
-    _save_changes(plan, options)
-    print(f"resuming from {plan.checkpoint}")
-    return _train_and_draw(plan.run, plan.directory)
+        print(f"resuming from {plan.checkpoint}")
+        return _train_and_draw(plan.run, plan.directory)
 
 
 def _save_changes(plan: Resumption, options: Namespace) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from standin.cupy_standin import installed
 
-from nanograd_gpt.backend import cpu, select
+from nanograd_gpt.backend import cpu, cuda_probe
 from nanograd_gpt.backend.array_namespace import array_namespace
 from nanograd_gpt.backend.contract import Kernels
 from nanograd_gpt.backend.plain import kernels
@@ -100,7 +100,7 @@ def test_the_hint_for_cupy_names_what_pip_finds(tmp_path, monkeypatch, checkout,
     clone.mkdir()
     (clone / "pyproject.toml").touch()
     package = clone if checkout else tmp_path / "site-packages"
-    monkeypatch.setattr(select, "__file__", str(package / "nanograd_gpt" / "backend" / "select.py"))
+    monkeypatch.setattr(cuda_probe, "__file__", str(package / "nanograd_gpt" / "backend" / "select.py"))
     monkeypatch.setattr("importlib.metadata.distribution", lambda name: Installed(origin, clone.as_uri()))
     monkeypatch.chdir(clone if here else tmp_path)
     monkeypatch.setitem(sys.modules, "cupy", None)

@@ -6,11 +6,12 @@ import json
 import re
 import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from cli.commands import SIZES, complaint, fails, finished, nanograd, process, train
+from standin.cupy_standin import installed
 
 from nanograd_gpt.cli.main import COMMANDS
 from nanograd_gpt.gpt.model import GPTModel
@@ -182,28 +183,26 @@ def test_without_a_command_the_commands_are_told() -> None:
 # --- the device
 
 
-@pytest.mark.parametrize("command", ["train", "generate", "evaluate"])
-@pytest.mark.parametrize(
-    ("gpu", "says"), [(None, "CuPy is not installed"), (False, "CuPy is installed but finds no GPU")]
-)
-def test_cuda_without_cupy_or_without_a_gpu_says_which(
-    tmp_path: Path,
-    data: Path,
-    trained: Path,
-    command: str,
-    gpu: bool | None,
-    says: str,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("command", ["train", "generate", "evaluate", "bench"])
+@pytest.mark.parametrize("missing", ["CuPy", "GPU", "library"])
+def test_cuda_that_cannot_be_used_says_why_before_anything_is_built(
+    tmp_path: Path, data: Path, trained: Path, command: str, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = None
-    if gpu is not None:
-        module = ModuleType("cupy")
-        vars(module).update(is_available=lambda: False, ndarray=type("ndarray", (), {}))
-    monkeypatch.setitem(sys.modules, "cupy", module)
-    argv = train(tmp_path / "run", data) if command == "train" else [command, "--model", str(trained)]
-    message = fails(*argv, "--device", "cuda")
-    assert message.startswith(f"--device: 'cuda' cannot be used: {says}")
-    assert "--device cpu" in message
+    """Each broken installation has its line: see backend/test_cuda_probe.py."""
+    says = {"CuPy": "CuPy is not installed", "GPU": "CuPy is installed but finds no GPU", "library": "CUDA's libraries"}
+    argv = {
+        "train": train(tmp_path / "run", data),
+        "bench": ["bench"],
+    }.get(command, [command, "--model", str(trained)])
+    with ExitStack() as stack:
+        if missing == "CuPy":
+            monkeypatch.setitem(sys.modules, "cupy", None)
+        else:
+            record = stack.enter_context(installed(available=missing != "GPU"))
+            record.failing = {"product": ImportError("libcublas.so.12: cannot open")} if missing == "library" else {}
+        message = fails(*argv, "--device", "cuda")
+    assert message.startswith(f"--device: 'cuda' cannot be used: {says[missing]}")
+    assert message.endswith("; or choose --device cpu")
     assert not (tmp_path / "run").exists()
 
 

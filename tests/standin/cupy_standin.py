@@ -11,6 +11,7 @@ cupy.RawModule, by the simulator in tests/cusim.  What it cannot show: speed, th
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from cublaslt_twin import Twin
 
 from . import device, functions
 from .api import api
@@ -73,8 +75,10 @@ def scatter_min(a: DeviceArray, slices: Any, value: Any) -> None:
 
 
 runtime = Module("cupy.cuda.runtime", device.RUNTIME_NAMES)
+memory = Module("cupy.cuda.memory", device.MEMORY_NAMES)
+nvrtc = Module("cupy.cuda.nvrtc", device.NVRTC_NAMES)
 SUBMODULES = {
-    "cuda": Module("cupy.cuda", {**device.CUDA_NAMES, "runtime": runtime}),
+    "cuda": Module("cupy.cuda", {**device.CUDA_NAMES, "memory": memory, "nvrtc": nvrtc, "runtime": runtime}),
     "exceptions": Module("cupy.exceptions", {}, np.exceptions),
     "lib": Module("cupy.lib", {}),
     "linalg": Module("cupy.linalg", {}, np.linalg),
@@ -84,7 +88,7 @@ OWN = {**functions.OWN, **SUBMODULES, "RawModule": RawModule, "ndarray": DeviceA
 cupy = Module("cupy", OWN, np)
 cupy.__version__ = api().cupy_version  # type: ignore[attr-defined]  # a module made here has no declared names
 cupyx = Module("cupyx", {f.__name__: f for f in (scatter_add, scatter_max, scatter_min)})
-MODULES = {module.__name__: module for module in (cupy, cupyx, runtime, *SUBMODULES.values())}
+MODULES = {module.__name__: module for module in (cupy, cupyx, memory, nvrtc, runtime, *SUBMODULES.values())}
 
 
 @contextmanager
@@ -97,11 +101,12 @@ def installed(available: bool = True, on_exit: Iterable[Callable[[], None]] = ()
     before = {name: module for name, module in sys.modules.items() if is_cupys(name)}
     replace_cupy(MODULES)
     record.reset(available)
+    use_twin()
     try:
         yield record
     finally:
         replace_cupy(before)
-        record.available = True
+        record.status = 0
         for call in on_exit:
             call()
 
@@ -111,6 +116,12 @@ def replace_cupy(modules: dict[str, Any]) -> None:
         del sys.modules[name]
     sys.modules.update(modules)
     forget_cuda_backend()
+
+
+def use_twin() -> None:
+    """Let the package's binding load the twin in place of cuBLASLt; it is kept in the record."""
+    record.cublaslt = Twin()
+    importlib.import_module(f"{CUDA_BACKEND}.cublaslt").load = lambda: record.cublaslt
 
 
 def is_cupys(name: str) -> bool:

@@ -6,10 +6,9 @@ import time
 from typing import Any, ClassVar
 
 from .memory import used_bytes
-from .record import CUDARuntimeError, record
+from .record import CUDARuntimeError, Record, record
 
-GIB = 2**30
-TOTAL_MEMORY = 80 * GIB
+FULL_SIZE = Record().total_memory  # a GPU that is not made smaller has room for all that is tested
 MAJOR, MINOR = 9, 0
 ATTRIBUTES = {"MaxThreadsPerBlock": 1024, "MultiProcessorCount": 132, "WarpSize": 32}
 ATTRIBUTES |= {"MaxSharedMemoryPerBlock": 49152, "MaxSharedMemoryPerBlockOptin": 232448}
@@ -162,7 +161,7 @@ class MemoryPool:
 
 
 def is_available() -> bool:
-    return record.available
+    return not record.status
 
 
 def get_current_stream(device_id: int = -1) -> Stream:
@@ -199,7 +198,7 @@ def get_device_properties(device: int) -> dict[str, Any]:
     set_device(device)
     return {
         "name": b"stand-in",
-        "totalGlobalMem": TOTAL_MEMORY,
+        "totalGlobalMem": record.total_memory,
         "major": MAJOR,
         "minor": MINOR,
         "multiProcessorCount": ATTRIBUTES["MultiProcessorCount"],
@@ -217,16 +216,36 @@ def device_synchronize() -> None:
 
 def memory_info() -> tuple[int, int]:
     """Free and total bytes."""
-    return TOTAL_MEMORY - MemoryPool().used_bytes(), TOTAL_MEMORY
+    return record.total_memory - MemoryPool().used_bytes(), record.total_memory
 
 
 def runtime_get_version() -> int:
-    return 12090
+    return record.runtime
 
 
 def driver_get_version() -> int:
-    record.need_device()
-    return 12090
+    return record.driver
+
+
+class OutOfMemoryError(MemoryError):
+    """The error that CuPy raises where an allocation does not fit."""
+
+    def __init__(self, size: int, total: int) -> None:
+        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes).")
+
+
+OutOfMemoryError.__module__ = "cupy.cuda.memory"
+
+
+def allocate(size: int) -> None:
+    """Raise OutOfMemoryError if an array of this size does not fit."""
+    if record.total_memory < FULL_SIZE and used_bytes() + size > record.total_memory:
+        raise OutOfMemoryError(size, used_bytes())
+
+
+def nvrtc_version() -> tuple[int, int]:
+    record.use("compiler")
+    return 12, 9
 
 
 CUDA_NAMES = {
@@ -250,3 +269,5 @@ RUNTIME_NAMES = {
     "runtimeGetVersion": runtime_get_version,
     "setDevice": set_device,
 }
+MEMORY_NAMES = {"MemoryPointer": MemoryPointer, "MemoryPool": MemoryPool, "OutOfMemoryError": OutOfMemoryError}
+NVRTC_NAMES = {"getVersion": nvrtc_version}

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from . import indexing
 from .api import api
-from .device import Device, MemoryPointer
+from .device import Device, MemoryPointer, allocate
 from .memory import DTYPES, memory_of, owners, poisoned
 from .operators import comparison, conversion, operator, ufunc
 from .record import record
@@ -309,6 +309,7 @@ def adopt(host: HostArray, base: DeviceArray | None, into: DeviceArray | None = 
     array = DeviceArray.__new__(DeviceArray) if into is None else into
     array._host, array.base = host, base
     if base is None:
+        allocate(host.nbytes)
         owners[id(array)] = array
     return array
 

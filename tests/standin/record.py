@@ -1,15 +1,21 @@
-"""The stand-in's record of host waits and launches, and whether it simulates a GPU."""
+"""The stand-in's record of host waits, and whether it simulates a GPU."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+CUDA = 12090
 HERE = str(Path(__file__).parent)
+NO_DEVICE = 100
 MESSAGES = {
+    2: "cudaErrorMemoryAllocation: out of memory",
+    35: "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
     100: "cudaErrorNoDevice: no CUDA-capable device is detected",
     101: "cudaErrorInvalidDevice: invalid device ordinal",
+    803: "cudaErrorSystemDriverMismatch: system has unsupported display driver / cuda driver combination",
     400: "cudaErrorInvalidResourceHandle: invalid resource handle",
 }
 
@@ -24,18 +30,23 @@ class CUDARuntimeError(RuntimeError):
 
 @dataclass
 class Record:
-    """A list of entries such as 'float at nanograd_gpt/optim.py:42': the call, and the caller's line."""
+    """Lists of entries such as 'float at nanograd_gpt/optim.py:42', the call and the caller's line; and the machine."""
 
     syncs: list[str] = field(default_factory=list)  # the host waited for the device
     uploads: list[str] = field(default_factory=list)  # arrays went from the host to the device
     launches: list[str] = field(default_factory=list)  # kernels of RawModules, by their names alone, in order
-    available: bool = True  # False: CuPy is installed, and there is no GPU
+    status: int = 0  # the error of every call that needs a GPU; 0: there is one
+    driver: int = CUDA  # version; 0: no driver
+    runtime: int = CUDA  # version that CuPy is built for
+    total_memory: int = 80 << 30  # bytes of the GPU
+    failing: dict[str, Exception] = field(default_factory=dict)  # at the first "product", "kernel" or "compiler"
+    cublaslt: Any = None  # the Twin of this installation, with the products that it was asked for
 
     def reset(self, available: bool) -> None:
-        self.syncs.clear()
-        self.uploads.clear()
-        self.launches.clear()
-        self.available = available
+        """An installation that works, if available; if not, one without a GPU."""
+        fresh = Record(status=0 if available else NO_DEVICE)
+        for name in vars(fresh):
+            setattr(self, name, getattr(fresh, name))
 
     def sync(self, what: str) -> None:
         self.syncs.append(f"{what} at {caller()}")
@@ -44,8 +55,13 @@ class Record:
         self.uploads.append(f"{what} at {caller()}")
 
     def need_device(self) -> None:
-        if not self.available:
-            raise CUDARuntimeError
+        if self.status:
+            raise CUDARuntimeError(self.status)
+
+    def use(self, what: str) -> None:
+        """Raise the error of a part of the installation that is broken."""
+        if what in self.failing:
+            raise self.failing[what]
 
 
 def deeds(events: list[str]) -> list[str]:

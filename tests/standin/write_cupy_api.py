@@ -28,6 +28,8 @@ SECTIONS = (
     "cupy.cuda.Event",
     "cupy.cuda.MemoryPool",
     "cupy.cuda.Stream",
+    "cupy.cuda.memory",
+    "cupy.cuda.nvrtc",
     "cupy.cuda.runtime",
     "cupy.exceptions",
     "cupy.lib",

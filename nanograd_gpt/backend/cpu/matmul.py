@@ -12,6 +12,7 @@ import numpy as np
 
 from ..contract import Array, GradOut
 from ..plain.matmul import rows
+from ..plain.packed import as_contiguous_view, joined_grad_out
 from .blocks import blocks
 from .threads import blas_threads_controllable, n_threads, parallel_for, with_blas_threads, with_single_blas_thread
 
@@ -151,7 +152,7 @@ def packed_linear_backward(
     want_dx: bool,
 ) -> Array | None:
     joined, width = as_contiguous_view(weights), len(weights[0])
-    dweight = _joined_grad_out(dweights)
+    dweight = joined_grad_out(dweights)
     dx = matmul(dy, joined) if want_dx and joined is not None else None
     if dweight is not None:
         gemm_into(dweight, rows(dy).T, rows(x))
@@ -162,32 +163,3 @@ def packed_linear_backward(
         if dx_k is not None:
             dx = dx_k if dx is None else np.add(dx, dx_k, out=dx)
     return dx
-
-
-def as_contiguous_view(arrays: Sequence[Array]) -> Array | None:
-    """One (K * O, I) view of K matrices (O, I) that are contiguous in memory; None if they are not.
-
-    Attention lays its weights out so, which makes Q, K and V one product.
-    """
-    first, whole = arrays[0], arrays[0].base
-    if whole is None or whole.ndim != 1 or any(a.base is not whole or not a.flags.c_contiguous for a in arrays):
-        return None
-    start = _address(first)
-    for k, a in enumerate(arrays):
-        if a.shape != first.shape or _address(a) != start + k * first.nbytes:
-            return None
-    begin = (start - _address(whole)) // first.itemsize
-    return whole[begin : begin + len(arrays) * first.size].reshape(-1, first.shape[1])
-
-
-def _address(array: Array) -> int:
-    return array.__array_interface__["data"][0]
-
-
-def _joined_grad_out(grad_outs: Sequence[GradOut | None]) -> GradOut | None:
-    """One GradOut over GradOuts that are contiguous in memory and all accumulate or all do not; else None."""
-    present = [out for out in grad_outs if out is not None]
-    if len(present) < len(grad_outs) or len({out.accumulate for out in present}) > 1:
-        return None
-    joined = as_contiguous_view([out.array for out in present])
-    return None if joined is None else GradOut(joined, present[0].accumulate)

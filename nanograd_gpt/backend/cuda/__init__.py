@@ -1,4 +1,4 @@
-"""The kernels for CuPy arrays: the formulas of backend/plain, some replaced by the CUDA kernels named here.
+"""The kernels for CuPy arrays: the formulas of backend/plain, some replaced by the kernels named here.
 
 Imports CuPy, so it is imported on demand only.
 """
@@ -9,4 +9,5 @@ import cupy as xp
 
 from ..plain.kernels import *
 from .dropout import dropout, dropout_add, keep_mask
+from .matmul import linear, linear_backward, packed_linear, packed_linear_backward
 from .optimizer import PARAMETER_ALIGNMENT, adamw, clip_scale

@@ -1,0 +1,102 @@
+"""Linear layers in float32, each one product by cuBLASLt, as are Q, K and V; all else by the plain formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import cupy as xp
+
+from ..contract import Array, GradOut
+from ..plain import matmul as plain
+from ..plain.matmul import rows
+from ..plain.packed import as_contiguous_view, joined_grad_out
+from .gemm import gemm
+
+
+def linear(x: Array, weight: Array, bias: Array | None) -> Array:
+    if not _is_float32([x, weight, bias]):
+        return plain.linear(x, weight, bias)
+    y = xp.empty((*x.shape[:-1], len(weight)), dtype=x.dtype)
+    gemm(rows(x), weight.T, rows(y), bias=bias)
+    return y
+
+
+def linear_backward(
+    dy: Array, x: Array, weight: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
+) -> Array | None:
+    if not _is_float32([dy, x, weight, *_arrays([dweight])]):
+        return plain.linear_backward(dy, x, weight, dweight, dbias, want_dx)
+    if dweight is not None:
+        gemm(rows(dy).T, rows(x), dweight.array, accumulate=dweight.accumulate)
+    if dbias is not None:
+        dbias.write(rows(dy).sum(axis=0))
+    return _product(dy, weight) if want_dx else None
+
+
+def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
+    if not _is_float32([x, *weights, *biases]):
+        return plain.packed_linear(x, weights, biases)
+    joined, present = as_contiguous_view(weights), [bias for bias in biases if bias is not None]
+    if joined is not None and len(present) in (0, len(biases)):
+        return linear(x, joined, xp.concatenate(present) if present else None)
+    width = len(weights[0])
+    y = xp.empty((*x.shape[:-1], len(weights) * width), dtype=x.dtype)
+    for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        gemm(rows(x), weight.T, _part(y, k, width), bias=bias)
+    return y
+
+
+def packed_linear_backward(
+    dy: Array,
+    x: Array,
+    weights: Sequence[Array],
+    dweights: Sequence[GradOut | None],
+    dbiases: Sequence[GradOut | None],
+    want_dx: bool,
+) -> Array | None:
+    if not _is_float32([dy, x, *weights, *_arrays(dweights)]):
+        return plain.packed_linear_backward(dy, x, weights, dweights, dbiases, want_dx)
+    width, dweight = len(weights[0]), joined_grad_out(dweights)
+    if dweight is not None:
+        gemm(rows(dy).T, rows(x), dweight.array, accumulate=dweight.accumulate)
+    else:
+        for k, part in enumerate(dweights):
+            if part is not None:
+                gemm(_part(dy, k, width).T, rows(x), part.array, accumulate=part.accumulate)
+    if any(dbias is not None for dbias in dbiases):
+        sums = rows(dy).sum(axis=0)
+        for k, dbias in enumerate(dbiases):
+            if dbias is not None:
+                dbias.write(sums[k * width : (k + 1) * width])
+    return _packed_dx(dy, weights, width) if want_dx else None
+
+
+def _packed_dx(dy: Array, weights: Sequence[Array], width: int) -> Array:
+    joined = as_contiguous_view(weights)
+    if joined is not None:
+        return _product(dy, joined)
+    dx = xp.empty((*dy.shape[:-1], weights[0].shape[1]), dtype=dy.dtype)
+    for k, weight in enumerate(weights):
+        gemm(_part(dy, k, width), weight, rows(dx), accumulate=k > 0)
+    return dx
+
+
+def _product(x: Array, matrix: Array) -> Array:
+    """x (..., I), matrix (I, O)  ->  (..., O)"""
+    y = xp.empty((*x.shape[:-1], matrix.shape[1]), dtype=x.dtype)
+    gemm(rows(x), matrix, rows(y))
+    return y
+
+
+def _part(packed: Array, k: int, width: int) -> Array:
+    """The columns of the k-th layer, as a view (N, width)."""
+    return rows(packed)[:, k * width : (k + 1) * width]
+
+
+def _arrays(grad_outs: Iterable[GradOut | None]) -> list[Array | None]:
+    return [None if out is None else out.array for out in grad_outs]
+
+
+def _is_float32(arrays: Iterable[Array | None]) -> bool:
+    """Whether all that are given are contiguous and float32."""
+    return all(a is None or (a.dtype == xp.float32 and a.flags.c_contiguous) for a in arrays)
