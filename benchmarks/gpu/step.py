@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = map(str, (ROOT, ROOT / "tests", ROOT / "benchmarks", ROOT / "benchmarks" / "contenders"))
+sys.path += map(str, (ROOT, ROOT / "tests", ROOT / "benchmarks", ROOT / "benchmarks" / "contenders"))
 
 WARM_UP, ROUNDS = 3, 20
 

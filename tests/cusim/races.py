@@ -77,5 +77,7 @@ def _numbers(*values: int) -> bytes:
 
 
 def host_array(value: object) -> HostArray:
-    """The values of a device array of the stand-in's, or of NumPy's own."""
-    return np.asarray(getattr(value, "_host", value))
+    """The values of an array: of the stand-in's, of CuPy's on a GPU, or of NumPy's own."""
+    if hasattr(value, "_host"):
+        return np.asarray(value._host)
+    return np.asarray(value.get() if hasattr(value, "get") else value)

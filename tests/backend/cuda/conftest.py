@@ -1,4 +1,4 @@
-"""The CUDA backend on the stand-in for CuPy, whose RawModule is the simulator: no GPU is needed."""
+"""The CUDA backend on the stand-in for CuPy, whose RawModule is the simulator; and the same on a GPU, marked `gpu`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,29 @@ from standin.record import Record
 from nanograd_gpt.backend.select import to_device
 
 
-@pytest.fixture(autouse=True)
-def standin() -> Iterator[Record]:
-    with installed() as record:
-        yield record
+@pytest.fixture(params=["simulator", pytest.param("GPU", marks=pytest.mark.gpu)])
+def standin(request: pytest.FixtureRequest) -> Iterator[Record | None]:
+    """The stand-in's record, or None where the real CuPy runs."""
+    if request.param == "simulator":
+        with installed() as record:
+            yield record
+    else:
+        cupy = pytest.importorskip("cupy")
+        if not cupy.is_available():
+            pytest.skip("CuPy finds no GPU")
+        yield None
 
 
 @pytest.fixture
-def on_gpu(standin: Record) -> Callable[..., Any]:
+def simulator(standin: Record | None) -> Record:
+    """The stand-in's record; what only the simulator shows is skipped on a GPU."""
+    if standin is None:
+        pytest.skip("only the simulator shows it")
+    return standin
+
+
+@pytest.fixture
+def on_gpu(standin: Record | None) -> Callable[..., Any]:
     """Copies of arrays on the device: one for one, a list for several."""
 
     def copied(*arrays: Any) -> Any:

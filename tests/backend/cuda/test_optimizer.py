@@ -98,6 +98,7 @@ def trained(device: Any, dtype: Any) -> tuple[AdamW, list[float]]:
     return optimizer, norms
 
 
+@pytest.mark.usefixtures("standin")
 def test_an_optimizer_takes_the_steps_that_it_takes_on_the_cpu() -> None:
     (ours, norms), (exact, exact_norms) = trained("cuda", np.float32), trained("cpu", np.float64)
     np.testing.assert_allclose(norms, exact_norms, rtol=1e-6)
@@ -106,16 +107,16 @@ def test_an_optimizer_takes_the_steps_that_it_takes_on_the_cpu() -> None:
         assert relative_error(to_host(a.data), np.asarray(b.data)) < FLOAT32
 
 
-def test_a_step_of_many_parameters_is_three_launches_and_no_wait(standin: Record) -> None:
+def test_a_step_of_many_parameters_is_three_launches_and_no_wait(simulator: Record) -> None:
     parameters = [Parameter(to_device(arrays(10 * i + 1)[0], "cuda")) for i in range(12)]
     optimizer = AdamW(parameters)
     for p in parameters:
         (p * p).sum().backward()
-    standin.syncs.clear()
-    standin.launches.clear()
+    simulator.syncs.clear()
+    simulator.launches.clear()
     optimizer.step(1.0)
-    assert standin.syncs == []
-    assert standin.launches == ["squares", "clip", "adamw"]
+    assert simulator.syncs == []
+    assert simulator.launches == ["squares", "clip", "adamw"]
 
 
 def test_gradients_outside_of_an_optimizer_are_not_merged_over_what_lies_between(on_gpu: OnGPU) -> None:
@@ -137,6 +138,7 @@ BUGS = {
 
 
 @pytest.mark.parametrize(("right", "wrong"), BUGS.values(), ids=BUGS.keys())
+@pytest.mark.usefixtures("simulator")
 def test_a_planted_bug_is_caught(right: str, wrong: str, on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda.launch import FOLDER
 
@@ -145,6 +147,7 @@ def test_a_planted_bug_is_caught(right: str, wrong: str, on_gpu: OnGPU) -> None:
         test_the_norm_and_the_factor_are_the_formulas_in_every_thread_order([4096 * 4, 7], 0.01, on_gpu)
 
 
+@pytest.mark.usefixtures("simulator")
 def test_there_is_no_race_and_a_missing_barrier_is_one(on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend import cuda
     from nanograd_gpt.backend.cuda.launch import FOLDER
