@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 from .compiler import missing_compiler, missing_thread_sanitizer
-from .errors import SimulatorError
+from .errors import CompilerError, SimulatorError
 from .memory import HostArray
 from .races import host_array, races
 from .simulator import IN_ORDER, REVERSED, SHUFFLED, changed, kept_launches, thread_order
@@ -96,9 +96,11 @@ def planted(source: Path | str, old: str, new: str) -> Iterator[None]:
 
 @contextmanager
 def caught() -> Iterator[None]:
-    """Fail unless a check in the block, or the simulator, finds something wrong."""
+    """Fail unless a check in the block, or the simulator, finds something wrong; a text has to compile all the same."""
     try:
         yield
+    except CompilerError:
+        raise
     except (AssertionError, SimulatorError):
         return
     pytest.fail("the bug was not caught")

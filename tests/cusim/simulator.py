@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,12 @@ OUTSIDE = "outside of all memory"  # of the runtime's message
 IN_ORDER, REVERSED, SHUFFLED = 0, 1, 2  # the orders in which threads and blocks run; from 2 on, seeds
 
 
+@dataclass
 class Settings:
-    """What all modules share: the thread order, changed texts, and who keeps the launches."""
+    """The thread order, the changed texts, and the list that keeps launches: the same for all modules."""
 
-    order = IN_ORDER
-    changes: Changes = {}  # noqa: RUF012  # of the one object below
+    order: int = IN_ORDER
+    changes: Changes = field(default_factory=dict)
     kept: list[Launch] | None = None
 
 
@@ -142,9 +143,9 @@ class RawModule:
         macros = [option[2:].replace("=", " ", 1) for option in self.options if option.startswith("-D")]
         return "\n".join(
             [
-                *(f"#define {macro}" for macro in macros),
                 '#include "cuda_words.hpp"',
                 '#include "launch.hpp"',
+                *(f"#define {macro}" for macro in macros),
                 code,
                 f'#line 1 "{self.file}, instantiated"',
                 f'extern "C" const cusim::Kernel cusim_kernels[] = {{{kernels}}};\n',
@@ -246,7 +247,7 @@ class Function:
     def _line_outside(self, library: ctypes.PyDLL, launch: Launch, region: int, after: bool) -> str | None:
         """The line that goes out of a region, found by the same launch with a wall there; None if it is not found."""
         size = Regions(launch.arrays).copies[region].size
-        for gap in (0, -size % 16):  # without a gap, 16 bytes at once may not be aligned
+        for gap in (0, -size % 16):  # 16 bytes at once may need the gap to be aligned
             failure = self._run(library, launch, Regions(launch.arrays, Wall(region, after, gap if after else 0)))
             if failure and failure.line and OUTSIDE in failure.message:
                 return failure.line
