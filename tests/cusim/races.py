@@ -17,7 +17,9 @@ from . import compiler
 from .errors import SimulatorError
 from .memory import ALIGNMENT, HostArray
 from .simulator import Launch, number, settings
+from .translate import INCLUDE
 
+TWINS = {path.name for path in INCLUDE.iterdir()}
 RACE, FOUND = 66, re.compile(r"#\d+ .*?(?:^|[ /])([\w-]+\.cuh?):(\d+)")
 
 
@@ -45,12 +47,13 @@ def races(launch: Launch) -> list[str]:
 
 
 def _reports(output: str) -> list[str]:
-    """Each report's two places: the first line of a .cu or .cuh in either stack."""
+    """Each report's two places: in either stack the first line of a .cu or .cuh that is not the simulator's."""
     found = []
     for report in output.split("WARNING: ThreadSanitizer")[1:]:
-        stacks = [FOUND.search(stack) for stack in report.split("\n\n")[:2]]
-        places = [f"{place[1]} line {place[2]}" for place in stacks if place]
-        found.append(" and ".join(places) or report[:1000])
+        stacks = [FOUND.findall(stack) for stack in report.split("\n\n")[:2]]
+        places = [[(file, int(line)) for file, line in stack if file not in TWINS] for stack in stacks]
+        firsts = sorted(place[0] for place in places if place)
+        found.append(" and ".join(f"{file} line {line}" for file, line in firsts) or report[:1000])
     return sorted(set(found))
 
 

@@ -173,6 +173,7 @@ void* dynamic_shared_memory() {
 void start_copy(Site site, void* to, const void* from) {
   uintptr_t addresses = reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from);
   if (addresses & 15) fail(site, "cp.async: an address is not a multiple of 16 bytes");
+  tsan::Called called(__builtin_return_address(0));
   std::memset(to, 0xFF, 16);
   launch->current->copies.push_back({to, from, launch->current->group});
 }
@@ -182,6 +183,7 @@ void commit_copies() {
 }
 
 void wait_for_copies(int groups_under_way) {
+  tsan::Called called(__builtin_return_address(0));
   Thread& me = *launch->current;
   std::vector<Copy> remaining;
   for (const Copy& copy : me.copies) {
