@@ -5,6 +5,7 @@ Each CUDA thread is a fiber of its own; barriers, warp exchanges and fences are 
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import subprocess
@@ -37,7 +38,7 @@ def races(launch: Launch) -> list[str]:
             capture_output=True,
             text=True,
             check=False,
-            env={"TSAN_OPTIONS": f"exitcode={RACE} report_thread_leaks=0 history_size=7"},
+            env={**os.environ, "TSAN_OPTIONS": f"exitcode={RACE} report_thread_leaks=0 history_size=7"},
         )
     if done.returncode == RACE:
         return _reports(done.stderr)

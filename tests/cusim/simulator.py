@@ -128,6 +128,7 @@ class RawModule:
         folders = [option[2:] for option in self.options if option.startswith("-I")]
         self.folders = [Path(folder) for folder in folders]
         self.file = file_name(code, self.folders)
+        self.bounds = launch_bounds(code)
         self._libraries: dict[frozenset[tuple[str, str]], ctypes.PyDLL] = {}  # by the changes to the text
 
     def get_function(self, name: str) -> Function:
@@ -140,12 +141,12 @@ class RawModule:
         """The C++ text, with all planted changes."""
         code = translate(self.code, self.file, self.folders, settings.changes)
         kernels = ", ".join(f"cusim::described<&{name}>()" for name in self.names)
-        macros = [option[2:].replace("=", " ", 1) for option in self.options if option.startswith("-D")]
+        macros = [option[2:].partition("=") for option in self.options if option.startswith("-D")]
         return "\n".join(
             [
                 '#include "cuda_words.hpp"',
                 '#include "launch.hpp"',
-                *(f"#define {macro}" for macro in macros),
+                *(f"#define {name} {value if sign else 1}" for name, sign, value in macros),
                 code,
                 f'#line 1 "{self.file}, instantiated"',
                 f'extern "C" const cusim::Kernel cusim_kernels[] = {{{kernels}}};\n',
@@ -200,7 +201,7 @@ class Function:
         threads = block[0] * block[1] * block[2]
         if not 1 <= threads <= MOST_THREADS or block[2] > MOST_BLOCK_Z:
             raise self.error(f"a block of {block}: 1 to {MOST_THREADS} threads are allowed, {MOST_BLOCK_Z} along z")
-        bound = launch_bounds(self.module.code).get(self.name.partition("<")[0], MOST_THREADS)
+        bound = self.module.bounds.get(self.name.partition("<")[0], MOST_THREADS)
         if threads > bound:
             raise self.error(f"a block of {threads} threads, over its __launch_bounds__, {bound}")
         if not (1 <= grid[0] <= MOST_GRID_X and all(1 <= n <= MOST_GRID_YZ for n in grid[1:])):

@@ -249,8 +249,9 @@ def test_a_name_that_is_not_a_kernel_of_the_module_says_which_are(module: RawMod
 
 def test_without_name_expressions_the_kernels_of_the_text_are_found() -> None:
     module = RawModule(
-        code='extern "C" __global__ void\n__launch_bounds__(8) one(int* x) { *x = FILL; }', options=("-DFILL=3",)
+        code='extern "C" __global__ void\n__launch_bounds__(8) one(int* x) { *x = FILL + ONE; }',
+        options=("-DFILL=3", "-DONE"),
     )
     x = np.zeros(1, np.int32)
     module.get_function("one")((1,), (1,), (x,))
-    assert (module.names, x[0]) == (["one"], 3)
+    assert (module.names, x[0]) == (["one"], 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -171,6 +172,7 @@ def test_a_check_of_no_launch_fails() -> None:
         checks.races_of(lambda: None)
 
 
+@pytest.mark.skipif(shutil.which("setarch") is None, reason="no setarch")
 def test_setarch_runs_a_program_where_addresses_are_not_random(tmp_path: Path) -> None:
     program = compiler.build('#include <cstdio>\nint main() { std::printf("%p", (void*)main); }', ["-pie"], suffix="")
     runs = [subprocess.run(compiler.without_random_addresses(program), capture_output=True, check=True) for _ in "ab"]
