@@ -33,6 +33,8 @@ from .simulator import IN_ORDER, REVERSED, SHUFFLED, changed, kept_launches, thr
 BF16, FLOAT32, DOUBLE = 3e-3, 1e-6, 1e-12  # relative errors that a kernel of that type stays below
 
 needs_compiler = pytest.mark.skipif(missing_compiler() is not None, reason=str(missing_compiler()))
+_missing_sanitizer = missing_thread_sanitizer()
+needs_thread_sanitizer = pytest.mark.skipif(_missing_sanitizer is not None, reason=str(_missing_sanitizer))
 
 
 def same_in_every_order(run: Callable[[], Any]) -> list[HostArray]:

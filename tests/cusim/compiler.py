@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from .errors import CompilerError
 
@@ -94,7 +95,7 @@ def build(text: str, flags: Sequence[str], *, objects: Sequence[Path] = (), suff
         with tempfile.TemporaryDirectory(dir=result.parent) as folder:
             source, target = Path(folder, "kernel.cpp"), Path(folder, "result")
             source.write_text(text, encoding="utf-8")
-            arguments = [*command(), *FLAGS, *flags, f"-I{HERE / 'include'}", "-o", target, source, *objects]
+            arguments: list[Any] = [*command(), *FLAGS, *flags, f"-I{HERE / 'include'}", "-o", target, source, *objects]
             done = subprocess.run(arguments, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise CompilerError(_first_errors(done.stderr))

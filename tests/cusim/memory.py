@@ -129,6 +129,9 @@ class _Walled:
         self.address = begin + WALL + (room - self.size - wall.gap if wall.after else wall.gap)
         _bytes_at(self.address, self.address + self.size)[...] = _bytes_at(low, high)
 
+    def content(self) -> bytes:
+        return _bytes_at(self.address, self.address + self.size).tobytes()
+
     def written_after(self) -> None:
         return None
 

@@ -20,6 +20,8 @@ from .memory import ALIGNMENT, HostArray
 from .simulator import Launch, number, settings
 from .translate import INCLUDE
 
+# No wait of a second for threads that may still run; and the most that it remembers of each fiber's past.
+OPTIONS = "report_thread_leaks=0 atexit_sleep_ms=0 history_size=7"
 TWINS = {path.name for path in INCLUDE.iterdir()}
 RACE, FOUND = 66, re.compile(r"#\d+ .*?(?:^|[ /])([\w-]+\.cuh?):(\d+)")
 
@@ -38,7 +40,7 @@ def races(launch: Launch) -> list[str]:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "TSAN_OPTIONS": f"exitcode={RACE} report_thread_leaks=0 history_size=7"},
+            env={**os.environ, "TSAN_OPTIONS": f"exitcode={RACE} {OPTIONS}"},
         )
     if done.returncode == RACE:
         return _reports(done.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -58,7 +59,7 @@ def test_several_processes_compile_the_same_text_at_once(cache: Path) -> None:
 @needs_compiler
 def test_a_text_is_compiled_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     RawModule(code=CODE).get_function("f")
-    monkeypatch.setattr(compiler.subprocess, "run", lambda *args, **kwargs: pytest.fail("compiled again"))
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: pytest.fail("compiled again"))
     RawModule(code=CODE).get_function("f")
 
 
@@ -87,6 +88,6 @@ def test_without_a_compiler_one_line_says_so(cache: Path, monkeypatch: pytest.Mo
 
 
 def test_a_cache_of_another_users_is_not_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler.os, "getuid", lambda: -1)
+    monkeypatch.setattr(os, "getuid", lambda: -1)
     with pytest.raises(CompilerError, match=r"belongs to another user: set XDG_CACHE_HOME"):
         compiler.cache_folder()
