@@ -68,4 +68,4 @@ def fits_any_pointer(parameter: Parameter, argument: Any) -> bool:
     """Whether the argument is null, None or numpy.uintp(0), or an array for a void pointer."""
     if isinstance(argument, np.ndarray):
         return parameter.kind == b"v"
-    return argument is None or (isinstance(argument, np.uintp) and argument == 0)
+    return argument is None or (isinstance(argument, np.uintp) and int(argument) == 0)

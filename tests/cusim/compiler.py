@@ -14,8 +14,9 @@ import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from .errors import SimulatorError
+from .errors import CompilerError
 
 HERE = Path(__file__).parent
 RUNTIME = HERE / "runtime"
@@ -54,7 +55,7 @@ def missing_thread_sanitizer() -> str | None:
         return "no setarch, which ThreadSanitizer needs: it is in util-linux"
     try:
         program = build("int main() {}", [*TSAN, "-pie"], suffix="")
-    except SimulatorError:
+    except CompilerError:
         return f"{command()[0]} has no ThreadSanitizer: install libtsan"
     done = subprocess.run(without_random_addresses(program), capture_output=True, check=False)
     return None if done.returncode == 0 else "ThreadSanitizer does not start here"
@@ -84,9 +85,9 @@ def _runtime(name: str, *flags: str) -> Path:
 
 
 def build(text: str, flags: Sequence[str], *, objects: Sequence[Path] = (), suffix: str = ".so") -> Path:
-    """The compiled text, from the cache if it is there.  Raises SimulatorError with the compiler's first errors."""
+    """The compiled text, from the cache if it is there.  Raises CompilerError with the compiler's first errors."""
     if missing := missing_compiler():
-        raise SimulatorError(missing)
+        raise CompilerError(missing)
     parts = [text, *FLAGS, *flags, *command(), *(path.name for path in objects), _headers()]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
     result = cache_folder() / f"{key}{suffix}"
@@ -94,10 +95,10 @@ def build(text: str, flags: Sequence[str], *, objects: Sequence[Path] = (), suff
         with tempfile.TemporaryDirectory(dir=result.parent) as folder:
             source, target = Path(folder, "kernel.cpp"), Path(folder, "result")
             source.write_text(text, encoding="utf-8")
-            arguments = [*command(), *FLAGS, *flags, f"-I{HERE / 'include'}", "-o", target, source, *objects]
+            arguments: list[Any] = [*command(), *FLAGS, *flags, f"-I{HERE / 'include'}", "-o", target, source, *objects]
             done = subprocess.run(arguments, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise SimulatorError(_first_errors(done.stderr))
+                raise CompilerError(_first_errors(done.stderr))
             os.replace(target, result)  # whole, or not there: another process may look
     return result
 
@@ -115,7 +116,7 @@ def cache_folder() -> Path:
     path = folder / "cusim"
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.stat().st_uid != os.getuid():
-        raise SimulatorError(f"{path} belongs to another user: set XDG_CACHE_HOME to a folder of your own")
+        raise CompilerError(f"{path} belongs to another user: set XDG_CACHE_HOME to a folder of your own")
     return path
 
 

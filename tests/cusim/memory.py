@@ -15,7 +15,9 @@ HostArray = npt.NDArray[Any]
 
 MARGIN = 1 << 14
 ALIGNMENT = 512  # of CuPy's allocations
-CANARY = np.uint16(0xFFF5)  # repeated, it is nan as bf16, float and double, and far from any index as an integer
+# In the margins, repeated: a nan, far from any index as an integer.  A signalling one, of double and of the narrower
+# floats, since "+=" of it and a number has other bits; of a quiet nan it has the same.
+CANARY_OF_DOUBLE, CANARY = np.uint16(0xFFF5), np.uint16(0xFFB5)
 WALL = 1 << 20
 
 
@@ -64,8 +66,11 @@ class Regions:
                 self.extents.append((low, high))
         self.places = [self._place(array) if array.size else None for array in arrays]
         owners = {self._region(array): _owner(array).ctypes.data for array in filled}
+        wide = {self._region(array) for array in filled if array.itemsize == 8}
         self.copies: list[_Guarded | _Walled] = [
-            _Walled(*extent, wall) if wall and wall.region == i else _Guarded(*extent, owners[i])
+            _Walled(*extent, wall)
+            if wall and wall.region == i
+            else _Guarded(*extent, owners[i], CANARY_OF_DOUBLE if i in wide else CANARY)
             for i, extent in enumerate(self.extents)
         ]
 
@@ -87,10 +92,10 @@ class Regions:
 class _Guarded:
     """A copy between two margins."""
 
-    def __init__(self, low: int, high: int, owner: int) -> None:
+    def __init__(self, low: int, high: int, owner: int, canary: np.uint16) -> None:
         self.size = high - low
         self._room = np.empty(self.size + 2 * (MARGIN + ALIGNMENT), np.uint8)
-        self._room[: self._room.size // 2 * 2].view(np.uint16)[...] = CANARY
+        self._room[: self._room.size // 2 * 2].view(np.uint16)[...] = canary
         self._untouched = self._room.copy()
         first = self._room.ctypes.data + MARGIN
         self.address = first + (low - owner - first) % ALIGNMENT
@@ -123,6 +128,9 @@ class _Walled:
             ctypes.CDLL(None).mprotect(ctypes.c_void_p(first), ctypes.c_size_t(WALL), ctypes.c_int(0))
         self.address = begin + WALL + (room - self.size - wall.gap if wall.after else wall.gap)
         _bytes_at(self.address, self.address + self.size)[...] = _bytes_at(low, high)
+
+    def content(self) -> bytes:
+        return _bytes_at(self.address, self.address + self.size).tobytes()
 
     def written_after(self) -> None:
         return None

@@ -5,6 +5,7 @@ Each CUDA thread is a fiber of its own; barriers, warp exchanges and fences are 
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import subprocess
@@ -17,7 +18,11 @@ from . import compiler
 from .errors import SimulatorError
 from .memory import ALIGNMENT, HostArray
 from .simulator import Launch, number, settings
+from .translate import INCLUDE
 
+# No wait of a second for threads that may still run; and the most that it remembers of each fiber's past.
+OPTIONS = "report_thread_leaks=0 atexit_sleep_ms=0 history_size=7"
+TWINS = {path.name for path in INCLUDE.iterdir()}
 RACE, FOUND = 66, re.compile(r"#\d+ .*?(?:^|[ /])([\w-]+\.cuh?):(\d+)")
 
 
@@ -35,7 +40,7 @@ def races(launch: Launch) -> list[str]:
             capture_output=True,
             text=True,
             check=False,
-            env={"TSAN_OPTIONS": f"exitcode={RACE} report_thread_leaks=0 history_size=7"},
+            env={**os.environ, "TSAN_OPTIONS": f"exitcode={RACE} {OPTIONS}"},
         )
     if done.returncode == RACE:
         return _reports(done.stderr)
@@ -45,12 +50,13 @@ def races(launch: Launch) -> list[str]:
 
 
 def _reports(output: str) -> list[str]:
-    """Each report's two places: the first line of a .cu or .cuh in either stack."""
+    """Each report's two places: in either stack the first line of a .cu or .cuh that is not the simulator's."""
     found = []
     for report in output.split("WARNING: ThreadSanitizer")[1:]:
-        stacks = [FOUND.search(stack) for stack in report.split("\n\n")[:2]]
-        places = [f"{place[1]} line {place[2]}" for place in stacks if place]
-        found.append(" and ".join(places) or report[:1000])
+        stacks = [FOUND.findall(stack) for stack in report.split("\n\n")[:2]]
+        places = [[(file, int(line)) for file, line in stack if file not in TWINS] for stack in stacks]
+        firsts = sorted(place[0] for place in places if place)
+        found.append(" and ".join(f"{file} line {line}" for file, line in firsts) or report[:1000])
     return sorted(set(found))
 
 

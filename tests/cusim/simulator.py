@@ -14,7 +14,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,12 @@ OUTSIDE = "outside of all memory"  # of the runtime's message
 IN_ORDER, REVERSED, SHUFFLED = 0, 1, 2  # the orders in which threads and blocks run; from 2 on, seeds
 
 
+@dataclass
 class Settings:
-    """What all modules share: the thread order, changed texts, and who keeps the launches."""
+    """The thread order, the changed texts, and the list that keeps launches: the same for all modules."""
 
-    order = IN_ORDER
-    changes: Changes = {}  # noqa: RUF012  # of the one object below
+    order: int = IN_ORDER
+    changes: Changes = field(default_factory=dict)
     kept: list[Launch] | None = None
 
 
@@ -127,6 +128,7 @@ class RawModule:
         folders = [option[2:] for option in self.options if option.startswith("-I")]
         self.folders = [Path(folder) for folder in folders]
         self.file = file_name(code, self.folders)
+        self.bounds = launch_bounds(code)
         self._libraries: dict[frozenset[tuple[str, str]], ctypes.PyDLL] = {}  # by the changes to the text
 
     def get_function(self, name: str) -> Function:
@@ -139,12 +141,12 @@ class RawModule:
         """The C++ text, with all planted changes."""
         code = translate(self.code, self.file, self.folders, settings.changes)
         kernels = ", ".join(f"cusim::described<&{name}>()" for name in self.names)
-        macros = [option[2:].replace("=", " ", 1) for option in self.options if option.startswith("-D")]
+        macros = [option[2:].partition("=") for option in self.options if option.startswith("-D")]
         return "\n".join(
             [
-                *(f"#define {macro}" for macro in macros),
                 '#include "cuda_words.hpp"',
                 '#include "launch.hpp"',
+                *(f"#define {name} {value if sign else 1}" for name, sign, value in macros),
                 code,
                 f'#line 1 "{self.file}, instantiated"',
                 f'extern "C" const cusim::Kernel cusim_kernels[] = {{{kernels}}};\n',
@@ -199,7 +201,7 @@ class Function:
         threads = block[0] * block[1] * block[2]
         if not 1 <= threads <= MOST_THREADS or block[2] > MOST_BLOCK_Z:
             raise self.error(f"a block of {block}: 1 to {MOST_THREADS} threads are allowed, {MOST_BLOCK_Z} along z")
-        bound = launch_bounds(self.module.code).get(self.name.partition("<")[0], MOST_THREADS)
+        bound = self.module.bounds.get(self.name.partition("<")[0], MOST_THREADS)
         if threads > bound:
             raise self.error(f"a block of {threads} threads, over its __launch_bounds__, {bound}")
         if not (1 <= grid[0] <= MOST_GRID_X and all(1 <= n <= MOST_GRID_YZ for n in grid[1:])):
@@ -246,7 +248,7 @@ class Function:
     def _line_outside(self, library: ctypes.PyDLL, launch: Launch, region: int, after: bool) -> str | None:
         """The line that goes out of a region, found by the same launch with a wall there; None if it is not found."""
         size = Regions(launch.arrays).copies[region].size
-        for gap in (0, -size % 16):  # without a gap, 16 bytes at once may not be aligned
+        for gap in (0, -size % 16):  # 16 bytes at once may need the gap to be aligned
             failure = self._run(library, launch, Regions(launch.arrays, Wall(region, after, gap if after else 0)))
             if failure and failure.line and OUTSIDE in failure.message:
                 return failure.line

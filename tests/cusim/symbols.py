@@ -6,6 +6,8 @@ import ctypes
 import subprocess
 from pathlib import Path
 
+from .translate import INCLUDE
+
 EXPORTED = "cusim_launch"
 
 
@@ -18,8 +20,11 @@ def line_of(library: ctypes.PyDLL, address: int) -> str | None:
     offset = address - loaded + int(in_file[0], 16)
     for place in _output("addr2line", "-i", "-e", library._name, hex(offset)):
         file, _, line = place.split(" ")[0].rpartition(":")
-        if file.endswith((".cu", ".cuh")):
-            return f"{Path(file).name} line {line}"
+        name = Path(file).name
+        if (
+            name.endswith((".cu", ".cuh")) and not (INCLUDE / name).exists()
+        ):  # not in a twin of a header, but its caller
+            return f"{name} line {line}"
     return None
 
 

@@ -111,8 +111,8 @@ extern "C" __global__ void shared_overrun(float* y, int i, int j) {
   extern __shared__ __align__(16) float row[];
   __shared__ float part[32];  // line 98
   part[threadIdx.x] = row[threadIdx.x] = 1;
-  if (i) part[i] = 2;
-  if (j) row[j] = 2;
+  if (i) part[i] += 2;
+  if (j) row[j] += 2;
   y[0] = part[0];
 }
 

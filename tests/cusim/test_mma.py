@@ -128,7 +128,7 @@ def test_ldmatrix_of_a_row_that_is_not_aligned_is_found(module: RawModule) -> No
 def test_conversion_to_bf16_rounds_to_the_nearest_even_and_keeps_what_is_not_finite(module: RawModule) -> None:
     halves = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0x3F817FFF, 0x7F7FFFFF, 0x80000001], np.uint32)
     x = np.concatenate(
-        [halves.view(np.float32), np.float32([np.inf, -np.inf, np.nan, -np.nan, 0, -0.0, 3.14159, 1e-40])]
+        [halves.view(np.float32), np.array([np.inf, -np.inf, np.nan, -np.nan, 0, -0.0, 3.14159, 1e-40], np.float32)]
     )
     n = len(x)
     one, two, back = empty(n, np.uint16), empty(n, np.uint32), empty(n)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import SimulatorError
+from .errors import CompilerError
 
 INCLUDE = Path(__file__).with_name("include")
 
@@ -35,7 +35,7 @@ Changes = dict[str, str]  # texts of files -> what to compile in their place
 def translate(code: str, name: str, folders: Iterable[Path], changes: Changes) -> str:
     """C++ in place of the CUDA C++ of a file `name`; its lines keep their numbers in messages.
 
-    Raises SimulatorError for what the simulator cannot run.
+    Raises CompilerError for what the simulator cannot run.
     """
     counter = itertools.count()
     return _file(code, name, [INCLUDE, *folders], changes, set(), counter)
@@ -73,7 +73,7 @@ def _file(
     for pattern, what in _UNSUPPORTED.items():
         if found := re.search(pattern, code):
             line = code.count("\n", 0, found.start()) + 1
-            raise SimulatorError(f"{name} line {line}: the simulator does not run {what}")
+            raise CompilerError(f"{name} line {line}: the simulator does not run {what}")
 
     def included(match: re.Match[str]) -> str:
         here = code.count("\n", 0, match.start()) + 1
@@ -81,7 +81,7 @@ def _file(
         if path is None and match[1] == "<":
             return ""  # CUDA's own: cuda_words.hpp has what is needed of it
         if path is None:
-            raise SimulatorError(f"{name} line {here}: no {match[2]} in {', '.join(map(str, folders))}")
+            raise CompilerError(f"{name} line {here}: no {match[2]} in {', '.join(map(str, folders))}")
         if path.resolve() in seen:
             return ""
         seen.add(path.resolve())

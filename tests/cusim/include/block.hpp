@@ -5,6 +5,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 // The last parameter of CUDA's words: by these defaults, the line of the .cu file that calls.
 #define CUSIM_CALLER cusim::Site site = {__builtin_FILE(), __builtin_LINE()}
@@ -43,7 +44,7 @@ const uint64_t* exchange(Site site, uint32_t mask, uint64_t value, void (*togeth
 
 // Memory of the block, filled with 0xFF (nan) when it is first asked for, with margins that show a write outside.
 // Each declaration has its own `key`.
-void* shared_memory(Site site, const void* key, size_t bytes);
+void* shared_memory(Site site, const void* key, size_t bytes, bool of_doubles);
 void* dynamic_shared_memory();
 
 // cp.async: until the wait, its 16 bytes are 0xFF.  No source: zeros.
@@ -59,7 +60,7 @@ bool has_fenced();
 template <class T, int place>
 T& shared(CUSIM_CALLER) {
   static const char key = 0;
-  return *static_cast<T*>(shared_memory(site, &key, sizeof(T)));
+  return *static_cast<T*>(shared_memory(site, &key, sizeof(T), sizeof(std::remove_all_extents_t<T>) == 8));
 }
 
 }  // namespace cusim

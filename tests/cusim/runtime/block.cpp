@@ -134,12 +134,13 @@ Arena::~Arena() {
   if (begin) munmap(begin, ARENA);
 }
 
-// Repeated, FFF5 is nan as bf16, float and double.
-static char canary_at(size_t i) {
-  return i & 1 ? char(0xFF) : char(0xF5);
+// memory.py says why: FFF5 and FFB5 repeated.
+char Shared::canary_at(size_t i) const {
+  if (i & 1) return char(0xFF);
+  return of_doubles ? char(0xF5) : char(0xB5);
 }
 
-Shared::Shared(size_t n, Site where) : bytes(n), site(where) {
+Shared::Shared(size_t n, Site where, bool doubles) : bytes(n), site(where), of_doubles(doubles) {
   char* room = launch->arena.take(2 * ALIGNMENT + bytes);
   if (!room) fail(where, "more shared memory than any GPU has");
   data = room + ALIGNMENT;
@@ -157,9 +158,9 @@ bool Shared::written_outside() const {
   return false;
 }
 
-void* shared_memory(Site site, const void* key, size_t bytes) {
+void* shared_memory(Site site, const void* key, size_t bytes, bool of_doubles) {
   auto found = launch->shared.find(key);
-  if (found == launch->shared.end()) found = launch->shared.emplace(key, Shared(bytes, site)).first;
+  if (found == launch->shared.end()) found = launch->shared.emplace(key, Shared(bytes, site, of_doubles)).first;
   return found->second.data;
 }
 
@@ -172,6 +173,7 @@ void* dynamic_shared_memory() {
 void start_copy(Site site, void* to, const void* from) {
   uintptr_t addresses = reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from);
   if (addresses & 15) fail(site, "cp.async: an address is not a multiple of 16 bytes");
+  tsan::Called called(__builtin_return_address(0));
   std::memset(to, 0xFF, 16);
   launch->current->copies.push_back({to, from, launch->current->group});
 }
@@ -181,6 +183,7 @@ void commit_copies() {
 }
 
 void wait_for_copies(int groups_under_way) {
+  tsan::Called called(__builtin_return_address(0));
   Thread& me = *launch->current;
   std::vector<Copy> remaining;
   for (const Copy& copy : me.copies) {

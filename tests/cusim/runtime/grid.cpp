@@ -149,7 +149,7 @@ static void keep_fibers(Launch& l) {
 static std::string run_block(Launch& l, std::vector<unsigned>& turns, std::mt19937& random) {
   l.shared.clear();
   if (!tsan::ON) l.arena.used = 0;  // else no address is used twice: two blocks' accesses would be taken for a race
-  l.shared.emplace(nullptr, Shared(l.dynamic_bytes, Site{}));
+  l.shared.emplace(nullptr, Shared(l.dynamic_bytes, Site{}, false));
   if (!make_threads(l)) return "no memory for the threads' stacks";
   for (;;) {
     bool progress = false;

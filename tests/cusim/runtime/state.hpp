@@ -47,9 +47,11 @@ struct Shared {
   char* data;
   size_t bytes;
   Site site;
+  bool of_doubles;
 
-  Shared(size_t bytes, Site site);  // of the block that runs
+  Shared(size_t bytes, Site site, bool of_doubles);  // of the block that runs
   bool written_outside() const;
+  char canary_at(size_t i) const;
 };
 
 // Memory for the shared variables.  Not from `new`, which for ThreadSanitizer would be an access by the thread that
