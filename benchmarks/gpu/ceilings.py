@@ -38,6 +38,7 @@ def matrix(rows: int, columns: int, dtype: Any) -> Any:
 def timed_product(step: Step, shape: tuple[int, int, int], kind: str, transposed: str = "") -> float:
     """Milliseconds of out (M, N) = a (M, K) b (K, N), with operands stored transposed where `transposed` names them."""
     import cupy
+
     from nanograd_gpt.backend.cuda.gemm import gemm
 
     (M, N, K), dtype = shape, KINDS[kind]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,7 +22,8 @@ def tests(step: Step) -> None:
     chosen = step.pick(
         ["-m", "gpu", "tests"], ["-k", "test_a_step_that_clips", "tests/backend/test_training_on_cuda.py"]
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x" if step.dry else "-q", *chosen]
+    workers = ["-n", "8"] if find_spec("xdist") and not step.dry else []
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, *chosen]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     counts = {name: int(n) for n, name in COUNTS.findall(done.stdout.splitlines()[-1] if done.stdout else "")}
     failures = FAILURE.findall(done.stdout)
