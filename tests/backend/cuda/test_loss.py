@@ -310,7 +310,7 @@ BUGS = {
         "if (column + k >= 0 && column + k < V) row[column + k] = pack", "if (column + k >= 0) row[column + k] = pack"),
     "rows begin at a pack": ("/ sizeof(T) % Pack<T>::N);", "/ sizeof(T) % 1);"),
     "the row in shared memory is read where it is not": ("kept - first_column(row) : row;", "kept + 4 : row;"),
-    "the target's logit after it was overwritten": (
+    "another logit than the target's": (
         "losses[blockIdx.x] = logarithm - (of_target", "losses[blockIdx.x] = logarithm - (0 * of_target + row[0]"),
     "the target's own gradient": ("column + k == target ? probability - share", "column + k == V ? probability"),
     "the row's total is forgotten": ("float scale = share / total;", "float scale = share;"),
