@@ -25,8 +25,8 @@ WARP, MOST_THREADS, PER_THREAD = 32, 1024, 4
 PER_WARP_BYTES = 4 * WARP  # shared memory for sums over a block
 MOST_SHARED = 99 * 1024  # bytes that a block may have on every GPU from compute capability 8.0 on
 
-# Logits in memory at once, of which the first chunk's stay, as gradient, until backward: half of a training step's
-# products of later chunks are spared again by a chunk twice as large.  GPT-2's at 20 x 1024 tokens are one chunk.
+# Logits in memory at once.  The first chunk's stay until backward, as their gradient; those of later chunks are
+# computed again, a third more work for them.  GPT-2's logits of 20 x 1024 tokens are one chunk, of 32 x 1024 two.
 LOGITS_BYTES = 4 << 30
 ROWS = 128  # a chunk's rows are a multiple: whole tiles of a product, and aligned slices of all arrays
 PITCH = 64  # so are a row's elements in memory: products of rows that are not aligned are far slower
@@ -55,7 +55,7 @@ def linear_cross_entropy(
     x: Array, weight: Array, targets: Ints, want_gradient: bool
 ) -> tuple[Array, Array, Array | None]:
     """Keep the first chunk's gradient; backward recomputes the logits of the others."""
-    if not fits(x, weight) or not (x.size and weight.size):
+    if not _fit(x, weight):
         return plain.linear_cross_entropy(x, weight, targets, want_gradient)
     (N, _), V, targets = x.shape, len(weight), as_ids(targets)
     losses, log_sum_exp, kept = cupy.empty(N, dtype="f"), cupy.empty((N, 1), dtype="f"), None
@@ -78,7 +78,7 @@ def linear_cross_entropy_backward(
     dweight: GradOut | None,
     want_dx: bool,
 ) -> Array | None:
-    if not fits(x, weight, log_sum_exp):
+    if not _fit(x, weight):
         return plain.linear_cross_entropy_backward(dloss, x, weight, targets, log_sum_exp, kept, dweight, want_dx)
     (N, _), V, targets = x.shape, len(weight), as_ids(targets)
     dx = cupy.empty_like(x) if want_dx else None
@@ -101,6 +101,10 @@ def linear_cross_entropy_backward(
     if dx is not None:
         dx *= dloss
     return dx
+
+
+def _fit(x: Array, weight: Array) -> bool:
+    return fits(x, weight) and x.size > 0 and weight.size > 0
 
 
 def _chunks(n_rows: int, vocabulary: int) -> list[slice]:
