@@ -9,5 +9,7 @@ import cupy as xp
 
 from ..plain.kernels import *
 from .dropout import dropout, dropout_add, keep_mask
+from .embedding import embedding, embedding_backward
+from .loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward
 from .matmul import linear, linear_backward, packed_linear, packed_linear_backward
 from .optimizer import PARAMETER_ALIGNMENT, adamw, clip_scale

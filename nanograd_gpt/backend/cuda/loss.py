@@ -1,0 +1,148 @@
+"""Cross-entropy in one pass over the logits; the head's turns its logits into their gradient on the way.
+
+A target out of range makes the loss nan: to name it, the host would have to wait for the device.
+"""
+
+from __future__ import annotations
+
+import cupy
+
+from ..contract import Array, GradOut, Ints
+from ..plain import loss as plain
+from .gemm import gemm
+from .ids import as_ids
+from .launch import Grid, Source, fits
+
+SOURCE = Source(
+    "loss.cu",
+    "cross_entropy<float>",
+    "cross_entropy_backward<float>",
+    "cross_entropy_in_place<float, true>",
+    "cross_entropy_in_place<float, false>",
+    "mean",
+)
+WARP, MOST_THREADS, PER_THREAD = 32, 1024, 4
+PER_WARP_BYTES = 4 * WARP  # shared memory for sums over a block
+MOST_SHARED = 99 * 1024  # bytes that a block may have on every GPU from compute capability 8.0 on
+
+# Logits in memory at once.  The first chunk's stay until backward, as their gradient; those of later chunks are
+# computed again, a third more work for them.  GPT-2's logits of 20 x 1024 tokens are one chunk, of 32 x 1024 two.
+LOGITS_BYTES = 4 << 30
+ROWS = 128  # a chunk's rows are a multiple: whole tiles of a product, and aligned slices of all arrays
+PITCH = 64  # so are a row's elements in memory: products of rows that are not aligned are far slower
+
+
+def cross_entropy(logits: Array, targets: Ints) -> tuple[Array, Array, Array]:
+    if not fits(logits) or not logits.size:
+        return plain.cross_entropy(logits, targets)
+    N, V = logits.shape
+    losses, largest, total = (cupy.empty(shape, dtype="f") for shape in ((N,), (N, 1), (N, 1)))
+    arguments = logits, as_ids(targets), losses, largest, total, V
+    SOURCE.launch("cross_entropy<float>", (N,), _threads(V), *arguments)
+    return _mean(losses), largest, total
+
+
+def cross_entropy_backward(dloss: Array, logits: Array, targets: Ints, largest: Array, total: Array | float) -> Array:
+    if isinstance(total, float) or not fits(dloss, logits, largest, total):
+        return plain.cross_entropy_backward(dloss, logits, targets, largest, total)
+    dlogits, (N, V) = cupy.empty_like(logits), logits.shape
+    arguments = logits, as_ids(targets), largest, total, dloss, dlogits, 1 / N, V, V
+    SOURCE.launch("cross_entropy_backward<float>", (N,), _threads(V), *arguments)
+    return dlogits
+
+
+def linear_cross_entropy(
+    x: Array, weight: Array, targets: Ints, want_gradient: bool
+) -> tuple[Array, Array, Array | None]:
+    """Keep the first chunk's gradient; backward recomputes the logits of the others."""
+    if not _fit(x, weight):
+        return plain.linear_cross_entropy(x, weight, targets, want_gradient)
+    (N, _), V, targets = x.shape, len(weight), as_ids(targets)
+    losses, log_sum_exp, kept = cupy.empty(N, dtype="f"), cupy.empty((N, 1), dtype="f"), None
+    for chunk in _chunks(N, V):
+        logits = _logits(x[chunk], weight)
+        keep = want_gradient and kept is None
+        _in_place(logits, targets[chunk], losses[chunk], log_sum_exp[chunk], V, 1 / N, keep)
+        kept = logits[:, :V] if keep else kept
+        del logits  # free it before the next chunk is allocated
+    return _mean(losses), log_sum_exp, kept
+
+
+def linear_cross_entropy_backward(
+    dloss: Array,
+    x: Array,
+    weight: Array,
+    targets: Ints,
+    log_sum_exp: Array,
+    kept: Array | None,
+    dweight: GradOut | None,
+    want_dx: bool,
+) -> Array | None:
+    if not _fit(x, weight):
+        return plain.linear_cross_entropy_backward(dloss, x, weight, targets, log_sum_exp, kept, dweight, want_dx)
+    (N, _), V, targets = x.shape, len(weight), as_ids(targets)
+    dx = cupy.empty_like(x) if want_dx else None
+    scaled = x if dweight is None else x * dloss
+    for chunk in _chunks(N, V):
+        if chunk.start == 0 and kept is not None:
+            dlogits = kept
+        else:
+            logits = _logits(x[chunk], weight)
+            arguments = logits, targets[chunk], log_sum_exp[chunk], None, None, logits, 1 / N, V, logits.shape[1]
+            SOURCE.launch("cross_entropy_backward<float>", (len(logits),), _threads(V), *arguments)
+            dlogits = logits[:, :V]
+            del logits
+        if dx is not None:
+            gemm(dlogits, weight, dx[chunk])
+        if dweight is not None:
+            gemm(dlogits.T, scaled[chunk], dweight.array, accumulate=dweight.accumulate)
+            dweight = GradOut(dweight.array, accumulate=True)
+        del dlogits
+    if dx is not None:
+        dx *= dloss
+    return dx
+
+
+def _fit(x: Array, weight: Array) -> bool:
+    return fits(x, weight) and x.size > 0 and weight.size > 0
+
+
+def _chunks(n_rows: int, vocabulary: int) -> list[slice]:
+    """Slices of rows whose logits take LOGITS_BYTES at most, as even as they can be; the same on every GPU."""
+    most = max(ROWS, LOGITS_BYTES // (4 * _padded(vocabulary, PITCH)) // ROWS * ROWS)
+    step = _padded(-(-n_rows // -(-n_rows // most)), ROWS)
+    return [slice(i, min(i + step, n_rows)) for i in range(0, n_rows, step)]
+
+
+def _padded(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
+
+
+def _logits(x: Array, weight: Array) -> Array:
+    """x (N, C), weight (V, C)  ->  logits (N, V and what fills the last multiple of PITCH); what fills is not set."""
+    logits = cupy.empty((len(x), _padded(len(weight), PITCH)), dtype=x.dtype)
+    gemm(x, weight.T, logits[:, : len(weight)])
+    return logits
+
+
+def _in_place(
+    logits: Array, targets: Ints, losses: Array, log_sum_exp: Array, vocabulary: int, share: float, want_gradient: bool
+) -> None:
+    """Fill losses (N,) and log_sum_exp (N, 1); if the gradient is wanted, turn logits into it, times share."""
+    shared = PER_WARP_BYTES + logits.itemsize * _padded(vocabulary, PER_THREAD)  # every row is aligned
+    keep = want_gradient and shared <= MOST_SHARED
+    kernel = f"cross_entropy_in_place<float, {'true' if keep else 'false'}>"
+    arguments = logits, targets, losses, log_sum_exp, share, want_gradient, vocabulary, logits.shape[1]
+    shared = shared if keep else PER_WARP_BYTES
+    SOURCE.launch(kernel, (len(logits),), _threads(vocabulary), *arguments, shared=shared)
+
+
+def _threads(vocabulary: int) -> Grid:
+    """The threads for a row, from its length alone, as the sums' order depends on them."""
+    return (min(MOST_THREADS, _padded(-(-vocabulary // PER_THREAD), WARP)),)
+
+
+def _mean(losses: Array) -> Array:
+    loss = cupy.empty((), dtype="f")
+    SOURCE.launch("mean", (1,), (MOST_THREADS,), losses, loss, len(losses))
+    return loss
