@@ -154,15 +154,15 @@ def test_ids_out_of_range_give_nan_and_no_gradient(accumulate: bool, on_gpu: OnG
     np.testing.assert_array_equal(to_host(dweight), np.repeat(expected[:, None], 8, axis=1))
 
 
-def test_a_gradient_that_is_broadcast_is_summed_by_the_kernels_too(on_gpu: OnGPU, standin: Record) -> None:
+def test_a_gradient_that_is_broadcast_is_summed_by_the_kernels_too(on_gpu: OnGPU, simulator: Record) -> None:
     x = Tensor(on_gpu(table(7, 40)), requires_grad=True)
     F.embedding(on_gpu(with_runs()), x).sum().backward()
-    assert "sum_pieces<float>" in standin.launches
+    assert "sum_pieces<float>" in simulator.launches
     counts = np.bincount(with_runs(), minlength=7)
     np.testing.assert_array_equal(to_host(x.grad), np.repeat(counts[:, None], 40, axis=1))
 
 
-def test_arrays_in_float64_and_no_ids_take_the_plain_formulas(on_gpu: OnGPU, standin: Record) -> None:
+def test_arrays_in_float64_and_no_ids_take_the_plain_formulas(on_gpu: OnGPU, simulator: Record) -> None:
     from nanograd_gpt.backend import cuda
 
     weight, ids = table(11, 8).astype(np.float64), few(33, 11)
@@ -175,7 +175,7 @@ def test_arrays_in_float64_and_no_ids_take_the_plain_formulas(on_gpu: OnGPU, sta
     none = on_gpu(np.ones((11, 8), np.float32))
     cuda.embedding_backward(*on_gpu(np.empty((0, 8), np.float32), ids[:0]), GradOut(none, False))
     assert not to_host(none).any()
-    assert standin.launches == []
+    assert simulator.launches == []
 
 
 @pytest.mark.parametrize(
@@ -187,14 +187,14 @@ def test_arrays_in_float64_and_no_ids_take_the_plain_formulas(on_gpu: OnGPU, sta
     ],
 )
 def test_a_lookup_is_one_launch_its_gradient_four_and_the_host_never_waits(
-    N: int, launches: list[str], on_gpu: OnGPU, standin: Record
+    N: int, launches: list[str], on_gpu: OnGPU, simulator: Record
 ) -> None:
     weight, ids = Tensor(on_gpu(table(11, 8)), requires_grad=True), on_gpu(few(N, 11))
-    standin.syncs.clear()
-    standin.uploads.clear()
+    simulator.syncs.clear()
+    simulator.uploads.clear()
     F.embedding(ids, weight).sum().backward()
-    assert standin.launches == ["embedding<float>", *launches]
-    assert standin.syncs == []
+    assert simulator.launches == ["embedding<float>", *launches]
+    assert simulator.syncs == []
 
 
 # Planted bugs and races
@@ -222,6 +222,7 @@ BUGS = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize(("right", "wrong"), BUGS.values(), ids=BUGS.keys())
 def test_a_planted_bug_is_caught(right: str, wrong: str, on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda.launch import FOLDER
@@ -232,6 +233,7 @@ def test_a_planted_bug_is_caught(right: str, wrong: str, on_gpu: OnGPU) -> None:
         test_many_ids_are_sorted_in_tiles_and_merged(2049, on_gpu)
 
 
+@pytest.mark.usefixtures("simulator")
 def test_there_is_no_race_and_a_missing_barrier_is_one(on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda.launch import FOLDER
 

@@ -177,7 +177,7 @@ def test_the_heads_loss_over_many_words_is_the_formula_in_every_thread_order(V: 
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize("N", [4, 8, 21])
 def test_chunks_give_the_whole_and_keep_the_first(
-    N: int, accumulate: bool, on_gpu: OnGPU, monkeypatch: pytest.MonkeyPatch, standin: Record
+    N: int, accumulate: bool, on_gpu: OnGPU, monkeypatch: pytest.MonkeyPatch, simulator: Record
 ) -> None:
     arrays = head(N, 37)
     chunks_of(8, 37, monkeypatch)
@@ -185,11 +185,12 @@ def test_chunks_give_the_whole_and_keep_the_first(
     exact[2] = exact[2][:8]
     see_close(got, exact)
     n = -(-N // 8)
-    assert standin.launches.count("cross_entropy_in_place<float, true>") == 1
-    assert standin.launches.count("cross_entropy_in_place<float, false>") == n - 1
-    assert standin.launches.count("cross_entropy_backward<float>") == n - 1
+    assert simulator.launches.count("cross_entropy_in_place<float, true>") == 1
+    assert simulator.launches.count("cross_entropy_in_place<float, false>") == n - 1
+    assert simulator.launches.count("cross_entropy_backward<float>") == n - 1
 
 
+@pytest.mark.usefixtures("standin")
 def test_chunks_are_as_large_as_they_may_be_and_even(monkeypatch: pytest.MonkeyPatch) -> None:
     from nanograd_gpt.backend.cuda import loss
 
@@ -210,7 +211,7 @@ def test_chunks_are_as_large_as_they_may_be_and_even(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("V", [37, 5003])
 def test_a_row_that_shared_memory_does_not_hold_gives_the_same_bits(
-    V: int, on_gpu: OnGPU, monkeypatch: pytest.MonkeyPatch, standin: Record
+    V: int, on_gpu: OnGPU, monkeypatch: pytest.MonkeyPatch, simulator: Record
 ) -> None:
     from nanograd_gpt.backend.cuda import loss
 
@@ -219,7 +220,7 @@ def test_a_row_that_shared_memory_does_not_hold_gives_the_same_bits(
     read_twice = [to_host(a) for a in run_head(on_gpu, head(5, V))]
     for a, b in zip(in_shared, read_twice, strict=True):
         np.testing.assert_array_equal(a, b)
-    kernels = [name for name in standin.launches if "in_place" in name]
+    kernels = [name for name in simulator.launches if "in_place" in name]
     assert kernels == ["cross_entropy_in_place<float, true>", "cross_entropy_in_place<float, false>"]
 
 
@@ -267,7 +268,7 @@ def test_targets_may_be_of_any_integers_and_begin_anywhere(on_gpu: OnGPU) -> Non
         see_close([F.linear_cross_entropy(x, weight, targets).data], [exact_head(arrays)[0]])
 
 
-def test_arrays_in_float64_take_the_plain_formulas(on_gpu: OnGPU, standin: Record) -> None:
+def test_arrays_in_float64_take_the_plain_formulas(on_gpu: OnGPU, simulator: Record) -> None:
     from nanograd_gpt.backend import cuda
 
     x, weight, targets = double(*head(9, 12))
@@ -284,19 +285,19 @@ def test_arrays_in_float64_take_the_plain_formulas(on_gpu: OnGPU, standin: Recor
     arrays = on_gpu(np.array(0.7), logits, targets)
     got, exact = (cuda.cross_entropy_backward(*arrays, log_sum_exp, total) for total in (1.0, on_gpu(np.ones((9, 1)))))
     np.testing.assert_allclose(to_host(got), to_host(exact), rtol=1e-14)
-    assert standin.launches == []
+    assert simulator.launches == []
 
 
-def test_a_step_of_the_head_is_two_launches_of_ours_and_no_wait(on_gpu: OnGPU, standin: Record) -> None:
+def test_a_step_of_the_head_is_two_launches_of_ours_and_no_wait(on_gpu: OnGPU, simulator: Record) -> None:
     x, weight, targets = on_gpu(*head(33, 41))
     tensors = Tensor(x, requires_grad=True), Tensor(weight, requires_grad=True)
-    standin.syncs.clear()
-    standin.uploads.clear()
+    simulator.syncs.clear()
+    simulator.uploads.clear()
     F.linear_cross_entropy(*tensors, targets, checked=True).backward()
-    assert standin.launches == ["cross_entropy_in_place<float, true>", "mean"]
+    assert simulator.launches == ["cross_entropy_in_place<float, true>", "mean"]
     F.cross_entropy(Tensor(x, requires_grad=True), on_gpu(np.zeros(33, np.int64))).backward()
-    assert standin.launches[2:] == ["cross_entropy<float>", "mean", "cross_entropy_backward<float>"]
-    assert standin.syncs == []
+    assert simulator.launches[2:] == ["cross_entropy<float>", "mean", "cross_entropy_backward<float>"]
+    assert simulator.syncs == []
 
 
 # Planted bugs and races
@@ -320,6 +321,7 @@ BUGS = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize(("right", "wrong"), BUGS.values(), ids=BUGS.keys())
 def test_a_planted_bug_is_caught(right: str, wrong: str, on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda.launch import FOLDER
@@ -329,6 +331,7 @@ def test_a_planted_bug_is_caught(right: str, wrong: str, on_gpu: OnGPU) -> None:
         see_close(run_head(on_gpu, head(2, 523)), exact_head(head(2, 523)))
 
 
+@pytest.mark.usefixtures("simulator")
 def test_there_is_no_race_and_a_target_read_late_is_one(on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda.launch import FOLDER
 
