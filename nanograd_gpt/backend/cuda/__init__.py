@@ -8,5 +8,6 @@ from __future__ import annotations
 import cupy as xp
 
 from ..plain.kernels import *
+from .attention import causal_attention, causal_attention_backward
 from .dropout import dropout, dropout_add, keep_mask
 from .optimizer import PARAMETER_ALIGNMENT, adamw, clip_scale
