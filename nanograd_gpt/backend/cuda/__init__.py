@@ -8,6 +8,7 @@ from __future__ import annotations
 import cupy as xp
 
 from ..plain.kernels import *
+from .attention import causal_attention, causal_attention_backward
 from .dropout import dropout, dropout_add, keep_mask
 from .embedding import embedding, embedding_backward
 from .loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward

@@ -1,21 +1,90 @@
-"""Dropout on a GPU."""
+"""Dropout by masks that the kernels draw themselves, from a place in the random stream."""
 
 from __future__ import annotations
 
-import cupy
+from functools import cached_property
+from typing import cast
 
-from ..contract import Array, Keep, MaskSource
+import cupy
+import numpy as np
+
+from ...mask_recipe import MaskRecipe
+from ..contract import Array, Bools, Keep, MaskSource
 from ..plain import dropout as plain
+from .launch import Source, blocks_for, fits
+
+SOURCE = Source("dropout.cu", "dropout<float>", "mask_bools", "mask_bits", "pack_bools")
+THREADS, DRAWN_AT_ONCE, WORD, WARP = 256, 16, 32, 32
+
+
+class DeviceMask:
+    """A mask that is not drawn yet: kernels do so from its recipe, or read one of its realisations."""
+
+    dtype = np.dtype(np.bool_)
+
+    def __init__(self, shape: tuple[int, ...], recipe: MaskRecipe) -> None:
+        self.shape, self.recipe = shape, recipe
+
+    @cached_property
+    def bools(self) -> Bools:
+        """The mask as the array that the CPU draws."""
+        keep: Bools = cupy.empty(self.shape, dtype=self.dtype)
+        SOURCE.launch(
+            "mask_bools", blocks_for(keep.size, THREADS * DRAWN_AT_ONCE), (THREADS,), keep, keep.size, *self.recipe
+        )
+        return keep
+
+    @cached_property
+    def causal_bits(self) -> Array:
+        """A mask (..., T, T) of queries and keys as packed bits: see causal_bits()."""
+        words = _empty_words(self.shape)
+        grid, T, W = blocks_for(words.size, THREADS), self.shape[-1], words.shape[-1]
+        SOURCE.launch("mask_bits", grid, (THREADS,), words, words.size, T, W, *self.recipe)
+        return words
 
 
 def keep_mask(rng: MaskSource, shape: tuple[int, ...], rate: float) -> Keep:
-    mask: Keep = cupy.asarray(rng.keep_mask(shape, rate))
-    return mask
+    recipe = rng.mask_recipe(rate)
+    return cupy.asarray(rng.keep_mask(shape, rate)) if recipe is None else cast(Keep, DeviceMask(shape, recipe))
+
+
+def as_bools(keep: Keep) -> Bools:
+    """The mask as an array, for the plain formulas."""
+    return keep.bools if isinstance(keep, DeviceMask) else keep
+
+
+def causal_bits(keep: Keep) -> Array:
+    """keep (..., T, T)  ->  uint32 (..., T, W), W = ceil(T / 32): key k is bit k % 32 of word k / 32 of its query
+
+    Bits of keys after the query may be anything.
+    """
+    if isinstance(keep, DeviceMask):
+        return keep.causal_bits
+    words = _empty_words(keep.shape)
+    grid, T, W = blocks_for(words.size, THREADS // WARP), keep.shape[-1], words.shape[-1]
+    SOURCE.launch("pack_bools", grid, (THREADS,), cupy.ascontiguousarray(keep), words, words.size, T, W)
+    return words
+
+
+def _empty_words(shape: tuple[int, ...]) -> Array:
+    words: Array = cupy.empty((*shape[:-1], -(-shape[-1] // WORD)), dtype=np.uint32)
+    return words
 
 
 def dropout(x: Array, keep: Keep, rate: float) -> Array:
-    return plain.dropout(x, keep, rate)
+    if isinstance(keep, DeviceMask) and fits(x):
+        return _dropout(x, keep.recipe, rate, None)
+    return plain.dropout(x, as_bools(keep), rate)
 
 
 def dropout_add(x: Array, keep: Keep, rate: float, residual: Array) -> Array:
-    return plain.dropout_add(x, keep, rate, residual)
+    if isinstance(keep, DeviceMask) and fits(x, residual):
+        return _dropout(x, keep.recipe, rate, residual)
+    return plain.dropout_add(x, as_bools(keep), rate, residual)
+
+
+def _dropout(x: Array, recipe: MaskRecipe, rate: float, residual: Array | None) -> Array:
+    y: Array = cupy.empty_like(x)
+    grid = blocks_for(x.size, THREADS * DRAWN_AT_ONCE)
+    SOURCE.launch("dropout<float>", grid, (THREADS,), x, residual, y, x.size, 1 / (1 - rate), *recipe)
+    return y

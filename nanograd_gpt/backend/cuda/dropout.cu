@@ -1,0 +1,93 @@
+// Inverted dropout (Srivastava et al. 2014), alone or with the residual sum, by a mask drawn in the kernel:
+//
+//     y = x * (kept ? 1 / (1 - rate) : 0) + residual
+//
+// Bound by memory: it reads x and the residual and writes y, once; no mask lies in memory.  Attention reads its mask
+// several times, so it gets one in packed bits; the plain formulas get bools.
+#include "common.cuh"
+#include "philox.cuh"
+
+// A lane draws 16 elements of the warp's 512 and the lanes hand each other their bits, so that a warp's loads are of
+// neighbouring 16 bytes.  `residual` may be null.
+template <class T>
+__global__ void __launch_bounds__(256) dropout(
+    const T* __restrict__ x, const T* __restrict__ residual, T* __restrict__ y, long long size, float scale,
+    unsigned long long seed, unsigned long long stream, unsigned long long call, unsigned threshold
+) {
+    constexpr int N = Pack<T>::N, PACKS = DRAWN_AT_ONCE / N;
+    int lane = threadIdx.x % WARP;
+    long long warp = (static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x) / WARP;
+    unsigned drawn = keep_bits({seed, stream, call, threshold}, warp * WARP + lane);
+    #pragma unroll
+    for (int k = 0; k < PACKS; ++k) {
+        int pack = k * WARP + lane;  // of the warp's
+        unsigned bits = __shfl_sync(ALL_LANES, drawn, pack / PACKS) >> (pack % PACKS * N);
+        long long i = (warp * WARP * PACKS + pack) * N;
+        if (i + N <= size) {
+            Pack<T> from = load_pack(x + i), to;
+            #pragma unroll
+            for (int j = 0; j < N; ++j) to.x[j] = from.x[j] * (bits >> j & 1 ? scale : 0.0f);
+            if (residual) {
+                Pack<T> added = load_pack(residual + i);
+                #pragma unroll
+                for (int j = 0; j < N; ++j) to.x[j] += added.x[j];
+            }
+            store_pack(y + i, to);
+        } else {
+            for (int j = 0; i + j < size; ++j) {
+                T value = x[i + j] * (bits >> j & 1 ? scale : 0.0f);
+                y[i + j] = residual ? value + residual[i + j] : value;
+            }
+        }
+    }
+}
+
+// A mask as bools, 16 a thread.
+__global__ void __launch_bounds__(256) mask_bools(
+    bool* __restrict__ keep, long long size, unsigned long long seed, unsigned long long stream,
+    unsigned long long call, unsigned threshold
+) {
+    long long block = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x, first = block * DRAWN_AT_ONCE;
+    if (first >= size) return;
+    unsigned bits = keep_bits({seed, stream, call, threshold}, block);
+    Pack<bool> pack;
+    #pragma unroll
+    for (int j = 0; j < DRAWN_AT_ONCE; ++j) pack.x[j] = bits >> j & 1;
+    if (first + DRAWN_AT_ONCE <= size) {
+        store_pack(keep + first, pack);
+    } else {
+        for (int j = 0; first + j < size; ++j) keep[first + j] = bits >> j & 1;
+    }
+}
+
+// Causal attention's mask (..., T, T) in packed bits (..., T, W): key k is bit k % 32 of its query's word k / 32.  A
+// thread makes one word; words of later keys only are 0, undrawn.
+__global__ void __launch_bounds__(256) mask_bits(
+    unsigned* __restrict__ words, long long n_words, int T, int W, unsigned long long seed, unsigned long long stream,
+    unsigned long long call, unsigned threshold
+) {
+    long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i >= n_words) return;
+    long long row = i / W;
+    int key = static_cast<int>(i % W) * 32;
+    unsigned word = 0;
+    if (key <= row % T) {
+        Recipe recipe = {seed, stream, call, threshold};
+        long long first = row * T + key, block = first / DRAWN_AT_ONCE;
+        int skipped = static_cast<int>(first % DRAWN_AT_ONCE);
+        word = (keep_bits(recipe, block) | keep_bits(recipe, block + 1) << DRAWN_AT_ONCE) >> skipped;
+        if (skipped) word |= keep_bits(recipe, block + 2) << (32 - skipped);
+    }
+    words[i] = word;
+}
+
+// The same from bools, a warp a word.
+__global__ void __launch_bounds__(256) pack_bools(
+    const bool* __restrict__ keep, unsigned* __restrict__ words, long long n_words, int T, int W
+) {
+    long long i = (static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x) / WARP;
+    if (i >= n_words) return;
+    int lane = threadIdx.x % WARP, key = static_cast<int>(i % W) * 32 + lane;
+    unsigned word = __ballot_sync(ALL_LANES, key < T && keep[i / W * T + key]);
+    if (lane == 0) words[i] = word;
+}
