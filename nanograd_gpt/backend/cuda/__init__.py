@@ -9,4 +9,5 @@ import cupy as xp
 
 from ..plain.kernels import *
 from .dropout import dropout, dropout_add, keep_mask
+from .norm import layer_norm, layer_norm_backward
 from .optimizer import PARAMETER_ALIGNMENT, adamw, clip_scale
