@@ -82,6 +82,16 @@ __device__ __forceinline__ void store_floats(T* to, const float (&values)[N]) {
     }
 }
 
+// Write N values of a gradient, or add them to what is there.
+template <int N>
+__device__ __forceinline__ void write_gradient(float* to, float (&values)[N], bool accumulate) {
+    float before[N];
+    load_floats(before, to, accumulate);
+    #pragma unroll
+    for (int i = 0; i < N; ++i) values[i] += before[i];
+    store_floats(to, values);
+}
+
 // Whether this block is the last of `blocks` that come here: it then sees what all of them wrote before.
 // *ticket is 0, and is so again afterwards.
 __device__ __forceinline__ bool is_last_block(unsigned* ticket, unsigned blocks) {

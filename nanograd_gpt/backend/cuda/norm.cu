@@ -86,16 +86,6 @@ __device__ __forceinline__ void sum_rows(float (&sum)[N], const float* from, int
     }
 }
 
-// Write N values of a gradient, or add them to what is there.
-template <int N>
-__device__ __forceinline__ void write_gradient(float* to, float (&values)[N], bool accumulate) {
-    float before[N];
-    load_floats(before, to, accumulate);
-    #pragma unroll
-    for (int i = 0; i < N; ++i) values[i] += before[i];
-    store_floats(to, values);
-}
-
 // partial: each block's sums for dscale and for dshift, WIDTH floats each; null where neither is wanted.
 // tickets: one for all groups of blocks, then one for each group.
 template <class T, int N, int LOADS, int ROW_THREADS>
@@ -142,7 +132,7 @@ __global__ void __launch_bounds__(BLOCK, N * LOADS <= 24 ? 2 : 1) layer_norm_bac
             int c = k * STRIDE + thread * N;
             if (c >= C) break;
             float beside[N];
-            load_floats(beside, residual + start + c, residual);
+            load_floats(beside, residual + start + c, residual != nullptr);
             #pragma unroll
             for (int i = 0; i < N; ++i) beside[i] += (g[k][i] - mean_g - n[k][i] * mean_gn) * r;
             store_floats(dx + start + c, beside);

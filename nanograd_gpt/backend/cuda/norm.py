@@ -57,5 +57,7 @@ def layer_norm_backward(
 def _layout(x: Array) -> tuple[int, int, int] | None:
     """The first layout that fits a row of x (..., C); None for rows that are too long, and for an x of no elements."""
     C = x.shape[-1]
-    fitting = (layout for layout in LAYOUTS if C % layout[0] == 0 and C <= layout[0] * layout[1] * layout[2])
-    return next(fitting, None) if x.size else None
+    for n, loads, row_threads in LAYOUTS:
+        if x.size and C % n == 0 and n * loads * row_threads >= C:
+            return n, loads, row_threads
+    return None

@@ -71,17 +71,13 @@ def check_backward(N: int, C: int, on_gpu: OnGPU, **options: Any) -> None:
 
     a = arrays(N, C)
     got = same_in_every_order(lambda: backward(cuda.layer_norm_backward, a, on_gpu, **options))
-    for array, exact in zip(
-        got, backward(plain.layer_norm_backward, in_double(a), unmoved, **options), strict=True
-    ):
+    for array, exact in zip(got, backward(plain.layer_norm_backward, in_double(a), unmoved, **options), strict=True):
         assert relative_error(array, exact) < FLOAT32
 
 
 @pytest.mark.parametrize("accumulate", [False, True], ids=["written", "added"])
 @pytest.mark.parametrize(("N", "C"), [*SHAPES, *LONG], ids=str)
-def test_its_gradients_are_the_formulas_in_every_thread_order(
-    N: int, C: int, accumulate: bool, on_gpu: OnGPU
-) -> None:
+def test_its_gradients_are_the_formulas_in_every_thread_order(N: int, C: int, accumulate: bool, on_gpu: OnGPU) -> None:
     check_backward(N, C, on_gpu, accumulate=accumulate)
 
 
@@ -99,7 +95,7 @@ def test_dx_alone_needs_no_sums(on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend import cuda
 
     a = arrays(9, 40)
-    y, mean, rstd = cuda.layer_norm(*on_gpu(a["x"], a["scale"], a["shift"]), EPS)
+    _, mean, rstd = cuda.layer_norm(*on_gpu(a["x"], a["scale"], a["shift"]), EPS)
     dy, x, scale = on_gpu(a["dy"], a["x"], a["scale"])
     dx = cuda.layer_norm_backward(dy, x, scale, mean, rstd, None, None, None)
     expected = backward(plain.layer_norm_backward, in_double(a), unmoved, residual=False)[0]
@@ -200,7 +196,7 @@ BUGS = {
     "a group's sums are left out": ("partial + c, GROUP * 2 * WIDTH, groups)", "partial + c, GROUP * 2 * WIDTH, 1)"),
     "every group finishes": ("if (!is_last_block(tickets, groups)) return;", ""),
     "dshift is always written": ("sum, add_dshift)", "sum, false)"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("right", "wrong"), BUGS.values(), ids=BUGS.keys())
