@@ -1,10 +1,11 @@
-// GELU in its tanh form (Hendrycks and Gimpel 2016), alone and with the bias of the linear layer before it.
+// GELU in its tanh form (Hendrycks and Gimpel 2016), and its gradient with that of the bias of a linear layer before it.
 //
 //     half(x) = (1 + tanh(x (r + r k x^2))) / 2        r = sqrt(2 / pi), k = 0.044715
 //     gelu(x) = x half                                 gelu'(x) = half + 2 x (r + 3 r k x^2) half (1 - half)
 //
-// All are bound by memory; a tanhf is some 25 instructions an element, where an H100 has time for about 90.  The linear
-// layer keeps h = x W^T + b: its gradient reads h and dy, and writes dh, from which it also takes the bias's.
+// All are bound by memory; a tanhf is some 25 instructions an element, where an H100 has time for about 90.  A linear
+// layer with GELU keeps h = x W^T + b, which its product writes in any case, and not gelu'(h): so GELU itself reads 4
+// bytes an element and writes 4, and the gradient reads h and dy, and writes dh, from which it also takes the bias's.
 #include "columns.cuh"
 
 constexpr float ROOT = 0.7978845608028654f, CUBIC = 0.044715f;
@@ -21,16 +22,18 @@ __device__ __forceinline__ float derivative_of(float x, float half) {
 // y = gelu(x), and its derivative unless that is null.  N: a pack's, or 1 for what is left beyond whole packs.
 template <int N, class T>
 __device__ __forceinline__ void gelu_at(const T* x, T* y, T* derivative) {
-    float values[N], slopes[N];
+    float values[N], half[N], out[N];
     load_floats(values, x, true);
     #pragma unroll
     for (int i = 0; i < N; ++i) {
-        float half = half_of(values[i]);
-        slopes[i] = derivative_of(values[i], half);
-        values[i] *= half;
+        half[i] = half_of(values[i]);
+        out[i] = values[i] * half[i];
     }
-    store_floats(y, values);
-    if (derivative) store_floats(derivative, slopes);
+    store_floats(y, out);
+    if (!derivative) return;
+    #pragma unroll
+    for (int i = 0; i < N; ++i) out[i] = derivative_of(values[i], half[i]);
+    store_floats(derivative, out);
 }
 
 template <class T>
@@ -65,29 +68,7 @@ __global__ void __launch_bounds__(BLOCK) gelu_backward(
     }
 }
 
-// h += bias, stored if `keep`, and y = gelu(h); bias may be null.  Grid: tiles of columns, shares of the rows.
-template <class T, int N>
-__global__ void __launch_bounds__(COLUMN_BLOCK) bias_gelu(
-    T* __restrict__ h, const float* __restrict__ bias, T* __restrict__ y, bool keep, int rows, int columns
-) {
-    int c = first_column<N>();
-    if (c >= columns) return;
-    float b[N];
-    load_floats(b, bias + c, bias != nullptr);
-    for (int row = first_row(); row < rows; row += row_stride()) {
-        long long at = static_cast<long long>(row) * columns + c;
-        float values[N];
-        load_floats(values, h + at, true);
-        #pragma unroll
-        for (int i = 0; i < N; ++i) values[i] += b[i];
-        if (keep) store_floats(h + at, values);
-        #pragma unroll
-        for (int i = 0; i < N; ++i) values[i] *= half_of(values[i]);
-        store_floats(y + at, values);
-    }
-}
-
-// dh = dy * gelu'(h), and its sums over the rows, the bias's gradient, unless dbias is null.
+// dh = dy * gelu'(h), and its sums over the rows, the bias's gradient, unless dbias is null.  Grid: tiles of columns, shares of rows.
 template <class T, int N>
 __global__ void __launch_bounds__(COLUMN_BLOCK) bias_gelu_backward(
     const T* __restrict__ dy, const T* __restrict__ h, T* __restrict__ dh, float* __restrict__ dbias, bool accumulate,
