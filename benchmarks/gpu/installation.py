@@ -37,11 +37,8 @@ def gpu(step: Step) -> None:
     import cupy
 
     facts = cupy.cuda.runtime.getDeviceProperties(0)
-    step.emit("gpu", **{k: v.decode() if isinstance(v, bytes) else v for k, v in facts.items() if simple(v)})
-
-
-def simple(value: object) -> bool:
-    return isinstance(value, int | float | str | bytes)
+    numbers = {name: value for name, value in facts.items() if isinstance(value, int | float)}
+    step.emit("gpu", name=facts["name"].decode(), **numbers)
 
 
 def product(step: Step) -> None:

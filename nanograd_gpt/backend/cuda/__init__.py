@@ -8,9 +8,11 @@ from __future__ import annotations
 import cupy as xp
 
 from ..plain.kernels import *
+from .activation import gelu, gelu_backward, linear_gelu, linear_gelu_backward
 from .attention import causal_attention, causal_attention_backward
 from .dropout import dropout, dropout_add, keep_mask
 from .embedding import embedding, embedding_backward
 from .loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward
 from .matmul import linear, linear_backward, packed_linear, packed_linear_backward
+from .norm import layer_norm, layer_norm_backward
 from .optimizer import PARAMETER_ALIGNMENT, adamw, clip_scale

@@ -46,3 +46,63 @@ __device__ __forceinline__ float block_sum(float value, float* per_warp) {
     __syncthreads();
     return warp_sum(lane < warps ? per_warp[lane] : 0.0f);
 }
+
+// N values as floats, or zeros where they are not `inside`; by packs if N is a multiple of a pack's, one by one if not.
+template <int N, class T>
+__device__ __forceinline__ void load_floats(float (&values)[N], const T* from, bool inside) {
+    #pragma unroll
+    for (int i = 0; i < N; ++i) values[i] = 0.0f;
+    if (!inside) return;
+    if constexpr (N % Pack<T>::N == 0) {
+        #pragma unroll
+        for (int first = 0; first < N; first += Pack<T>::N) {
+            Pack<T> pack = load_pack(from + first);
+            #pragma unroll
+            for (int i = 0; i < Pack<T>::N; ++i) values[first + i] = static_cast<float>(pack.x[i]);
+        }
+    } else {
+        #pragma unroll
+        for (int i = 0; i < N; ++i) values[i] = static_cast<float>(from[i]);
+    }
+}
+
+template <int N, class T>
+__device__ __forceinline__ void store_floats(T* to, const float (&values)[N]) {
+    if constexpr (N % Pack<T>::N == 0) {
+        #pragma unroll
+        for (int first = 0; first < N; first += Pack<T>::N) {
+            Pack<T> pack;
+            #pragma unroll
+            for (int i = 0; i < Pack<T>::N; ++i) pack.x[i] = static_cast<T>(values[first + i]);
+            store_pack(to + first, pack);
+        }
+    } else {
+        #pragma unroll
+        for (int i = 0; i < N; ++i) to[i] = static_cast<T>(values[i]);
+    }
+}
+
+// Write N values of a gradient, or add them to what is there.
+template <int N>
+__device__ __forceinline__ void write_gradient(float* to, float (&values)[N], bool accumulate) {
+    float before[N];
+    load_floats(before, to, accumulate);
+    #pragma unroll
+    for (int i = 0; i < N; ++i) values[i] += before[i];
+    store_floats(to, values);
+}
+
+// Whether this block is the last of `blocks` that come here: it then sees what all of them wrote before.
+// *ticket is 0, and is so again afterwards.
+__device__ __forceinline__ bool is_last_block(unsigned* ticket, unsigned blocks) {
+    __shared__ bool last;
+    __threadfence();  // what this thread wrote is seen before its block's ticket
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        last = atomicAdd(ticket, 1u) == blocks - 1;
+        if (last) *ticket = 0;
+    }
+    __syncthreads();
+    if (last) __threadfence();  // and nothing that it reads from here on is older than the others' tickets
+    return last;
+}

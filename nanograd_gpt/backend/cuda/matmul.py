@@ -10,6 +10,7 @@ from ..contract import Array, GradOut
 from ..plain import matmul as plain
 from ..plain.matmul import rows
 from ..plain.packed import as_contiguous_view, joined_grad_out
+from .column_sums import column_sums
 from .gemm import gemm
 
 
@@ -29,7 +30,7 @@ def linear_backward(
     if dweight is not None:
         gemm(rows(dy).T, rows(x), dweight.array, accumulate=dweight.accumulate)
     if dbias is not None:
-        dbias.write(rows(dy).sum(axis=0))
+        column_sums(dy, dbias)
     return _product(dy, weight) if want_dx else None
 
 

@@ -11,7 +11,6 @@ from cusim.checks import (
     FLOAT32,
     caught,
     needs_compiler,
-    needs_thread_sanitizer,
     planted,
     races_of,
     relative_error,
@@ -114,16 +113,16 @@ def test_a_key_that_is_nan_shows_in_its_own_and_later_tokens_only(on_gpu: OnGPU)
     assert np.isnan(context[0, 40:]).all()
 
 
-def test_with_a_recipe_a_layer_is_four_launches_and_no_wait(on_gpu: OnGPU, standin: Record) -> None:
+def test_with_a_recipe_a_layer_is_four_launches_and_no_wait(on_gpu: OnGPU, simulator: Record) -> None:
     shape = 1, 33, 2, 64
     qkv, dy, keep = inputs(shape, 0.25)
     x, dy_ = Tensor(on_gpu(qkv), requires_grad=True), on_gpu(dy)
-    standin.uploads.clear()
+    simulator.uploads.clear()
     y = F.causal_attention(x, 2, device_mask(shape, 0.25), 0.25)
     y.backward(dy_)
-    assert (standin.syncs, standin.uploads) == ([], [])
+    assert (simulator.syncs, simulator.uploads) == ([], [])
     backward = ["attention_backward_q<64,4>", "attention_backward_kv<64,4>"]
-    assert standin.launches == ["mask_bits", "attention_forward<64>", *backward]
+    assert simulator.launches == ["mask_bits", "attention_forward<64>", *backward]
     assert relative_error(x.grad, by_formula(qkv, dy, 2, keep, 0.25)[2]) < FLOAT32
 
 
@@ -140,7 +139,7 @@ def test_nothing_of_the_size_of_the_scores_is_allocated(on_gpu: OnGPU, monkeypat
 @pytest.mark.parametrize("kind", ["float64", "a wide head", "a small GPU", "dy is a view"])
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 def test_what_the_kernels_do_not_take_goes_by_the_formula(
-    kind: str, rate: float, on_gpu: OnGPU, monkeypatch: pytest.MonkeyPatch, standin: Record
+    kind: str, rate: float, on_gpu: OnGPU, monkeypatch: pytest.MonkeyPatch, simulator: Record
 ) -> None:
     from nanograd_gpt.backend.cuda import attention
 
@@ -153,17 +152,17 @@ def test_what_the_kernels_do_not_take_goes_by_the_formula(
     results = by_kernels(on_gpu(qkv), dy_, 2, device_mask(shape, rate), rate)
     for got, exact in zip(results, by_formula(qkv, dy, 2, keep, rate), strict=True):
         assert relative_error(got, exact) < (1e-12 if kind == "float64" else FLOAT32)
-    attended = [name for name in standin.launches if name.startswith("attention")]
+    attended = [name for name in simulator.launches if name.startswith("attention")]
     assert attended == (["attention_forward<64>"] if kind == "dy is a view" else [])
 
 
 @pytest.mark.parametrize("shape", [(0, 5, 2, 32), (2, 0, 2, 32)], ids=["no rows", "no tokens"])
-def test_an_empty_batch_is_no_launch(shape: tuple[int, ...], on_gpu: OnGPU, standin: Record) -> None:
+def test_an_empty_batch_is_no_launch(shape: tuple[int, ...], on_gpu: OnGPU, simulator: Record) -> None:
     B, T, H, D = shape
     qkv, dy = on_gpu(np.zeros((B, T, 3 * H * D), np.float32), np.zeros((B, T, H * D), np.float32))
     shapes = [array.shape for array in by_kernels(qkv, dy, H, device_mask(shape, 0.5), 0.5)]
     assert shapes == [(B, T, H * D), (B, H, T, 1), (B, T, 3 * H * D)]
-    assert standin.launches == []
+    assert simulator.launches == []
 
 
 TILES = "for (int key = 0; key < min(T, first + ROWS); key += COLS) {\n        __syncthreads();  //"
@@ -183,6 +182,7 @@ BUGS = {
 }
 
 
+@pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize(("right", "wrong"), BUGS.values(), ids=BUGS.keys())
 def test_a_planted_bug_is_caught(right: str, wrong: str, on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda.launch import FOLDER
@@ -191,7 +191,7 @@ def test_a_planted_bug_is_caught(right: str, wrong: str, on_gpu: OnGPU) -> None:
         test_attention_is_the_formula_in_every_thread_order((2, 77, 2, 32), 0.3, on_gpu)
 
 
-@needs_thread_sanitizer
+@pytest.mark.usefixtures("simulator")
 def test_there_is_no_race_and_a_missing_barrier_is_one(on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda.launch import FOLDER
 

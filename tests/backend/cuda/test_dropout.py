@@ -11,7 +11,6 @@ from cusim.checks import (
     FLOAT32,
     caught,
     needs_compiler,
-    needs_thread_sanitizer,
     planted,
     races_of,
     relative_error,
@@ -54,6 +53,7 @@ def unpacked(words: Any, T: int) -> Any:
     return np.unpackbits(to_host(words).view(np.uint8), axis=-1, bitorder="little")[..., :T].astype(bool)
 
 
+@pytest.mark.usefixtures("standin")
 @pytest.mark.parametrize("seed", SEEDS, ids=str)
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -64,6 +64,7 @@ def test_a_mask_has_the_bits_of_the_cpus(shape: tuple[int, ...], rate: float, se
     assert (mask.shape, mask.dtype, bools.dtype) == (exact.shape, exact.dtype, exact.dtype)
 
 
+@pytest.mark.usefixtures("standin")
 def test_the_call_is_the_counters_third_word_at_any_number_of_calls() -> None:
     from nanograd_gpt.backend import cuda
 
@@ -123,7 +124,7 @@ def test_what_is_dropped_is_exactly_0_unless_it_is_not_finite(on_gpu: OnGPU) -> 
 
 
 @pytest.mark.parametrize("kind", ["float64", "transposed", "unaligned"])
-def test_what_the_kernel_does_not_take_is_dropped_by_the_formula(kind: str, on_gpu: OnGPU, standin: Record) -> None:
+def test_what_the_kernel_does_not_take_is_dropped_by_the_formula(kind: str, on_gpu: OnGPU, simulator: Record) -> None:
     from nanograd_gpt.backend import cuda
 
     x = numbers((24, 40)) if kind != "float64" else numbers((24, 40)).astype(np.float64)
@@ -132,29 +133,29 @@ def test_what_the_kernel_does_not_take_is_dropped_by_the_formula(kind: str, on_g
     mask, exact = drawn((24, 40), 0.25)
     assert relative_error(cuda.dropout(given, mask, 0.25), plain.dropout(x, exact, 0.25)) < 1e-7
     assert relative_error(cuda.dropout_add(given, mask, 0.25, given), plain.dropout_add(x, exact, 0.25, x)) < 1e-7
-    assert standin.launches == ["mask_bools"]  # once
+    assert simulator.launches == ["mask_bools"]  # once
 
 
-def test_another_streams_mask_is_drawn_on_the_host(on_gpu: OnGPU, standin: Record) -> None:
+def test_another_streams_mask_is_drawn_on_the_host(on_gpu: OnGPU, simulator: Record) -> None:
     from nanograd_gpt.backend import cuda
 
     mask, exact = cuda.keep_mask(TorchStream(5), (9, 9), 0.5), TorchStream(5).keep_mask((9, 9), 0.5)
     x = numbers((9, 9))
     np.testing.assert_array_equal(to_host(mask), exact)
     np.testing.assert_array_equal(to_host(cuda.dropout(on_gpu(x), mask, 0.5)), plain.dropout(x, exact, 0.5))
-    assert standin.launches == []
+    assert simulator.launches == []
 
 
-def test_forward_and_backward_are_a_launch_each_without_a_mask_in_memory(on_gpu: OnGPU, standin: Record) -> None:
+def test_forward_and_backward_are_a_launch_each_without_a_mask_in_memory(on_gpu: OnGPU, simulator: Record) -> None:
     from nanograd_gpt.backend import cuda
 
     x, residual = (Tensor(on_gpu(numbers((6, 40), seed)), requires_grad=True) for seed in (1, 2))
-    standin.uploads.clear()
+    simulator.uploads.clear()
     mask = cuda.keep_mask(Generator(3), (6, 40), 0.5)
-    assert (standin.uploads, standin.launches) == ([], [])
+    assert (simulator.uploads, simulator.launches) == ([], [])
     F.dropout_add(x, residual, mask, 0.5).backward(on_gpu(np.ones((6, 40), np.float32)))
-    assert standin.launches == ["dropout<float>"] * 2
-    assert standin.syncs == []
+    assert simulator.launches == ["dropout<float>"] * 2
+    assert simulator.syncs == []
     exact = Generator(3).keep_mask((6, 40), 0.5)
     np.testing.assert_array_equal(to_host(x.grad), 2.0 * exact)
 
@@ -171,15 +172,15 @@ CONFIG = {
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-12)], ids=["float32", "float64"])
-def test_a_gpt_in_training_drops_what_it_drops_on_the_cpu(dtype: Any, tolerance: float, standin: Record) -> None:
+def test_a_gpt_in_training_drops_what_it_drops_on_the_cpu(dtype: Any, tolerance: float, simulator: Record) -> None:
     ids = np.random.default_rng(1).integers(0, 31, (3, 13))
     losses = []
     for device in ("cpu", "cuda"):
         model = GPTModel(CONFIG, rng=Generator(2**63 + 1)).to(device, dtype).train()
         on_device = to_device(ids, device)  # type: ignore[arg-type]  # one of the two literals
-        standin.uploads.clear()
+        simulator.uploads.clear()
         losses.append([float(model.loss(on_device[:, :-1], on_device[:, 1:]).data) for _ in range(3)])
-    assert not any("bool" in upload for upload in standin.uploads)
+    assert not any("bool" in upload for upload in simulator.uploads)
     np.testing.assert_allclose(*losses, rtol=tolerance)
     assert len(set(losses[0])) == 3
 
@@ -197,6 +198,7 @@ BUGS = {
 }
 
 
+@pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize(("file", "right", "wrong"), BUGS.values(), ids=BUGS.keys())
 def test_a_planted_bug_is_caught(file: str, right: str, wrong: str, on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda.launch import FOLDER
@@ -208,7 +210,7 @@ def test_a_planted_bug_is_caught(file: str, right: str, wrong: str, on_gpu: OnGP
         test_dropout_is_the_formula_in_every_thread_order((3, 5, 37), 0.5, False, on_gpu)
 
 
-@needs_thread_sanitizer
+@pytest.mark.usefixtures("simulator")
 def test_there_is_no_race(on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend import cuda
     from nanograd_gpt.backend.cuda.dropout import causal_bits
