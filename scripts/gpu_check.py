@@ -38,10 +38,10 @@ FIRST = [
     Planned("correctness", 150),
     Planned("ceilings", 60),
     Planned("kernels", 60),
-    Planned("train_step", 150),
+    Planned("train_step", 240),
     Planned("sanitizer", 120),
 ]
-SECOND = [Planned("agreement", 200), Planned("kernels", 60), Planned("train_step", 200)]
+SECOND = [Planned("agreement", 200), Planned("kernels", 60), Planned("train_step", 240)]
 DRY_LIMIT = 240  # a simulated kernel is slow
 KEPT = 2000  # characters of what a failed step printed last
 

@@ -27,13 +27,8 @@ def tests(step: Step) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     counts = {name: int(n) for n, name in COUNTS.findall(done.stdout.splitlines()[-1] if done.stdout else "")}
     failures = FAILURE.findall(done.stdout)
-    step.emit(
-        "tests",
-        code=done.returncode,
-        **counts,
-        failures=failures[:50],
-        end=(done.stdout + done.stderr)[-3000:] * bool(done.returncode),
-    )
+    end = (done.stdout + done.stderr)[-3000:] if done.returncode else ""
+    step.emit("tests", code=done.returncode, **counts, failures=failures[:50], end=end)
 
 
 def trained(device: str, folder: Path, step: Step) -> list[float]:

@@ -65,7 +65,8 @@ def packed_linear_backward(
             if part is not None:
                 gemm(_part(dy, k, width).T, rows(x), part.array, accumulate=part.accumulate)
     if any(dbias is not None for dbias in dbiases):
-        sums = rows(dy).sum(axis=0)
+        sums = xp.empty(dy.shape[-1], dtype=dy.dtype)
+        column_sums(dy, GradOut(sums, accumulate=False))
         for k, dbias in enumerate(dbiases):
             if dbias is not None:
                 dbias.write(sums[k * width : (k + 1) * width])
