@@ -23,7 +23,7 @@ def tests(step: Step) -> None:
         ["-m", "gpu", "tests"], ["-k", "test_a_step_that_clips", "tests/backend/test_training_on_cuda.py"]
     )
     workers = ["-n", "8"] if find_spec("xdist") and not step.dry else []
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *workers, *chosen]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", *workers, *chosen]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     counts = {name: int(n) for n, name in COUNTS.findall(done.stdout.splitlines()[-1] if done.stdout else "")}
     failures = FAILURE.findall(done.stdout)

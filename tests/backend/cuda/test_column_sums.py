@@ -45,29 +45,30 @@ def test_columns_are_summed_in_every_thread_order(N: int, C: int, accumulate: bo
     check(N, C, accumulate, on_gpu)
 
 
-def test_all_axes_but_the_last_are_summed_in_one_launch_and_no_wait(standin: Record, on_gpu: OnGPU) -> None:
+def test_all_axes_but_the_last_are_summed_in_one_launch_and_no_wait(simulator: Record, on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda.column_sums import column_sums
 
     x, total = on_gpu(*arrays(6, 40))
     column_sums(x, GradOut(total, False))  # the first launch of its size makes the counters
-    standin.reset(available=True)
+    for noted in (simulator.launches, simulator.syncs, simulator.uploads):
+        noted.clear()
     column_sums(x.reshape(2, 3, 40), GradOut(total, False))
-    assert standin.launches == ["column_sums<float, 4>"]
-    assert standin.syncs == standin.uploads == []
+    assert simulator.launches == ["column_sums<float, 4>"]
+    assert simulator.syncs == simulator.uploads == []
     assert relative_error(total, arrays(6, 40)[0].astype(np.float64).sum(0)) < FLOAT32
 
 
 @pytest.mark.parametrize(("N", "dtype"), [(7, np.float64), (0, np.float32)], ids=["float64", "no rows"])
 @pytest.mark.parametrize("accumulate", [False, True], ids=["written", "added"])
 def test_what_the_kernel_does_not_take_is_summed_too(
-    N: int, dtype: Any, accumulate: bool, standin: Record, on_gpu: OnGPU
+    N: int, dtype: Any, accumulate: bool, simulator: Record, on_gpu: OnGPU
 ) -> None:
     from nanograd_gpt.backend.cuda.column_sums import column_sums
 
     x, before = (a.astype(dtype) for a in arrays(N, 40))
     total = on_gpu(before)
     column_sums(on_gpu(x), GradOut(total, accumulate))
-    assert standin.launches == []
+    assert simulator.launches == []
     np.testing.assert_array_equal(to_host(total), x.sum(0) + accumulate * before)
 
 
@@ -80,6 +81,7 @@ BUGS = {
 }
 
 
+@pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize(("right", "wrong"), BUGS.values(), ids=BUGS.keys())
 def test_a_planted_bug_is_caught(right: str, wrong: str, on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda.launch import FOLDER
@@ -89,6 +91,7 @@ def test_a_planted_bug_is_caught(right: str, wrong: str, on_gpu: OnGPU) -> None:
         check(*MANY_ROWS, False, on_gpu)
 
 
+@pytest.mark.usefixtures("simulator")
 def test_there_is_no_race_and_a_missing_barrier_is_one(on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda.column_sums import column_sums
     from nanograd_gpt.backend.cuda.launch import FOLDER
