@@ -46,3 +46,8 @@ __device__ __forceinline__ float block_sum(float value, float* per_warp) {
     __syncthreads();
     return warp_sum(lane < warps ? per_warp[lane] : 0.0f);
 }
+
+// A bfloat16 in memory: the upper half of a float.
+struct bf16 {
+    unsigned short bits;
+};
