@@ -11,7 +11,7 @@
 //
 // qkv (B, T, 3C), C = H * width, is read where it lies; D >= width is what the kernel is compiled for.  keep is null or
 // (B, H, T, ceil(T / 32)), of mask_bits in dropout.cu.  blockIdx is the head and, from the heaviest on, the tile.
-#include "common.cuh"
+#include "attention.cuh"
 
 constexpr int COLS = 32;               // of a tile that passes by: as many as a word of the mask has bits
 constexpr int LANES = 8;               // that share a row
@@ -20,41 +20,17 @@ constexpr int R = 4;                   // rows of a thread, ROWS_APART apart
 constexpr int C = COLS / LANES;        // columns of a thread, LANES apart
 constexpr int ROWS_OF_WARP = R * ROWS_APART;
 constexpr int FORWARD_WARPS = 4;
-constexpr float LOG2E = 1.4426950408889634f;
 
 // Floats from row to row of a tile: lanes that read 16 bytes each of 8 rows meet no bank twice.
 template <int D>
 constexpr int PITCH = D + 4;
 constexpr int WEIGHT_PITCH = COLS + 8;  // likewise for lanes that write a float each to 4 rows
 
-__device__ __forceinline__ float minus_infinity() {
-    return __int_as_float(0xff800000);
-}
-
-__device__ __forceinline__ float sum_of_row(float value) {
-    #pragma unroll
-    for (int distance = LANES / 2; distance; distance >>= 1) value += __shfl_xor_sync(ALL_LANES, value, distance);
-    return value;
-}
-
-__device__ __forceinline__ float max_of_row(float value) {
-    #pragma unroll
-    for (int distance = LANES / 2; distance; distance >>= 1) {
-        value = fmaxf(value, __shfl_xor_sync(ALL_LANES, value, distance));
-    }
-    return value;
-}
-
 // A thread's first row of its block's tile, and its first column.
 struct Place {
     int row = threadIdx.x / WARP * ROWS_OF_WARP + threadIdx.x % WARP / LANES;
     int col = threadIdx.x % LANES;
 };
-
-// The first element of the block's head, its queries', in an array (B, T, parts * C).
-__device__ __forceinline__ long long head_begin(int T, int H, int width, int parts) {
-    return static_cast<long long>(blockIdx.x / H) * T * parts * H * width + blockIdx.x % H * width;
-}
 
 // Copy ROWS x width of a head to shared memory; what lies beyond its T rows or its width becomes 0.
 template <int ROWS, int D, int THREADS>
@@ -167,7 +143,7 @@ __global__ void __launch_bounds__(FORWARD_WARPS * WARP) attention_forward(
     load_tile<ROWS, D, THREADS>(Q, q, 3ll * size, first, T, width);
     float sums[R][D / LANES] = {}, largest[R], total[R] = {};
     #pragma unroll
-    for (int r = 0; r < R; ++r) largest[r] = minus_infinity();
+    for (int r = 0; r < R; ++r) largest[r] = -infinity();
     for (int key = 0; key < min(T, first + ROWS); key += COLS) {
         __syncthreads();  // the tile before may still be read
         load_tile<COLS, D, THREADS>(K, q + size, 3ll * size, key, T, width);
@@ -183,10 +159,10 @@ __global__ void __launch_bounds__(FORWARD_WARPS * WARP) attention_forward(
             #pragma unroll
             for (int c = 0; c < C; ++c) {
                 bool seen = key + at.col + c * LANES <= query;
-                scores[r][c] = seen ? scores[r][c] * scale : minus_infinity();
+                scores[r][c] = seen ? scores[r][c] * scale : -infinity();
                 top = fmaxf(top, scores[r][c]);
             }
-            top = max_of_row(top);
+            top = max_of_row<LANES>(top);
             float shrink = exp2f((largest[r] - top) * LOG2E);
             largest[r] = top;
             total[r] *= shrink;  // of this lane's columns
@@ -207,7 +183,7 @@ __global__ void __launch_bounds__(FORWARD_WARPS * WARP) attention_forward(
     #pragma unroll
     for (int r = 0; r < R; ++r) {
         int query = first + at.row + r * ROWS_APART;
-        float sum = sum_of_row(total[r]);
+        float sum = sum_of_row<LANES>(total[r]);
         if (query >= T) continue;
         float* to = context + head_begin(T, H, width, 1) + static_cast<long long>(query) * size;
         store_row<D>(to, sums[r], survive / sum, at.col, width);
@@ -243,7 +219,7 @@ __global__ void __launch_bounds__(WARPS * WARP) attention_backward_q(
         const float* out = context + head_begin(T, H, width, 1) + static_cast<long long>(query) * size;
         float sum = 0.0f;
         for (int d = at.col; d < width; d += LANES) sum += out[d] * dO[row * PITCH<D> + d];
-        delta_[r] = sum_of_row(sum);
+        delta_[r] = sum_of_row<LANES>(sum);
         lse_[r] = lse[before + query];
         if (at.col == 0 && first + row < T) delta[before + query] = delta_[r];
     }
@@ -309,7 +285,7 @@ __global__ void __launch_bounds__(WARPS * WARP) attention_backward_kv(
         load_tile<COLS, D, THREADS>(dO, dcontext + head_begin(T, H, width, 1), size, query, T, width);
         for (int i = threadIdx.x; i < COLS; i += THREADS) {
             bool there = query + i < T;
-            lse_[i] = there ? lse[before + query + i] : -minus_infinity();  // so its weights are 0
+            lse_[i] = there ? lse[before + query + i] : infinity();  // so its weights are 0
             delta_[i] = there ? delta[before + query + i] : 0.0f;
         }
         for (int i = threadIdx.x; i < COLS * WORDS; i += THREADS) {

@@ -106,3 +106,8 @@ __device__ __forceinline__ bool is_last_block(unsigned* ticket, unsigned blocks)
     if (last) __threadfence();  // and nothing that it reads from here on is older than the others' tickets
     return last;
 }
+
+// A bfloat16 in memory: the upper half of a float.
+struct bf16 {
+    unsigned short bits;
+};

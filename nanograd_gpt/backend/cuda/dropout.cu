@@ -60,25 +60,30 @@ __global__ void __launch_bounds__(256) mask_bools(
     }
 }
 
-// Causal attention's mask (..., T, T) in packed bits (..., T, W): key k is bit k % 32 of its query's word k / 32.  A
-// thread makes one word; words of later keys only are 0, undrawn.
-__global__ void __launch_bounds__(256) mask_bits(
-    unsigned* __restrict__ words, long long n_words, int T, int W, unsigned long long seed, unsigned long long stream,
+// Causal attention's mask (heads, T, T) in packed bits (heads, T, W): key k is bit k % 32 of its query's word k / 32.
+// Words of later keys only are not written.  Queries q and T - 1 - q have W + 1 others at most: a block draws those of
+// 32 such pairs of a head, so that few of its threads are without work.
+__global__ void __launch_bounds__(64) mask_bits(
+    unsigned* __restrict__ words, int T, int W, unsigned long long seed, unsigned long long stream,
     unsigned long long call, unsigned threshold
 ) {
-    long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i >= n_words) return;
-    long long row = i / W;
-    int key = static_cast<int>(i % W) * 32;
-    unsigned word = 0;
-    if (key <= row % T) {
-        Recipe recipe = {seed, stream, call, threshold};
-        long long first = row * T + key, block = first / DRAWN_AT_ONCE;
+    constexpr int PAIRS = 32;
+    Recipe recipe = {seed, stream, call, threshold};
+    long long before = static_cast<long long>(blockIdx.x) * T;  // rows
+    for (int i = threadIdx.x; i < PAIRS * (W + 1); i += blockDim.x) {
+        int query = blockIdx.y * PAIRS + i / (W + 1), word = i % (W + 1), mirrored = T - 1 - query;
+        if (query > mirrored) break;
+        if (word > query / 32) {
+            word -= query / 32 + 1;
+            if (word > mirrored / 32 || mirrored == query) continue;
+            query = mirrored;
+        }
+        long long row = before + query, first = row * T + word * 32, block = first / DRAWN_AT_ONCE;
         int skipped = static_cast<int>(first % DRAWN_AT_ONCE);
-        word = (keep_bits(recipe, block) | keep_bits(recipe, block + 1) << DRAWN_AT_ONCE) >> skipped;
-        if (skipped) word |= keep_bits(recipe, block + 2) << (32 - skipped);
+        unsigned bits = (keep_bits(recipe, block) | keep_bits(recipe, block + 1) << DRAWN_AT_ONCE) >> skipped;
+        if (skipped) bits |= keep_bits(recipe, block + 2) << (32 - skipped);
+        words[row * W + word] = bits;
     }
-    words[i] = word;
 }
 
 // The same from bools, a warp a word.

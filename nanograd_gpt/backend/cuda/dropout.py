@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from math import prod
 from typing import cast
 
 import cupy
@@ -15,6 +16,7 @@ from .launch import Source, blocks_for, fits
 
 SOURCE = Source("dropout.cu", "dropout<float>", "mask_bools", "mask_bits", "pack_bools")
 THREADS, DRAWN_AT_ONCE, WORD, WARP = 256, 16, 32, 32
+ROWS = 64  # of a block that makes packed bits, and its threads
 
 
 class DeviceMask:
@@ -37,9 +39,9 @@ class DeviceMask:
     @cached_property
     def causal_bits(self) -> Array:
         """A mask (..., T, T) of queries and keys as packed bits: see causal_bits()."""
-        words = _empty_words(self.shape)
-        grid, T, W = blocks_for(words.size, THREADS), self.shape[-1], words.shape[-1]
-        SOURCE.launch("mask_bits", grid, (THREADS,), words, words.size, T, W, *self.recipe)
+        words, T = _empty_words(self.shape), self.shape[-1]
+        grid = prod(self.shape[:-2]), -(-T // ROWS)
+        SOURCE.launch("mask_bits", grid, (ROWS,), words, T, words.shape[-1], *self.recipe)
         return words
 
 

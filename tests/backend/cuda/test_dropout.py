@@ -193,7 +193,8 @@ BUGS = {
     "the bits of another lane": ("dropout.cu", "pack / PACKS)", "lane)"),
     "the end is left out": ("dropout.cu", "i + j < size; ++j) {", "i + j < 0; ++j) {"),
     "the end of the bools is left out": ("dropout.cu", "first + j < size; ++j) keep", "first + j < 0; ++j) keep"),
-    "a row that begins within a block": ("dropout.cu", "if (skipped) word", "if (false) word"),
+    "a row that begins within a block": ("dropout.cu", "if (skipped) bits", "if (false) bits"),
+    "the later half of the queries": ("dropout.cu", "query = mirrored;", ";"),
     "a word of another row": ("dropout.cu", "keep[i / W * T + key]", "keep[i / W * W + key]"),
 }
 

@@ -16,8 +16,8 @@ SHAPES = [(3, 5, 7), (1, 5, 7), (3, 1, 7), (3, 5, 1), (1, 1, 1), (1, 1, 4), (8, 
 PLACES = ("rows", "columns", "part of rows", "part of columns")
 OUTPUTS = {"float32": ["f4"], "tf32": ["f4"], "bf16": ["f4", "u2"], "float64": ["f8"]}
 TOLERANCE = {"float32": 1e-6, "tf32": 1e-6, "float64": 1e-14, "bf16": 1e-6}  # inputs are exact in their type
-# Tensor cores cut off bits below those of a sum's largest term, instead of rounding (Fasi et al. 2021, Numerical behavior
-# of NVIDIA tensor cores), so errors add up: 9e-6 for sums of 8192 terms was seen on an H100.
+# Tensor cores cut off bits below those of a sum's largest term, instead of rounding (Fasi et al. 2021, Numerical
+# behavior of NVIDIA tensor cores), so errors add up: 9e-6 for sums of 8192 terms was seen on an H100.
 TENSOR_CORES = 2e-5
 BF16_TWICE = 2**-7  # rounding to bf16's 8 bits twice: the product, and its sum with what is there
 AROUND = {"f4": 99.0, "f8": 99.0, "u2": 99}  # sentinels

@@ -1,0 +1,307 @@
+// Causal attention in bf16 with float32 sums, by tensor cores: the formulas of attention.cu.
+//
+// Bound by the tensor cores: 2 products of T x T x D forward and 7 backward, half of each masked.  A block keeps its
+// rows in registers and lets tiles of 64 rows pass by in two buffers: one is copied while the other is computed with.
+// Heads of width < D are filled up with 0; width is a multiple of 8.
+#include "attention.cuh"
+#include "tiles_bf16.cuh"
+
+constexpr int WARPS = 4, THREADS = WARPS * WARP;
+constexpr int TILE = 64;          // rows of a tile that passes by, and of a block's in backward
+constexpr int WORDS = TILE / 32;  // of the mask for a row of a tile
+constexpr int QUAD = 4;           // lanes that share a row
+
+// One block a tile of 128 queries, the last ones, which see the most keys, first; a warp has 32 of them.
+template <int D, bool DROP>
+__global__ void __launch_bounds__(THREADS, 2) attention_bf16_forward(
+    const bf16* __restrict__ qkv, const unsigned* __restrict__ keep, bf16* __restrict__ context,
+    float* __restrict__ lse, int T, int H, int width, float scale, float survive
+) {
+    constexpr int M = 2, N = TILE / 8, ROWS = WARPS * M * 16;
+    extern __shared__ __align__(128) u16 shared[];
+    u16* Q = shared;
+    u16* K = Q + ROWS * D;  // two buffers
+    u16* V = K + 2 * TILE * D;
+    Lane l;
+    int first = (gridDim.y - 1 - blockIdx.y) * ROWS, mine = first + l.warp * M * 16, size = H * width;
+    int W = (T + 31) / 32;
+    long long pitch = 3ll * size, before = static_cast<long long>(blockIdx.x) * T;
+    const u16* q = reinterpret_cast<const u16*>(qkv) + head_begin(T, H, width, 3);
+    const unsigned* mask = keep + before * W;
+    int tiles = (min(T, first + ROWS) + TILE - 1) / TILE;
+    auto start = [&](int tile) {
+        start_tile<TILE, D, THREADS>(K + tile % 2 * TILE * D, q + size, pitch, tile * TILE, T, width);
+        start_tile<TILE, D, THREADS>(V + tile % 2 * TILE * D, q + 2 * size, pitch, tile * TILE, T, width);
+        cp_async_commit();
+    };
+    start_tile<ROWS, D, THREADS>(Q, q, pitch, first, T, width);
+    start(0);
+    u32 rows[M][D / 16][4];
+    float sums[M][D / 8][4] = {}, largest[M][2], total[M][2] = {};
+    #pragma unroll
+    for (int m = 0; m < M; ++m) largest[m][0] = largest[m][1] = -infinity();
+    for (int tile = 0; tile < tiles; ++tile) {
+        if (tile + 1 < tiles) {
+            start(tile + 1);
+            cp_async_wait<1>();
+        } else {
+            cp_async_wait<0>();
+        }
+        __syncthreads();
+        if (tile == 0) {
+            #pragma unroll
+            for (int m = 0; m < M; ++m) load_rows<D>(rows[m], Q, mine - first + m * 16, l);
+        }
+        int key = tile * TILE;
+        float scores[M][N][4] = {};
+        add_products<D>(scores, rows, K + tile % 2 * TILE * D, l);
+        u32 weights[M][N / 2][4];
+        #pragma unroll
+        for (int m = 0; m < M; ++m) {
+            int query = mine + m * 16 + l.g;
+            if (key + TILE > mine + m * 16) {
+                #pragma unroll
+                for (int n = 0; n < N; ++n) {
+                    #pragma unroll
+                    for (int i = 0; i < 4; ++i) {
+                        bool seen = key + n * 8 + l.t * 2 + i % 2 <= query + i / 2 * 8;
+                        if (!seen) scores[m][n][i] = -infinity();
+                    }
+                }
+            }
+            #pragma unroll
+            for (int r = 0; r < 2; ++r) {
+                float top = largest[m][r];
+                #pragma unroll
+                for (int n = 0; n < N; ++n) top = fmaxf(top, fmaxf(scores[m][n][2 * r], scores[m][n][2 * r + 1]));
+                top = max_of_row<QUAD>(top);
+                float shrink = exp2_approx((largest[m][r] - top) * scale * LOG2E), off = top * scale * LOG2E;
+                largest[m][r] = top;
+                total[m][r] *= shrink;  // of this lane's columns
+                #pragma unroll
+                for (int n = 0; n < D / 8; ++n) {
+                    sums[m][n][2 * r] *= shrink;
+                    sums[m][n][2 * r + 1] *= shrink;
+                }
+                #pragma unroll
+                for (int word = 0; word < WORDS; ++word) {
+                    int column = key / 32 + word, row = min(query + r * 8, T - 1);
+                    u32 kept = DROP && column < W ? mask[row * W + column] >> l.t * 2 : 0;
+                    #pragma unroll
+                    for (int i = 0; i < 8; ++i) {
+                        float& score = scores[m][word * 4 + i / 2][2 * r + i % 2];
+                        score = exp2_approx(score * (scale * LOG2E) - off);
+                        total[m][r] += score;
+                        if (DROP && !(kept >> (i / 2 * 8 + i % 2) & 1)) score = 0.0f;
+                    }
+                }
+            }
+            round_weights(weights[m], scores[m]);
+        }
+        add_weighted<D>(sums, weights, V + tile % 2 * TILE * D, l);
+        __syncthreads();  // before the next copies to this buffer
+    }
+    bf16* to = context + head_begin(T, H, width, 1);
+    #pragma unroll
+    for (int m = 0; m < M; ++m) {
+        float factor[2];
+        #pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            float sum = sum_of_row<QUAD>(total[m][r]);
+            int query = mine + m * 16 + l.g + r * 8;
+            factor[r] = survive / sum;
+            if (l.t == 0 && query < T) lse[before + query] = largest[m][r] * scale + logf(sum);
+        }
+        store_rows<D>(to, size, sums[m], factor[0], factor[1], Q, mine - first + m * 16, first, T, width, l);
+    }
+}
+
+// dQ and delta = sum(dcontext * context); one block a tile of queries, as forward.
+template <int D, bool DROP>
+__global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_q(
+    const bf16* __restrict__ qkv, const bf16* __restrict__ context, const bf16* __restrict__ dcontext,
+    const float* __restrict__ lse, const unsigned* __restrict__ keep, float* __restrict__ delta,
+    bf16* __restrict__ dqkv, int T, int H, int width, float scale, float survive
+) {
+    constexpr int N = TILE / 8;
+    extern __shared__ __align__(128) u16 shared[];
+    u16* K = shared;  // two buffers
+    u16* V = K + 2 * TILE * D;
+    u16* own = V + 2 * TILE * D;  // queries, then dcontext, at last dQ
+    Lane l;
+    int first = (gridDim.y - 1 - blockIdx.y) * TILE, mine = first + l.warp * 16, size = H * width, W = (T + 31) / 32;
+    long long pitch = 3ll * size, before = static_cast<long long>(blockIdx.x) * T;
+    long long begin = head_begin(T, H, width, 1);
+    const u16* q = reinterpret_cast<const u16*>(qkv) + head_begin(T, H, width, 3);
+    u32 rows[1][D / 16][4], drows[1][D / 16][4];
+    start_tile<TILE, D, THREADS>(own, q, pitch, first, T, width);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+    load_rows<D>(rows[0], own, l.warp * 16, l);
+    __syncthreads();
+    start_tile<TILE, D, THREADS>(own, reinterpret_cast<const u16*>(dcontext) + begin, size, first, T, width);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+    load_rows<D>(drows[0], own, l.warp * 16, l);
+    float off[2], delta_[2];
+    #pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        int query = mine + l.g + r * 8, there = min(query, T - 1);
+        const u16* out = reinterpret_cast<const u16*>(context) + begin + static_cast<long long>(there) * size;
+        float sum = 0.0f;
+        for (int chunk = l.t; chunk * CHUNK < width; chunk += 4) {
+            Pack<u32> x = load_pack(reinterpret_cast<const u32*>(out + chunk * CHUNK));
+            Pack<u32> y = load_pack(reinterpret_cast<const u32*>(at<D>(own, l.warp * 16 + l.g + r * 8, chunk)));
+            #pragma unroll
+            for (int i = 0; i < 4; ++i) sum += bf_lo(x.x[i]) * bf_lo(y.x[i]) + bf_hi(x.x[i]) * bf_hi(y.x[i]);
+        }
+        sum = sum_of_row<QUAD>(sum);
+        if (l.t == 0 && query < T) delta[before + query] = sum;
+        delta_[r] = sum / survive;
+        off[r] = lse[before + there] * LOG2E;
+    }
+    int tiles = (min(T, first + TILE) + TILE - 1) / TILE;
+    auto start = [&](int tile) {
+        start_tile<TILE, D, THREADS>(K + tile % 2 * TILE * D, q + size, pitch, tile * TILE, T, width);
+        start_tile<TILE, D, THREADS>(V + tile % 2 * TILE * D, q + 2 * size, pitch, tile * TILE, T, width);
+        cp_async_commit();
+    };
+    float sums[1][D / 8][4] = {};
+    start(0);
+    for (int tile = 0; tile < tiles; ++tile) {
+        if (tile + 1 < tiles) {
+            start(tile + 1);
+            cp_async_wait<1>();
+        } else {
+            cp_async_wait<0>();
+        }
+        __syncthreads();
+        float scores[1][N][4] = {}, dweights[1][N][4] = {};
+        add_products<D>(scores, rows, K + tile % 2 * TILE * D, l);
+        add_products<D>(dweights, drows, V + tile % 2 * TILE * D, l);
+        #pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            int query = mine + l.g + r * 8;
+            #pragma unroll
+            for (int word = 0; word < WORDS; ++word) {
+                int key = tile * TILE + word * 32 + l.t * 2, index = min(tile * WORDS + word, W - 1);
+                u32 kept = DROP ? keep[(before + min(query, T - 1)) * W + index] >> l.t * 2 : 0;
+                #pragma unroll
+                for (int i = 0; i < 8; ++i) {
+                    int n = word * 4 + i / 2, j = 2 * r + i % 2, col = i / 2 * 8 + i % 2;
+                    bool seen = key + col <= query;
+                    float weight = seen ? exp2_approx(scores[0][n][j] * (scale * LOG2E) - off[r]) : 0.0f;
+                    float dweight = !DROP || kept >> col & 1 ? dweights[0][n][j] : 0.0f;
+                    dweights[0][n][j] = weight * (dweight - delta_[r]);
+                }
+            }
+        }
+        u32 rounded[1][N / 2][4];
+        round_weights(rounded[0], dweights[0]);
+        add_weighted<D>(sums, rounded, K + tile % 2 * TILE * D, l);
+        __syncthreads();
+    }
+    float factor = scale * survive;
+    bf16* to = dqkv + head_begin(T, H, width, 3);
+    store_rows<D>(to, pitch, sums[0], factor, factor, own, l.warp * 16, first, T, width, l);
+}
+
+// dK and dV; one block a tile of keys.  Its scores are transposed, keys in rows; a dropped weight is kept negative.
+template <int D, bool DROP>
+__global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_kv(
+    const bf16* __restrict__ qkv, const bf16* __restrict__ dcontext, const float* __restrict__ lse,
+    const float* __restrict__ delta, const unsigned* __restrict__ keep, bf16* __restrict__ dqkv, int T, int H,
+    int width, float scale, float survive
+) {
+    constexpr int N = TILE / 8;
+    extern __shared__ __align__(128) u16 shared[];
+    u16* Q = shared;  // two buffers of each
+    u16* dO = Q + 2 * TILE * D;
+    float* offs = reinterpret_cast<float*>(dO + 2 * TILE * D);
+    float* deltas = offs + 2 * TILE;
+    u32* kept = reinterpret_cast<u32*>(deltas + 2 * TILE);  // (2, TILE, WORDS)
+    u16* own = reinterpret_cast<u16*>(kept + 2 * TILE * WORDS);  // keys, then values, at last their gradients
+    Lane l;
+    int first = blockIdx.y * TILE, size = H * width, W = (T + 31) / 32;
+    long long pitch = 3ll * size, before = static_cast<long long>(blockIdx.x) * T;
+    const u16* q = reinterpret_cast<const u16*>(qkv) + head_begin(T, H, width, 3);
+    const u16* d = reinterpret_cast<const u16*>(dcontext) + head_begin(T, H, width, 1);
+    u32 keys[1][D / 16][4], values[1][D / 16][4];
+    start_tile<TILE, D, THREADS>(own, q + size, pitch, first, T, width);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+    load_rows<D>(keys[0], own, l.warp * 16, l);
+    __syncthreads();
+    start_tile<TILE, D, THREADS>(own, q + 2 * size, pitch, first, T, width);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+    load_rows<D>(values[0], own, l.warp * 16, l);
+    auto start = [&](int tile) {
+        int buffer = tile % 2 * TILE;
+        start_tile<TILE, D, THREADS>(Q + buffer * D, q, pitch, tile * TILE, T, width);
+        start_tile<TILE, D, THREADS>(dO + buffer * D, d, size, tile * TILE, T, width);
+        cp_async_commit();
+        for (int i = threadIdx.x; i < TILE; i += THREADS) {
+            int query = tile * TILE + i;
+            offs[buffer + i] = query < T ? lse[before + query] * LOG2E : infinity();  // so its weights are 0
+            deltas[buffer + i] = query < T ? delta[before + query] / survive : 0.0f;
+        }
+        for (int i = threadIdx.x; DROP && i < TILE * WORDS; i += THREADS) {
+            long long row = before + min(tile * TILE + i / WORDS, T - 1);
+            kept[buffer * WORDS + i] = keep[row * W + min(first / 32 + i % WORDS, W - 1)];
+        }
+    };
+    float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {};
+    int tiles = (T + TILE - 1) / TILE, key = first + l.warp * 16 + l.g;
+    start(blockIdx.y);
+    for (int tile = blockIdx.y; tile < tiles; ++tile) {
+        if (tile + 1 < tiles) {
+            start(tile + 1);
+            cp_async_wait<1>();
+        } else {
+            cp_async_wait<0>();
+        }
+        __syncthreads();
+        int buffer = tile % 2 * TILE;
+        float scores[1][N][4] = {}, dweights[1][N][4] = {}, weights[1][N][4];
+        add_products<D>(scores, keys, Q + buffer * D, l);
+        #pragma unroll
+        for (int n = 0; n < N; ++n) {
+            #pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                int col = n * 8 + l.t * 2 + i % 2;
+                bool seen = key + i / 2 * 8 <= tile * TILE + col;
+                float weight = seen ? exp2_approx(scores[0][n][i] * (scale * LOG2E) - offs[buffer + col]) : 0.0f;
+                if (DROP) {
+                    u32 word = kept[(buffer + col) * WORDS + l.warp / 2];
+                    weight = word >> (l.warp % 2 * 16 + l.g + i / 2 * 8) & 1 ? weight : -weight;
+                }
+                scores[0][n][i] = weight;
+                weights[0][n][i] = DROP ? fmaxf(weight, 0.0f) : weight;
+            }
+        }
+        u32 rounded[1][N / 2][4];
+        round_weights(rounded[0], weights[0]);
+        add_weighted<D>(dv, rounded, dO + buffer * D, l);
+        add_products<D>(dweights, values, dO + buffer * D, l);
+        #pragma unroll
+        for (int n = 0; n < N; ++n) {
+            #pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                float weight = scores[0][n][i], dweight = !DROP || weight > 0.0f ? dweights[0][n][i] : 0.0f;
+                dweights[0][n][i] = fabsf(weight) * (dweight - deltas[buffer + n * 8 + l.t * 2 + i % 2]);
+            }
+        }
+        round_weights(rounded[0], dweights[0]);
+        add_weighted<D>(dk, rounded, Q + buffer * D, l);
+        __syncthreads();
+    }
+    bf16* to = dqkv + head_begin(T, H, width, 3);
+    float factor = scale * survive;
+    store_rows<D>(to + size, pitch, dk[0], factor, factor, own, l.warp * 16, first, T, width, l);
+    store_rows<D>(to + 2 * size, pitch, dv[0], survive, survive, own, l.warp * 16, first, T, width, l);
+}
