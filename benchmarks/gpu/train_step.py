@@ -12,6 +12,7 @@ from step import Step
 import numpy as np
 
 from nanograd_gpt import AdamW, GPTModel
+from nanograd_gpt.backend.precision import PRECISIONS, Precision, set_precision
 from nanograd_gpt.bench.statistics import interleaved
 from nanograd_gpt.bench.step import random_batch
 from nanograd_gpt.gpt.config import GPT_CONFIG_124M, GPTConfig
@@ -32,13 +33,14 @@ def config_of(step: Step) -> GPTConfig:
     return GPTConfig(**{**GPT_CONFIG_124M, "context_length": 1024, **step.pick({}, small)})
 
 
-def ours(config: GPTConfig, batch: tuple[Any, Any]) -> Callable[[], Any]:
-    """One update in float32; its loss stays on the device."""
+def ours(config: GPTConfig, batch: tuple[Any, Any], precision: Precision) -> Callable[[], Any]:
+    """One update; its loss stays on the device."""
     model = GPTModel(config, rng=Generator(1)).to("cuda")
     optimizer = AdamW(model.parameters(), lr=LR, weight_decay=DECAY)
     ids, targets = batch
 
     def update() -> Any:
+        set_precision(precision)
         optimizer.zero_grad()
         loss = model.loss(ids, targets)
         loss.backward()
@@ -72,15 +74,25 @@ def pytorch(config: GPTConfig, batch: tuple[Any, Any], kind: str, device: str) -
     return update
 
 
+def free_memory(step: Step) -> None:
+    """Return what the last size took: CuPy and PyTorch keep freed memory, each from the other."""
+    import cupy
+
+    cupy.get_default_memory_pool().free_all_blocks()
+    if not step.dry and (torch := sys.modules.get("torch")):
+        torch.cuda.empty_cache()
+
+
 def compared(step: Step) -> None:
     config, device = config_of(step), step.pick("cuda", "cpu")
     for (B, T), kinds in step.pick(SIZES, DRY).items():
+        free_memory(step)
         batch = random_batch(config, B, T)
-        contenders: dict[str, Callable[[], Any]] = {"ours fp32": ours(config, batch)}
+        contenders = {f"ours {precision}": ours(config, batch, precision) for precision in PRECISIONS}
         for kind in kinds:
             try:
                 contenders[kind] = pytorch(config, batch, kind, device)
-                contenders[kind]()
+                contenders[kind]()  # compiles, or runs out of memory
             except Exception as error:  # PyTorch may be missing, or out of memory: the others still count
                 contenders.pop(kind, None)
                 step.emit("train step", B=B, T=T, contender=kind, error=f"{type(error).__name__}: {error}")
@@ -99,7 +111,7 @@ def launches(step: Step) -> None:
         from standin.record import record
 
         config = config_of(step)
-        update = ours(config, random_batch(config, 1, 32))
+        update = ours(config, random_batch(config, 1, 32), "bf16")
         update()
         record.syncs.clear()
         record.launches.clear()

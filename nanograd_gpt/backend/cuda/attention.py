@@ -1,4 +1,4 @@
-"""Causal attention in float32 without a T x T array, in one launch forward and two backward."""
+"""Causal attention without a T x T array, in one launch forward and two backward; in bf16 if that is in force."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import cupy
 
 from ..contract import Array, Keep
 from ..plain import attention as plain
+from ..precision import precision
+from . import attention_bf16 as bf16
+from .cast import to_bf16, to_float
 from .dropout import as_bools, causal_bits
 from .launch import Source, fits
 
@@ -45,6 +48,9 @@ class Call(NamedTuple):
 
 
 def causal_attention(qkv: Array, n_heads: int, keep: Keep | None, rate: float) -> tuple[Array, Array]:
+    if _in_bf16(qkv, n_heads):
+        context, lse = bf16.causal_attention(to_bf16(qkv), n_heads, keep, rate)
+        return to_float(context), lse
     call = _call(qkv, n_heads, keep, rate)
     if call is None:
         return plain.causal_attention(qkv, n_heads, None if keep is None else as_bools(keep), rate)
@@ -57,6 +63,9 @@ def causal_attention(qkv: Array, n_heads: int, keep: Keep | None, rate: float) -
 def causal_attention_backward(
     dy: Array, qkv: Array, context: Array, lse: Array, n_heads: int, keep: Keep | None, rate: float
 ) -> Array:
+    if _in_bf16(qkv, n_heads) and fits(dy, context, lse):
+        arrays = to_bf16(dy), to_bf16(qkv), to_bf16(context)
+        return to_float(bf16.causal_attention_backward(*arrays, lse, n_heads, keep, rate))
     call = _call(qkv, n_heads, keep, rate)
     if call is None or not fits(dy, context, lse):
         mask = None if keep is None else as_bools(keep)
@@ -80,6 +89,12 @@ def most_shared_bytes() -> int:
     """The most shared memory that a block of this GPU's may have."""
     most: int = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
     return most
+
+
+def _in_bf16(qkv: Array, n_heads: int) -> bool:
+    """Whether the kernels on tensor cores are wanted and take these sizes."""
+    width = qkv.shape[-1] // 3 // n_heads
+    return precision() == "bf16" and fits(qkv) and 0 < width <= bf16.D and width % 8 == 0
 
 
 def _call(qkv: Array, n_heads: int, keep: Keep | None, rate: float) -> Call | None:

@@ -7,6 +7,7 @@ checked and converted here.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -36,6 +37,9 @@ KERNEL = re.compile(
 WORDS = re.compile(r"\b(?:const|__restrict__|typename|class)\b")
 
 Grid: TypeAlias = tuple[int, ...]
+Conversion: TypeAlias = Callable[[Any], Any]
+
+NULL = np.uintp(0)  # a null pointer
 
 
 class Parameter(NamedTuple):
@@ -51,6 +55,7 @@ class Source:
 
     def __init__(self, file: str, *kernels: str) -> None:
         self.file, self.kernels = file, kernels
+        self._prepared: dict[str, tuple[Any, list[Conversion]]] = {}
 
     @cached_property
     def text(self) -> str:
@@ -83,14 +88,25 @@ class Source:
             return
         if any(n > most for n, most in zip(grid, MAX_GRID, strict=False)):
             raise ValueError(f"{kernel}: a grid of {grid} blocks is larger than {MAX_GRID}")
-        parameters = self.signatures[kernel]
-        if len(arguments) != len(parameters):
-            raise TypeError(f"{kernel}: {len(arguments)} arguments for {len(parameters)} parameters")
-        passed = tuple(_argument(kernel, *pair) for pair in zip(parameters, arguments, strict=True))
-        function = self._module.get_function(kernel)
+        prepared = self._prepared.get(kernel)
+        if prepared is None:
+            prepared = self._prepared[kernel] = self._prepare(kernel)
+        function, conversions = prepared
+        if len(arguments) != len(conversions):
+            raise TypeError(f"{kernel}: {len(arguments)} arguments for {len(conversions)} parameters")
+        passed = tuple([convert(argument) for convert, argument in zip(conversions, arguments, strict=True)])
         if shared > SHARED_BY_DEFAULT:
             function.max_dynamic_shared_size_bytes = shared
         function(grid, block, passed, shared_mem=shared)
+
+    def _prepare(self, kernel: str) -> tuple[Any, list[Conversion]]:
+        """Compile a kernel; returns it, and the conversion of each argument to what CuPy passes unchanged."""
+        conversions: list[Conversion] = []
+        for parameter in self.signatures[kernel]:
+            dtype = DTYPES[parameter.type]
+            # NumPy raises OverflowError for an int that does not fit
+            conversions.append(_array_check(f"{kernel}: {parameter.name}", dtype) if parameter.is_array else dtype)
+        return self._module.get_function(kernel), conversions
 
 
 def _parameter(text: str, bound: dict[str, str]) -> Parameter:
@@ -100,23 +116,24 @@ def _parameter(text: str, bound: dict[str, str]) -> Parameter:
     return Parameter(name, bound.get(kind, kind), "*" in words)
 
 
-def _argument(kernel: str, parameter: Parameter, value: Any) -> Any:
-    """Convert an argument to what CuPy passes unchanged."""
-    dtype = DTYPES[parameter.type]
-    if not parameter.is_array:
-        return dtype(value)  # NumPy raises OverflowError for an int that does not fit
-    if value is None:
-        return np.uintp(0)  # a null pointer
-    where = f"{kernel}: {parameter.name}"
-    if not isinstance(value, cupy.ndarray):
-        raise TypeError(f"{where} is a {type(value).__name__}, expected a CuPy array")
-    if value.dtype != dtype:
-        raise TypeError(f"{where} is of {value.dtype}, expected {np.dtype(dtype)}")
-    if not value.flags.c_contiguous:
-        raise ValueError(f"{where} of shape {value.shape} is not contiguous")
-    if address(value) % ALIGNMENT:
-        raise ValueError(f"{where} begins at an address that is not a multiple of {ALIGNMENT}")
-    return value
+def _array_check(where: str, scalar: Any) -> Conversion:
+    """The check of an array argument, whose Python time counts: a step has hundreds of launches."""
+    dtype, array_type = np.dtype(scalar), cupy.ndarray
+
+    def checked(value: Any) -> Any:
+        if value is None:
+            return NULL
+        if not isinstance(value, array_type):
+            raise TypeError(f"{where} is a {type(value).__name__}, expected a CuPy array")
+        if value.dtype != dtype:
+            raise TypeError(f"{where} is of {value.dtype}, expected {dtype}")
+        if not value.flags.c_contiguous:
+            raise ValueError(f"{where} of shape {value.shape} is not contiguous")
+        if value.data.ptr % ALIGNMENT:
+            raise ValueError(f"{where} begins at an address that is not a multiple of {ALIGNMENT}")
+        return value
+
+    return checked
 
 
 def address(array: Any) -> int:

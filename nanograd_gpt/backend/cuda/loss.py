@@ -9,9 +9,10 @@ import cupy
 
 from ..contract import Array, GradOut, Ints
 from ..plain import loss as plain
-from .gemm import gemm
+from .gemm import Kind, gemm
 from .ids import as_ids
 from .launch import Grid, Source, fits
+from .operands import operands
 
 SOURCE = Source(
     "loss.cu",
@@ -59,11 +60,12 @@ def linear_cross_entropy(
         return plain.linear_cross_entropy(x, weight, targets, want_gradient)
     (N, _), V, targets = x.shape, len(weight), as_ids(targets)
     losses, log_sum_exp, kept = cupy.empty(N, dtype="f"), cupy.empty((N, 1), dtype="f"), None
+    kind, (x, weight) = operands(N, x, weight)
     for chunk in _chunks(N, V):
-        logits = _logits(x[chunk], weight)
+        logits = _logits(kind, x[chunk], weight)
         keep = want_gradient and kept is None
         _in_place(logits, targets[chunk], losses[chunk], log_sum_exp[chunk], V, 1 / N, keep)
-        kept = logits[:, :V] if keep else kept
+        kept = operands(N, logits)[1][0][:, :V] if keep else kept
         del logits  # free it before the next chunk is allocated
     return _mean(losses), log_sum_exp, kept
 
@@ -82,20 +84,20 @@ def linear_cross_entropy_backward(
         return plain.linear_cross_entropy_backward(dloss, x, weight, targets, log_sum_exp, kept, dweight, want_dx)
     (N, _), V, targets = x.shape, len(weight), as_ids(targets)
     dx = cupy.empty_like(x) if want_dx else None
-    scaled = x if dweight is None else x * dloss
+    kind, (scaled, x, weight) = operands(N, x * dloss, x, weight)
     for chunk in _chunks(N, V):
         if chunk.start == 0 and kept is not None:
             dlogits = kept
         else:
-            logits = _logits(x[chunk], weight)
+            logits = _logits(kind, x[chunk], weight)
             arguments = logits, targets[chunk], log_sum_exp[chunk], None, None, logits, 1 / N, V, logits.shape[1]
             SOURCE.launch("cross_entropy_backward<float>", (len(logits),), _threads(V), *arguments)
-            dlogits = logits[:, :V]
+            dlogits = operands(N, logits)[1][0][:, :V]
             del logits
         if dx is not None:
-            gemm(dlogits, weight, dx[chunk])
+            gemm(dlogits, weight, dx[chunk], kind)
         if dweight is not None:
-            gemm(dlogits.T, scaled[chunk], dweight.array, accumulate=dweight.accumulate)
+            gemm(dlogits.T, scaled[chunk], dweight.array, kind, accumulate=dweight.accumulate)
             dweight = GradOut(dweight.array, accumulate=True)
         del dlogits
     if dx is not None:
@@ -118,10 +120,10 @@ def _padded(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _logits(x: Array, weight: Array) -> Array:
+def _logits(kind: Kind, x: Array, weight: Array) -> Array:
     """x (N, C), weight (V, C)  ->  logits (N, V and what fills the last multiple of PITCH); what fills is not set."""
-    logits = cupy.empty((len(x), _padded(len(weight), PITCH)), dtype=x.dtype)
-    gemm(x, weight.T, logits[:, : len(weight)])
+    logits = cupy.empty((len(x), _padded(len(weight), PITCH)), dtype="f")
+    gemm(x, weight.T, logits[:, : len(weight)], kind)
     return logits
 
 

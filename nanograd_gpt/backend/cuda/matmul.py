@@ -1,4 +1,7 @@
-"""Linear layers in float32, each one product by cuBLASLt, as are Q, K and V; all else by the plain formulas."""
+"""Linear layers in the precision in force, each one product by cuBLASLt, as are Q, K and V.
+
+What is not contiguous float32 takes the plain formulas.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,16 @@ from ..plain import matmul as plain
 from ..plain.matmul import rows
 from ..plain.packed import as_contiguous_view, joined_grad_out
 from .column_sums import column_sums
-from .gemm import gemm
+from .gemm import Kind, gemm
+from .operands import operands
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     if not _is_float32([x, weight, bias]):
         return plain.linear(x, weight, bias)
     y = xp.empty((*x.shape[:-1], len(weight)), dtype=x.dtype)
-    gemm(rows(x), weight.T, rows(y), bias=bias)
+    kind, (x_, weight_) = operands(len(rows(x)), rows(x), weight)
+    gemm(x_, weight_.T, rows(y), kind, bias=bias)
     return y
 
 
@@ -27,11 +32,12 @@ def linear_backward(
 ) -> Array | None:
     if not _is_float32([dy, x, weight, *_arrays([dweight])]):
         return plain.linear_backward(dy, x, weight, dweight, dbias, want_dx)
+    kind, (dy_,) = operands(len(rows(dy)), rows(dy))
     if dweight is not None:
-        gemm(rows(dy).T, rows(x), dweight.array, accumulate=dweight.accumulate)
+        gemm(dy_.T, operands(len(rows(x)), rows(x))[1][0], dweight.array, kind, accumulate=dweight.accumulate)
     if dbias is not None:
         column_sums(dy, dbias)
-    return _product(dy, weight) if want_dx else None
+    return _product(kind, dy_, weight, dy.shape) if want_dx else None
 
 
 def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
@@ -42,8 +48,9 @@ def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | N
         return linear(x, joined, xp.concatenate(present) if present else None)
     width = len(weights[0])
     y = xp.empty((*x.shape[:-1], len(weights) * width), dtype=x.dtype)
-    for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        gemm(rows(x), weight.T, _part(y, k, width), bias=bias)
+    kind, (x_, *weights_) = operands(len(rows(x)), rows(x), *weights)
+    for k, (weight, bias) in enumerate(zip(weights_, biases, strict=True)):
+        gemm(x_, weight.T, _part(rows(y), k, width), kind, bias=bias)
     return y
 
 
@@ -58,41 +65,40 @@ def packed_linear_backward(
     if not _is_float32([dy, x, *weights, *_arrays(dweights)]):
         return plain.packed_linear_backward(dy, x, weights, dweights, dbiases, want_dx)
     width, dweight = len(weights[0]), joined_grad_out(dweights)
+    kind, (dy_, x_) = operands(len(rows(dy)), rows(dy), rows(x))
     if dweight is not None:
-        gemm(rows(dy).T, rows(x), dweight.array, accumulate=dweight.accumulate)
+        gemm(dy_.T, x_, dweight.array, kind, accumulate=dweight.accumulate)
     else:
         for k, part in enumerate(dweights):
             if part is not None:
-                gemm(_part(dy, k, width).T, rows(x), part.array, accumulate=part.accumulate)
+                gemm(_part(dy_, k, width).T, x_, part.array, kind, accumulate=part.accumulate)
     if any(dbias is not None for dbias in dbiases):
         sums = xp.empty(dy.shape[-1], dtype=dy.dtype)
         column_sums(dy, GradOut(sums, accumulate=False))
         for k, dbias in enumerate(dbiases):
             if dbias is not None:
                 dbias.write(sums[k * width : (k + 1) * width])
-    return _packed_dx(dy, weights, width) if want_dx else None
-
-
-def _packed_dx(dy: Array, weights: Sequence[Array], width: int) -> Array:
+    if not want_dx:
+        return None
     joined = as_contiguous_view(weights)
     if joined is not None:
-        return _product(dy, joined)
+        return _product(kind, dy_, joined, dy.shape)
     dx = xp.empty((*dy.shape[:-1], weights[0].shape[1]), dtype=dy.dtype)
-    for k, weight in enumerate(weights):
-        gemm(_part(dy, k, width), weight, rows(dx), accumulate=k > 0)
+    for k, weight in enumerate(operands(len(dy_), *weights)[1]):
+        gemm(_part(dy_, k, width), weight, rows(dx), kind, accumulate=k > 0)
     return dx
 
 
-def _product(x: Array, matrix: Array) -> Array:
-    """x (..., I), matrix (I, O)  ->  (..., O)"""
-    y = xp.empty((*x.shape[:-1], matrix.shape[1]), dtype=x.dtype)
-    gemm(rows(x), matrix, rows(y))
-    return y
+def _product(kind: Kind, dy: Array, weight: Array, shape: tuple[int, ...]) -> Array:
+    """dy (N, O) in the kind's type, weight (O, I), shape (..., O)  ->  dx (..., I)"""
+    dx = xp.empty((*shape[:-1], weight.shape[1]), dtype=weight.dtype)
+    gemm(dy, operands(len(dy), weight)[1][0], rows(dx), kind)
+    return dx
 
 
 def _part(packed: Array, k: int, width: int) -> Array:
     """The columns of the k-th layer, as a view (N, width)."""
-    return rows(packed)[:, k * width : (k + 1) * width]
+    return packed[:, k * width : (k + 1) * width]
 
 
 def _arrays(grad_outs: Iterable[GradOut | None]) -> list[Array | None]:
