@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 from step import Step
@@ -12,18 +14,20 @@ from step import Step
 import numpy as np
 
 from nanograd_gpt import AdamW, GPTModel
-from nanograd_gpt.backend.precision import PRECISIONS, Precision, set_precision
+from nanograd_gpt.backend.precision import Precision, set_precision
+from nanograd_gpt.backend.select import synchronize
 from nanograd_gpt.bench.statistics import interleaved
 from nanograd_gpt.bench.step import random_batch
 from nanograd_gpt.gpt.config import GPT_CONFIG_124M, GPTConfig
 from nanograd_gpt.rng import Generator
 
-SIZES = {  # B, T, and who is timed there beside us: the book's code keeps all T x T weights
-    (2, 256): ["eager", "best fp32", "best bf16"],
-    (8, 1024): ["eager", "best fp32", "best bf16", "compiled bf16"],
-    (32, 1024): ["best fp32", "best bf16", "compiled bf16"],
+OURS = ["ours fp32", "ours tf32", "ours bf16"]
+SIZES = {  # B, T, and who is timed there: the book's code keeps all T x T weights, too many for the largest
+    (2, 256): [*OURS, "eager", "best fp32", "best bf16"],
+    (8, 1024): [*OURS, "eager", "best fp32", "best bf16", "compiled bf16"],
+    (32, 1024): ["ours bf16", "best bf16", "compiled bf16"],
 }
-DRY = {(1, 32): ["eager", "best fp32", "best bf16"]}
+DRY = {(1, 32): [*OURS, "eager", "best fp32", "best bf16"]}
 ROUNDS = 5
 LR, DECAY = 4e-4, 0.1
 
@@ -74,35 +78,62 @@ def pytorch(config: GPTConfig, batch: tuple[Any, Any], kind: str, device: str) -
     return update
 
 
+def compared(step: Step) -> None:
+    config, device = config_of(step), step.pick("cuda", "cpu")
+    for (B, T), kinds in step.pick(SIZES, DRY).items():
+        batch, contenders = random_batch(config, B, T), {}
+        for kind in kinds:
+            try:
+                name, _, precision = kind.partition(" ")
+                made = ours(config, batch, precision) if name == "ours" else pytorch(config, batch, kind, device)
+                made()  # compiles, or runs out of memory
+                contenders[kind] = made
+            except Exception as error:  # PyTorch may be missing, or out of memory: the others still count
+                step.emit("train step", B=B, T=T, contender=kind, error=f"{type(error).__name__}: {error}")
+        times: dict[str, list[float]] = {name: [] for name in contenders}
+        peaks: dict[str, int] = {}
+        for order in interleaved(list(contenders), step.pick(ROUNDS, 1)):
+            for name in order:
+                free_memory(step)
+                times[name].append(step.milliseconds(contenders[name], rounds=1))
+                peaks[name] = reserved_memory(step, name)
+        for name, samples in times.items():
+            facts = {"ms": float(np.median(samples)), "samples": samples, "reserved_bytes": peaks[name]}
+            step.emit("train step", B=B, T=T, contender=name, **facts)
+        contenders.clear()
+        free_memory(step)
+
+
 def free_memory(step: Step) -> None:
-    """Return what the last size took: CuPy and PyTorch keep freed memory, each from the other."""
+    """Give freed memory back, which CuPy and PyTorch keep, each from the other."""
     import cupy
 
+    gc.collect()
     cupy.get_default_memory_pool().free_all_blocks()
     if not step.dry and (torch := sys.modules.get("torch")):
         torch.cuda.empty_cache()
 
 
-def compared(step: Step) -> None:
-    config, device = config_of(step), step.pick("cuda", "cpu")
-    for (B, T), kinds in step.pick(SIZES, DRY).items():
-        free_memory(step)
-        batch = random_batch(config, B, T)
-        contenders = {f"ours {precision}": ours(config, batch, precision) for precision in PRECISIONS}
-        for kind in kinds:
-            try:
-                contenders[kind] = pytorch(config, batch, kind, device)
-                contenders[kind]()  # compiles, or runs out of memory
-            except Exception as error:  # PyTorch may be missing, or out of memory: the others still count
-                contenders.pop(kind, None)
-                step.emit("train step", B=B, T=T, contender=kind, error=f"{type(error).__name__}: {error}")
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        for order in interleaved(list(contenders), step.pick(ROUNDS, 1)):
-            for name in order:
-                times[name].append(step.milliseconds(contenders[name], rounds=1))
-        for name, samples in times.items():
-            median = float(np.median(samples))
-            step.emit("train step", B=B, T=T, contender=name, ms=median, samples=samples)
+def reserved_memory(step: Step, name: str) -> int:
+    """The memory that a contender's library holds after its steps, the other contenders' parameters included."""
+    if name.startswith("ours"):
+        import cupy
+
+        return int(cupy.get_default_memory_pool().total_bytes())
+    return 0 if step.dry else int(sys.modules["torch"].cuda.memory_reserved())
+
+
+def host_time(step: Step) -> None:
+    """The time that Python needs to queue an update, while the GPU works: the floor of small updates."""
+    config = config_of(step)
+    update = ours(config, random_batch(config, *step.pick((2, 256), (1, 32))), "bf16")
+    samples = []
+    for _ in range(step.pick(10, 2)):
+        synchronize("cuda")
+        start = perf_counter()
+        update()
+        samples.append(1e3 * (perf_counter() - start))
+    step.emit("host time", ms=float(np.median(samples)))
 
 
 def launches(step: Step) -> None:
@@ -120,4 +151,4 @@ def launches(step: Step) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(Step(__doc__).run(compared, launches))
+    sys.exit(Step(__doc__).run(host_time, compared, launches))
