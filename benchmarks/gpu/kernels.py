@@ -15,12 +15,14 @@ from step import Step
 import numpy as np
 
 from nanograd_gpt.backend.contract import AdamWNumbers, GradOut
+from nanograd_gpt.backend.precision import set_precision
 from nanograd_gpt.backend.select import kernels_of, to_device
 from nanograd_gpt.bench.costs import cost_of
 from nanograd_gpt.rng import Generator
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
-BYTES_PER_SECOND, FLOPS_PER_SECOND = 3.0e12, 6.0e13  # of an H100, to be read beside step "ceilings"
+BYTES_PER_SECOND = 3.0e12  # of an H100, to be read beside step "ceilings"
+FLOPS_PER_SECOND = {"fp32": 5.1e13, "bf16": 7.7e14}
 
 
 def gpu(array: Any) -> Any:
@@ -80,12 +82,25 @@ def calls(step: Step) -> Iterator[Call]:
 
 
 def each(step: Step) -> None:
-    for name, args, kwargs in calls(step):
-        kernel: Callable[..., Any] = getattr(kernels_of(args[0][0] if isinstance(args[0], list) else args[0]), name)
-        cost = cost_of(name, args, kwargs, kernel(*args, **kwargs))
-        ms = step.milliseconds(lambda kernel=kernel, args=args, kwargs=kwargs: kernel(*args, **kwargs))
-        floor = 1e3 * max(cost.bytes / BYTES_PER_SECOND, cost.flops / FLOPS_PER_SECOND)
-        step.emit(name, ms=ms, bytes=cost.bytes, flops=cost.flops, floor_ms=floor, of_floor=ms / floor)
+    for precision in ("fp32", "bf16"):
+        set_precision(precision)
+        for name, args, kwargs in calls(step):
+            kernel: Callable[..., Any] = getattr(kernels_of(args[0][0] if isinstance(args[0], list) else args[0]), name)
+            cost = cost_of(name, args, kwargs, kernel(*args, **kwargs))
+            ms = time_of(step, lambda kernel=kernel, args=args, kwargs=kwargs: kernel(*args, **kwargs))
+            floor = 1e3 * max(cost.bytes / BYTES_PER_SECOND, cost.flops / FLOPS_PER_SECOND[precision])
+            step.emit(name, precision=precision, ms=ms, floor_ms=floor, of_floor=ms / floor)
+
+
+def time_of(step: Step, work: Callable[[], object]) -> float:
+    """Milliseconds of a call, from several in a row, so that the GPU never waits for Python."""
+    n = step.pick(10, 1)
+
+    def several() -> None:
+        for _ in range(n):
+            work()
+
+    return step.milliseconds(several, rounds=5) / n
 
 
 if __name__ == "__main__":

@@ -220,9 +220,9 @@ class Kernels(Protocol):
     def linear_cross_entropy(
         self, x: Array, weight: Array, targets: Ints, want_gradient: bool
     ) -> tuple[Array, Array, Array | None]:
-        """x (N, C), weight (V, C), targets (N,)  ->  mean loss (), log_sum_exp (N, 1), dlogits (..., V) if wanted
+        """x (N, C), weight (V, C), targets (N,)  ->  mean loss (), log_sum_exp (N, 1), what backward needs if wanted
 
-        dlogits is the gradient by the logits of the first rows, as many as the backend chooses to keep, or None.
+        The last is the gradient by the logits of the first rows, as many as the backend chooses to keep, or None.
         """
         ...
 

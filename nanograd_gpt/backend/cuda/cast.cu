@@ -1,6 +1,5 @@
 // Between float32 and bfloat16, 8 elements a thread: bound by memory, 6 bytes an element.
 #include "common.cuh"
-#include "common_ptx.cuh"
 
 constexpr int N = 8;
 

@@ -11,9 +11,9 @@ SOURCE = Source("cast.cu", "to_bf16", "to_float")
 THREADS, PER_THREAD = 256, 8
 
 
-def to_bf16(x: Array) -> Array:
-    """x (...) float32, contiguous  ->  (...) bf16, rounded to the nearest, ties to even"""
-    y = cupy.empty(x.shape, dtype="H")
+def to_bf16(x: Array, out: Array | None = None) -> Array:
+    """x (...) float32, contiguous  ->  (...) bf16, rounded to the nearest, ties to even; written to `out` if given"""
+    y = cupy.empty(x.shape, dtype="H") if out is None else out
     SOURCE.launch("to_bf16", blocks_for(x.size, THREADS * PER_THREAD), (THREADS,), x, y, x.size)
     return y
 

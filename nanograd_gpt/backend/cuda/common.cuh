@@ -1,8 +1,21 @@
 // Words that the kernels share.  A warp is 32 threads; all sums run in a fixed order, so that two runs give equal bits.
 #pragma once
 
+#include "common_ptx.cuh"
+
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
+
+// A bfloat16: the upper half of a float.
+struct bf16 {
+    u16 bits;
+
+    bf16() = default;
+    __device__ __forceinline__ explicit bf16(float x) : bits(bf16_bits(x)) {}
+    __device__ __forceinline__ explicit operator float() const {
+        return __uint_as_float(static_cast<u32>(bits) << 16);
+    }
+};
 
 // 16 bytes, the most that a thread loads or stores at once.
 template <class T>
@@ -106,8 +119,3 @@ __device__ __forceinline__ bool is_last_block(unsigned* ticket, unsigned blocks)
     if (last) __threadfence();  // and nothing that it reads from here on is older than the others' tickets
     return last;
 }
-
-// A bfloat16 in memory: the upper half of a float.
-struct bf16 {
-    unsigned short bits;
-};

@@ -5,10 +5,13 @@ A target out of range makes the loss nan: to name it, the host would have to wai
 
 from __future__ import annotations
 
+from typing import Any
+
 import cupy
 
 from ..contract import Array, GradOut, Ints
 from ..plain import loss as plain
+from .cast import to_bf16
 from .gemm import Kind, gemm
 from .ids import as_ids
 from .launch import Grid, Source, fits
@@ -20,9 +23,13 @@ SOURCE = Source(
     "cross_entropy_backward<float>",
     "cross_entropy_in_place<float, true>",
     "cross_entropy_in_place<float, false>",
+    "cross_entropy_in_place<bf16, true>",
+    "cross_entropy_in_place<bf16, false>",
+    "cross_entropy_backward<bf16>",
     "mean",
 )
-WARP, MOST_THREADS, PER_THREAD = 32, 1024, 4
+TYPES = {"float32": "float", "tf32": "float", "bf16": "bf16"}  # of the logits, by the kind of products
+WARP, MOST_THREADS, PACK_BYTES = 32, 1024, 16
 PER_WARP_BYTES = 4 * WARP  # shared memory for sums over a block
 MOST_SHARED = 99 * 1024  # bytes that a block may have on every GPU from compute capability 8.0 on
 
@@ -39,7 +46,7 @@ def cross_entropy(logits: Array, targets: Ints) -> tuple[Array, Array, Array]:
     N, V = logits.shape
     losses, largest, total = (cupy.empty(shape, dtype="f") for shape in ((N,), (N, 1), (N, 1)))
     arguments = logits, as_ids(targets), losses, largest, total, V
-    SOURCE.launch("cross_entropy<float>", (N,), _threads(V), *arguments)
+    SOURCE.launch("cross_entropy<float>", (N,), _threads(V, logits.dtype), *arguments)
     return _mean(losses), largest, total
 
 
@@ -48,7 +55,7 @@ def cross_entropy_backward(dloss: Array, logits: Array, targets: Ints, largest: 
         return plain.cross_entropy_backward(dloss, logits, targets, largest, total)
     dlogits, (N, V) = cupy.empty_like(logits), logits.shape
     arguments = logits, as_ids(targets), largest, total, dloss, dlogits, 1 / N, V, V
-    SOURCE.launch("cross_entropy_backward<float>", (N,), _threads(V), *arguments)
+    SOURCE.launch("cross_entropy_backward<float>", (N,), _threads(V, logits.dtype), *arguments)
     return dlogits
 
 
@@ -60,12 +67,13 @@ def linear_cross_entropy(
         return plain.linear_cross_entropy(x, weight, targets, want_gradient)
     (N, _), V, targets = x.shape, len(weight), as_ids(targets)
     losses, log_sum_exp, kept = cupy.empty(N, dtype="f"), cupy.empty((N, 1), dtype="f"), None
-    kind, (x, weight) = operands(N, x, weight)
+    kind, (x,) = operands(N, x)
+    weight = _head_weight(kind, weight)
     for chunk in _chunks(N, V):
-        logits = _logits(kind, x[chunk], weight)
+        logits = _logits(kind, x[chunk], weight, V)
         keep = want_gradient and kept is None
         _in_place(logits, targets[chunk], losses[chunk], log_sum_exp[chunk], V, 1 / N, keep)
-        kept = operands(N, logits)[1][0][:, :V] if keep else kept
+        kept = logits if keep else kept
         del logits  # free it before the next chunk is allocated
     return _mean(losses), log_sum_exp, kept
 
@@ -84,20 +92,20 @@ def linear_cross_entropy_backward(
         return plain.linear_cross_entropy_backward(dloss, x, weight, targets, log_sum_exp, kept, dweight, want_dx)
     (N, _), V, targets = x.shape, len(weight), as_ids(targets)
     dx = cupy.empty_like(x) if want_dx else None
-    kind, (scaled, x, weight) = operands(N, x * dloss, x, weight)
+    kind, (scaled, x) = operands(N, x * dloss, x)
+    weight = _head_weight(kind, weight)
     for chunk in _chunks(N, V):
         if chunk.start == 0 and kept is not None:
             dlogits = kept
         else:
-            logits = _logits(kind, x[chunk], weight)
-            arguments = logits, targets[chunk], log_sum_exp[chunk], None, None, logits, 1 / N, V, logits.shape[1]
-            SOURCE.launch("cross_entropy_backward<float>", (len(logits),), _threads(V), *arguments)
-            dlogits = operands(N, logits)[1][0][:, :V]
-            del logits
+            dlogits = _logits(kind, x[chunk], weight, V)
+            arguments = dlogits, targets[chunk], log_sum_exp[chunk], None, None, dlogits, 1 / N, V, dlogits.shape[1]
+            kernel = f"cross_entropy_backward<{TYPES[kind]}>"
+            SOURCE.launch(kernel, (len(dlogits),), _threads(V, dlogits.dtype), *arguments)
         if dx is not None:
-            gemm(dlogits, weight, dx[chunk], kind)
+            gemm(dlogits[:, : len(weight)], weight, dx[chunk], kind)
         if dweight is not None:
-            gemm(dlogits.T, scaled[chunk], dweight.array, kind, accumulate=dweight.accumulate)
+            gemm(dlogits[:, :V].T, scaled[chunk], dweight.array, kind, accumulate=dweight.accumulate)
             dweight = GradOut(dweight.array, accumulate=True)
         del dlogits
     if dx is not None:
@@ -120,9 +128,24 @@ def _padded(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _logits(kind: Kind, x: Array, weight: Array) -> Array:
-    """x (N, C), weight (V, C)  ->  logits (N, V and what fills the last multiple of PITCH); what fills is not set."""
-    logits = cupy.empty((len(x), _padded(len(weight), PITCH)), dtype="f")
+def _head_weight(kind: Kind, weight: Array) -> Array:
+    """The weight (V, C) in the type that products take; in bf16 with rows of zeros up to a multiple of PITCH.
+
+    With them, the products' sizes suit the tensor cores, and the logits beyond V are 0, as are their gradients.
+    """
+    if kind != "bf16":
+        return weight
+    V, C = weight.shape
+    rows = cupy.empty((_padded(V, PITCH), C), dtype="H")
+    to_bf16(weight, out=rows[:V])
+    rows[V:] = 0
+    return rows
+
+
+def _logits(kind: Kind, x: Array, weight: Array, vocabulary: int) -> Array:
+    """x (N, C), weight (V or more, C)  ->  logits (N, V and what fills the last multiple of PITCH)"""
+    dtype = "H" if kind == "bf16" else "f"
+    logits = cupy.empty((len(x), _padded(vocabulary, PITCH)), dtype=dtype)
     gemm(x, weight.T, logits[:, : len(weight)], kind)
     return logits
 
@@ -131,17 +154,19 @@ def _in_place(
     logits: Array, targets: Ints, losses: Array, log_sum_exp: Array, vocabulary: int, share: float, want_gradient: bool
 ) -> None:
     """Fill losses (N,) and log_sum_exp (N, 1); if the gradient is wanted, turn logits into it, times share."""
-    shared = PER_WARP_BYTES + logits.itemsize * _padded(vocabulary, PER_THREAD)  # every row is aligned
+    per_thread = PACK_BYTES // logits.itemsize
+    shared = PER_WARP_BYTES + logits.itemsize * _padded(vocabulary, per_thread)  # every row is aligned
     keep = want_gradient and shared <= MOST_SHARED
-    kernel = f"cross_entropy_in_place<float, {'true' if keep else 'false'}>"
+    kernel = f"cross_entropy_in_place<{'float' if logits.itemsize == 4 else 'bf16'}, {'true' if keep else 'false'}>"
     arguments = logits, targets, losses, log_sum_exp, share, want_gradient, vocabulary, logits.shape[1]
     shared = shared if keep else PER_WARP_BYTES
-    SOURCE.launch(kernel, (len(logits),), _threads(vocabulary), *arguments, shared=shared)
+    SOURCE.launch(kernel, (len(logits),), _threads(vocabulary, logits.dtype), *arguments, shared=shared)
 
 
-def _threads(vocabulary: int) -> Grid:
-    """The threads for a row, from its length alone, as the sums' order depends on them."""
-    return (min(MOST_THREADS, _padded(-(-vocabulary // PER_THREAD), WARP)),)
+def _threads(vocabulary: int, dtype: Any) -> Grid:
+    """The threads for a row, from its length and type alone, as the sums' order depends on them."""
+    per_thread = PACK_BYTES // dtype.itemsize
+    return (min(MOST_THREADS, _padded(-(-vocabulary // per_thread), WARP)),)
 
 
 def _mean(losses: Array) -> Array:

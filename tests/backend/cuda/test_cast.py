@@ -11,6 +11,8 @@ from cusim.checks import caught, needs_compiler, planted, relative_error, same_i
 from standin.record import Record
 
 from nanograd_gpt import AdamW, GPTModel
+from nanograd_gpt.backend.contract import GradOut
+from nanograd_gpt.backend.plain import loss as plain
 from nanograd_gpt.backend.precision import set_precision
 from nanograd_gpt.backend.select import to_host
 from nanograd_gpt.bench.step import random_batch
@@ -86,6 +88,35 @@ def test_a_training_in_each_precision_is_near_the_cpus_in_float64(precision: str
     np.testing.assert_allclose(got, losses, rtol=tolerance)
     for a, b in zip(gradients, exact_gradients, strict=True):
         assert relative_error(a, b) < 10 * tolerance
+
+
+@pytest.mark.parametrize("V", [64, 61, 130])
+def test_a_head_in_bf16_has_the_loss_and_gradients_of_the_formula(V: int, on_gpu: OnGPU) -> None:
+    from nanograd_gpt.backend import cuda
+
+    set_precision("bf16")
+    rng, N, C = np.random.default_rng(V), 70, 24
+    x, weight = rng.standard_normal((N, C)).astype(np.float32), rng.standard_normal((V, C)).astype(np.float32)
+    targets = rng.integers(0, V, N)
+
+    def run() -> list[Any]:
+        x_, weight_, targets_, dloss = on_gpu(x, weight, targets, np.array(2.0, np.float32))
+        dweight = on_gpu(np.zeros((V, C), np.float32))
+        loss, lse, kept = cuda.linear_cross_entropy(x_, weight_, targets_, True)
+        into = GradOut(dweight, accumulate=False)
+        dx = cuda.linear_cross_entropy_backward(dloss, x_, weight_, targets_, lse, kept, into, True)
+        return [loss, dx, dweight]
+
+    loss, dx, dweight = same_in_every_order(run)
+    exact_x, exact_weight = x.astype(np.float64), weight.astype(np.float64)
+    exact, lse, _ = plain.linear_cross_entropy(exact_x, exact_weight, targets, True)
+    exact_dweight = GradOut(np.zeros((V, C)), accumulate=False)
+    arguments = np.array(2.0), exact_x, exact_weight, targets, lse, None, exact_dweight, True
+    exact_dx = plain.linear_cross_entropy_backward(*arguments)
+    assert relative_error(loss, np.asarray(exact)) < 3e-3
+    assert exact_dx is not None
+    assert relative_error(dx, exact_dx) < 1e-2
+    assert relative_error(dweight, exact_dweight.array) < 1e-2
 
 
 @pytest.mark.usefixtures("standin")

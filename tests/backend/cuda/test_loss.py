@@ -144,7 +144,7 @@ def run_head(on_gpu: OnGPU, arrays: tuple[Any, Any, Any], accumulate: bool = Fal
     dx = cuda.linear_cross_entropy_backward(
         on_gpu(np.array(dloss, np.float32)), x, weight, targets, log_sum_exp, kept, GradOut(dweight, accumulate), True
     )
-    return [loss, log_sum_exp, kept.copy(), dx, dweight]
+    return [loss, log_sum_exp, kept[:, : len(weight)].copy(), dx, dweight]
 
 
 def exact_head(arrays: tuple[Any, Any, Any], accumulate: bool = False, dloss: float = 0.7) -> list[Any]:
@@ -239,8 +239,7 @@ def test_without_a_gradient_the_loss_has_the_same_bits_and_nothing_is_kept(on_gp
     loss, log_sum_exp, kept = cuda.linear_cross_entropy(x, weight, targets, False)
     wanted, its_log_sum_exp, dlogits = cuda.linear_cross_entropy(x, weight, targets, True)
     assert kept is None
-    assert dlogits.shape == (33, 41)
-    assert dlogits.strides == (4 * 64, 4)  # rows aligned to 256 bytes: products of others are far slower
+    assert dlogits.shape == (33, 64)  # rows aligned to 256 bytes: products of others are far slower
     np.testing.assert_array_equal(to_host(loss), to_host(wanted))
     np.testing.assert_array_equal(to_host(log_sum_exp), to_host(its_log_sum_exp))
 
@@ -313,7 +312,7 @@ BUGS = {
     "rows begin at a pack": ("/ sizeof(T) % Pack<T>::N);", "/ sizeof(T) % 1);"),
     "the row in shared memory is read where it is not": ("kept - first_column(row) : row;", "kept + 4 : row;"),
     "another logit than the target's": (
-        "losses[blockIdx.x] = logarithm - (of_target", "losses[blockIdx.x] = logarithm - (0 * of_target + row[0]"),
+        "losses[blockIdx.x] = logarithm - (of_target", "losses[blockIdx.x] = logarithm - (0 * of_target + float(row[0])"),
     "the target's own gradient": ("column + k == target ? probability - share", "column + k == V ? probability"),
     "the row's total is forgotten": ("float scale = share / total;", "float scale = share;"),
     "dloss is forgotten": ("dloss ? *dloss * share : share,", "share,"),
