@@ -312,7 +312,8 @@ BUGS = {
     "rows begin at a pack": ("/ sizeof(T) % Pack<T>::N);", "/ sizeof(T) % 1);"),
     "the row in shared memory is read where it is not": ("kept - first_column(row) : row;", "kept + 4 : row;"),
     "another logit than the target's": (
-        "losses[blockIdx.x] = logarithm - (of_target", "losses[blockIdx.x] = logarithm - (0 * of_target + float(row[0])"),
+        "logarithm - (of_target",
+        "logarithm - (0 * of_target + float(row[0])",),
     "the target's own gradient": ("column + k == target ? probability - share", "column + k == V ? probability"),
     "the row's total is forgotten": ("float scale = share / total;", "float scale = share;"),
     "dloss is forgotten": ("dloss ? *dloss * share : share,", "share,"),
