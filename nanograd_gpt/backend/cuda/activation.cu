@@ -19,9 +19,9 @@ __device__ __forceinline__ float derivative_of(float x, float half) {
     return half + 2.0f * x * (ROOT + 3.0f * ROOT * CUBIC * x * x) * half * (1.0f - half);
 }
 
-// y = gelu(x), and its derivative unless that is null.  N: a pack's, or 1 for what is left beyond whole packs.
+// y = gelu(x), its derivative and y in bf16 unless they are null.  N: a pack's, or 1 for what is left beyond whole packs.
 template <int N, class T>
-__device__ __forceinline__ void gelu_at(const T* x, T* y, T* derivative) {
+__device__ __forceinline__ void gelu_at(const T* x, T* y, T* derivative, bf16* rounded) {
     float values[N], half[N], out[N];
     load_floats(values, x, true);
     #pragma unroll
@@ -30,6 +30,7 @@ __device__ __forceinline__ void gelu_at(const T* x, T* y, T* derivative) {
         out[i] = values[i] * half[i];
     }
     store_floats(y, out);
+    if (rounded) store_bf16(rounded, out);
     if (!derivative) return;
     #pragma unroll
     for (int i = 0; i < N; ++i) out[i] = derivative_of(values[i], half[i]);
@@ -38,14 +39,16 @@ __device__ __forceinline__ void gelu_at(const T* x, T* y, T* derivative) {
 
 template <class T>
 __global__ void __launch_bounds__(BLOCK) gelu(
-    const T* __restrict__ x, T* __restrict__ y, T* __restrict__ derivative, long long size
+    const T* __restrict__ x, T* __restrict__ y, T* __restrict__ derivative, bf16* __restrict__ rounded, long long size
 ) {
     constexpr int N = Pack<T>::N;
     long long i = (static_cast<long long>(blockIdx.x) * BLOCK + threadIdx.x) * N;
     if (i + N <= size) {
-        gelu_at<N>(x + i, y + i, derivative ? derivative + i : nullptr);
+        gelu_at<N>(x + i, y + i, derivative ? derivative + i : nullptr, rounded ? rounded + i : nullptr);
     } else {
-        for (; i < size; ++i) gelu_at<1>(x + i, y + i, derivative ? derivative + i : nullptr);
+        for (; i < size; ++i) {
+            gelu_at<1>(x + i, y + i, derivative ? derivative + i : nullptr, rounded ? rounded + i : nullptr);
+        }
     }
 }
 
@@ -68,11 +71,13 @@ __global__ void __launch_bounds__(BLOCK) gelu_backward(
     }
 }
 
-// dh = dy * gelu'(h), and its sums over the rows, the bias's gradient, unless dbias is null.  Grid: tiles of columns, shares of rows.
+// dh = dy * gelu'(h), in float or in bf16: the other one is null; and its sums over the rows, the bias's gradient, unless
+// dbias is null.  Grid: tiles of columns, shares of rows.
 template <class T, int N>
 __global__ void __launch_bounds__(COLUMN_BLOCK) bias_gelu_backward(
-    const T* __restrict__ dy, const T* __restrict__ h, T* __restrict__ dh, float* __restrict__ dbias, bool accumulate,
-    float* __restrict__ partial, unsigned* __restrict__ tickets, int rows, int columns
+    const T* __restrict__ dy, const T* __restrict__ h, T* __restrict__ dh, bf16* __restrict__ rounded,
+    float* __restrict__ dbias, bool accumulate, float* __restrict__ partial, unsigned* __restrict__ tickets, int rows,
+    int columns
 ) {
     int c = first_column<N>();
     float sum[N] = {};
@@ -87,7 +92,11 @@ __global__ void __launch_bounds__(COLUMN_BLOCK) bias_gelu_backward(
             gradient[i] *= derivative_of(values[i], half_of(values[i]));
             sum[i] += gradient[i];
         }
-        store_floats(dh + at, gradient);
+        if (rounded) {
+            store_bf16(rounded + at, gradient);
+        } else {
+            store_floats(dh + at, gradient);
+        }
     }
     finish_column_sums(sum, partial, tickets, dbias, accumulate, columns);
 }

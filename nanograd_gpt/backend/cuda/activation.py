@@ -7,9 +7,11 @@ import cupy
 from ..contract import Array, GradOut
 from ..plain import activation as plain
 from ..plain.matmul import rows
+from .cast import remember
 from .column_sums import THREADS, scratch, tiles
 from .launch import Source, blocks_for, fits
-from .matmul import linear, linear_backward
+from .matmul import linear, linear_backward, products_backward
+from .operands import product_kind
 
 SOURCE = Source(
     "activation.cu",
@@ -25,7 +27,11 @@ def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
     if not fits(x):
         return plain.gelu(x, want_derivative)
     y, derivative = cupy.empty_like(x), cupy.empty_like(x) if want_derivative else None
-    SOURCE.launch("gelu<float>", blocks_for(x.size, THREADS * PER_THREAD), (THREADS,), x, y, derivative, x.size)
+    rounded = cupy.empty(x.shape, dtype="H") if x.ndim and product_kind(len(rows(x))) == "bf16" else None
+    grid = blocks_for(x.size, THREADS * PER_THREAD)
+    SOURCE.launch("gelu<float>", grid, (THREADS,), x, y, derivative, rounded, x.size)
+    if rounded is not None:
+        remember(y, rounded)
     return y, derivative
 
 
@@ -47,11 +53,14 @@ def linear_gelu_backward(
     dy: Array, x: Array, weight: Array, kept: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
 ) -> Array | None:
     out, accumulate = (None, False) if dbias is None else dbias
-    if not (dy.size and fits(dy, kept, out)):
+    if not (dy.size and fits(dy, kept, out, x, weight, None if dweight is None else dweight.array)):
         derivative = plain.gelu(kept, True)[1]
         return linear_backward(dy * derivative, x, weight, dweight, dbias, want_dx)
-    dh, (n, grid) = cupy.empty_like(dy), tiles(dy)
+    n, grid = tiles(dy)
     sums = (None, None) if dbias is None else scratch(n, grid)
-    arrays = dy, kept, dh, out, accumulate, *sums
+    kind = product_kind(len(rows(dy)))
+    dh = cupy.empty(dy.shape, dtype="H" if kind == "bf16" else "f")
+    outs = (None, dh) if kind == "bf16" else (dh, None)
+    arrays = dy, kept, *outs, out, accumulate, *sums
     SOURCE.launch(f"bias_gelu_backward<float, {n}>", grid, (THREADS,), *arrays, *rows(dy).shape)
-    return linear_backward(dh, x, weight, dweight, None, want_dx)
+    return products_backward(kind, rows(dh), x, weight, dweight, want_dx)

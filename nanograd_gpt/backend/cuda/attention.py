@@ -12,7 +12,7 @@ from ..contract import Array, Keep
 from ..plain import attention as plain
 from ..precision import precision
 from . import attention_bf16 as bf16
-from .cast import to_bf16, to_float
+from .cast import remember, to_bf16, to_float
 from .dropout import as_bools, causal_bits
 from .launch import Source, fits
 
@@ -49,8 +49,10 @@ class Call(NamedTuple):
 
 def causal_attention(qkv: Array, n_heads: int, keep: Keep | None, rate: float) -> tuple[Array, Array]:
     if _in_bf16(qkv, n_heads):
-        context, lse = bf16.causal_attention(to_bf16(qkv), n_heads, keep, rate)
-        return to_float(context), lse
+        rounded, lse = bf16.causal_attention(_remembered_bf16(qkv), n_heads, keep, rate)
+        context = to_float(rounded)
+        remember(context, rounded)
+        return context, lse
     call = _call(qkv, n_heads, keep, rate)
     if call is None:
         return plain.causal_attention(qkv, n_heads, None if keep is None else as_bools(keep), rate)
@@ -89,6 +91,13 @@ def most_shared_bytes() -> int:
     """The most shared memory that a block of this GPU's may have."""
     most: int = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
     return most
+
+
+def _remembered_bf16(x: Array) -> Array:
+    """x in bf16, remembered for backward."""
+    rounded = to_bf16(x)
+    remember(x, rounded)
+    return rounded
 
 
 def _in_bf16(qkv: Array, n_heads: int) -> bool:

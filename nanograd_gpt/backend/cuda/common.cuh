@@ -95,6 +95,24 @@ __device__ __forceinline__ void store_floats(T* to, const float (&values)[N]) {
     }
 }
 
+// N values as bfloat16s, by 8 bytes at once where N allows it.
+template <int N>
+__device__ __forceinline__ void store_bf16(bf16* to, const float (&values)[N]) {
+    struct alignas(8) Four {
+        u32 low, high;
+    };
+    if constexpr (N % 4 == 0) {
+        #pragma unroll
+        for (int i = 0; i < N; i += 4) {
+            Four four = {pack_bf16(values[i], values[i + 1]), pack_bf16(values[i + 2], values[i + 3])};
+            *reinterpret_cast<Four*>(to + i) = four;
+        }
+    } else {
+        #pragma unroll
+        for (int i = 0; i < N; ++i) to[i] = static_cast<bf16>(values[i]);
+    }
+}
+
 // Write N values of a gradient, or add them to what is there.
 template <int N>
 __device__ __forceinline__ void write_gradient(float* to, float (&values)[N], bool accumulate) {

@@ -11,11 +11,11 @@ import cupy
 
 from ..contract import Array, GradOut, Ints
 from ..plain import loss as plain
-from .cast import to_bf16
+from .cast import write_bf16
 from .gemm import Kind, gemm
 from .ids import as_ids
 from .launch import Grid, Source, fits
-from .operands import operands
+from .operands import operand, product_kind
 
 SOURCE = Source(
     "loss.cu",
@@ -67,8 +67,8 @@ def linear_cross_entropy(
         return plain.linear_cross_entropy(x, weight, targets, want_gradient)
     (N, _), V, targets = x.shape, len(weight), as_ids(targets)
     losses, log_sum_exp, kept = cupy.empty(N, dtype="f"), cupy.empty((N, 1), dtype="f"), None
-    kind, (x,) = operands(N, x)
-    weight = _head_weight(kind, weight)
+    kind = product_kind(N)
+    x, weight = operand(kind, x), _head_weight(kind, weight)
     for chunk in _chunks(N, V):
         logits = _logits(kind, x[chunk], weight, V)
         keep = want_gradient and kept is None
@@ -92,8 +92,8 @@ def linear_cross_entropy_backward(
         return plain.linear_cross_entropy_backward(dloss, x, weight, targets, log_sum_exp, kept, dweight, want_dx)
     (N, _), V, targets = x.shape, len(weight), as_ids(targets)
     dx = cupy.empty_like(x) if want_dx else None
-    kind, (scaled, x) = operands(N, x * dloss, x)
-    weight = _head_weight(kind, weight)
+    kind = product_kind(N)
+    scaled, x, weight = operand(kind, x * dloss), operand(kind, x), _head_weight(kind, weight)
     for chunk in _chunks(N, V):
         if chunk.start == 0 and kept is not None:
             dlogits = kept
@@ -137,7 +137,7 @@ def _head_weight(kind: Kind, weight: Array) -> Array:
         return weight
     V, C = weight.shape
     rows = cupy.empty((_padded(V, PITCH), C), dtype="H")
-    to_bf16(weight, out=rows[:V])
+    write_bf16(weight, rows[:V])
     rows[V:] = 0
     return rows
 

@@ -15,15 +15,16 @@ from ..plain.matmul import rows
 from ..plain.packed import as_contiguous_view, joined_grad_out
 from .column_sums import column_sums
 from .gemm import Kind, gemm
-from .operands import operands
+from .operands import operand, product_kind
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     if not _is_float32([x, weight, bias]):
         return plain.linear(x, weight, bias)
     y = xp.empty((*x.shape[:-1], len(weight)), dtype=x.dtype)
-    kind, (x_, weight_) = operands(len(rows(x)), rows(x), weight)
-    gemm(x_, weight_.T, rows(y), kind, bias=bias)
+    x_ = rows(x)
+    kind = product_kind(len(x_))
+    gemm(operand(kind, x_), operand(kind, weight).T, rows(y), kind, bias=bias)
     return y
 
 
@@ -32,12 +33,19 @@ def linear_backward(
 ) -> Array | None:
     if not _is_float32([dy, x, weight, *_arrays([dweight])]):
         return plain.linear_backward(dy, x, weight, dweight, dbias, want_dx)
-    kind, (dy_,) = operands(len(rows(dy)), rows(dy))
-    if dweight is not None:
-        gemm(dy_.T, operands(len(rows(x)), rows(x))[1][0], dweight.array, kind, accumulate=dweight.accumulate)
     if dbias is not None:
         column_sums(dy, dbias)
-    return _product(kind, dy_, weight, dy.shape) if want_dx else None
+    kind = product_kind(len(rows(dy)))
+    return products_backward(kind, operand(kind, rows(dy)), x, weight, dweight, want_dx)
+
+
+def products_backward(
+    kind: Kind, dy: Array, x: Array, weight: Array, dweight: GradOut | None, want_dx: bool
+) -> Array | None:
+    """dy (N, O) in the kind's type, x (..., I), weight (O, I)  ->  dx (..., I) if wanted; writes dweight."""
+    if dweight is not None:
+        gemm(dy.T, operand(kind, rows(x)), dweight.array, kind, accumulate=dweight.accumulate)
+    return _product(kind, dy, weight, x.shape) if want_dx else None
 
 
 def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
@@ -48,9 +56,10 @@ def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | N
         return linear(x, joined, xp.concatenate(present) if present else None)
     width = len(weights[0])
     y = xp.empty((*x.shape[:-1], len(weights) * width), dtype=x.dtype)
-    kind, (x_, *weights_) = operands(len(rows(x)), rows(x), *weights)
-    for k, (weight, bias) in enumerate(zip(weights_, biases, strict=True)):
-        gemm(x_, weight.T, _part(rows(y), k, width), kind, bias=bias)
+    kind = product_kind(len(rows(x)))
+    x_ = operand(kind, rows(x))
+    for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        gemm(x_, operand(kind, weight).T, _part(rows(y), k, width), kind, bias=bias)
     return y
 
 
@@ -65,7 +74,8 @@ def packed_linear_backward(
     if not _is_float32([dy, x, *weights, *_arrays(dweights)]):
         return plain.packed_linear_backward(dy, x, weights, dweights, dbiases, want_dx)
     width, dweight = len(weights[0]), joined_grad_out(dweights)
-    kind, (dy_, x_) = operands(len(rows(dy)), rows(dy), rows(x))
+    kind = product_kind(len(rows(dy)))
+    dy_, x_ = operand(kind, rows(dy)), operand(kind, rows(x))
     if dweight is not None:
         gemm(dy_.T, x_, dweight.array, kind, accumulate=dweight.accumulate)
     else:
@@ -82,17 +92,17 @@ def packed_linear_backward(
         return None
     joined = as_contiguous_view(weights)
     if joined is not None:
-        return _product(kind, dy_, joined, dy.shape)
-    dx = xp.empty((*dy.shape[:-1], weights[0].shape[1]), dtype=dy.dtype)
-    for k, weight in enumerate(operands(len(dy_), *weights)[1]):
-        gemm(_part(dy_, k, width), weight, rows(dx), kind, accumulate=k > 0)
+        return _product(kind, dy_, joined, x.shape)
+    dx = xp.empty(x.shape, dtype=dy.dtype)
+    for k, weight in enumerate(weights):
+        gemm(_part(dy_, k, width), operand(kind, weight), rows(dx), kind, accumulate=k > 0)
     return dx
 
 
 def _product(kind: Kind, dy: Array, weight: Array, shape: tuple[int, ...]) -> Array:
-    """dy (N, O) in the kind's type, weight (O, I), shape (..., O)  ->  dx (..., I)"""
-    dx = xp.empty((*shape[:-1], weight.shape[1]), dtype=weight.dtype)
-    gemm(dy, operands(len(dy), weight)[1][0], rows(dx), kind)
+    """dy (N, O) in the kind's type, weight (O, I)  ->  dx of this shape (..., I)"""
+    dx = xp.empty(shape, dtype=weight.dtype)
+    gemm(dy, operand(kind, weight), rows(dx), kind)
     return dx
 
 

@@ -22,10 +22,11 @@ __device__ __forceinline__ float row_sum(float value, float* per_warp) {
     }
 }
 
+// rounded: y in bf16 too, unless null.
 template <class T, int N, int LOADS, int ROW_THREADS>
 __global__ void __launch_bounds__(BLOCK) layer_norm(
     const T* __restrict__ x, const float* __restrict__ scale, const float* __restrict__ shift, T* __restrict__ y,
-    float* __restrict__ mean, float* __restrict__ rstd, float eps, int rows, int C
+    bf16* __restrict__ rounded, float* __restrict__ mean, float* __restrict__ rstd, float eps, int rows, int C
 ) {
     __shared__ float per_warp[WARP];
     constexpr int ROWS = BLOCK / ROW_THREADS, STRIDE = ROW_THREADS * N;
@@ -69,6 +70,7 @@ __global__ void __launch_bounds__(BLOCK) layer_norm(
         #pragma unroll
         for (int i = 0; i < N; ++i) a[i] = n[k][i] * r * a[i] + b[i];
         store_floats(y + start + c, a);
+        if (rounded) store_bf16(rounded + start + c, a);
     }
 }
 

@@ -6,7 +6,9 @@ import cupy
 
 from ..contract import Array, GradOut
 from ..plain import norm as plain
+from .cast import remember
 from .launch import Source, blocks_for, fits
+from .operands import product_kind
 from .tickets import tickets
 
 # Values of a row that a thread loads at once, how often it does, and how many threads a row has.
@@ -27,7 +29,10 @@ def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array,
     y, mean, rstd = cupy.empty_like(x), *(cupy.empty((*x.shape[:-1], 1), dtype="f") for _ in range(2))
     (n, loads, row_threads), C = layout, x.shape[-1]
     kernel, grid = f"layer_norm<float, {n}, {loads}, {row_threads}>", blocks_for(mean.size, THREADS // row_threads)
-    SOURCE.launch(kernel, grid, (THREADS,), x, scale, shift, y, mean, rstd, eps, mean.size, C)
+    rounded = cupy.empty(y.shape, dtype="H") if product_kind(mean.size) == "bf16" else None
+    SOURCE.launch(kernel, grid, (THREADS,), x, scale, shift, y, rounded, mean, rstd, eps, mean.size, C)
+    if rounded is not None:
+        remember(y, rounded)
     return y, mean, rstd
 
 

@@ -10,9 +10,14 @@ from .gemm import Kind
 MIN_BF16_ROWS = 64  # with fewer rows, casting the weights would take longer than what it saves: TF32 is used
 
 
-def operands(n_rows: int, *arrays: Array) -> tuple[Kind, list[Array]]:
-    """The kind of product for x (n_rows, ...), and float32 arrays, contiguous, in the type that it takes."""
+def product_kind(n_rows: int) -> Kind:
+    """The kind of product for x (n_rows, ...)."""
     chosen = precision()
     if chosen == "bf16" and n_rows >= MIN_BF16_ROWS:
-        return "bf16", [to_bf16(array) for array in arrays]
-    return ("float32" if chosen == "fp32" else "tf32"), list(arrays)
+        return "bf16"
+    return "float32" if chosen == "fp32" else "tf32"
+
+
+def operand(kind: Kind, x: Array) -> Array:
+    """x (...) float32, contiguous, in the type that a kind of product takes."""
+    return to_bf16(x) if kind == "bf16" else x

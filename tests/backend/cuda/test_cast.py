@@ -14,7 +14,7 @@ from nanograd_gpt import AdamW, GPTModel
 from nanograd_gpt.backend.contract import GradOut
 from nanograd_gpt.backend.plain import loss as plain
 from nanograd_gpt.backend.precision import set_precision
-from nanograd_gpt.backend.select import to_host
+from nanograd_gpt.backend.select import to_device, to_host
 from nanograd_gpt.bench.step import random_batch
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.rng import Generator
@@ -117,6 +117,22 @@ def test_a_head_in_bf16_has_the_loss_and_gradients_of_the_formula(V: int, on_gpu
     assert exact_dx is not None
     assert relative_error(dx, exact_dx) < 1e-2
     assert relative_error(dweight, exact_dweight.array) < 1e-2
+
+
+@pytest.mark.usefixtures("standin")
+def test_a_copy_in_bf16_is_remembered_as_long_as_its_array_lives() -> None:
+    from nanograd_gpt.backend.cuda import cast, layer_norm
+
+    set_precision("bf16")
+    x, one = (to_device(np.ones(shape, np.float32), "cuda") for shape in ((70, 8), (8,)))
+    y, _, _ = layer_norm(x, one, one, 1e-5)
+    assert cast.to_bf16(y).base is cast.to_bf16(y.reshape(7, 10, 8)).base
+    assert len(cast._remembered) == 1
+    np.testing.assert_array_equal(to_host(cast.to_bf16(y)), rounded(to_host(y)))
+    del y
+    assert not cast._remembered
+    trained("cuda", np.float32, 1)
+    assert not cast._remembered
 
 
 @pytest.mark.usefixtures("standin")
