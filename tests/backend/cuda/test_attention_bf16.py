@@ -131,18 +131,18 @@ BUGS = {
     "a later key is seen": (KERNELS, "bool seen = key + n * 8 + l.t * 2", "bool seen = key - 1 + n * 8 + l.t * 2"),
     "a tile too few": (KERNELS, "int tiles = (min(T, first + ROWS) + TILE - 1)", "int tiles = (min(T, first + ROWS))"),
     "the sum is not shrunk": (KERNELS, "total[m][r] *= shrink;", ""),
-    "the buffer before": (
-        KERNELS,
-        "add_weighted<D>(sums, weights, V + tile % 2",
-        "add_weighted<D>(sums, weights, V + 0",
-    ),
+    "the first buffer only": (KERNELS, "(sums, weights, V + (tile & 1)", "(sums, weights, V + 0"),
     "a buffer not waited for": (KERNELS, LAST_WAIT, LAST_WAIT.replace("cp_async_wait<0>();", "")),
-    "copied to the buffer in use": (KERNELS, "buffer = tile % 2 * TILE;\n        start", "buffer = 0;\n        start"),
+    "copied to the buffer in use": (
+        KERNELS,
+        "buffer = (tile & 1) * TILE;\n        start",
+        "buffer = 0;\n        start",
+    ),
     "another key's bit": (KERNELS, "(l.warp % 2 * 16 + l.g + i / 2 * 8) & 1", "(l.warp % 2 * 16 + l.g) & 1"),
     "dV of what was dropped": (KERNELS, "DROP ? fmaxf(weight, 0.0f) : weight", "fabsf(weight)"),
-    "delta is that of kept weights": (KERNELS, "delta[before + query] / survive", "delta[before + query]"),
-    "chunks out of place": (TILES, "n + l.matrix / 2));", "n + l.matrix % 2));"),
-    "rows beyond the last": (TILES, "bool there = first + row < T && chunk", "bool there = chunk"),
+    "delta is that of kept weights": (KERNELS, "delta[before + query] * share", "delta[before + query]"),
+    "chunks out of place": (TILES, "n + l.matrix / 2);", "n + l.matrix % 2);"),
+    "rows beyond the last": (TILES, "bool there = first + row + i < T && chunk", "bool there = chunk"),
 }
 
 
