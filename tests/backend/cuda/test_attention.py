@@ -172,7 +172,7 @@ BUGS = {
     "a tile too few": (TILES, TILES.replace("ROWS)", "ROWS) - COLS")),
     "the sum is not shrunk": ("total[r] *= shrink;", ";"),
     "the context is not shrunk": ("sums[r][i] *= shrink;", ";"),
-    "rows beyond the last": ("if (first + row < T && d < width)", "if (d < width)"),
+    "rows beyond the last": ("if (first + i < T && d < width)", "if (d < width)"),
     "a row's lanes have their own largest": ("top = max_of_row<LANES>(top);", ""),
     "the sum of one lane's columns": ("float sum = sum_of_row<LANES>(total[r]);", "float sum = total[r];"),
     "delta is a lane's": ("delta_[r] = sum_of_row<LANES>(sum);", "delta_[r] = sum;"),
