@@ -1,8 +1,9 @@
 // Causal attention in bf16 with float32 sums, by tensor cores: the formulas of attention.cu.
 //
-// Bound by the tensor cores: 2 products of T x T x D forward and 7 backward, half of each masked.  A block keeps its
-// rows in registers and lets tiles of 64 rows pass by in two buffers: one is copied while the other is computed with.
-// Heads of width < D are filled up with 0; width is a multiple of 8.
+// Bound by the tensor cores: 2 products of T x T x D forward and 7 backward, half of each masked.  A block keeps a tile
+// of rows, in registers where they suffice, and lets tiles pass by in two buffers: one is copied while the other is
+// computed with.  Heads of width < D are filled up with 0; width is a multiple of 8.  A head's mask has to have fewer
+// than 2^31 words.
 #include "attention.cuh"
 #include "tiles_bf16.cuh"
 
@@ -10,7 +11,6 @@ constexpr int WARPS = 4, THREADS = WARPS * WARP;
 constexpr int TILE = 64;          // rows of a tile that passes by, and of a block's in backward
 constexpr int WORDS = TILE / 32;  // of the mask for a row of a tile
 constexpr int QUAD = 4;           // lanes that share a row
-static_assert(THREADS == TILE * WORDS);  // each loads a word
 
 // One block a tile of 128 queries, the last ones, which see the most keys, first; a warp has 32 of them.
 template <int D, bool DROP>
@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_forward(
     const bf16* __restrict__ qkv, const unsigned* __restrict__ keep, bf16* __restrict__ context,
     float* __restrict__ lse, int T, int H, int width, float scale, float survive
 ) {
-    constexpr int M = 2, N = TILE / 8, ROWS = WARPS * M * 16;
+    constexpr int M = D > 64 ? 1 : 2, N = TILE / 8, ROWS = WARPS * M * 16;
     extern __shared__ __align__(128) u16 shared[];
     u16* Q = shared;
     u16* K = Q + ROWS * D;  // two buffers
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_forward(
     };
     start_tile<ROWS, D, THREADS>(Q, q, pitch, first, T, width);
     start(0);
-    u32 rows[M][D / 16][4];
+    Rows<D, true> rows[M];
     float sums[M][D / 8][4] = {}, largest[M][2], total[M][2] = {};
     #pragma unroll
     for (int m = 0; m < M; ++m) largest[m][0] = largest[m][1] = -infinity();
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_forward(
         __syncthreads();
         if (tile == 0) {
             #pragma unroll
-            for (int m = 0; m < M; ++m) load_rows<D>(rows[m], Q, mine - first + m * 16, l);
+            for (int m = 0; m < M; ++m) rows[m].load(Q, mine - first + m * 16, l);
         }
         int key = tile * TILE;
         float scores[M][N][4] = {};
@@ -137,18 +137,18 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_q(
     long long begin = head_begin(T, H, width, 1);
     const unsigned* mask = keep + before * W;
     const u16* q = reinterpret_cast<const u16*>(qkv) + head_begin(T, H, width, 3);
-    u32 rows[1][D / 16][4], drows[1][D / 16][4];
+    Rows<D, true> rows[1], drows[1];
     start_tile<TILE, D, THREADS>(own, q, pitch, first, T, width);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    load_rows<D>(rows[0], own, l.warp * 16, l);
+    rows[0].load(own, l.warp * 16, l);
     __syncthreads();
     start_tile<TILE, D, THREADS>(own, reinterpret_cast<const u16*>(dcontext) + begin, size, first, T, width);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    load_rows<D>(drows[0], own, l.warp * 16, l);
+    drows[0].load(own, l.warp * 16, l);
     float off[2], delta_[2];
     #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -223,14 +223,16 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_kv(
     const float* __restrict__ delta, const unsigned* __restrict__ keep, bf16* __restrict__ dqkv, int T, int H,
     int width, float scale, float survive
 ) {
-    constexpr int N = TILE / 8;
+    constexpr bool HELD = D <= 64;  // else there are too few registers
+    constexpr int QUERIES = HELD ? TILE : 32, N = QUERIES / 8;
     extern __shared__ __align__(128) u16 shared[];
     u16* Q = shared;  // two buffers of each
-    u16* dO = Q + 2 * TILE * D;
-    float* offs = reinterpret_cast<float*>(dO + 2 * TILE * D);
-    float* deltas = offs + 2 * TILE;
-    u32* kept = reinterpret_cast<u32*>(deltas + 2 * TILE);  // (2, TILE, WORDS)
-    u16* own = reinterpret_cast<u16*>(kept + 2 * TILE * WORDS);  // keys, then values, at last their gradients
+    u16* dO = Q + 2 * QUERIES * D;
+    float* offs = reinterpret_cast<float*>(dO + 2 * QUERIES * D);
+    float* deltas = offs + 2 * QUERIES;
+    u32* kept = reinterpret_cast<u32*>(deltas + 2 * QUERIES);       // (2, QUERIES, WORDS)
+    u16* own = reinterpret_cast<u16*>(kept + 2 * QUERIES * WORDS);  // keys, at last their gradients
+    u16* second = HELD ? own : own + TILE * D;                      // values
     Lane l;
     int first = blockIdx.y * TILE, size = H * width, W = (T + 31) / 32;
     int pitch = 3 * size;
@@ -239,38 +241,37 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_kv(
     const u16* d = reinterpret_cast<const u16*>(dcontext) + head_begin(T, H, width, 1);
     const unsigned* mask = keep + before * W;
     float share = 1.0f / survive;  // of the weights that are kept
-    u32 keys[1][D / 16][4], values[1][D / 16][4];
+    Rows<D, HELD> keys[1], values[1];
     start_tile<TILE, D, THREADS>(own, q + size, pitch, first, T, width);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    load_rows<D>(keys[0], own, l.warp * 16, l);
+    keys[0].load(own, l.warp * 16, l);
     __syncthreads();
-    start_tile<TILE, D, THREADS>(own, q + 2 * size, pitch, first, T, width);
+    start_tile<TILE, D, THREADS>(second, q + 2 * size, pitch, first, T, width);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    load_rows<D>(values[0], own, l.warp * 16, l);
+    values[0].load(second, l.warp * 16, l);
     auto start = [&](int tile) {
-        int buffer = (tile & 1) * TILE;
-        start_tile<TILE, D, THREADS>(Q + buffer * D, q, pitch, tile * TILE, T, width);
-        start_tile<TILE, D, THREADS>(dO + buffer * D, d, size, tile * TILE, T, width);
+        int buffer = (tile & 1) * QUERIES, i = threadIdx.x;
+        start_tile<QUERIES, D, THREADS>(Q + buffer * D, q, pitch, tile * QUERIES, T, width);
+        start_tile<QUERIES, D, THREADS>(dO + buffer * D, d, size, tile * QUERIES, T, width);
         cp_async_commit();
-        if (threadIdx.x < TILE) {
-            int i = threadIdx.x, query = tile * TILE + i;
+        if (i < QUERIES) {
+            int query = tile * QUERIES + i;
             offs[buffer + i] = query < T ? lse[before + query] * LOG2E : infinity();  // so its weights are 0
             deltas[buffer + i] = query < T ? delta[before + query] * share : 0.0f;
         }
-        if constexpr (DROP) {
-            int query = min(tile * TILE + static_cast<int>(threadIdx.x) / WORDS, T - 1);
-            int column = min(first / 32 + static_cast<int>(threadIdx.x) % WORDS, W - 1);
-            kept[buffer * WORDS + threadIdx.x] = mask[query * W + column];
+        if (DROP && i < QUERIES * WORDS) {
+            int query = min(tile * QUERIES + i / WORDS, T - 1), column = min(first / 32 + i % WORDS, W - 1);
+            kept[buffer * WORDS + i] = mask[query * W + column];
         }
     };
     float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {};
-    int tiles = (T + TILE - 1) / TILE, key = first + l.warp * 16 + l.g;
-    start(blockIdx.y);
-    for (int tile = blockIdx.y; tile < tiles; ++tile) {
+    int tiles = (T + QUERIES - 1) / QUERIES, key = first + l.warp * 16 + l.g;
+    start(first / QUERIES);
+    for (int tile = first / QUERIES; tile < tiles; ++tile) {
         if (tile + 1 < tiles) {
             start(tile + 1);
             cp_async_wait<1>();
@@ -278,7 +279,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_kv(
             cp_async_wait<0>();
         }
         __syncthreads();
-        int buffer = (tile & 1) * TILE;
+        int buffer = (tile & 1) * QUERIES;
         float scores[1][N][4] = {}, dweights[1][N][4] = {}, weights[1][N][4];
         add_products<D>(scores, keys, Q + buffer * D, l);
         #pragma unroll
@@ -287,7 +288,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_kv(
             #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 int col = n * 8 + l.t * 2 + i % 2;
-                bool seen = key + i / 2 * 8 <= tile * TILE + col;
+                bool seen = key + i / 2 * 8 <= tile * QUERIES + col;
                 float exponent = scores[0][n][i] * (scale * LOG2E) - (i % 2 ? off.y : off.x);
                 float weight = seen ? exp2_approx(exponent) : 0.0f;
                 if (DROP) {

@@ -36,22 +36,45 @@ __device__ __forceinline__ void start_tile(u16* tile, const u16* from, int pitch
     }
 }
 
-// The left operand of 16 rows of a tile.
-template <int D>
-__device__ __forceinline__ void load_rows(u32 (&rows)[D / 16][4], u16* tile, int first, const Lane& l) {
-    #pragma unroll
-    for (int k = 0; k < D / 16; ++k) {
-        ldmatrix4<false>(rows[k], at<D>(tile, first + l.matrix % 2 * 8 + l.row, k * 2 + l.matrix / 2));
+// 16 rows of a tile as the left operand: held in registers, or read from the tile, which then has to stay, each time.
+template <int D, bool HELD>
+struct Rows {
+    u32 held[HELD ? D / 16 : 1][4];
+    u16* tile;
+    int first;
+
+    __device__ __forceinline__ void load(u16* from, int row, const Lane& l) {
+        tile = from;
+        first = row;
+        if constexpr (HELD) {
+            #pragma unroll
+            for (int k = 0; k < D / 16; ++k) read(held[k], k, l);
+        }
     }
-}
+    __device__ __forceinline__ void read(u32 (&columns)[4], int k, const Lane& l) const {
+        ldmatrix4<false>(columns, at<D>(tile, first + l.matrix % 2 * 8 + l.row, k * 2 + l.matrix / 2));
+    }
+    // Columns 16k to 16k + 15.
+    __device__ __forceinline__ void get(u32 (&columns)[4], int k, const Lane& l) const {
+        if constexpr (HELD) {
+            #pragma unroll
+            for (int i = 0; i < 4; ++i) columns[i] = held[k][i];
+        } else {
+            read(columns, k, l);
+        }
+    }
+};
 
 // sums (M * 16, N * 8) += rows (M * 16, D) . tile (N * 8, D)^T
-template <int D, int M, int N>
+template <int D, int M, int N, bool HELD>
 __device__ __forceinline__ void add_products(
-    float (&sums)[M][N][4], const u32 (&rows)[M][D / 16][4], u16* tile, const Lane& l
+    float (&sums)[M][N][4], const Rows<D, HELD> (&rows)[M], u16* tile, const Lane& l
 ) {
     #pragma unroll
     for (int k = 0; k < D / 16; ++k) {
+        u32 left[M][4];
+        #pragma unroll
+        for (int m = 0; m < M; ++m) rows[m].get(left[m], k, l);
         const u16* from = at<D>(tile, l.matrix / 2 * 8 + l.row, k * 2 + l.matrix % 2);
         #pragma unroll
         for (int n = 0; n < N; n += 2) {
@@ -59,8 +82,8 @@ __device__ __forceinline__ void add_products(
             ldmatrix4<false>(columns, from + n * 8 * D);
             #pragma unroll
             for (int m = 0; m < M; ++m) {
-                mma_bf16(sums[m][n], rows[m][k], columns[0], columns[1]);
-                mma_bf16(sums[m][n + 1], rows[m][k], columns[2], columns[3]);
+                mma_bf16(sums[m][n], left[m], columns[0], columns[1]);
+                mma_bf16(sums[m][n + 1], left[m], columns[2], columns[3]);
             }
         }
     }
