@@ -35,23 +35,24 @@ struct Place {
 // Copy ROWS x width of a head to shared memory; what lies beyond its T rows or its width becomes 0.
 template <int ROWS, int D, int THREADS>
 __device__ __forceinline__ void load_tile(
-    float* tile, const float* __restrict__ from, long long pitch, int first, int T, int width
+    float* tile, const float* __restrict__ from, int pitch, int first, int T, int width
 ) {
-    constexpr int N = Pack<float>::N;
-    constexpr int UNDER_WAY = D > 64 ? 2 : 4;  // loads, for which there have to be registers
+    constexpr int N = Pack<float>::N, AT_ONCE = THREADS / (D / N);  // rows
+    constexpr int UNDER_WAY = D > 64 ? 2 : 4;                       // loads, for which there have to be registers
     if (width % N == 0) {
+        int row = threadIdx.x / (D / N), d = threadIdx.x % (D / N) * N;
         #pragma unroll UNDER_WAY
-        for (int i = threadIdx.x; i < ROWS * D / N; i += THREADS) {
-            int row = i / (D / N), d = i % (D / N) * N;
+        for (int i = row; i < ROWS; i += AT_ONCE) {
             Pack<float> pack = {};
-            if (first + row < T && d < width) pack = load_pack(from + (first + row) * pitch + d);
-            store_pack(tile + row * PITCH<D> + d, pack);
+            if (first + i < T && d < width) pack = load_pack(from + static_cast<long long>(first + i) * pitch + d);
+            store_pack(tile + i * PITCH<D> + d, pack);
         }
     } else {
+        #pragma unroll 1
         for (int i = threadIdx.x; i < ROWS * D; i += THREADS) {
             int row = i / D, d = i % D;
             bool there = first + row < T && d < width;
-            tile[row * PITCH<D> + d] = there ? from[(first + row) * pitch + d] : 0.0f;
+            tile[row * PITCH<D> + d] = there ? from[static_cast<long long>(first + row) * pitch + d] : 0.0f;
         }
     }
 }
@@ -140,14 +141,14 @@ __global__ void __launch_bounds__(FORWARD_WARPS * WARP) attention_forward(
     Place at;
     int first = (gridDim.y - 1 - blockIdx.y) * ROWS, size = H * width, W = (T + COLS - 1) / COLS;
     const float* q = qkv + head_begin(T, H, width, 3);
-    load_tile<ROWS, D, THREADS>(Q, q, 3ll * size, first, T, width);
+    load_tile<ROWS, D, THREADS>(Q, q, 3 * size, first, T, width);
     float sums[R][D / LANES] = {}, largest[R], total[R] = {};
     #pragma unroll
     for (int r = 0; r < R; ++r) largest[r] = -infinity();
     for (int key = 0; key < min(T, first + ROWS); key += COLS) {
         __syncthreads();  // the tile before may still be read
-        load_tile<COLS, D, THREADS>(K, q + size, 3ll * size, key, T, width);
-        load_tile<COLS, D, THREADS>(V, q + 2 * size, 3ll * size, key, T, width);
+        load_tile<COLS, D, THREADS>(K, q + size, 3 * size, key, T, width);
+        load_tile<COLS, D, THREADS>(V, q + 2 * size, 3 * size, key, T, width);
         __syncthreads();
         if (key >= first + (at.row / ROWS_OF_WARP + 1) * ROWS_OF_WARP) continue;  // later than this warp's queries
         float scores[R][C] = {};
@@ -209,7 +210,7 @@ __global__ void __launch_bounds__(WARPS * WARP) attention_backward_q(
     Place at;
     int first = (gridDim.y - 1 - blockIdx.y) * ROWS, size = H * width, W = (T + COLS - 1) / COLS;
     const float* q = qkv + head_begin(T, H, width, 3);
-    load_tile<ROWS, D, THREADS>(Q, q, 3ll * size, first, T, width);
+    load_tile<ROWS, D, THREADS>(Q, q, 3 * size, first, T, width);
     load_tile<ROWS, D, THREADS>(dO, dcontext + head_begin(T, H, width, 1), size, first, T, width);
     __syncthreads();
     float sums[R][D / LANES] = {}, lse_[R], delta_[R];
@@ -225,8 +226,8 @@ __global__ void __launch_bounds__(WARPS * WARP) attention_backward_q(
     }
     for (int key = 0; key < min(T, first + ROWS); key += COLS) {
         __syncthreads();
-        load_tile<COLS, D, THREADS>(K, q + size, 3ll * size, key, T, width);
-        load_tile<COLS, D, THREADS>(V, q + 2 * size, 3ll * size, key, T, width);
+        load_tile<COLS, D, THREADS>(K, q + size, 3 * size, key, T, width);
+        load_tile<COLS, D, THREADS>(V, q + 2 * size, 3 * size, key, T, width);
         __syncthreads();
         if (key >= first + (at.row / ROWS_OF_WARP + 1) * ROWS_OF_WARP) continue;
         float scores[R][C] = {}, dweights[R][C] = {};
@@ -251,7 +252,8 @@ __global__ void __launch_bounds__(WARPS * WARP) attention_backward_q(
     for (int r = 0; r < R; ++r) {
         int query = first + at.row + r * ROWS_APART;
         if (query >= T) continue;
-        store_row<D>(dqkv + head_begin(T, H, width, 3) + query * 3ll * size, sums[r], scale, at.col, width);
+        float* to = dqkv + head_begin(T, H, width, 3) + static_cast<long long>(query) * 3 * size;
+        store_row<D>(to, sums[r], scale, at.col, width);
     }
 }
 
@@ -276,12 +278,12 @@ __global__ void __launch_bounds__(WARPS * WARP) attention_backward_kv(
     Place at;
     int first = blockIdx.y * ROWS, size = H * width, W = (T + COLS - 1) / COLS;
     const float* q = qkv + head_begin(T, H, width, 3);
-    load_tile<ROWS, D, THREADS>(K, q + size, 3ll * size, first, T, width);
-    load_tile<ROWS, D, THREADS>(V, q + 2 * size, 3ll * size, first, T, width);
+    load_tile<ROWS, D, THREADS>(K, q + size, 3 * size, first, T, width);
+    load_tile<ROWS, D, THREADS>(V, q + 2 * size, 3 * size, first, T, width);
     float dk[R][D / LANES] = {}, dv[R][D / LANES] = {};
     for (int query = first; query < T; query += COLS) {
         __syncthreads();
-        load_tile<COLS, D, THREADS>(Q, q, 3ll * size, query, T, width);
+        load_tile<COLS, D, THREADS>(Q, q, 3 * size, query, T, width);
         load_tile<COLS, D, THREADS>(dO, dcontext + head_begin(T, H, width, 1), size, query, T, width);
         for (int i = threadIdx.x; i < COLS; i += THREADS) {
             bool there = query + i < T;
@@ -297,16 +299,18 @@ __global__ void __launch_bounds__(WARPS * WARP) attention_backward_kv(
         add_products<D>(scores, K + at.row * PITCH<D>, Q + at.col * PITCH<D>);
         add_products<D>(dweights, V + at.row * PITCH<D>, dO + at.col * PITCH<D>);
         #pragma unroll
-        for (int r = 0; r < R; ++r) {
-            int row = at.row + r * ROWS_APART;
+        for (int c = 0; c < C; ++c) {
+            int col = at.col + c * LANES;
+            float lse_of_col = lse_[col], delta_of_col = delta_[col];
+            unsigned word = kept[col * WORDS + at.row / COLS] >> at.row % COLS;  // of all rows of the warp
             #pragma unroll
-            for (int c = 0; c < C; ++c) {
-                int col = at.col + c * LANES;
+            for (int r = 0; r < R; ++r) {
+                int row = at.row + r * ROWS_APART;
                 bool seen = first + row <= query + col;
-                float factor = kept[col * WORDS + row / COLS] >> row % COLS & 1 ? survive : 0.0f;
-                float weight = seen ? exp2f((scores[r][c] * scale - lse_[col]) * LOG2E) : 0.0f;
+                float factor = word >> r * ROWS_APART & 1 ? survive : 0.0f;
+                float weight = seen ? exp2f((scores[r][c] * scale - lse_of_col) * LOG2E) : 0.0f;
                 weights[row * WEIGHT_PITCH + col] = weight * factor;
-                scores[r][c] = weight * (dweights[r][c] * factor - delta_[col]);
+                scores[r][c] = weight * (dweights[r][c] * factor - delta_of_col);
             }
         }
         __syncwarp();
@@ -326,7 +330,7 @@ __global__ void __launch_bounds__(WARPS * WARP) attention_backward_kv(
     for (int r = 0; r < R; ++r) {
         int key = first + at.row + r * ROWS_APART;
         if (key >= T) continue;
-        float* to = dqkv + head_begin(T, H, width, 3) + key * 3ll * size;
+        float* to = dqkv + head_begin(T, H, width, 3) + static_cast<long long>(key) * 3 * size;
         store_row<D>(to + size, dk[r], scale, at.col, width);
         store_row<D>(to + 2 * size, dv[r], 1.0f, at.col, width);
     }

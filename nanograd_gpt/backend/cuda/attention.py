@@ -111,7 +111,9 @@ def _call(qkv: Array, n_heads: int, keep: Keep | None, rate: float) -> Call | No
     B, T, C3 = qkv.shape
     width = C3 // 3 // n_heads
     D = next((D for D in SOURCES if width <= D), None)
-    if not (D and width and fits(qkv)) or shared_bytes(D, BACKWARD_WARPS[D], 2) > most_shared_bytes():
+    if not (D and width and fits(qkv)):
+        return None
+    if max(shared_bytes(D, FORWARD_WARPS, 1), shared_bytes(D, BACKWARD_WARPS[D], 2)) > most_shared_bytes():
         return None
     return Call(D, B, T, n_heads, width, 1.0 if keep is None else 1 / (1 - rate))
 

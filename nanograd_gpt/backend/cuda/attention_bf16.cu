@@ -1,8 +1,9 @@
 // Causal attention in bf16 with float32 sums, by tensor cores: the formulas of attention.cu.
 //
-// Bound by the tensor cores: 2 products of T x T x D forward and 7 backward, half of each masked.  A block keeps its
-// rows in registers and lets tiles of 64 rows pass by in two buffers: one is copied while the other is computed with.
-// Heads of width < D are filled up with 0; width is a multiple of 8.
+// Bound by the tensor cores: 2 products of T x T x D forward and 7 backward, half of each masked.  A block keeps a tile
+// of rows, in registers where they suffice, and lets tiles pass by in two buffers: one is copied while the other is
+// computed with.  Heads of width < D are filled up with 0; width is a multiple of 8.  A head's mask has to have fewer
+// than 2^31 words.
 #include "attention.cuh"
 #include "tiles_bf16.cuh"
 
@@ -17,7 +18,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_forward(
     const bf16* __restrict__ qkv, const unsigned* __restrict__ keep, bf16* __restrict__ context,
     float* __restrict__ lse, int T, int H, int width, float scale, float survive
 ) {
-    constexpr int M = 2, N = TILE / 8, ROWS = WARPS * M * 16;
+    constexpr int M = D > 64 ? 1 : 2, N = TILE / 8, ROWS = WARPS * M * 16;
     extern __shared__ __align__(128) u16 shared[];
     u16* Q = shared;
     u16* K = Q + ROWS * D;  // two buffers
@@ -25,18 +26,19 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_forward(
     Lane l;
     int first = (gridDim.y - 1 - blockIdx.y) * ROWS, mine = first + l.warp * M * 16, size = H * width;
     int W = (T + 31) / 32;
-    long long pitch = 3ll * size, before = static_cast<long long>(blockIdx.x) * T;
+    int pitch = 3 * size;
+    long long before = static_cast<long long>(blockIdx.x) * T;
     const u16* q = reinterpret_cast<const u16*>(qkv) + head_begin(T, H, width, 3);
     const unsigned* mask = keep + before * W;
     int tiles = (min(T, first + ROWS) + TILE - 1) / TILE;
     auto start = [&](int tile) {
-        start_tile<TILE, D, THREADS>(K + tile % 2 * TILE * D, q + size, pitch, tile * TILE, T, width);
-        start_tile<TILE, D, THREADS>(V + tile % 2 * TILE * D, q + 2 * size, pitch, tile * TILE, T, width);
+        start_tile<TILE, D, THREADS>(K + (tile & 1) * TILE * D, q + size, pitch, tile * TILE, T, width);
+        start_tile<TILE, D, THREADS>(V + (tile & 1) * TILE * D, q + 2 * size, pitch, tile * TILE, T, width);
         cp_async_commit();
     };
     start_tile<ROWS, D, THREADS>(Q, q, pitch, first, T, width);
     start(0);
-    u32 rows[M][D / 16][4];
+    Rows<D, true> rows[M];
     float sums[M][D / 8][4] = {}, largest[M][2], total[M][2] = {};
     #pragma unroll
     for (int m = 0; m < M; ++m) largest[m][0] = largest[m][1] = -infinity();
@@ -50,11 +52,11 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_forward(
         __syncthreads();
         if (tile == 0) {
             #pragma unroll
-            for (int m = 0; m < M; ++m) load_rows<D>(rows[m], Q, mine - first + m * 16, l);
+            for (int m = 0; m < M; ++m) rows[m].load(Q, mine - first + m * 16, l);
         }
         int key = tile * TILE;
         float scores[M][N][4] = {};
-        add_products<D>(scores, rows, K + tile % 2 * TILE * D, l);
+        add_products<D>(scores, rows, K + (tile & 1) * TILE * D, l);
         u32 weights[M][N / 2][4];
         #pragma unroll
         for (int m = 0; m < M; ++m) {
@@ -98,7 +100,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_forward(
             }
             round_weights(weights[m], scores[m]);
         }
-        add_weighted<D>(sums, weights, V + tile % 2 * TILE * D, l);
+        add_weighted<D>(sums, weights, V + (tile & 1) * TILE * D, l);
         __syncthreads();  // before the next copies to this buffer
     }
     bf16* to = context + head_begin(T, H, width, 1);
@@ -130,21 +132,23 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_q(
     u16* own = V + 2 * TILE * D;  // queries, then dcontext, at last dQ
     Lane l;
     int first = (gridDim.y - 1 - blockIdx.y) * TILE, mine = first + l.warp * 16, size = H * width, W = (T + 31) / 32;
-    long long pitch = 3ll * size, before = static_cast<long long>(blockIdx.x) * T;
+    int pitch = 3 * size;
+    long long before = static_cast<long long>(blockIdx.x) * T;
     long long begin = head_begin(T, H, width, 1);
+    const unsigned* mask = keep + before * W;
     const u16* q = reinterpret_cast<const u16*>(qkv) + head_begin(T, H, width, 3);
-    u32 rows[1][D / 16][4], drows[1][D / 16][4];
+    Rows<D, true> rows[1], drows[1];
     start_tile<TILE, D, THREADS>(own, q, pitch, first, T, width);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    load_rows<D>(rows[0], own, l.warp * 16, l);
+    rows[0].load(own, l.warp * 16, l);
     __syncthreads();
     start_tile<TILE, D, THREADS>(own, reinterpret_cast<const u16*>(dcontext) + begin, size, first, T, width);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    load_rows<D>(drows[0], own, l.warp * 16, l);
+    drows[0].load(own, l.warp * 16, l);
     float off[2], delta_[2];
     #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -164,8 +168,8 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_q(
     }
     int tiles = (min(T, first + TILE) + TILE - 1) / TILE;
     auto start = [&](int tile) {
-        start_tile<TILE, D, THREADS>(K + tile % 2 * TILE * D, q + size, pitch, tile * TILE, T, width);
-        start_tile<TILE, D, THREADS>(V + tile % 2 * TILE * D, q + 2 * size, pitch, tile * TILE, T, width);
+        start_tile<TILE, D, THREADS>(K + (tile & 1) * TILE * D, q + size, pitch, tile * TILE, T, width);
+        start_tile<TILE, D, THREADS>(V + (tile & 1) * TILE * D, q + 2 * size, pitch, tile * TILE, T, width);
         cp_async_commit();
     };
     float sums[1][D / 8][4] = {};
@@ -179,15 +183,15 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_q(
         }
         __syncthreads();
         float scores[1][N][4] = {}, dweights[1][N][4] = {};
-        add_products<D>(scores, rows, K + tile % 2 * TILE * D, l);
-        add_products<D>(dweights, drows, V + tile % 2 * TILE * D, l);
+        add_products<D>(scores, rows, K + (tile & 1) * TILE * D, l);
+        add_products<D>(dweights, drows, V + (tile & 1) * TILE * D, l);
         #pragma unroll
         for (int r = 0; r < 2; ++r) {
             int query = mine + l.g + r * 8;
             #pragma unroll
             for (int word = 0; word < WORDS; ++word) {
-                int key = tile * TILE + word * 32 + l.t * 2, index = min(tile * WORDS + word, W - 1);
-                u32 kept = DROP ? keep[(before + min(query, T - 1)) * W + index] >> l.t * 2 : 0;
+                int key = tile * TILE + word * 32 + l.t * 2, column = tile * WORDS + word;
+                u32 kept = DROP && column < W ? mask[min(query, T - 1) * W + column] >> l.t * 2 : 0;
                 #pragma unroll
                 for (int i = 0; i < 8; ++i) {
                     int n = word * 4 + i / 2, j = 2 * r + i % 2, col = i / 2 * 8 + i % 2;
@@ -200,12 +204,16 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_q(
         }
         u32 rounded[1][N / 2][4];
         round_weights(rounded[0], dweights[0]);
-        add_weighted<D>(sums, rounded, K + tile % 2 * TILE * D, l);
+        add_weighted<D>(sums, rounded, K + (tile & 1) * TILE * D, l);
         __syncthreads();
     }
     float factor = scale * survive;
     bf16* to = dqkv + head_begin(T, H, width, 3);
     store_rows<D>(to, pitch, sums[0], factor, factor, own, l.warp * 16, first, T, width, l);
+}
+
+__device__ __forceinline__ float2 load_pair(const float* from) {
+    return *reinterpret_cast<const float2*>(from);
 }
 
 // dK and dV; one block a tile of keys.  Its scores are transposed, keys in rows; a dropped weight is kept negative.
@@ -215,50 +223,55 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_kv(
     const float* __restrict__ delta, const unsigned* __restrict__ keep, bf16* __restrict__ dqkv, int T, int H,
     int width, float scale, float survive
 ) {
-    constexpr int N = TILE / 8;
+    constexpr bool HELD = D <= 64;  // else there are too few registers
+    constexpr int QUERIES = HELD ? TILE : 32, N = QUERIES / 8;
     extern __shared__ __align__(128) u16 shared[];
     u16* Q = shared;  // two buffers of each
-    u16* dO = Q + 2 * TILE * D;
-    float* offs = reinterpret_cast<float*>(dO + 2 * TILE * D);
-    float* deltas = offs + 2 * TILE;
-    u32* kept = reinterpret_cast<u32*>(deltas + 2 * TILE);  // (2, TILE, WORDS)
-    u16* own = reinterpret_cast<u16*>(kept + 2 * TILE * WORDS);  // keys, then values, at last their gradients
+    u16* dO = Q + 2 * QUERIES * D;
+    float* offs = reinterpret_cast<float*>(dO + 2 * QUERIES * D);
+    float* deltas = offs + 2 * QUERIES;
+    u32* kept = reinterpret_cast<u32*>(deltas + 2 * QUERIES);       // (2, QUERIES, WORDS)
+    u16* own = reinterpret_cast<u16*>(kept + 2 * QUERIES * WORDS);  // keys, at last their gradients
+    u16* second = HELD ? own : own + TILE * D;                      // values
     Lane l;
     int first = blockIdx.y * TILE, size = H * width, W = (T + 31) / 32;
-    long long pitch = 3ll * size, before = static_cast<long long>(blockIdx.x) * T;
+    int pitch = 3 * size;
+    long long before = static_cast<long long>(blockIdx.x) * T;
     const u16* q = reinterpret_cast<const u16*>(qkv) + head_begin(T, H, width, 3);
     const u16* d = reinterpret_cast<const u16*>(dcontext) + head_begin(T, H, width, 1);
-    u32 keys[1][D / 16][4], values[1][D / 16][4];
+    const unsigned* mask = keep + before * W;
+    float share = 1.0f / survive;  // of the weights that are kept
+    Rows<D, HELD> keys[1], values[1];
     start_tile<TILE, D, THREADS>(own, q + size, pitch, first, T, width);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    load_rows<D>(keys[0], own, l.warp * 16, l);
+    keys[0].load(own, l.warp * 16, l);
     __syncthreads();
-    start_tile<TILE, D, THREADS>(own, q + 2 * size, pitch, first, T, width);
+    start_tile<TILE, D, THREADS>(second, q + 2 * size, pitch, first, T, width);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    load_rows<D>(values[0], own, l.warp * 16, l);
+    values[0].load(second, l.warp * 16, l);
     auto start = [&](int tile) {
-        int buffer = tile % 2 * TILE;
-        start_tile<TILE, D, THREADS>(Q + buffer * D, q, pitch, tile * TILE, T, width);
-        start_tile<TILE, D, THREADS>(dO + buffer * D, d, size, tile * TILE, T, width);
+        int buffer = (tile & 1) * QUERIES, i = threadIdx.x;
+        start_tile<QUERIES, D, THREADS>(Q + buffer * D, q, pitch, tile * QUERIES, T, width);
+        start_tile<QUERIES, D, THREADS>(dO + buffer * D, d, size, tile * QUERIES, T, width);
         cp_async_commit();
-        for (int i = threadIdx.x; i < TILE; i += THREADS) {
-            int query = tile * TILE + i;
+        if (i < QUERIES) {
+            int query = tile * QUERIES + i;
             offs[buffer + i] = query < T ? lse[before + query] * LOG2E : infinity();  // so its weights are 0
-            deltas[buffer + i] = query < T ? delta[before + query] / survive : 0.0f;
+            deltas[buffer + i] = query < T ? delta[before + query] * share : 0.0f;
         }
-        for (int i = threadIdx.x; DROP && i < TILE * WORDS; i += THREADS) {
-            long long row = before + min(tile * TILE + i / WORDS, T - 1);
-            kept[buffer * WORDS + i] = keep[row * W + min(first / 32 + i % WORDS, W - 1)];
+        if (DROP && i < QUERIES * WORDS) {
+            int query = min(tile * QUERIES + i / WORDS, T - 1), column = min(first / 32 + i % WORDS, W - 1);
+            kept[buffer * WORDS + i] = mask[query * W + column];
         }
     };
     float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {};
-    int tiles = (T + TILE - 1) / TILE, key = first + l.warp * 16 + l.g;
-    start(blockIdx.y);
-    for (int tile = blockIdx.y; tile < tiles; ++tile) {
+    int tiles = (T + QUERIES - 1) / QUERIES, key = first + l.warp * 16 + l.g;
+    start(first / QUERIES);
+    for (int tile = first / QUERIES; tile < tiles; ++tile) {
         if (tile + 1 < tiles) {
             start(tile + 1);
             cp_async_wait<1>();
@@ -266,16 +279,18 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_kv(
             cp_async_wait<0>();
         }
         __syncthreads();
-        int buffer = tile % 2 * TILE;
+        int buffer = (tile & 1) * QUERIES;
         float scores[1][N][4] = {}, dweights[1][N][4] = {}, weights[1][N][4];
         add_products<D>(scores, keys, Q + buffer * D, l);
         #pragma unroll
         for (int n = 0; n < N; ++n) {
+            float2 off = load_pair(offs + buffer + n * 8 + l.t * 2);
             #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 int col = n * 8 + l.t * 2 + i % 2;
-                bool seen = key + i / 2 * 8 <= tile * TILE + col;
-                float weight = seen ? exp2_approx(scores[0][n][i] * (scale * LOG2E) - offs[buffer + col]) : 0.0f;
+                bool seen = key + i / 2 * 8 <= tile * QUERIES + col;
+                float exponent = scores[0][n][i] * (scale * LOG2E) - (i % 2 ? off.y : off.x);
+                float weight = seen ? exp2_approx(exponent) : 0.0f;
                 if (DROP) {
                     u32 word = kept[(buffer + col) * WORDS + l.warp / 2];
                     weight = word >> (l.warp % 2 * 16 + l.g + i / 2 * 8) & 1 ? weight : -weight;
@@ -290,10 +305,11 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_kv(
         add_products<D>(dweights, values, dO + buffer * D, l);
         #pragma unroll
         for (int n = 0; n < N; ++n) {
+            float2 delta_ = load_pair(deltas + buffer + n * 8 + l.t * 2);
             #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 float weight = scores[0][n][i], dweight = !DROP || weight > 0.0f ? dweights[0][n][i] : 0.0f;
-                dweights[0][n][i] = fabsf(weight) * (dweight - deltas[buffer + n * 8 + l.t * 2 + i % 2]);
+                dweights[0][n][i] = fabsf(weight) * (dweight - (i % 2 ? delta_.y : delta_.x));
             }
         }
         round_weights(rounded[0], dweights[0]);

@@ -23,39 +23,67 @@ __device__ __forceinline__ u16* at(u16* tile, int row, int chunk) {
 
 // Start to copy ROWS x D of a head; what lies beyond its T rows or its width becomes 0.
 template <int ROWS, int D, int THREADS>
-__device__ __forceinline__ void start_tile(u16* tile, const u16* from, long long pitch, int first, int T, int width) {
+__device__ __forceinline__ void start_tile(u16* tile, const u16* from, int pitch, int first, int T, int width) {
+    constexpr int CHUNKS = D / CHUNK, AT_ONCE = THREADS / CHUNKS;  // rows
+    static_assert(THREADS % CHUNKS == 0 && AT_ONCE % 8 == 0 && ROWS % AT_ONCE == 0);
+    int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+    u16* to = at<D>(tile, row, chunk);
     #pragma unroll
-    for (int i = threadIdx.x; i < ROWS * D / CHUNK; i += THREADS) {
-        int row = i / (D / CHUNK), chunk = i % (D / CHUNK);
-        bool there = first + row < T && chunk * CHUNK < width;
-        cp_async16(at<D>(tile, row, chunk), there ? from + (first + row) * pitch + chunk * CHUNK : from, there);
+    for (int i = 0; i < ROWS; i += AT_ONCE) {
+        bool there = first + row + i < T && chunk * CHUNK < width;
+        long long offset = static_cast<long long>(there ? first + row + i : 0) * pitch;
+        cp_async16(to + i * D, from + offset + (there ? chunk * CHUNK : 0), there);
     }
 }
 
-// The left operand of 16 rows of a tile.
-template <int D>
-__device__ __forceinline__ void load_rows(u32 (&rows)[D / 16][4], u16* tile, int first, const Lane& l) {
-    #pragma unroll
-    for (int k = 0; k < D / 16; ++k) {
-        ldmatrix4<false>(rows[k], at<D>(tile, first + l.matrix % 2 * 8 + l.row, k * 2 + l.matrix / 2));
+// 16 rows of a tile as the left operand: held in registers, or read from the tile, which then has to stay, each time.
+template <int D, bool HELD>
+struct Rows {
+    u32 held[HELD ? D / 16 : 1][4];
+    u16* tile;
+    int first;
+
+    __device__ __forceinline__ void load(u16* from, int row, const Lane& l) {
+        tile = from;
+        first = row;
+        if constexpr (HELD) {
+            #pragma unroll
+            for (int k = 0; k < D / 16; ++k) read(held[k], k, l);
+        }
     }
-}
+    __device__ __forceinline__ void read(u32 (&columns)[4], int k, const Lane& l) const {
+        ldmatrix4<false>(columns, at<D>(tile, first + l.matrix % 2 * 8 + l.row, k * 2 + l.matrix / 2));
+    }
+    // Columns 16k to 16k + 15.
+    __device__ __forceinline__ void get(u32 (&columns)[4], int k, const Lane& l) const {
+        if constexpr (HELD) {
+            #pragma unroll
+            for (int i = 0; i < 4; ++i) columns[i] = held[k][i];
+        } else {
+            read(columns, k, l);
+        }
+    }
+};
 
 // sums (M * 16, N * 8) += rows (M * 16, D) . tile (N * 8, D)^T
-template <int D, int M, int N>
+template <int D, int M, int N, bool HELD>
 __device__ __forceinline__ void add_products(
-    float (&sums)[M][N][4], const u32 (&rows)[M][D / 16][4], u16* tile, const Lane& l
+    float (&sums)[M][N][4], const Rows<D, HELD> (&rows)[M], u16* tile, const Lane& l
 ) {
     #pragma unroll
     for (int k = 0; k < D / 16; ++k) {
+        u32 left[M][4];
+        #pragma unroll
+        for (int m = 0; m < M; ++m) rows[m].get(left[m], k, l);
+        const u16* from = at<D>(tile, l.matrix / 2 * 8 + l.row, k * 2 + l.matrix % 2);
         #pragma unroll
         for (int n = 0; n < N; n += 2) {
             u32 columns[4];
-            ldmatrix4<false>(columns, at<D>(tile, n * 8 + l.matrix / 2 * 8 + l.row, k * 2 + l.matrix % 2));
+            ldmatrix4<false>(columns, from + n * 8 * D);
             #pragma unroll
             for (int m = 0; m < M; ++m) {
-                mma_bf16(sums[m][n], rows[m][k], columns[0], columns[1]);
-                mma_bf16(sums[m][n + 1], rows[m][k], columns[2], columns[3]);
+                mma_bf16(sums[m][n], left[m], columns[0], columns[1]);
+                mma_bf16(sums[m][n + 1], left[m], columns[2], columns[3]);
             }
         }
     }
@@ -79,12 +107,15 @@ template <int D, int M, int K>
 __device__ __forceinline__ void add_weighted(
     float (&sums)[M][D / 8][4], const u32 (&weights)[M][K][4], u16* tile, const Lane& l
 ) {
+    const u16* from[D / 16];
+    #pragma unroll
+    for (int n = 0; n < D / 8; n += 2) from[n / 2] = at<D>(tile, l.matrix % 2 * 8 + l.row, n + l.matrix / 2);
     #pragma unroll
     for (int k = 0; k < K; ++k) {
         #pragma unroll
         for (int n = 0; n < D / 8; n += 2) {
             u32 columns[4];
-            ldmatrix4<true>(columns, at<D>(tile, k * 16 + l.matrix % 2 * 8 + l.row, n + l.matrix / 2));
+            ldmatrix4<true>(columns, from[n / 2] + k * 16 * D);
             #pragma unroll
             for (int m = 0; m < M; ++m) {
                 mma_bf16(sums[m][n], weights[m][k], columns[0], columns[1]);
@@ -97,7 +128,7 @@ __device__ __forceinline__ void add_weighted(
 // Write 16 rows, times a factor each, through the warp's own 16 rows of shared memory, so that 16 bytes go at once.
 template <int D>
 __device__ __forceinline__ void store_rows(
-    bf16* to, long long pitch, const float (&rows)[D / 8][4], float factor, float factor8, u16* tile, int row,
+    bf16* to, int pitch, const float (&rows)[D / 8][4], float factor, float factor8, u16* tile, int row,
     int first, int T, int width, const Lane& l
 ) {
     __syncwarp();
@@ -113,6 +144,7 @@ __device__ __forceinline__ void store_rows(
     for (int i = l.lane; i < 16 * D / CHUNK; i += WARP) {
         int r = row + i / (D / CHUNK), chunk = i % (D / CHUNK);
         if (first + r >= T || chunk * CHUNK >= width) continue;
-        store_pack(reinterpret_cast<u16*>(to) + (first + r) * pitch + chunk * CHUNK, load_pack(at<D>(tile, r, chunk)));
+        u16* chunk_of_row = reinterpret_cast<u16*>(to) + static_cast<long long>(first + r) * pitch + chunk * CHUNK;
+        store_pack(chunk_of_row, load_pack(at<D>(tile, r, chunk)));
     }
 }

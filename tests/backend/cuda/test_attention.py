@@ -91,6 +91,29 @@ def test_bools_drop_what_a_recipe_drops(on_gpu: OnGPU) -> None:
         np.testing.assert_array_equal(to_host(a), to_host(b))
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("shape", [(1, 33, 2, 32), (1, 70, 1, 64), (1, 37, 1, 100)], ids=str)
+def test_gradients_are_the_central_differences_of_the_kernels_own_values(
+    shape: tuple[int, ...], rate: float, on_gpu: OnGPU
+) -> None:
+    from nanograd_gpt.backend import cuda
+
+    qkv, dy, _ = inputs(shape, rate)
+    mask, H, h = device_mask(shape, rate), shape[2], 2**-6
+
+    def loss(x: Any) -> float:
+        context = to_host(cuda.causal_attention(on_gpu(x), H, mask, rate)[0])
+        return float((context.astype(np.float64) * dy).sum())
+
+    dqkv = to_host(by_kernels(*on_gpu(qkv, dy), H, mask, rate)[2])
+    for part in range(3):
+        direction = np.zeros_like(dqkv)
+        columns = slice(part * dy.shape[-1], (part + 1) * dy.shape[-1])
+        direction[..., columns] = dqkv[..., columns] / np.linalg.norm(dqkv[..., columns])
+        difference = (loss(qkv + h * direction) - loss(qkv - h * direction)) / (2 * h)
+        assert difference == pytest.approx(np.linalg.norm(dqkv[..., columns]), rel=1e-3)
+
+
 def test_large_scores_neither_overflow_nor_lose_a_key(on_gpu: OnGPU) -> None:
     qkv, dy, _ = inputs((1, 70, 2, 32), 0.0)
     qkv[..., : 2 * 64] *= 30  # queries and keys: scores of thousands
@@ -171,7 +194,7 @@ BUGS = {
     "a tile too few": (TILES, TILES.replace("ROWS)", "ROWS) - COLS")),
     "the sum is not shrunk": ("total[r] *= shrink;", ";"),
     "the context is not shrunk": ("sums[r][i] *= shrink;", ";"),
-    "rows beyond the last": ("if (first + row < T && d < width)", "if (d < width)"),
+    "rows beyond the last": ("if (first + i < T && d < width)", "if (d < width)"),
     "a row's lanes have their own largest": ("top = max_of_row<LANES>(top);", ""),
     "the sum of one lane's columns": ("float sum = sum_of_row<LANES>(total[r]);", "float sum = total[r];"),
     "delta is a lane's": ("delta_[r] = sum_of_row<LANES>(sum);", "delta_[r] = sum;"),

@@ -29,6 +29,8 @@ SHAPES = [  # B, T, H, D
     *[(2, T, 2, 64) for T in (1, 31, 33)],
     *[(1, T, 1, 64) for T in (64, 77, 130, 257)],
     *[(1, 77, 2, D) for D in (8, 16, 40)],
+    *[(1, T, 1, 128) for T in (33, 77, 200)],
+    (1, 100, 2, 72),
 ]
 OnGPU = Callable[..., Any]
 
@@ -89,19 +91,25 @@ def test_attention_is_the_formula_in_every_thread_order(shape: tuple[int, ...], 
         assert relative_error(got, gradient) < BF16
 
 
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[1] > 1], ids=str)
-def test_gradients_are_as_near_as_pytorchs(shape: tuple[int, ...], on_gpu: OnGPU) -> None:
+def pytorchs_gradient(qkv: Any, dy: Any, H: int) -> Any:
+    """The gradient of PyTorch's attention in bf16 on the CPU, as float64."""
     torch = pytest.importorskip("torch")
-    (bits, dbits, _), (B, T, H, D) = inputs(shape, 0.0), shape
-    qkv, dy = exact(bits), exact(dbits)
-    dqkv = exact(by_kernels(shape, 0.0, on_gpu)[2])
-    expected = plain.causal_attention_backward(dy, qkv, *plain.causal_attention(qkv, H, None, 0.0), H, None, 0.0)
-    heads = torch.tensor(qkv, dtype=torch.bfloat16).reshape(B, T, 3, H, D).permute(2, 0, 3, 1, 4).requires_grad_()
+    B, T, C = dy.shape
+    heads = torch.tensor(qkv, dtype=torch.bfloat16).reshape(B, T, 3, H, C // H).permute(2, 0, 3, 1, 4).requires_grad_()
     result = torch.nn.functional.scaled_dot_product_attention(*heads, is_causal=True)
-    result.backward(torch.tensor(dy, dtype=torch.bfloat16).reshape(B, T, H, D).transpose(1, 2))
-    theirs = heads.grad.permute(1, 3, 0, 2, 4).reshape(qkv.shape).double().numpy()
-    for ours, other, gradient in zip(*(np.split(a, 3, -1) for a in (dqkv, theirs, expected)), strict=True):
-        assert relative_error(ours, gradient) < 1.05 * relative_error(other, gradient)
+    result.backward(torch.tensor(dy, dtype=torch.bfloat16).reshape(B, T, H, C // H).transpose(1, 2))
+    return heads.grad.permute(1, 3, 0, 2, 4).reshape(qkv.shape).double().numpy()
+
+
+def test_over_all_shapes_gradients_are_as_near_as_pytorchs(on_gpu: OnGPU) -> None:
+    errors = []
+    for shape in SHAPES:
+        H, (qkv, dy) = shape[2], map(exact, inputs(shape, 0.0)[:2])
+        expected = plain.causal_attention_backward(dy, qkv, *plain.causal_attention(qkv, H, None, 0.0), H, None, 0.0)
+        ours, theirs = exact(by_kernels(shape, 0.0, on_gpu)[2]), pytorchs_gradient(qkv, dy, H)
+        errors.append([relative_error(ours, expected), relative_error(theirs, expected)])
+    mine, others = np.linalg.norm(errors, axis=0)
+    assert mine < 1.02 * others, np.array(errors)
 
 
 def test_with_a_recipe_a_layer_is_four_launches_and_no_wait(on_gpu: OnGPU, simulator: Record) -> None:
@@ -111,9 +119,9 @@ def test_with_a_recipe_a_layer_is_four_launches_and_no_wait(on_gpu: OnGPU, simul
     assert simulator.syncs == []
 
 
-@pytest.mark.parametrize("D", [4, 12, 72])
+@pytest.mark.parametrize("D", [4, 12, 136])
 def test_a_head_size_that_the_kernels_do_not_take_is_refused(D: int, on_gpu: OnGPU) -> None:
-    with pytest.raises(ValueError, match=f"the head size is {D}, expected a multiple of 8 up to 64 in bf16"):
+    with pytest.raises(ValueError, match=f"the head size is {D}, expected a multiple of 8 up to 128 in bf16"):
         by_kernels((1, 3, 2, D), 0.0, on_gpu)
 
 
@@ -130,18 +138,14 @@ BUGS = {
     "a later key is seen": (KERNELS, "bool seen = key + n * 8 + l.t * 2", "bool seen = key - 1 + n * 8 + l.t * 2"),
     "a tile too few": (KERNELS, "int tiles = (min(T, first + ROWS) + TILE - 1)", "int tiles = (min(T, first + ROWS))"),
     "the sum is not shrunk": (KERNELS, "total[m][r] *= shrink;", ""),
-    "the buffer before": (
-        KERNELS,
-        "add_weighted<D>(sums, weights, V + tile % 2",
-        "add_weighted<D>(sums, weights, V + 0",
-    ),
+    "the first buffer only": (KERNELS, "(sums, weights, V + (tile & 1)", "(sums, weights, V + 0"),
     "a buffer not waited for": (KERNELS, LAST_WAIT, LAST_WAIT.replace("cp_async_wait<0>();", "")),
-    "copied to the buffer in use": (KERNELS, "buffer = tile % 2 * TILE;\n        start", "buffer = 0;\n        start"),
+    "copied to the buffer in use": (KERNELS, "buffer = (tile & 1) * QUERIES, i", "buffer = 0, i"),
     "another key's bit": (KERNELS, "(l.warp % 2 * 16 + l.g + i / 2 * 8) & 1", "(l.warp % 2 * 16 + l.g) & 1"),
     "dV of what was dropped": (KERNELS, "DROP ? fmaxf(weight, 0.0f) : weight", "fabsf(weight)"),
-    "delta is that of kept weights": (KERNELS, "delta[before + query] / survive", "delta[before + query]"),
-    "chunks out of place": (TILES, "n + l.matrix / 2));", "n + l.matrix % 2));"),
-    "rows beyond the last": (TILES, "bool there = first + row < T && chunk", "bool there = chunk"),
+    "delta is that of kept weights": (KERNELS, "delta[before + query] * share", "delta[before + query]"),
+    "chunks out of place": (TILES, "n + l.matrix / 2);", "n + l.matrix % 2);"),
+    "rows beyond the last": (TILES, "bool there = first + row + i < T && chunk", "bool there = chunk"),
 }
 
 
