@@ -7,6 +7,7 @@ from . import nn
 from .autograd import Function
 from .backend.cpu.allocator import keep_freed_memory
 from .backend.cpu.threads import set_threads
+from .backend.precision import set_precision
 from .errors import InputError, RunError
 from .generation.beam import Beam, beam_search
 from .generation.explain import explain_next
@@ -108,6 +109,7 @@ __all__ = [
     "save_model",
     "save_pretrained",
     "save_tokenizer",
+    "set_precision",
     "set_threads",
     "text_to_token_ids",
     "token_ids_to_text",

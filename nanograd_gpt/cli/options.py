@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backend.cpu.threads import set_threads
+from ..backend.precision import set_precision
 from ..backend.select import Device, resolve_device
 from ..errors import InputError, counted
 from ..gpt.model import GPTModel
@@ -123,19 +124,29 @@ def flag_of(name: str) -> str:
 
 
 def add_device(parser: ArgumentParser) -> None:
-    """Add --device and --threads."""
+    """Add --device, --precision and --threads."""
     machine = parser.add_argument_group("machine")
     machine.add_argument(
         "--device", metavar="NAME", default="auto", help="auto (a GPU if there is one), cpu or cuda [auto]"
+    )
+    machine.add_argument(
+        "--precision",
+        metavar="NAME",
+        default="fp32",
+        help="products on a GPU: fp32, tf32 or bf16; checkpoints are float32 in each [fp32]",
     )
     machine.add_argument("--threads", metavar="N", help="CPU threads [NANOGRAD_THREADS, or one per processor]")
 
 
 def device_from(options: Namespace) -> Device:
-    """The device that --device names; also sets --threads.  Raises InputError if either is not available."""
+    """The device that --device names; also sets --precision and --threads.  Raises InputError if one is unavailable."""
     if options.threads is not None:
         set_threads(options.threads)
-    return resolve_device(options.device)
+    set_precision(options.precision)
+    device = resolve_device(options.device)
+    if device == "cpu" and options.precision != "fp32":
+        raise InputError(f"--precision: {options.precision} needs a GPU, and the device is the CPU; leave it out")
+    return device
 
 
 def add_model_path(parser: Any, metavar: str = "MODEL", what: str = MODEL_SOURCES) -> None:

@@ -55,8 +55,7 @@ SYNONYMS = {
 NEAR = {
     "--bias": "see --qkv-bias; every layer but query, key and value has a bias",
     "--optimizer": "AdamW is the only optimizer; see --lr, --weight-decay and --decay",
-    "--dtype": "training is in float32",
-    "--precision": "training is in float32",
+    "--dtype": "parameters are float32; see --precision for products on a GPU",
     "--log-interval": "every update is logged, in metrics.jsonl; see --eval-freq",
     "--compile": "nothing needs compiling",
     "--gpu": "use --device cuda",

@@ -11,6 +11,7 @@ from cli.commands import train, works
 from cusim.checks import needs_compiler
 from standin.cupy_standin import installed
 
+from nanograd_gpt.backend.precision import precision
 from nanograd_gpt.cli.step_log import StepLog
 from nanograd_gpt.training.metrics import read_metrics
 
@@ -51,3 +52,17 @@ def test_losses_are_read_sixteen_at_a_time_and_every_one_is_written(
     assert sum(read) == 40
     assert read[0] == 1  # with the first evaluation
     assert max(read) == 16
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_in_bf16_is_near_the_cpus_and_its_checkpoint_is_read_there(tmp_path: Path, data: Path) -> None:
+    more: list[Any] = ["--max-steps", 6, "--batch-size", 4, "--train-ratio", 0.5]  # products of 64 rows
+    works(*train(tmp_path / "cpu", data, *more))
+    with installed() as standin:
+        works(*train(tmp_path / "cuda", data, *more, "--device", "cuda", "--precision", "bf16"))
+        assert any("bf16" in name for name in standin.launches)
+    expected, got = losses(tmp_path / "cpu"), losses(tmp_path / "cuda")
+    np.testing.assert_allclose([loss for _, loss in got], [loss for _, loss in expected], rtol=0.01)
+    assert [loss for _, loss in got] != [loss for _, loss in expected]
+    works("evaluate", tmp_path / "cuda")  # in fp32, on the CPU
+    assert precision() == "fp32"

@@ -103,7 +103,7 @@ def _remembered_bf16(x: Array) -> Array:
 def _in_bf16(qkv: Array, n_heads: int) -> bool:
     """Whether the kernels on tensor cores are wanted and take these sizes."""
     width = qkv.shape[-1] // 3 // n_heads
-    return precision() == "bf16" and fits(qkv) and 0 < width <= bf16.D and width % 8 == 0
+    return precision() == "bf16" and fits(qkv) and 0 < width <= max(bf16.SOURCES) and width % 8 == 0
 
 
 def _call(qkv: Array, n_heads: int, keep: Keep | None, rate: float) -> Call | None:
