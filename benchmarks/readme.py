@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parent))
+import gpu_parts
 from harness import run
 from speed_parts import IN_BENCHMARKS, IN_README
 
@@ -117,10 +118,11 @@ PARTS: dict[str, Callable[[], str]] = {
     "book numbers": book_numbers,
     "appendix d": appendix_d,
     **IN_README,
+    **gpu_parts.IN_README,
 }
 DOCUMENTS = {
     Path(__file__).parent.parent / "README.md": PARTS,
-    Path(__file__).parent / "README.md": IN_BENCHMARKS,
+    Path(__file__).parent / "README.md": IN_BENCHMARKS | gpu_parts.IN_BENCHMARKS,
 }
 
 

@@ -48,13 +48,13 @@ def targets() -> str:
     """Every target, with the result."""
     rows = [target.row() for target in all_targets()]
     files = ["train_124m.json", "train_small.json", "generation.json", "memory.json", "profile_124m.json"]
-    return _joined(_markdown(["", "limit", "goal", "measured", ""], rows), _caveats(files))
+    return _joined(markdown(["", "limit", "goal", "measured", ""], rows), _caveats(files))
 
 
 def headline() -> str:
     """The ratios alone, without their targets."""
     rows = [[target.what, target.shown] for target in all_targets() if " / " in target.what]
-    return _markdown(["nanograd_gpt / PyTorch or Hugging Face", "ratio"], rows)
+    return markdown(["nanograd_gpt / PyTorch or Hugging Face", "ratio"], rows)
 
 
 def all_targets() -> list[Target]:
@@ -109,7 +109,7 @@ def train_step() -> str:
         rows = [_step_row(name, samples, facts["samples"], tokens) for name, samples in facts["samples"].items()]
         head = [f"{_sizes(facts['setup'])}, ms", *PHASES, "step (quartiles)", "tokens/s", "ratio"]
         failures = "\n".join(f"Left out, {message}." for message in facts["failures"].values())
-        parts.append(_joined(_markdown(head, rows), failures, f"{_same_twice(facts)} {_agreement(facts)}"))
+        parts.append(_joined(markdown(head, rows), failures, f"{_same_twice(facts)} {_agreement(facts)}"))
     return _joined(*parts, _about(facts))
 
 
@@ -132,7 +132,7 @@ def generation() -> str:
         ratios = ["" if name == "ours" else str(ratio_to(facts["samples"][n], name)) for n in lengths]
         rows.append([LABELS[name], f"{1e3 * medians[prompt]:,.1f}", *speeds, *ratios])
     head = [_sizes(facts["setup"]), "first token, ms", *(f"{n}: tokens/s" for n in lengths)]
-    return _joined(_markdown([*head, *(f"{n}: ratio" for n in lengths)], rows), _same_twice(facts), _about(facts))
+    return _joined(markdown([*head, *(f"{n}: ratio" for n in lengths)], rows), _same_twice(facts), _about(facts))
 
 
 def profile(name: str) -> str:
@@ -144,7 +144,7 @@ def profile(name: str) -> str:
         f"{bandwidth:,.1f} GB/s of memory bandwidth, both measured in the same run; {CACHED}: faster than that memory, "
         "since its arrays are in the processor's caches."
     )
-    return _joined(_markdown(COLUMNS, profile_cells(facts)), limits + _quick(facts))
+    return _joined(markdown(COLUMNS, profile_cells(facts)), limits + _quick(facts))
 
 
 # --- benchmarks/README.md
@@ -157,7 +157,7 @@ def memory() -> str:
     for name, peaks in facts["peak_bytes"].items():
         what, who = name.split(", ")
         rows.append([f"{what}, {LABELS[who]}", _sizes(facts["setups"][name]), f"{max(peaks) / 1e6:,.0f}"])
-    return _joined(_markdown(["process", "model", "peak RSS, MB"], rows), _about(facts))
+    return _joined(markdown(["process", "model", "peak RSS, MB"], rows), _about(facts))
 
 
 def scaling() -> str:
@@ -169,7 +169,7 @@ def scaling() -> str:
         ratio = ratio_to(point["samples"], "best")
         rows.append([f"{point['axis']} {point['value']}", f"{ours:,.1f}", f"{best:,.1f}", str(ratio)])
     head = ["changed", "nanograd_gpt, ms", "PyTorch, best eager, ms", "ratio"]
-    return _joined(_markdown(head, rows), f"Base: {_sizes(facts['base'])}. {_about(facts)}")
+    return _joined(markdown(head, rows), f"Base: {_sizes(facts['base'])}. {_about(facts)}")
 
 
 def layers() -> str:
@@ -185,7 +185,7 @@ def layers() -> str:
         rows.append([layer, *medians, str(ratio)])
     columns = [part for phase in PHASES[:2] for part in (phase, f"{phase}, PyTorch")]
     head = [f"{_sizes(facts['setup'])}, ms", *columns, "ratio"]
-    return _joined(_markdown(head, rows), _about(facts))
+    return _joined(markdown(head, rows), _about(facts))
 
 
 def start_up() -> str:
@@ -195,7 +195,7 @@ def start_up() -> str:
     for name, samples in facts["samples"].items():
         of = summary(samples)
         rows.append([f"`{name}`", f"{1e3 * of.median:,.0f}", f"{1e3 * of.lower:,.0f} to {1e3 * of.upper:,.0f}"])
-    return _joined(_markdown(["process", "median ms", "quartiles"], rows), _about(facts))
+    return _joined(markdown(["process", "median ms", "quartiles"], rows), _about(facts))
 
 
 # --- wording
@@ -238,7 +238,7 @@ def estimates() -> str:
         times = [f"{run[key]:.1f}" for key in ("expected_seconds", "seconds")]
         rows.append([name, *sizes, f"{memory:.2f}", *times, f"{seconds:.2f}"])
     head = ["", "MiB expected", "MiB measured", "ratio", "s expected", "s measured", "ratio"]
-    return _joined(_markdown(head, rows), _caveats(["estimates.json"]))
+    return _joined(markdown(head, rows), _caveats(["estimates.json"]))
 
 
 def _agreement(facts: Mapping[str, Any]) -> str:
@@ -258,7 +258,7 @@ def _caveats(files: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows))
 

@@ -14,13 +14,14 @@ from step import ROOT, Step
 FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 SETTINGS = ["--n-layers", "2", "--emb-dim", "64", "--n-heads", "2", "--context-length", "32", "--eval-freq", "10"]
+GPU_TESTS = ["tests/backend", "tests/oracle/test_opinfo_on_device.py", "tests/standin", "tests/test_xp_names.py"]
 TOLERANCE = 1e-3  # nats, of losses in float32 after 20 updates
 
 
 def tests(step: Step) -> None:
     """Run pytest -m gpu; in a dry run, the same tests' cases on the stand-in that are quickest."""
     chosen = step.pick(
-        ["-m", "gpu", "tests"], ["-k", "test_a_step_that_clips", "tests/backend/test_training_on_cuda.py"]
+        ["-m", "gpu", *GPU_TESTS], ["-k", "test_a_step_that_clips", "tests/backend/test_training_on_cuda.py"]
     )
     workers = ["-n", "8"] if find_spec("xdist") and not step.dry else []
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", *workers, *chosen]

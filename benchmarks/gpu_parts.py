@@ -1,0 +1,152 @@
+"""The parts of README and benchmarks/README.md on GPUs, from results/gpu_check.jsonl."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from speed_parts import markdown
+
+from nanograd_gpt.bench.statistics import paired_ratio
+
+RESULTS = Path(__file__).parent / "results" / "gpu_check.jsonl"
+NOT_YET = "Not yet measured."
+LABELS = {
+    "ours fp32": "nanograd_gpt, float32",
+    "ours tf32": "nanograd_gpt, TF32",
+    "ours bf16": "nanograd_gpt, bf16",
+    "eager": "PyTorch, the book's code, float32",
+    "best fp32": "PyTorch, best eager, float32",
+    "best bf16": "PyTorch, best eager, bf16",
+    "compiled bf16": "PyTorch, compiled, bf16",
+}
+BESIDE = {  # whom each contender is compared with
+    "eager": "ours fp32",
+    "best fp32": "ours fp32",
+    "best bf16": "ours bf16",
+    "compiled bf16": "ours bf16",
+}
+
+
+def results() -> list[dict[str, Any]]:
+    """All lines of real runs, oldest first."""
+    if not RESULTS.exists():
+        return []
+    lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if not line.get("dry_run")]
+
+
+def runs_of(step: str) -> Iterator[list[dict[str, Any]]]:
+    """The lines of each run of a step that ended by itself, the newest first."""
+    lines: list[dict[str, Any]] = []
+    found = []
+    for line in results():
+        if line["step"] != step:
+            continue
+        lines.append(line)
+        if "ended" in line:
+            found.append((line["code"] == 0, lines))
+            lines = []
+    return (lines for whole, lines in reversed(found) if whole)
+
+
+def newest(step: str, what: str) -> dict[str, Any] | None:
+    """The newest result of this name."""
+    return next((line for line in reversed(results()) if line["step"] == step and line.get("what") == what), None)
+
+
+def train_steps() -> dict[tuple[int, int], dict[str, list[float]]]:
+    """By batch and length, each contender's samples in ms, from the newest run."""
+    lines = [line for line in next(runs_of("train_step"), []) if line.get("what") == "train step"]
+    return {
+        size: {line["contender"]: line["samples"] for line in of_size}
+        for size, of_size in groupby(lines, key=lambda line: (line["B"], line["T"]))
+    }
+
+
+def train_step() -> str:
+    """A table for each size, with the ratio of our time to each of PyTorch's."""
+    parts = [_table(size, samples) for size, samples in train_steps().items()]
+    return "\n\n".join([*parts, _about()]) if parts else NOT_YET
+
+
+def _table(size: tuple[int, int], samples: dict[str, list[float]]) -> str:
+    rows = []
+    for name, times in samples.items():
+        ours = BESIDE.get(name)
+        ratio = str(paired_ratio(samples[ours], times)) if ours in samples else ""
+        tokens = size[0] * size[1] / (sorted(times)[len(times) // 2] / 1e3)
+        rows.append([LABELS[name], f"{sorted(times)[len(times) // 2]:,.1f}", f"{tokens:,.0f}", ratio])
+    return markdown([f"124M, batch {size[0]} x {size[1]}, dropout 0.1, clipped", "ms", "tokens/s", "ours / it"], rows)
+
+
+def headline() -> str:
+    """Our bf16 step beside PyTorch's."""
+    rows = []
+    for (B, T), samples in train_steps().items():
+        for name, ours in BESIDE.items():
+            if name in samples and ours in samples:
+                what = f"{LABELS[ours].split(', ')[1]}, batch {B} x {T} / {LABELS[name]}"
+                rows.append([what, str(paired_ratio(samples[ours], samples[name]))])
+    return markdown(["train step of the 124M model on a GPU", "ratio"], rows) + f"\n\n{_about()}" if rows else NOT_YET
+
+
+def _about() -> str:
+    gpu, versions = newest("installation", "gpu"), newest("installation", "versions")
+    if gpu is None or versions is None:
+        return ""
+    packages = {name: version for name, version in versions["packages"].items() if version}
+    cupy = next((f"CuPy {version}" for name, version in packages.items() if name.startswith("cupy")), "no CuPy")
+    return f"{gpu['name']}, {cupy}, PyTorch {packages.get('torch', 'missing')}, driver for CUDA {versions['driver']}."
+
+
+def agreement() -> str:
+    """The losses of 50 updates beside PyTorch's, and the bits of two runs."""
+    losses, twice = newest("agreement", "losses beside PyTorch's"), newest("agreement", "two runs")
+    tests = newest("correctness", "tests")
+    if losses is None or twice is None or tests is None:
+        return NOT_YET
+    same = "the same bits" if twice["equal"] else "different bits"
+    return (
+        f"From the same weights, the losses of {losses['updates']} updates of the 124M model in float32 differ from "
+        f"PyTorch's by at most {losses['worst']:.1e} nats. Two runs with dropout end with {same}. Of the tests that "
+        f"need a GPU, {tests['passed']:,} passed and {tests.get('failed', 0)} failed."
+    )
+
+
+def kernels() -> str:
+    """Each kernel's time, and how many times its floor that is."""
+    rows, seen = [], set()
+    for line in next(runs_of("kernels"), []):
+        if "ms" in line:
+            name = f"{line['what']}, {line['precision']}"
+            again = name in seen
+            seen.add(name)
+            rows.append([name + (" (another size)" if again else ""), f"{line['ms']:.3f}", f"{line['of_floor']:.1f}"])
+    return markdown(["kernel, batch 8 x 1024", "ms", "times its floor"], rows) if rows else NOT_YET
+
+
+def ceilings() -> str:
+    """Products of 8192 in each arithmetic, and a copy of 1 GiB."""
+    lines = next(runs_of("ceilings"), [])
+    rows = [
+        [f"product of {d['n']}, {d['kind']}", f"{d['tflops']:,.0f} TFLOP/s"]
+        for d in lines
+        if d.get("what") == "product"
+    ]
+    rows += [
+        ["copy of 1 GiB, read and write", f"{d['gb_per_second']:,.0f} GB/s"] for d in lines if d.get("what") == "copy"
+    ]
+    return markdown(["ceiling", "measured"], rows) if rows else NOT_YET
+
+
+IN_README: dict[str, Callable[[], str]] = {"gpu": headline}
+IN_BENCHMARKS: dict[str, Callable[[], str]] = {
+    "gpu train step": train_step,
+    "gpu agreement": agreement,
+    "gpu ceilings": ceilings,
+    "gpu kernels": kernels,
+}
