@@ -29,6 +29,11 @@ class RawKernel:
         return self._function.name
 
     @property
+    def kernel(self) -> RawKernel:
+        """The kernel as the driver has it: CuPy's is called in the same way."""
+        return self
+
+    @property
     def code(self) -> str:
         return self._function.module.code
 

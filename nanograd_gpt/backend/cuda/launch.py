@@ -86,7 +86,7 @@ class Source:
         """
         if 0 in grid:
             return
-        if any(n > most for n, most in zip(grid, MAX_GRID, strict=False)):
+        if max(grid) > MAX_GRID[-1] and any(n > most for n, most in zip(grid, MAX_GRID, strict=False)):
             raise ValueError(f"{kernel}: a grid of {grid} blocks is larger than {MAX_GRID}")
         prepared = self._prepared.get(kernel)
         if prepared is None:
@@ -97,7 +97,7 @@ class Source:
         passed = tuple([convert(argument) for convert, argument in zip(conversions, arguments, strict=True)])
         if shared > SHARED_BY_DEFAULT:
             function.max_dynamic_shared_size_bytes = shared
-        function(grid, block, passed, shared_mem=shared)
+        function.kernel(grid, block, passed, shared_mem=shared)
 
     def _prepare(self, kernel: str) -> tuple[Any, list[Conversion]]:
         """Compile a kernel; returns it, and the conversion of each argument to what CuPy passes unchanged."""
