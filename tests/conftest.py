@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from threadpoolctl import threadpool_limits
+
+HERE = Path(__file__).parent
+KERNELS = [HERE / "cusim", HERE / "cuda_compile", HERE / "backend" / "cuda"]
+QUICK = ["test_cast.py", "test_optimizer.py"]  # of the kernels' tests: both sides of what is Python there
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 threadpool_limits(1, user_api="blas")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests of CUDA kernels slow: what they test is C++, the same beside every version of Python."""
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in KERNELS) and item.path.name not in QUICK:
+            item.add_marker(pytest.mark.slow)
