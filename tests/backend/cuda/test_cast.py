@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,24 @@ def test_products_and_attention_of_a_step_in_bf16_are_in_bf16(
     attention = [name for name in simulator.launches if "attention" in name]
     assert len(attention) == 3 * CONFIG.n_layers
     assert all("bf16" in name for name in attention)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 35), ("bf16", 45)])
+def test_a_layer_of_a_step_has_few_launches_and_nothing_waits(precision: str, most: int, simulator: Record) -> None:
+    """Forward and backward together, our kernels and products."""
+    set_precision(precision)
+    counts = []
+    for n_layers in (1, 2):
+        config = replace(CONFIG, n_layers=n_layers)
+        model = GPTModel(config, rng=Generator(3)).to("cuda")
+        optimizer, (ids, targets) = AdamW(model.parameters()), random_batch(config, 3, 40)
+        for _ in range(2):
+            for noted in (simulator.launches, simulator.cublaslt.products, simulator.syncs):
+                noted.clear()
+            optimizer.zero_grad()
+            model.loss(ids, targets).backward()
+            optimizer.step(1.0)
+        assert simulator.syncs == []
+        counts.append(len(simulator.launches) + len(simulator.cublaslt.products))
+    assert counts[1] - counts[0] <= most
+    assert 2 * counts[0] - counts[1] <= 60
