@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -255,3 +256,14 @@ def test_without_name_expressions_the_kernels_of_the_text_are_found() -> None:
     x = np.zeros(1, np.int32)
     module.get_function("one")((1,), (1,), (x,))
     assert (module.names, x[0]) == (["one"], 4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="counts a process's mappings in /proc")
+def test_a_launch_leaves_no_mappings_of_its_threads_stacks_behind() -> None:
+    def mappings() -> int:
+        return len(Path("/proc/self/maps").read_text(encoding="ascii").splitlines())
+
+    add = RawModule(code=CODE + "\n// alone", name_expressions=["add<float>"]).get_function("add<float>")
+    before = mappings()
+    add((1,), (1024,), (np.ones(1024, np.float32), np.ones(1024, np.float32), np.int32(1024), np.float32(1)))
+    assert mappings() < before + 100  # two for each of 1,024 threads, if they stayed

@@ -39,19 +39,27 @@ static std::vector<T> numbered(T n) {
 // --- stacks
 
 // Each with a page below it that no one may touch, so that an overflow is found.  ThreadSanitizer gets new ones for
-// each block, or it would take what two blocks put on one stack for a race.
+// each block, or it would take what two blocks put on one stack for a race.  Else they are those of one launch: a stack
+// and its page are two mappings, of which a process may have 65,530, and every library here would keep 2,048.
+static char* our_stacks = nullptr;
+static size_t stacks_there = 0;
+
 static char* stacks(size_t n) {
-  static char* ours = nullptr;
-  static size_t there = 0;
-  if (tsan::ON || there < n) {
+  if (tsan::ON || stacks_there < n) {
     size_t bytes = n * (STACK + PAGE);
     void* got = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (got == MAP_FAILED) return nullptr;
-    ours = static_cast<char*>(got);
-    there = n;
-    for (size_t i = 0; i < n && !tsan::ON; ++i) mprotect(ours + i * (STACK + PAGE), PAGE, PROT_NONE);
+    our_stacks = static_cast<char*>(got);
+    stacks_there = n;
+    for (size_t i = 0; i < n && !tsan::ON; ++i) mprotect(our_stacks + i * (STACK + PAGE), PAGE, PROT_NONE);
   }
-  return ours;
+  return our_stacks;
+}
+
+static void free_stacks() {
+  if (our_stacks) munmap(our_stacks, stacks_there * (STACK + PAGE));
+  our_stacks = nullptr;
+  stacks_there = 0;
 }
 
 // --- one block
@@ -262,8 +270,14 @@ static std::string describe(uint3 i) {
 static std::string run_guarded(Launch& l, int seconds) {
   if (tsan::ON) return run_blocks(l);
   FaultHandler handler(seconds);
-  if (sigsetjmp(before_fault, 1) == 0) return run_blocks(l);
-  return std::string(fault) + ", thread " + describe(here.thread) + " of block " + describe(here.block);
+  std::string error;
+  if (sigsetjmp(before_fault, 1) == 0) {
+    error = run_blocks(l);
+  } else {
+    error = std::string(fault) + ", thread " + describe(here.thread) + " of block " + describe(here.block);
+  }
+  free_stacks();
+  return error;
 }
 
 }  // namespace cusim
