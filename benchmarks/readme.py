@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parent))
-import gpu_parts
 from harness import run
+
+# isort: split
+import gpu_parts
 from speed_parts import IN_BENCHMARKS, IN_README
 
 RESULTS = Path(__file__).parent / "results"

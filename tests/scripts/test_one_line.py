@@ -31,7 +31,7 @@ NEEDS = {
     "benchmarks/train_step.py": [*OWN, "torch"],
     "benchmarks/where_the_time_goes.py": OWN,
 }
-MODULES = {"harness", "setups", "speed_figure", "speed_parts"}  # of benchmarks/, which are imported only
+MODULES = {"gpu_parts", "harness", "setups", "speed_figure", "speed_parts"}  # of benchmarks/, which are imported only
 
 
 def ran(script: str, *arguments: str, hidden: str = "", folder: Path, **variables: str) -> tuple[int, str]:

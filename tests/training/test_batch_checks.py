@@ -22,7 +22,6 @@ SIZES = {"vocab_size": 9, "context_length": 8, "emb_dim": 4, "n_heads": 2, "n_la
 IDS = np.array([[0, 8, 3], [1, 2, 4]])
 MOVERS: list[tuple[ModuleType, str]] = [
     (gpt_model, "to_device"),
-    (layers, "to_device"),
     (gpt_model, "to_host"),
     (select, "to_host"),
 ]
