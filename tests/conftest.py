@@ -10,7 +10,6 @@ from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).parent
 KERNELS = [HERE / "cusim", HERE / "cuda_compile", HERE / "backend" / "cuda"]
-QUICK = [
     "test_cast.py",
     "test_launch.py",
     "test_optimizer.py",
@@ -23,5 +22,5 @@ threadpool_limits(1, user_api="blas")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests of CUDA kernels slow: what they test is C++, the same beside every version of Python."""
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in KERNELS) and item.path.name not in QUICK:
+        if any(item.path.is_relative_to(folder) for folder in KERNELS):
             item.add_marker(pytest.mark.slow)

@@ -15,7 +15,7 @@ from nanograd_gpt.backend.precision import precision
 from nanograd_gpt.cli.step_log import StepLog
 from nanograd_gpt.training.metrics import read_metrics
 
-pytestmark = needs_compiler
+pytestmark = [pytest.mark.slow, needs_compiler]
 
 
 def losses(run: Path) -> list[tuple[int, float]]:
