@@ -10,10 +10,6 @@ from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).parent
 KERNELS = [HERE / "cusim", HERE / "cuda_compile", HERE / "backend" / "cuda"]
-    "test_cast.py",
-    "test_launch.py",
-    "test_optimizer.py",
-]  # of the kernels' tests: both sides of what is Python there
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 threadpool_limits(1, user_api="blas")
