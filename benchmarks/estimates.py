@@ -81,8 +81,8 @@ def child(argv: list[str]) -> int:
         facts.update(expected_bytes=found.memory, expected_seconds=found.seconds)
         return found
 
-    estimate.perf_counter = train.perf_counter = time.process_time  # type: ignore[assignment,attr-defined]  # patched, so that both count CPU time
-    train.expected_of = noted  # type: ignore[attr-defined]  # patched, to record what it returns
+    estimate.perf_counter = train.perf_counter = time.process_time  # type: ignore[assignment,attr-defined]  # mypy: these modules do not export it; replaced so that estimate and training use one clock
+    train.expected_of = noted  # type: ignore[attr-defined]  # mypy: not exported; wrapped to keep the estimate that train prints
     code = cli.main(argv)
     facts["peak_bytes"] = peak_memory()
     Path(argv[argv.index("--out") + 1]).with_name("facts.json").write_text(json.dumps(facts), encoding="utf-8")

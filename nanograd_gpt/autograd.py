@@ -148,7 +148,7 @@ def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
     try:
         gradients = node.backward(dy)
         check_returned(gradients, len(node.parents))
-    except Exception as error:  # re-raised with a note
+    except Exception as error:  # of any kind: a note is added, and it is raised again
         error.add_note(f"in {name}.backward")
         raise
     return gradients

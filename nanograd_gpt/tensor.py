@@ -359,7 +359,7 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
     parents = [t.node if isinstance(t, Tensor) else None for t in inputs]
     try:
         out, node = record(op, arrays, parents, params)
-    except Exception as error:  # re-raised with a note
+    except Exception as error:  # of any kind: a note is added, and it is raised again
         error.add_note(f"in {call_text(getattr(op, '__name__', repr(op)), arrays, params)}")
         raise
     result = Tensor.__new__(Tensor)

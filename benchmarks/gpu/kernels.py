@@ -88,8 +88,8 @@ def each(step: Step) -> None:
             kernel: Callable[..., Any] = getattr(kernels_of(args[0][0] if isinstance(args[0], list) else args[0]), name)
             cost = cost_of(name, args, kwargs, kernel(*args, **kwargs))
             ms = time_of(step, lambda kernel=kernel, args=args, kwargs=kwargs: kernel(*args, **kwargs))
-            floor = 1e3 * max(cost.bytes / BYTES_PER_SECOND, cost.flops / FLOPS_PER_SECOND[precision])
-            step.emit(name, precision=precision, ms=ms, floor_ms=floor, of_floor=ms / floor)
+            lower_bound = 1e3 * max(cost.bytes / BYTES_PER_SECOND, cost.flops / FLOPS_PER_SECOND[precision])
+            step.emit(name, precision=precision, ms=ms, lower_bound_ms=lower_bound, of_lower_bound=ms / lower_bound)
 
 
 def time_of(step: Step, work: Callable[[], object]) -> float:

@@ -14,7 +14,7 @@ ERRORS = "ERROR SUMMARY: "
 
 def sanitized(step: Step) -> None:
     if shutil.which("compute-sanitizer") is None:
-        step.emit("sanitizer", skipped="there is no compute-sanitizer on this machine")
+        step.emit("sanitizer", skipped="compute-sanitizer is not installed")
         return
     for tool in TOOLS:
         tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu and not slow", "tests/backend/cuda"]

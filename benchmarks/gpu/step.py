@@ -35,7 +35,7 @@ class Step:
             for part in parts:
                 try:
                     part(self)
-                except Exception as error:  # a GPU's minutes are few: the other parts still have results to give
+                except Exception as error:  # reported as a result that fails the step; the remaining parts still run
                     failed = 1
                     self.emit(part.__name__, error=f"{type(error).__name__}: {error}")
         return failed

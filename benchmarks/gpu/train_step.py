@@ -88,7 +88,7 @@ def compared(step: Step) -> None:
                 made = ours(config, batch, precision) if name == "ours" else pytorch(config, batch, kind, device)
                 made()  # compiles, or runs out of memory
                 contenders[kind] = made
-            except Exception as error:  # PyTorch may be missing, or out of memory: the others still count
+            except Exception as error:  # reported, whether missing or out of memory; the others are timed
                 step.emit("train step", B=B, T=T, contender=kind, error=f"{type(error).__name__}: {error}")
         times: dict[str, list[float]] = {name: [] for name in contenders}
         peaks: dict[str, int] = {}
@@ -124,7 +124,7 @@ def reserved_memory(step: Step, name: str) -> int:
 
 
 def host_time(step: Step) -> None:
-    """The time that Python needs to queue an update, while the GPU works: the floor of small updates."""
+    """Host time to queue an update: the lower bound of a small update's time."""
     config = config_of(step)
     update = ours(config, random_batch(config, *step.pick((2, 256), (1, 32))), "bf16")
     samples = []

@@ -80,7 +80,7 @@ def _first_use_problem(cupy: ModuleType) -> str | None:
     for what, use in (("kernel", _use_kernel), ("product", _use_product)):
         try:
             use(cupy)
-        except Exception as error:  # whatever it is, the GPU cannot be used
+        except Exception as error:  # CuPy's and the driver's errors share no class; each becomes the message
             return _failure(cupy, what, error)
     return None
 

@@ -11,7 +11,7 @@ from .estimate import memory_bytes
 MARGIN = 0.9  # the estimate is within 10%
 
 
-def room(model: GPTConfig, batch_size: int, available: int) -> int:
+def usable_bytes(model: GPTConfig, batch_size: int, available: int) -> int:
     """Bytes of the estimate that fit into `available`, where a training of this size did not.
 
     An estimate that is below what was available was too low, and is taken for what is.

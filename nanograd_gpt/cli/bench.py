@@ -115,7 +115,7 @@ def _generation(model: GPTModel, seconds: float) -> dict[str, Any]:
 
 
 def _lengths(config: GPTConfig) -> tuple[int, int]:
-    """The lengths of the prompt, which fits the context with room to spare, and of the continuation, at least 2."""
+    """The lengths of the prompt, at most half the context, and of the continuation, at least 2."""
     prompt = min(PROMPT, max(1, config.context_length // 2))
     return prompt, max(2, min(NEW, config.context_length - prompt))
 

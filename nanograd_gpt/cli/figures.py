@@ -7,7 +7,7 @@ from pathlib import Path
 
 def load_drawing() -> None:
     """Import matplotlib now, so that its memory counts in an estimate."""
-    from ..viz import plots  # noqa: F401  # imported for its effect
+    from ..viz import plots  # noqa: F401  # importing it loads matplotlib, which is what this function is for
 
 
 def check_figures(run: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from ..backend.cuda_probe import is_out_of_memory
 from ..backend.select import gpu_memory
 from ..bench.estimate import memory_bytes
-from ..bench.fits import largest_batch, longest_context, most_layers, room
+from ..bench.fits import largest_batch, longest_context, most_layers, usable_bytes
 from ..errors import RunError
 from ..training.config import RunConfig
 from .info import gigabytes
@@ -19,7 +19,7 @@ def gpu_memory_named(config: RunConfig, otherwise: str = "") -> Iterator[None]:
     """Raise RunError with settings that fit, where the GPU's memory is used up; `otherwise` is another way out."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # CuPy's classes can be imported only with CuPy; all others are raised again
         if not is_out_of_memory(error):
             raise
         available = gpu_memory()
@@ -32,7 +32,7 @@ def gpu_memory_named(config: RunConfig, otherwise: str = "") -> Iterator[None]:
 def smaller(config: RunConfig, available: int) -> str:
     """The settings to start a new run with: a smaller batch if one fits, or else fewer layers or a shorter context."""
     model, B = config.model, config.data.batch_size
-    fits = room(model, B, available)
+    fits = usable_bytes(model, B, available)
     if batch := largest_batch(model, B, fits):
         divisor = next(b for b in range(batch, 0, -1) if B % b == 0)
         accumulate = config.training.accumulate * B // divisor

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..arguments import not_allowed, real_number, whole_number
 from ..files import write_whole
-from . import import_matplotlib  # noqa: F401  # imported for its effect: the import below works under any MPLBACKEND
+from . import import_matplotlib  # noqa: F401  # must run first: it makes the import below work under any MPLBACKEND
 
 # isort: split
 import contextlib

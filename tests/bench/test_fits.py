@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nanograd_gpt.bench.estimate import memory_bytes
-from nanograd_gpt.bench.fits import MARGIN, largest_batch, longest_context, most_layers, room
+from nanograd_gpt.bench.fits import MARGIN, largest_batch, longest_context, most_layers, usable_bytes
 from nanograd_gpt.gpt.config import GPTConfig
 
 MODEL = GPTConfig(vocab_size=60, context_length=258, emb_dim=16, n_heads=2, n_layers=6)
@@ -38,5 +38,5 @@ def test_the_largest_size_that_fits_is_found(name: str, find: Callable[[GPTConfi
 def test_what_is_named_is_smaller_even_if_the_estimate_was_too_low() -> None:
     """A run that ran out of memory with more available than estimated needs less than its estimate."""
     estimate = memory_bytes(MODEL, 8)
-    assert room(MODEL, 8, 10 * estimate) == int(MARGIN * estimate)
-    assert room(MODEL, 8, estimate // 2) == int(MARGIN * (estimate // 2))
+    assert usable_bytes(MODEL, 8, 10 * estimate) == int(MARGIN * estimate)
+    assert usable_bytes(MODEL, 8, estimate // 2) == int(MARGIN * (estimate // 2))

@@ -150,7 +150,7 @@ def version() -> str:
 
 @cache
 def handle(device: int) -> c_void_p:
-    """The handle of a device, which must be the current one.  Raises CublasLtError where there is no GPU."""
+    """The handle of a device, which must be the current one.  Raises CublasLtError without a GPU."""
     created = c_void_p()
     check(library().cublasLtCreate(byref(created)), f"device {device}")
     return created

@@ -6,7 +6,7 @@
 //
 // Bound by memory: forward reads x and writes y; backward reads dy, x and the residual's gradient and writes dx.  A row
 // is that of a warp, or of a block where it is long, and stays in registers: in each thread LOADS times N values, N of
-// them side by side.  N is a pack's, or 1 where C is no multiple of that.
+// them side by side.  N is a pack's, or 1 if C is not a multiple of that.
 #include "common.cuh"
 
 constexpr int BLOCK = 256;

@@ -29,7 +29,7 @@ def standin(request: pytest.FixtureRequest) -> Iterator[Record | None]:
 def simulator(standin: Record | None) -> Record:
     """The stand-in's record; what only the simulator shows is skipped on a GPU."""
     if standin is None:
-        pytest.skip("only the simulator shows it")
+        pytest.skip("needs the simulator: counts launches, plants bugs or checks for races")
     return standin
 
 

@@ -102,7 +102,7 @@ def test_an_attribute_that_is_refused_is_one_line(binding: Any) -> None:
 @pytest.mark.usefixtures("use_real")
 def test_without_a_gpu_a_handle_is_refused_in_one_line(binding: Any, real: Any) -> None:
     if real.cublasLtCreate(byref(ctypes.c_void_p())) == 0:
-        pytest.skip("there is a GPU")
+        pytest.skip("tests the error without a GPU, and this machine has one")
     with pytest.raises(RunError, match=r"^cuBLASLt [\d.]+, device 0: .* \(status 1\)$"):
         binding.handle(0)
 

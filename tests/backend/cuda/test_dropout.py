@@ -73,7 +73,7 @@ def test_the_call_is_the_counters_third_word_at_any_number_of_calls() -> None:
     ours, theirs = Generator(), Generator()
     for generator in (ours, theirs):
         generator.set_state(state)
-    np.testing.assert_array_equal(to_host(cuda.keep_mask(ours, (99,), 0.3).bools), theirs.keep_mask((99,), 0.3))  # type: ignore[attr-defined]  # a DeviceMask
+    np.testing.assert_array_equal(to_host(cuda.keep_mask(ours, (99,), 0.3).bools), theirs.keep_mask((99,), 0.3))  # type: ignore[attr-defined]  # on a GPU keep_mask returns a DeviceMask
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -178,7 +178,7 @@ def test_a_gpt_in_training_drops_what_it_drops_on_the_cpu(dtype: Any, tolerance:
     losses = []
     for device in ("cpu", "cuda"):
         model = GPTModel(CONFIG, rng=Generator(2**63 + 1)).to(device, dtype).train()
-        on_device = to_device(ids, device)  # type: ignore[arg-type]  # one of the two literals
+        on_device = to_device(ids, device)  # type: ignore[arg-type]  # mypy widens the loop's literals to str
         simulator.uploads.clear()
         losses.append([float(model.loss(on_device[:, :-1], on_device[:, 1:]).data) for _ in range(3)])
     assert not any("bool" in upload for upload in simulator.uploads)
