@@ -84,13 +84,12 @@ class Function(Node):
         return i < len(self.parents) and self.parents[i] is not None
 
     def grad_out(self, i: int, like: Array) -> GradOut | None:
-        """Memory for the gradient of input i, shaped as `like`; None if no gradient is needed."""
+        """Memory for input i's gradient, shaped as `like`, zeros if a leaf is several inputs; None if not needed."""
         parent = self.parents[i]
         if parent is None:
             return None
         if isinstance(parent, Leaf):
             if parent.grad is None and sum(other is parent for other in self.parents) > 1:
-                # zeros, for every use of it to add to
                 accumulate_grad(parent, self.kernels.xp.zeros_like(like, dtype=parent.dtype), fresh=True)
             if parent.grad is not None:
                 return GradOut(parent.grad, accumulate=True)
