@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from standin.both import run_on_both
-from standin.cupy_standin import installed
 from standin.record import Record, deeds
 
 from nanograd_gpt.autograd import Function
@@ -61,19 +60,6 @@ COMPARISONS: dict[str, Callable[[Tensor, Any], Any]] = {
     "n >= x": lambda x, n: n >= x,
 }
 PAIRS = [(name, n) for name in WITH_A_NUMBER for n in NUMBERS if not undefined(name, n)]
-
-
-@pytest.fixture(params=["stand-in", pytest.param("GPU", marks=pytest.mark.gpu)])
-def standin(request: pytest.FixtureRequest) -> Iterator[Record | None]:
-    """The stand-in's record, or None where the real CuPy runs."""
-    if request.param == "stand-in":
-        with installed() as record:
-            yield record
-    else:
-        cupy = pytest.importorskip("cupy")
-        if not cupy.is_available():
-            pytest.skip("CuPy finds no GPU")
-        yield None
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import pickle
 
@@ -32,21 +31,6 @@ CONFIG = {
     "qkv_bias": False,  # a key's bias has no gradient but rounding, which AdamW would make as large as any other
 }
 IDS = np.random.default_rng(5).integers(0, 23, (3, 9))
-
-
-@contextlib.contextmanager
-def real_cupy():
-    cupy = pytest.importorskip("cupy")
-    if not cupy.is_available():
-        pytest.skip("CuPy finds no GPU")
-    yield None
-
-
-@pytest.fixture(params=["stand-in", pytest.param("GPU", marks=pytest.mark.gpu)])
-def standin(request):
-    """The stand-in, or None where the real CuPy runs."""
-    with installed() if request.param == "stand-in" else real_cupy() as module:
-        yield module
 
 
 def trainer(device, dtype=np.float64):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from cublaslt_twin import Twin, bf16_bits, bf16_values
-from standin.cupy_standin import installed
+from standin.record import Record
 
 SHAPES = [(3, 5, 7), (1, 5, 7), (3, 1, 7), (3, 5, 1), (1, 1, 1), (1, 1, 4), (8, 8, 8)]  # M, N, K
 PLACES = ("rows", "columns", "part of rows", "part of columns")
@@ -24,17 +23,10 @@ AROUND = {"f4": 99.0, "f8": 99.0, "u2": 99}  # sentinels
 rng = np.random.default_rng(0)
 
 
-@pytest.fixture(params=["twin", pytest.param("GPU", marks=pytest.mark.gpu)], autouse=True)
-def twin(request: pytest.FixtureRequest) -> Iterator[Twin | None]:
-    """The twin, through the stand-in; or None where the real CuPy and cuBLASLt run."""
-    if request.param == "twin":
-        with installed() as record:
-            yield record.cublaslt
-    else:
-        cupy = pytest.importorskip("cupy", exc_type=ImportError)
-        if not cupy.is_available():
-            pytest.skip("CuPy finds no GPU")
-        yield None
+@pytest.fixture(autouse=True)
+def twin(standin: Record | None) -> Twin | None:
+    """The twin of cuBLASLt, or None where the real one runs."""
+    return standin.cublaslt if standin else None
 
 
 @pytest.fixture
