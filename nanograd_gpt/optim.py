@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import not_allowed, real_number, whole_number
-from .backend.contract import AdamWNumbers, Array
+from .backend.contract import AdamWNumbers, Array, HostArray
 from .backend.select import Device, device_of, kernels_of, to_device
 from .errors import InputError
 from .nn.flat import FlatParameters
@@ -150,19 +150,35 @@ class AdamW:
         max_norm: float > 0: use the gradients clipped to this global norm, as after clip_grad_norm, but leave the
         gradients themselves as they are; returns the norm before clipping then, (), else None.
         """
-        flat = self.flat
-        flat.check_in_place()
-        norm, scale = (None, None) if max_norm is None else _clip_scale(flat.parameters, max_norm)
-        grouped = zip(self.param_groups, self.members, strict=True)
-        runs = [(group, *run) for group, part in grouped for run in flat.contiguous_groups(self.steps, part)]
+        self.flat.check_in_place()
+        norm, scale = (None, None) if max_norm is None else self.clip_scale(max_norm)
+        self.apply(to_device(self.advance(), device_of(self.flat.data)), scale)
+        return norm
+
+    # The parts of a step: what is computed on the host, and what on the device
+
+    def clip_scale(self, max_norm: float) -> tuple[Array, Array]:
+        """Compute the gradients' global norm (), and the factor that clips it to max_norm ()."""
+        return _clip_scale(self.flat.parameters, max_norm)
+
+    def advance(self) -> HostArray:
+        """Count an update of each parameter with a gradient; returns its AdamWNumbers, a row for each run (R, 8)."""
+        runs = self._runs()
         for _, members, _ in runs:
             self.steps[members] = [n + 1 for n in self.steps[members]]
-        rows = [self._numbers(group, self.steps[members.start]) for group, members, _ in runs]
-        numbers = to_device(np.array(rows), device_of(flat.data))  # (runs, 8), in one copy
-        for row, (_, _, part) in zip(numbers, runs, strict=True):
+        return np.array([self._numbers(group, self.steps[members.start]) for group, members, _ in runs])
+
+    def apply(self, numbers: Array, scale: Array | None) -> None:
+        """Update the parameters with numbers (R, 8) from advance(), on the device, and gradients times scale ()."""
+        flat = self.flat
+        for row, (_, _, part) in zip(numbers, self._runs(), strict=True):
             mark_changed(flat.data[part])
             flat.kernels.adamw(flat.data[part], flat.grad[part], self.exp_avg[part], self.exp_avg_sq[part], row, scale)
-        return norm
+
+    def _runs(self) -> list[tuple[ParamGroup, slice, slice]]:
+        """Runs of parameters that are updated at once: their group, and slices of parameters and of the flat arrays."""
+        grouped = zip(self.param_groups, self.members, strict=True)
+        return [(group, *run) for group, part in grouped for run in self.flat.contiguous_groups(self.steps, part)]
 
     def _numbers(self, group: ParamGroup, step: int) -> AdamWNumbers:
         return AdamWNumbers.at_step(step, group["lr"], group["betas"], group["eps"], group["weight_decay"])

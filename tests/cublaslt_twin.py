@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from standin.capture import queued
 from standin.memory import owners
 
 HostArray = npt.NDArray[Any]
@@ -222,7 +223,7 @@ class Twin:
         views = [
             view_of(p, self.values(layout, "MatrixLayout")) for p, layout in zip((a, b, c, d), layouts, strict=True)
         ]
-        compute(views, description, factors, bias if description[7] == 4 else 0)
+        compute(views, dict(description), factors, bias if description[7] == 4 else 0)
         batch, m, n = views[3].shape
         k = views[0].shape[1 if description[3] else 2]
         self.products.append(Product((batch, m, n, k), description[0], factors[1], description[7] == 4))
@@ -249,6 +250,7 @@ def list_of(layout: dict[int, Any]) -> list[Any]:
     return [layout[key] for key in range(5)]
 
 
+@queued
 def compute(views: list[HostArray], desc: dict[int, Any], factors: tuple[float, float], bias: int) -> None:
     """D = alpha op(A) op(B) + beta C + bias, in the compute type; beta = 0: C is not read."""
     a, b, c, d = views

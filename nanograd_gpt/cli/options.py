@@ -123,8 +123,8 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_device(parser: ArgumentParser) -> None:
-    """Add --device, --precision and --threads."""
+def add_device(parser: ArgumentParser) -> Any:
+    """Add --device, --precision and --threads; returns their group."""
     machine = parser.add_argument_group("machine")
     machine.add_argument(
         "--device", metavar="NAME", default="auto", help="auto (a GPU if there is one), cpu or cuda [auto]"
@@ -136,6 +136,7 @@ def add_device(parser: ArgumentParser) -> None:
         help="products on a GPU: fp32, tf32 or bf16; checkpoints are float32 in each [fp32]",
     )
     machine.add_argument("--threads", metavar="N", help="CPU threads [NANOGRAD_THREADS, or one per processor]")
+    return machine
 
 
 def device_from(options: Namespace) -> Device:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import InputError
+from ..errors import InputError, did_you_mean
 from ..files import full_disk_named
 from ..gpt.model import GPTModel
 from ..training.find_checkpoint import recover_checkpoints, run_of
@@ -36,6 +36,8 @@ from .step_log import StepLog
 from .unused import note_unused_settings
 from .weights import plan_from
 
+GRAPH = ["auto", "off"]
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
@@ -49,11 +51,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print parameters, memory and expected time, then exit")
     add_weights(parser)
-    add_device(parser)
+    machine = add_device(parser)
+    machine.add_argument(
+        "--graph",
+        metavar="NAME",
+        default="auto",
+        help="auto (updates on a GPU are replayed from a CUDA graph, with the same bits) or off [auto]",
+    )
     add_settings(parser)
 
 
 def run(options: Namespace) -> int:
+    if options.graph not in GRAPH:
+        raise InputError(f"--graph: {options.graph!r} is unknown{did_you_mean(options.graph, GRAPH)}")
     if not options.resume:
         return _start(options)
     directory = run_of(options.resume)
@@ -83,7 +93,7 @@ def _start(options: Namespace) -> int:
         with full_disk_named(directory):
             training.save_settings(directory)
             training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
-        return _train_and_draw(training, directory)
+        return _train_and_draw(training, directory, options.graph == "auto")
 
 
 def _nbytes(model: GPTModel) -> int:
@@ -119,7 +129,7 @@ def _resume(options: Namespace) -> int:
         plan.run.preflight(plan.directory)
         _save_changes(plan, options)
         print(f"resuming from {plan.checkpoint}")
-        return _train_and_draw(plan.run, plan.directory)
+        return _train_and_draw(plan.run, plan.directory, options.graph == "auto")
 
 
 def _save_changes(plan: Resumption, options: Namespace) -> None:
@@ -130,10 +140,10 @@ def _save_changes(plan: Resumption, options: Namespace) -> None:
         plan.run.save_config(plan.directory)
 
 
-def _train_and_draw(training: Run, directory: Path) -> int:
+def _train_and_draw(training: Run, directory: Path, replay: bool) -> int:
     with full_disk_named(directory, f"then resume with: nanograd-gpt train --resume {directory}"):
         check_figures(directory)
-        stopped_by = _train(training, directory)
+        stopped_by = _train(training, directory, replay)
         if (best := _best_line(training, directory)) is not None:
             print(best)
         write_surprise(training, directory)
@@ -145,7 +155,7 @@ def _train_and_draw(training: Run, directory: Path) -> int:
     return 0
 
 
-def _train(training: Run, directory: Path) -> str | None:
+def _train(training: Run, directory: Path, replay: bool) -> str | None:
     """Run the loop to its end or to a signal, whose name is returned; write a checkpoint in either case."""
     t, data = training.config.training, training.config.data
     first, started = training.progress.global_step, perf_counter()
@@ -171,7 +181,8 @@ def _train(training: Run, directory: Path) -> str | None:
         if t.weights and first < 0:
             _evaluate_weights(training, log, bar)
         updates = StepLog(log, bar, training.device, t)
-        for report in training.steps():
+        replay_note = (lambda text: bar.write(f"note: {text}", file=sys.stderr)) if replay else None
+        for report in training.steps(replay_note):
             updates.add(report, perf_counter() - started)
             if training.progress.best_step == report.global_step:
                 training.save_best(directory)

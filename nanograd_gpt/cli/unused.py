@@ -22,6 +22,8 @@ def note_unused_settings(options: Namespace, run: Run) -> None:
         "max_steps": f"on a run of {ends}; add --epochs {enough}" if t.max_steps > run.total_steps else "",
         "decay": "with --weight-decay 0" if t.weight_decay == 0 else "",
     }
+    if options.graph == "off" and run.device == "cpu":
+        note("--graph has no effect on the CPU")
     for name, reason in reasons.items():
         if given.get(name) and reason:
             note(f"{flag_of(name)} has no effect {reason}")

@@ -183,13 +183,13 @@ class GPTModel(Module):
         ids, targets = as_ids(ids), as_ids(targets)
         if targets.shape != ids.shape:
             raise InputError(f"targets: shape {targets.shape} differs from the ids' {ids.shape}")
-        targets = self._checked_ids(targets, "targets").reshape(-1)
+        targets = self.checked_ids(targets, "targets").reshape(-1)
         x = self.hidden_states(ids).reshape(-1, self.config.emb_dim)  # (N, C)
         return F.linear_cross_entropy(x, self.out_head.weight, targets, checked=True)
 
     def hidden_states(self, ids: TokenIds, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
         """ids (B, T), with counts (B,) tokens per row that are not padding  ->  final normed states (B, T, C)"""
-        ids = self._checked_ids(as_ids(ids), "ids")
+        ids = self.checked_ids(as_ids(ids), "ids")
         positions = kernels_of(ids).xp.arange(ids.shape[1]) if cache is None else self._next_slots(cache, ids)
         x = self.tok_emb(ids, checked=True) + self.pos_emb(positions, checked=True)  # (B, T, C)
         x = self.drop_emb(x)
@@ -207,7 +207,7 @@ class GPTModel(Module):
             raise InputError("cache: it supports neither backward nor dropout; use model.eval(), within no_grad()")
         return cache.next_slots(*ids.shape)
 
-    def _checked_ids(self, ids: Ints, what: str) -> Ints:
+    def checked_ids(self, ids: Ints, what: str) -> Ints:
         """Validate ids and move them to the model's device.  Values on a GPU are not checked: no synchronisation."""
         length, V = self.config.context_length, self.config.vocab_size
         if ids.ndim != 2 or ids.dtype.kind not in "iu":

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from math import isfinite
 from typing import Any
@@ -26,6 +28,7 @@ from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids, token_ids_to_text
 from .data import Batch, DataLoader
 from .loss import Evaluation, calc_loss_batch, evaluate_model
+from .replay import Note, ReplayedUpdates, UpdateResult
 from .schedule import Schedule
 
 SAMPLE_TOKENS = 50  # generated after an epoch, as in the book
@@ -79,6 +82,7 @@ def training_steps(
     clip_from: int = 0,
     accumulate: int = 1,
     progress: Progress | None = None,
+    replay_note: Note | None = None,
 ) -> Iterator[StepResult]:
     """Train for num_epochs passes over train_loader, or max_steps updates; yield a StepResult after every update.
 
@@ -86,6 +90,7 @@ def training_steps(
     gradients of `accumulate` batches, clipped to the global norm max_norm from update clip_from on.
     `schedule` sets optimizer.lr before each update; without one it is left alone.
     `progress` says where to start, and is updated in place.
+    With `replay_note`, updates on a GPU are replayed from a CUDA graph; it is called with the reason if they are not.
     """
     if len(train_loader) == 0:
         raise InputError("training data: too short for one batch; use more text, a shorter context or a smaller batch")
@@ -97,6 +102,7 @@ def training_steps(
     max_steps = None if max_steps is None else whole_number("max_steps", max_steps, 0)
     progress = progress or Progress()
     keep_freed_memory()
+    update = _updates(model, optimizer, device, replay_note)
     for epoch in range(progress.epoch, num_epochs):
         model.train()
         order = _epoch_order(train_loader, progress)
@@ -107,7 +113,7 @@ def training_steps(
             if schedule is not None:
                 optimizer.lr = schedule(progress.global_step + 1)
             clipped = progress.global_step + 1 >= clip_from
-            loss, grad_norm = _update(model, optimizer, group, device, max_norm if clipped else None)
+            loss, grad_norm = update(group, max_norm if clipped else None)
             progress.tokens_seen += sum(inputs.size for inputs, _ in group)
             progress.global_step += 1
             progress.batch += len(group)
@@ -142,10 +148,23 @@ def _epoch_order(loader: DataLoader, progress: Progress) -> Ints:
     return order
 
 
-def _update(
-    model: GPTModel, optimizer: AdamW, batches: list[Batch], device: Device, max_norm: float | None
-) -> tuple[Array, Array | None]:
-    """Take one optimizer step on the mean loss of some batches; returns the loss, and the gradient norm if clipped."""
+def _updates(
+    model: GPTModel, optimizer: AdamW, device: Device, replay_note: Note | None
+) -> Callable[[Sequence[Batch], float | None], UpdateResult]:
+    """The function that takes an optimizer step on the mean loss of batches, with gradients clipped to a norm."""
+    gradients = partial(_add_gradients, model, optimizer, device)
+    if replay_note is not None and model.device == "cuda":
+        return ReplayedUpdates(model, optimizer, gradients, replay_note)
+
+    def update(batches: Sequence[Batch], max_norm: float | None) -> UpdateResult:
+        loss = gradients(batches)
+        return loss, optimizer.step(max_norm)
+
+    return update
+
+
+def _add_gradients(model: GPTModel, optimizer: AdamW, device: Device, batches: Sequence[Batch]) -> Array:
+    """Zero the gradients, and add those of the mean loss of some batches; returns that loss ()."""
     optimizer.zero_grad()
     total = None
     for input_batch, target_batch in batches:
@@ -155,7 +174,7 @@ def _update(
         loss.backward()
         total = loss.data if total is None else total + loss.data
     assert total is not None  # a group of batches is never empty
-    return total, optimizer.step(max_norm)
+    return total
 
 
 def train_model_simple(
@@ -187,7 +206,8 @@ def train_model_simple(
     tokenizer           tiktoken.Encoding with at most vocab_size ids
 
     Raises InputError for values out of range and a start_context or tokenizer that does not fit, before the first
-    update.  Source: book section 5.2.
+    update.  On a GPU, updates are replayed from a CUDA graph; a RuntimeWarning says so if that is not possible.
+    Source: book section 5.2.
 
     >>> import nanograd_gpt as ng
     >>> from nanograd_gpt.tokenizer.tokenizer import train_tokenizer
@@ -219,6 +239,7 @@ def train_model_simple(
         num_epochs=num_epochs,
         eval_freq=eval_freq,
         eval_iter=eval_iter,
+        replay_note=partial(warnings.warn, category=RuntimeWarning, stacklevel=2),
     ):
         if report.evaluation is not None:
             train_losses.append(report.evaluation.train_loss)

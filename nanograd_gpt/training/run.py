@@ -28,6 +28,7 @@ from .config import DataConfig, RunConfig, TrainingConfig, from_toml, preset
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
 from .loop import Progress, StepResult, check_sample_prompt, training_steps
+from .replay import Note
 from .run_directory import best_checkpoint, checkpoint_path, checkpoints, step_of
 from .run_text import relative_data_path, text_hash, with_absolute_paths
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
@@ -150,7 +151,7 @@ class Run:
             )
         self.config = self.config.replace({"decay_steps": plan.total_steps})
 
-    def steps(self) -> Iterator[StepResult]:
+    def steps(self, replay_note: Note | None = None) -> Iterator[StepResult]:
         """Train from `progress` to the end; see training_steps."""
         t, schedule = self.config.training, self.schedule
         return training_steps(
@@ -168,6 +169,7 @@ class Run:
             clip_from=schedule.first_clipped if isinstance(schedule, AppendixD) else 0,
             accumulate=t.accumulate,
             progress=self.progress,
+            replay_note=replay_note,
         )
 
     def init_from(self, weights: GPTModel) -> None:

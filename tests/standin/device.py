@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
+from .capture import Graph, capture
 from .memory import used_bytes
-from .record import CUDARuntimeError, Record, record
+from .record import CAPTURE_UNSUPPORTED, CUDARuntimeError, Record, record
 
 FULL_SIZE = Record().total_memory  # a GPU that is not made smaller has room for all that is tested
 MAJOR, MINOR = 9, 0
@@ -114,6 +117,17 @@ class Stream:
     def wait_event(self, event: Event) -> None:
         pass
 
+    def begin_capture(self, mode: int | None = None) -> None:
+        if self is Stream.null:
+            raise CUDARuntimeError(CAPTURE_UNSUPPORTED)
+        capture.begin()
+
+    def end_capture(self) -> Graph:
+        return capture.end()
+
+    def is_capturing(self) -> bool:
+        return record.capturing
+
 
 Stream.null, Stream.ptds = Stream(null=True), Stream(ptds=True)
 
@@ -156,8 +170,17 @@ class MemoryPool:
     def get_limit(self) -> int:
         return 0
 
+    def malloc(self, size: int) -> MemoryPointer:
+        raise NotImplementedError("the stand-in's arrays are NumPy's; it only takes this as an allocator")
+
     def set_limit(self, size: int | None = None, fraction: float | None = None) -> None:
         pass
+
+
+@contextmanager
+def using_allocator(allocator: Any = None) -> Iterator[None]:
+    """Let arrays be made of the memory that this function gives; here they are NumPy's all the same."""
+    yield
 
 
 def is_available() -> bool:
@@ -251,12 +274,14 @@ def nvrtc_version() -> tuple[int, int]:
 CUDA_NAMES = {
     "Device": Device,
     "Event": Event,
+    "Graph": Graph,
     "MemoryPointer": MemoryPointer,
     "MemoryPool": MemoryPool,
     "Stream": Stream,
     "get_current_stream": get_current_stream,
     "get_elapsed_time": get_elapsed_time,
     "is_available": is_available,
+    "using_allocator": using_allocator,
 }
 RUNTIME_NAMES = {
     "CUDARuntimeError": CUDARuntimeError,

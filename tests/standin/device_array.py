@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from . import indexing
 from .api import api
+from .capture import capture, queued
 from .device import Device, MemoryPointer, allocate
 from .memory import DTYPES, memory_of, owners, poisoned
 from .operators import comparison, conversion, operator, ufunc
@@ -74,6 +75,7 @@ class DeviceArray:
         return on_device(self._host.real, self)
 
     @real.setter
+    @queued
     def real(self, value: Any) -> None:
         self._host.real = unwrap(value)
 
@@ -83,6 +85,7 @@ class DeviceArray:
         return on_device(self._host.imag if complex_valued else np.zeros_like(self._host), self)
 
     @imag.setter
+    @queued
     def imag(self, value: Any) -> None:
         self._host.imag = unwrap(value)
 
@@ -117,12 +120,14 @@ class DeviceArray:
         if host.shape != self._host.shape:
             raise ValueError(f"Shape mismatch: {host.shape} cannot be {verb} {self._host.shape}")
 
+    @queued
     def fill(self, value: Any) -> None:
         refuse_host_array(value, "fill")
         if isinstance(value, DeviceArray):
             record.sync("fill")  # CuPy looks whether it is 0
         self._host.fill(unwrap(value) if isinstance(value, DeviceArray) else value)
 
+    @queued
     def take(self, indices: Any, axis: int | None = None, out: DeviceArray | None = None) -> DeviceArray:
         if out is not None and out.dtype != self.dtype:
             raise TypeError("Output dtype mismatch")
@@ -136,6 +141,7 @@ class DeviceArray:
         host = self._host.squeeze(axis)
         return self if host.ndim == self._host.ndim else on_device(host, self)  # not even a view
 
+    @queued
     def repeat(self, repeats: Any, axis: int | None = None) -> DeviceArray:
         """CuPy's _repeat(): reads counts that are not a plain int, for the result's length depends on them."""
         if isinstance(repeats, np.ndarray):
@@ -151,6 +157,7 @@ class DeviceArray:
             record.sync("repeat")
         return on_device(np.repeat(self._host, unwrap(repeats), axis))
 
+    @queued
     def clip(self, min: Any = None, max: Any = None, out: DeviceArray | None = None) -> DeviceArray:
         """A ufunc in CuPy: of device arrays and scalars."""
         for bound in (min, max):
@@ -161,9 +168,11 @@ class DeviceArray:
 
     # Indexing.
 
+    @queued
     def __getitem__(self, key: Any) -> DeviceArray:
         return on_device(indexing.get(self._host, key), self)
 
+    @queued
     def __setitem__(self, key: Any, value: Any) -> None:
         if not indexing.is_advanced(key):
             refuse_host_array(value, "fill")
@@ -196,9 +205,11 @@ class DeviceArray:
     __repr__ = conversion("repr", repr)
     __str__ = conversion("str", str)
 
+    @queued
     def __copy__(self) -> DeviceArray:
         return on_device(self._host.copy())
 
+    @queued
     def __deepcopy__(self, memo: Any) -> DeviceArray:
         return on_device(self._host.copy())
 
@@ -311,9 +322,12 @@ def adopt(host: HostArray, base: DeviceArray | None, into: DeviceArray | None = 
     if base is None:
         allocate(host.nbytes)
         owners[id(array)] = array
+        if capture.graph is not None:
+            capture.graph.created.append(array)
     return array
 
 
+@queued
 def call_method(self: DeviceArray, entry: Any, *args: Any, **kwargs: Any) -> Any:
     """One of NumPy's methods, with the arguments that CuPy's takes."""
     bound = entry.check_call(args, kwargs)

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import device, indexing
 from .api import Entry
+from .capture import queued
 from .device_array import DeviceArray, on_device, unwrap, wrap
 from .memory import DTYPES, poisoned
 from .record import record
@@ -26,6 +27,7 @@ def of_numpys(entry: Entry, host: Function) -> Function:
     """CuPy's function that works as NumPy's of the same name does."""
     name = entry.name.rpartition(".")[2]
 
+    @queued
     def function(*args: Any, **kwargs: Any) -> Any:
         bound = entry.check_call(args, kwargs)
         check_arguments(name, entry, bound)
@@ -61,6 +63,7 @@ def of_numpy(function: Function, types: Any, args: Any, kwargs: Any) -> Any:
 # Making arrays.
 
 
+@queued
 def array(
     obj: Any,
     dtype: Any = None,
@@ -138,6 +141,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C") -> De
     return filled(empty(shape, dtype, order), fill_value)
 
 
+@queued
 def filled(array: DeviceArray, value: Any) -> DeviceArray:
     """CuPy's copyto(): device arrays that broadcast, numbers, and of NumPy's arrays those of one element."""
     if isinstance(value, (list, tuple)):
@@ -150,6 +154,7 @@ def filled(array: DeviceArray, value: Any) -> DeviceArray:
     return array
 
 
+@queued
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> DeviceArray:
     start, stop, step = (value.item() if isinstance(value, DeviceArray) else value for value in (start, stop, step))
     numbers: Any = np.arange(start, dtype=dtype) if stop is None else np.arange(start, stop, step=step, dtype=dtype)
@@ -183,6 +188,7 @@ def take(a: DeviceArray, indices: Any, axis: int | None = None, out: DeviceArray
     return a.take(indices, axis, out)
 
 
+@queued
 def take_along_axis(a: DeviceArray, indices: Any, axis: int | None) -> DeviceArray:
     if indices.dtype.kind not in "iu":
         raise IndexError("`indices` must be an integer array")
@@ -202,6 +208,7 @@ def squeeze(a: Any, axis: Any = None) -> DeviceArray:
     return a.squeeze(axis)
 
 
+@queued
 def where(condition: Any, x: Any = None, y: Any = None) -> Any:
     """CuPy's where(): a ufunc of condition.astype(bool), which Python's bools, numbers and lists do not have."""
     if (x is None) != (y is None):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from cusim import simulator
 
+from .capture import queued
 from .device_array import DeviceArray
 from .record import record
 
@@ -49,6 +50,7 @@ class RawKernel:
     def max_dynamic_shared_size_bytes(self, value: int) -> None:
         self._function.max_dynamic_shared_size_bytes = value
 
+    @queued
     def __call__(
         self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0, stream: Any = None
     ) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 CUDA = 12090
 HERE = str(Path(__file__).parent)
-NO_DEVICE = 100
+NO_DEVICE, CAPTURE_UNSUPPORTED = 100, 900
 MESSAGES = {
     2: "cudaErrorMemoryAllocation: out of memory",
     35: "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version",
     100: "cudaErrorNoDevice: no CUDA-capable device is detected",
     101: "cudaErrorInvalidDevice: invalid device ordinal",
+    900: "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing",
     803: "cudaErrorSystemDriverMismatch: system has unsupported display driver / cuda driver combination",
     400: "cudaErrorInvalidResourceHandle: invalid resource handle",
 }
@@ -40,6 +41,7 @@ class Record:
     runtime: int = CUDA  # version that CuPy is built for
     total_memory: int = 80 << 30  # bytes of the GPU
     failing: dict[str, Exception] = field(default_factory=dict)  # at the first "product", "kernel" or "compiler"
+    capturing: bool = False  # whether a stream is, so that the host may neither wait nor send arrays
     cublaslt: Any = None  # the Twin of this installation, with the products that it was asked for
 
     def reset(self, available: bool) -> None:
@@ -49,10 +51,16 @@ class Record:
             setattr(self, name, getattr(fresh, name))
 
     def sync(self, what: str) -> None:
+        self.refuse_while_capturing()
         self.syncs.append(f"{what} at {caller()}")
 
     def upload(self, what: str) -> None:
+        self.refuse_while_capturing()
         self.uploads.append(f"{what} at {caller()}")
+
+    def refuse_while_capturing(self) -> None:
+        if self.capturing:
+            raise CUDARuntimeError(CAPTURE_UNSUPPORTED)
 
     def need_device(self) -> None:
         if self.status:

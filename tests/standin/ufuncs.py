@@ -10,6 +10,7 @@ import numpy as np
 
 from . import indexing
 from .api import Entry, api
+from .capture import queued
 from .device_array import DeviceArray, unwrap, wrap
 from .record import record
 from .refusals import SCALARS, refuse_overlap_of_values, refuse_unsupported
@@ -37,6 +38,7 @@ class DeviceUfunc:
     def __repr__(self) -> str:
         return f"<ufunc {self.name!r}>"
 
+    @queued
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.entry.check_call(args, kwargs)
         record.use("kernel")
@@ -56,6 +58,7 @@ class DeviceUfunc:
 
     # CuPy gives every ufunc these methods, and most raise when called.
 
+    @queued
     def at(self, a: DeviceArray, indices: Any, b: Any = None) -> None:
         """a[indices] = ufunc(a[indices], b), repeated indices repeatedly; the order is the GPU's threads'."""
         self._need("at")
@@ -85,6 +88,7 @@ class DeviceUfunc:
         method = array.cumsum if self.host is np.add else array.cumprod
         return method(axis, dtype, out)
 
+    @queued
     def reduceat(self, array: DeviceArray, indices: Any, axis: Any = 0, dtype: Any = None, out: Any = None) -> Any:
         self._need("reduceat")
         return wrap(self.host.reduceat(array._host, indexing.host_index(indices), axis, dtype, unwrap(out)), out)
@@ -101,6 +105,7 @@ class DeviceUfunc:
 DeviceUfunc.__module__, DeviceUfunc.__name__, DeviceUfunc.__qualname__ = "cupy", "ufunc", "ufunc"
 
 
+@queued
 def matmul(*args: Any, **kwargs: Any) -> Any:
     """The product of matrices: device arrays only, no scalars.  An `out` that overlaps an operand is filled at last."""
     record.use("product")

@@ -12,12 +12,13 @@
 template <class T>
 __global__ void __launch_bounds__(256) dropout(
     const T* __restrict__ x, const T* __restrict__ residual, T* __restrict__ y, long long size, float scale,
-    unsigned long long seed, unsigned long long stream, unsigned long long call, unsigned threshold
+    unsigned long long seed, unsigned long long stream, unsigned long long call, unsigned threshold,
+    const unsigned long long* __restrict__ origin
 ) {
     constexpr int N = Pack<T>::N, PACKS = DRAWN_AT_ONCE / N;
     int lane = threadIdx.x % WARP;
     long long warp = (static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x) / WARP;
-    unsigned drawn = keep_bits({seed, stream, call, threshold}, warp * WARP + lane);
+    unsigned drawn = keep_bits(recipe_of(seed, stream, call, threshold, origin), warp * WARP + lane);
     #pragma unroll
     for (int k = 0; k < PACKS; ++k) {
         int pack = k * WARP + lane;  // of the warp's
@@ -45,11 +46,11 @@ __global__ void __launch_bounds__(256) dropout(
 // A mask as bools, 16 a thread.
 __global__ void __launch_bounds__(256) mask_bools(
     bool* __restrict__ keep, long long size, unsigned long long seed, unsigned long long stream,
-    unsigned long long call, unsigned threshold
+    unsigned long long call, unsigned threshold, const unsigned long long* __restrict__ origin
 ) {
     long long block = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x, first = block * DRAWN_AT_ONCE;
     if (first >= size) return;
-    unsigned bits = keep_bits({seed, stream, call, threshold}, block);
+    unsigned bits = keep_bits(recipe_of(seed, stream, call, threshold, origin), block);
     Pack<bool> pack;
     #pragma unroll
     for (int j = 0; j < DRAWN_AT_ONCE; ++j) pack.x[j] = bits >> j & 1;
@@ -65,10 +66,10 @@ __global__ void __launch_bounds__(256) mask_bools(
 // 32 such pairs of a head, so that few of its threads are without work.
 __global__ void __launch_bounds__(64) mask_bits(
     unsigned* __restrict__ words, int T, int W, unsigned long long seed, unsigned long long stream,
-    unsigned long long call, unsigned threshold
+    unsigned long long call, unsigned threshold, const unsigned long long* __restrict__ origin
 ) {
     constexpr int PAIRS = 32;
-    Recipe recipe = {seed, stream, call, threshold};
+    Recipe recipe = recipe_of(seed, stream, call, threshold, origin);
     long long before = static_cast<long long>(blockIdx.x) * T;  // rows
     for (int i = threadIdx.x; i < PAIRS * (W + 1); i += blockDim.x) {
         int query = blockIdx.y * PAIRS + i / (W + 1), word = i % (W + 1), mirrored = T - 1 - query;

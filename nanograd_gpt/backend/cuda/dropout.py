@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from math import prod
-from typing import cast
+from typing import NamedTuple, cast
 
 import cupy
 import numpy as np
@@ -19,20 +21,61 @@ THREADS, DRAWN_AT_ONCE, WORD, WARP = 256, 16, 32, 32
 ROWS = 64  # of a block that makes packed bits, and its threads
 
 
+class Place(NamedTuple):
+    """A mask's place in its stream, as the kernels take it: its recipe, with `call` counted from `origin`."""
+
+    seed: int
+    stream: int
+    call: int
+    threshold: int
+    origin: Array | None  # () uint64 on the device; None: 0
+
+
+class Origin(NamedTuple):
+    """The first call of a recorded step, when it was recorded, and where its replays find the number of theirs."""
+
+    seed: int
+    stream: int
+    call: int
+    number: Array  # () uint64 on the device
+
+
+_origin: Origin | None = None
+
+
+@contextmanager
+def masks_from(origin: Origin) -> Iterator[None]:
+    """Let the masks of a step that is being recorded count their calls from a number on the device."""
+    global _origin
+    _origin = origin
+    try:
+        yield
+    finally:
+        _origin = None
+
+
+def _place_of(recipe: MaskRecipe) -> Place:
+    if _origin is None:
+        return Place(*recipe, origin=None)
+    if recipe[:2] != _origin[:2]:
+        raise RuntimeError("a mask is drawn from another random stream than the first")
+    return Place(recipe.seed, recipe.stream, recipe.call - _origin.call, recipe.threshold, _origin.number)
+
+
 class DeviceMask:
-    """A mask that is not drawn yet: kernels do so from its recipe, or read one of its realisations."""
+    """A mask that is not drawn yet: kernels do so from its place, or read one of its realisations."""
 
     dtype = np.dtype(np.bool_)
 
     def __init__(self, shape: tuple[int, ...], recipe: MaskRecipe) -> None:
-        self.shape, self.recipe = shape, recipe
+        self.shape, self.place = shape, _place_of(recipe)
 
     @cached_property
     def bools(self) -> Bools:
         """The mask as the array that the CPU draws."""
         keep: Bools = cupy.empty(self.shape, dtype=self.dtype)
         SOURCE.launch(
-            "mask_bools", blocks_for(keep.size, THREADS * DRAWN_AT_ONCE), (THREADS,), keep, keep.size, *self.recipe
+            "mask_bools", blocks_for(keep.size, THREADS * DRAWN_AT_ONCE), (THREADS,), keep, keep.size, *self.place
         )
         return keep
 
@@ -41,7 +84,7 @@ class DeviceMask:
         """A mask (..., T, T) of queries and keys as packed bits: see causal_bits()."""
         words, T = _empty_words(self.shape), self.shape[-1]
         grid = prod(self.shape[:-2]), -(-T // ROWS)
-        SOURCE.launch("mask_bits", grid, (ROWS,), words, T, words.shape[-1], *self.recipe)
+        SOURCE.launch("mask_bits", grid, (ROWS,), words, T, words.shape[-1], *self.place)
         return words
 
 
@@ -75,18 +118,18 @@ def _empty_words(shape: tuple[int, ...]) -> Array:
 
 def dropout(x: Array, keep: Keep, rate: float) -> Array:
     if isinstance(keep, DeviceMask) and fits(x):
-        return _dropout(x, keep.recipe, rate, None)
+        return _dropout(x, keep.place, rate, None)
     return plain.dropout(x, as_bools(keep), rate)
 
 
 def dropout_add(x: Array, keep: Keep, rate: float, residual: Array) -> Array:
     if isinstance(keep, DeviceMask) and fits(x, residual):
-        return _dropout(x, keep.recipe, rate, residual)
+        return _dropout(x, keep.place, rate, residual)
     return plain.dropout_add(x, as_bools(keep), rate, residual)
 
 
-def _dropout(x: Array, recipe: MaskRecipe, rate: float, residual: Array | None) -> Array:
+def _dropout(x: Array, place: Place, rate: float, residual: Array | None) -> Array:
     y: Array = cupy.empty_like(x)
     grid = blocks_for(x.size, THREADS * DRAWN_AT_ONCE)
-    SOURCE.launch("dropout<float>", grid, (THREADS,), x, residual, y, x.size, 1 / (1 - rate), *recipe)
+    SOURCE.launch("dropout<float>", grid, (THREADS,), x, residual, y, x.size, 1 / (1 - rate), *place)
     return y

@@ -12,6 +12,11 @@ struct Recipe {
     unsigned threshold;
 };
 
+// `call` counts from *origin, a number that a replayed graph finds anew each time, or from 0 if origin is null.
+__device__ __forceinline__ Recipe recipe_of(Word seed, Word stream, Word call, unsigned threshold, const Word* origin) {
+    return {seed, stream, origin ? *origin + call : call, threshold};
+}
+
 constexpr int DRAWN_AT_ONCE = 16;  // elements of a mask
 
 // The mask of elements 16 * block to 16 * block + 15, as bits from the lowest on.

@@ -1,0 +1,43 @@
+"""A step's kernels recorded as a CUDA graph, which one call queues again, without Python's time for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cupy
+import numpy as np
+
+from ...mask_recipe import MaskRecipe
+from ..contract import Array
+from .dropout import Origin, masks_from
+
+
+class StepGraph:
+    """The kernels that `step` queues, recorded and not run, and the arrays that it returned, which replays write.
+
+    step                function of no arguments.  Its arrays stay where they are, so what it reads on the device is
+                        written in place before a replay; what it computes on the host is computed once.
+    first_mask          MaskRecipe of the first dropout mask that it draws; replays begin at another call
+
+    Everything that step uses must have run before, since nothing can be compiled or loaded while recording.  Raises
+    RuntimeError and MemoryError where CUDA cannot record it.
+    """
+
+    def __init__(self, step: Callable[[], Sequence[Array]], first_mask: MaskRecipe) -> None:
+        self._mask_call: Array = cupy.zeros((), dtype=np.uint64)
+        self._memory = cupy.cuda.MemoryPool()  # for this graph alone, so that no other array takes an address of its
+        origin = Origin(first_mask.seed, first_mask.stream, first_mask.call, self._mask_call)
+        stream = cupy.cuda.Stream()  # the default stream cannot be recorded
+        with cupy.cuda.using_allocator(self._memory.malloc), stream:
+            stream.begin_capture()
+            try:
+                with masks_from(origin):
+                    self.results = step()
+            finally:
+                self._graph = stream.end_capture()
+
+    def replay(self, mask_call: int) -> list[Array]:
+        """Run the kernels with masks from this call on; returns copies of the results."""
+        self._mask_call.fill(mask_call)
+        self._graph.launch()
+        return [result.copy() for result in self.results]
