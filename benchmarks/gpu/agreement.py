@@ -15,6 +15,8 @@ from nanograd_gpt import AdamW, GPTModel
 from nanograd_gpt.backend.select import to_host
 from nanograd_gpt.bench.step import random_batch
 from nanograd_gpt.rng import Generator
+from nanograd_gpt.training.loop import make_update
+from nanograd_gpt.training.replay import Note
 
 TOLERANCE = 1e-4  # nats, in float32
 
@@ -23,16 +25,13 @@ def batches(step: Step) -> list[Any]:
     return [random_batch(config_of(step), *step.pick((2, 256), (1, 16)), seed) for seed in range(8)]
 
 
-def our_losses(step: Step, n: int, drop_rate: float) -> tuple[list[float], str]:
-    """The losses of n updates, and a hash of all parameters after them."""
+def our_losses(step: Step, n: int, drop_rate: float, note: Note | None = None) -> tuple[list[float], str]:
+    """The losses of n updates, and a hash of all parameters after them; with a note, updates are replayed."""
     model = GPTModel(replace(config_of(step), drop_rate=drop_rate), rng=Generator(5)).to("cuda")
     optimizer, losses = AdamW(model.parameters(), lr=LR, weight_decay=DECAY), []
+    update = make_update(model, optimizer, "cuda", note)
     for i in range(n):
-        ids, targets = batches(step)[i % 8]
-        optimizer.zero_grad()
-        loss = model.loss(ids, targets)
-        loss.backward()
-        optimizer.step(1.0)
+        loss, _ = update([batches(step)[i % 8]], 1.0)
         losses.append(float(loss))
     digest = hashlib.sha256()
     for p in model.parameters():
@@ -66,8 +65,10 @@ def pytorch(step: Step) -> None:
 
 
 def bits(step: Step) -> None:
-    first, second = (our_losses(step, step.pick(20, 2), 0.1) for _ in range(2))
+    notes: list[str] = []
+    first, second, replayed = (our_losses(step, step.pick(20, 4), 0.1, note) for note in (None, None, notes.append))
     step.emit("two runs", equal=first == second)
+    step.emit("a run by replay", equal=first == replayed, notes=notes)
 
 
 def memory(step: Step) -> None:

@@ -102,7 +102,7 @@ def training_steps(
     max_steps = None if max_steps is None else whole_number("max_steps", max_steps, 0)
     progress = progress or Progress()
     keep_freed_memory()
-    update = _updates(model, optimizer, device, replay_note)
+    update = make_update(model, optimizer, device, replay_note)
     for epoch in range(progress.epoch, num_epochs):
         model.train()
         order = _epoch_order(train_loader, progress)
@@ -148,10 +148,13 @@ def _epoch_order(loader: DataLoader, progress: Progress) -> Ints:
     return order
 
 
-def _updates(
+def make_update(
     model: GPTModel, optimizer: AdamW, device: Device, replay_note: Note | None
 ) -> Callable[[Sequence[Batch], float | None], UpdateResult]:
-    """The function that takes an optimizer step on the mean loss of batches, with gradients clipped to a norm."""
+    """Make the function of batches and max_norm that takes an optimizer step on their mean loss, clipped to a norm.
+
+    It returns the loss, and the gradient norm if max_norm is not None.  Replayed updates: see ReplayedUpdates.
+    """
     gradients = partial(_add_gradients, model, optimizer, device)
     if replay_note is not None and model.device == "cuda":
         return ReplayedUpdates(model, optimizer, gradients, replay_note)

@@ -17,7 +17,7 @@ from nanograd_gpt.nn.layers import Dropout
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.rng import Generator, TorchStream
 from nanograd_gpt.training import replay
-from nanograd_gpt.training.loop import _updates
+from nanograd_gpt.training.loop import make_update
 from nanograd_gpt.training.replay import ReplayedUpdates
 
 CONFIG = {
@@ -53,7 +53,7 @@ def trainer(rng: Any = None) -> tuple[GPTModel, AdamW]:
 def run(note: Any, max_norm: float | None = 1.0, at_once: int = 1, rng: Any = None) -> tuple[Any, list[Any], GPTModel]:
     """Seven updates, the learning rate changing: the updates, what they returned, and the model."""
     model, optimizer = trainer(rng)
-    update = _updates(model, optimizer, "cuda", note)
+    update = make_update(model, optimizer, "cuda", note)
     results = []
     for i, _ in enumerate(PAIRS):
         optimizer.lr = 1e-2 / (i + 1)
@@ -63,7 +63,7 @@ def run(note: Any, max_norm: float | None = 1.0, at_once: int = 1, rng: Any = No
 
 @pytest.mark.usefixtures("standin")
 @pytest.mark.parametrize(("max_norm", "at_once"), [(1.0, 1), (None, 2)])
-def test_replayed_updates_have_the_bits_of_others(max_norm: float | None, at_once: int) -> None:
+def test_replayedmake_update_have_the_bits_of_others(max_norm: float | None, at_once: int) -> None:
     notes: list[str] = []
     update, replayed, model = run(notes.append, max_norm, at_once)
     assert (notes, len(update.recorded)) == ([], 1)
@@ -97,7 +97,7 @@ def test_ids_are_checked_before_a_replay() -> None:
 @pytest.mark.usefixtures("standin")
 def test_kinds_beyond_the_second_are_not_recorded() -> None:
     model, optimizer = trainer()
-    update = _updates(model, optimizer, "cuda", pytest.fail)
+    update = make_update(model, optimizer, "cuda", pytest.fail)
     for max_norm in (1.0, None, 2.0):
         for _ in range(4):
             update(PAIRS[:1], max_norm)
@@ -124,7 +124,7 @@ def test_a_mask_from_a_stream_that_no_layer_shows_is_found_while_recording() -> 
     model, optimizer = trainer()
     model.drop_emb = Hiding(0.1, rng=model.rng)
     notes: list[str] = []
-    update = _updates(model, optimizer, "cuda", notes.append)
+    update = make_update(model, optimizer, "cuda", notes.append)
     for pair in PAIRS[:4]:
         update([pair], 1.0)
     assert notes[0].endswith("a mask is drawn from another random stream than the first")
@@ -135,7 +135,7 @@ def test_layers_with_streams_of_their_own_are_not_replayed_and_lose_nothing() ->
     def train(note: Any) -> GPTModel:
         model, optimizer = trainer()
         model.drop_emb = Dropout(0.1, rng=Generator(99))
-        update = _updates(model, optimizer, "cuda", note)
+        update = make_update(model, optimizer, "cuda", note)
         for pair in PAIRS[:5]:
             update([pair], 1.0)
         return model
