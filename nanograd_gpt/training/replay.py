@@ -132,7 +132,7 @@ class RecordedUpdate:
 
 
 class State:
-    """What an update changes, to be restored, and to be compared by its bits."""
+    """The arrays and counts that an update changes, to be restored, and to be compared by their bits."""
 
     def __init__(self, rng: RandomStream, optimizer: AdamW) -> None:
         self.rng, self.optimizer = as_generator(rng), optimizer
