@@ -41,7 +41,7 @@ FIRST = [
     Planned("train_step", 240),
     Planned("sanitizer", 120),
 ]
-SECOND = [Planned("agreement", 200), Planned("kernels", 60), Planned("train_step", 240)]
+SECOND = [Planned("agreement", 200), Planned("memory", 150), Planned("kernels", 60), Planned("train_step", 240)]
 DRY_LIMIT = 240  # a simulated kernel is slow
 KEPT = 2000  # characters of what a failed step printed last
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     plan = SECOND if options.second else FIRST
     if options.only:
-        plan = [step for step in FIRST + SECOND[:1] if step.name in options.only]
+        plan = [step for step in dict.fromkeys(FIRST + SECOND) if step.name in options.only]
         if unknown := sorted({*options.only} - {*names(FIRST + SECOND)}):
             raise UsageError(f"--only: {unknown[0]!r} is unknown; choose from {', '.join(names(FIRST + SECOND))}")
     writable(options.out.resolve().parent)

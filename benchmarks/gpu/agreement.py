@@ -1,4 +1,4 @@
-"""Fifty updates of the 124M model beside PyTorch's from the same weights; two runs' bits; peak memory."""
+"""Fifty updates of the 124M model beside PyTorch's from the same weights; two runs' bits."""
 
 from __future__ import annotations
 
@@ -71,12 +71,5 @@ def bits(step: Step) -> None:
     step.emit("a run by replay", equal=first == replayed, notes=notes)
 
 
-def memory(step: Step) -> None:
-    import cupy
-
-    pool = cupy.get_default_memory_pool()
-    step.emit("memory", pool_bytes=pool.total_bytes(), used_bytes=pool.used_bytes())
-
-
 if __name__ == "__main__":
-    sys.exit(Step(__doc__).run(pytorch, bits, memory))
+    sys.exit(Step(__doc__).run(pytorch, bits))
