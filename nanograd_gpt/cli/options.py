@@ -7,10 +7,12 @@ import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Collection
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ..backend.cpu.threads import set_threads
+from ..backend.cuda_probe import cuda_problem
 from ..backend.precision import set_precision
 from ..backend.select import Device, resolve_device
 from ..errors import InputError, counted
@@ -145,6 +147,8 @@ def device_from(options: Namespace) -> Device:
         set_threads(options.threads)
     set_precision(options.precision)
     device = resolve_device(options.device)
+    if device == "cpu" and options.device == "auto" and find_spec("cupy"):
+        note(f"the CPU is used: {cuda_problem()}")
     if device == "cpu" and options.precision != "fp32":
         raise InputError(f"--precision: {options.precision} needs a GPU, and the device is the CPU; leave it out")
     return device

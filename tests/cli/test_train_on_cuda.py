@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli.commands import train, works
+from cli.commands import nanograd, train, works
 from cusim.checks import needs_compiler
 from standin.cupy_standin import installed
 
@@ -66,3 +66,23 @@ def test_a_run_in_bf16_is_near_the_cpus_and_its_checkpoint_is_read_there(tmp_pat
     assert [loss for _, loss in got] != [loss for _, loss in expected]
     works("evaluate", tmp_path / "cuda")  # in fp32, on the CPU
     assert precision() == "fp32"
+
+
+def test_where_cupy_is_installed_and_the_cpu_is_used_a_note_says_why(tmp_path: Path, data: Path) -> None:
+    run = [*train(tmp_path / "run", data), "--dry-run"]
+    with installed(available=False):
+        by_itself, asked_for = nanograd(*run), nanograd(*run, "--device", "cpu")
+    assert by_itself.err == "note: the CPU is used: CuPy is installed but finds no GPU (nvidia-smi -L lists them)\n"
+    assert asked_for.err == nanograd(*run).err == ""
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_updates_are_replayed_unless_graph_is_off(tmp_path: Path, data: Path) -> None:
+    more = ["--max-steps", 6, "--eval-freq", 1000, "--sample-every", 100, "--device", "cuda"]
+    with installed() as standin:
+        works(*train(tmp_path / "auto", data, *more))
+        assert "graph" in standin.launches
+        standin.launches.clear()
+        works(*train(tmp_path / "off", data, *more, "--graph", "off"))
+        assert "graph" not in standin.launches
+    assert losses(tmp_path / "auto") == losses(tmp_path / "off")
