@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..training.loop import SAMPLE_TOKENS
 from ..training.run import Run, streams
 from .estimate import BYTES, memory_bytes, seconds_of, training_times
+from .gpu_estimate import gpu_memory_bytes
 from .machine import resident_memory
 
 WRITTEN = 1 << 22  # bytes
@@ -28,8 +29,9 @@ def expected_of(run: Run, done: int = 0, freed: int = 0) -> Expected:
     The process's own memory is measured, without `freed` bytes that are in use now and not in training.
     """
     seconds = _seconds(run, done)
-    process = resident_memory() - freed if run.device == "cpu" else 0
-    return Expected(process + memory_bytes(run.config.model, run.config.data.batch_size), seconds)
+    sizes = run.config.model, run.config.data.batch_size
+    on_cpu = run.device == "cpu"
+    return Expected(resident_memory() - freed + memory_bytes(*sizes) if on_cpu else gpu_memory_bytes(*sizes), seconds)
 
 
 def _seconds(run: Run, done: int) -> float:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from ..backend.cuda_probe import is_out_of_memory
 from ..backend.select import gpu_memory
-from ..bench.estimate import memory_bytes
 from ..bench.fits import largest_batch, longest_context, most_layers, usable_bytes
+from ..bench.gpu_estimate import gpu_memory_bytes
 from ..errors import RunError
 from ..training.config import RunConfig
 from .info import gigabytes
@@ -22,10 +22,10 @@ def gpu_memory_named(config: RunConfig, otherwise: str = "") -> Iterator[None]:
     except Exception as error:  # CuPy's classes can be imported only with CuPy; all others are raised again
         if not is_out_of_memory(error):
             raise
-        available = gpu_memory()
+        available, estimate = gpu_memory(), gpu_memory_bytes(config.model, config.data.batch_size)
         raise RunError(
             f"training: the GPU's memory is used up ({gigabytes(available)} for arrays; the estimate is "
-            f"{gigabytes(memory_bytes(config.model, config.data.batch_size))}); {smaller(config, available)}{otherwise}"
+            f"{gigabytes(estimate)}); {smaller(config, available)}{otherwise}"
         ) from None
 
 

@@ -65,24 +65,24 @@ class ReplayedUpdates:
         return loss, self.optimizer.step(max_norm)
 
     def _record(self, kind: Kind, batches: Sequence[Batch], max_norm: float | None) -> UpdateResult:
-        """Record an update, and compare its replay with it; takes one step."""
-        before = State(self.model.rng, self.optimizer)
+        """Run an update, record it, and compare its replay from the same state with it; takes one step."""
+        state = State(self.model.rng, self.optimizer)
         try:
-            before.keep_arrays()
+            state.keep_arrays()
+            expected = state.fingerprint(self._run(batches, max_norm))
+            state.restore()
             recorded = RecordedUpdate(self.model, self.optimizer, self.gradients, batches, max_norm)
-            before.restore()  # recording has advanced the host's part
-            replayed = before.fingerprint(recorded(batches))
+            state.restore()  # recording has advanced the host's part
+            result = recorded(batches)
+            if state.fingerprint(result) == expected:
+                self.recorded[kind] = recorded
+                return result
+            why = "a replay had other bits than the update that was recorded"
         except (RuntimeError, MemoryError) as error:
-            before.restore()
-            self._give_up(" ".join(str(error).split()))
-            return self._run(batches, max_norm)
-        before.restore()
-        result = self._run(batches, max_norm)
-        if before.fingerprint(result) == replayed:
-            self.recorded[kind] = recorded
-        else:
-            self._give_up("a replay had other bits than the update that was recorded")
-        return result
+            why = " ".join(str(error).split())
+        state.restore()
+        self._give_up(why)
+        return self._run(batches, max_norm)
 
     def _give_up(self, why: str) -> None:
         self.possible = False

@@ -16,7 +16,7 @@ from standin.cupy_standin import installed
 from standin.device import OutOfMemoryError
 from standin.record import CUDARuntimeError, Record
 
-from nanograd_gpt.bench.estimate import memory_bytes
+from nanograd_gpt.bench.gpu_estimate import gpu_memory_bytes
 from nanograd_gpt.cli.gpu_memory import smaller
 from nanograd_gpt.training.config import RunConfig, preset
 
@@ -109,7 +109,7 @@ def config_of(batch_size: int, **settings: Any) -> RunConfig:
 
 def available_for(config: RunConfig, batch_size: int, **sizes: int) -> int:
     """Memory in which a batch of this size just fits, with the advice's margin."""
-    return int(memory_bytes(replace(config.model, **sizes), batch_size) / 0.9) + 1
+    return int(gpu_memory_bytes(replace(config.model, **sizes), batch_size) / 0.9) + 1
 
 
 @pytest.mark.parametrize(

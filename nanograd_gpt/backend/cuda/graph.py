@@ -27,6 +27,7 @@ class StepGraph:
         self._mask_call: Array = cupy.zeros((), dtype=np.uint64)
         self._memory = cupy.cuda.MemoryPool()  # for this graph alone, so that no other array takes an address of its
         origin = Origin(first_mask.seed, first_mask.stream, first_mask.call, self._mask_call)
+        cupy.get_default_memory_pool().free_all_blocks()  # the step's arrays move from there to the graph's memory
         stream = cupy.cuda.Stream()  # the default stream cannot be recorded
         with cupy.cuda.using_allocator(self._memory.malloc), stream:
             stream.begin_capture()

@@ -10,6 +10,7 @@ from typing import Any
 import cupy
 
 from ..contract import Array, GradOut, Ints
+from ..logits import GPU_LOGITS_BYTES
 from ..plain import loss as plain
 from .cast import write_bf16
 from .gemm import Kind, gemm
@@ -33,9 +34,6 @@ WARP, MOST_THREADS, PACK_BYTES = 32, 1024, 16
 PER_WARP_BYTES = 4 * WARP  # shared memory for sums over a block
 MOST_SHARED = 99 * 1024  # bytes that a block may have on every GPU from compute capability 8.0 on
 
-# Logits in memory at once.  The first chunk's stay until backward, as their gradient; those of later chunks are
-# computed again, a third more work for them.  GPT-2's logits of 20 x 1024 tokens are one chunk, of 32 x 1024 two.
-LOGITS_BYTES = 4 << 30
 ROWS = 128  # a chunk's rows are a multiple: whole tiles of a product, and aligned slices of all arrays
 PITCH = 64  # so are a row's elements in memory: products of rows that are not aligned are far slower
 
@@ -118,8 +116,8 @@ def _fit(x: Array, weight: Array) -> bool:
 
 
 def _chunks(n_rows: int, vocabulary: int) -> list[slice]:
-    """Slices of rows whose logits take LOGITS_BYTES at most, as even as they can be; the same on every GPU."""
-    most = max(ROWS, LOGITS_BYTES // (4 * _padded(vocabulary, PITCH)) // ROWS * ROWS)
+    """Slices of rows whose logits take GPU_LOGITS_BYTES at most, as even as they can be; the same on every GPU."""
+    most = max(ROWS, GPU_LOGITS_BYTES // (4 * _padded(vocabulary, PITCH)) // ROWS * ROWS)
     step = _padded(-(-n_rows // -(-n_rows // most)), ROWS)
     return [slice(i, min(i + step, n_rows)) for i in range(0, n_rows, step)]
 

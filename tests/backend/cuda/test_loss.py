@@ -131,7 +131,7 @@ def chunks_of(rows: int, vocabulary: int, monkeypatch: pytest.MonkeyPatch) -> No
     from nanograd_gpt.backend.cuda import loss
 
     monkeypatch.setattr(loss, "ROWS", rows)
-    monkeypatch.setattr(loss, "LOGITS_BYTES", 4 * rows * loss._padded(vocabulary, loss.PITCH))
+    monkeypatch.setattr(loss, "GPU_LOGITS_BYTES", 4 * rows * loss._padded(vocabulary, loss.PITCH))
 
 
 def run_head(on_gpu: OnGPU, arrays: tuple[Any, Any, Any], accumulate: bool = False, dloss: float = 0.7) -> list[Any]:
@@ -206,7 +206,7 @@ def test_chunks_are_as_large_as_they_may_be_and_even(monkeypatch: pytest.MonkeyP
         assert [c.start for c in chunks] == [0, *[c.stop for c in chunks[:-1]]]
         assert chunks[-1].stop == rows
         assert all(c.start % loss.ROWS == 0 for c in chunks)
-        assert all(4 * (c.stop - c.start) * 50304 <= loss.LOGITS_BYTES for c in chunks)
+        assert all(4 * (c.stop - c.start) * 50304 <= loss.GPU_LOGITS_BYTES for c in chunks)
 
 
 @pytest.mark.parametrize("V", [37, 5003])
