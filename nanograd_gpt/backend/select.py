@@ -95,3 +95,11 @@ def gpu_memory() -> int:
     pool = cupy.get_default_memory_pool()
     own = cupy.cuda.runtime.memGetInfo()[0] + pool.total_bytes()
     return max(0, min(own, pool.get_limit() or own) - workspace_bytes())
+
+
+def gpu_memory_held() -> int:
+    """Bytes of the GPU's memory that this process's arrays have taken at most, as freed ones are kept for others."""
+    import cupy
+
+    held: int = cupy.get_default_memory_pool().total_bytes()
+    return held

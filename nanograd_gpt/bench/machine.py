@@ -7,6 +7,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -17,13 +18,13 @@ from ..backend.cpu.allocator import give_freed_memory_back
 from ..backend.select import Device, kernels_of, synchronize, to_device
 from ..rng import Generator
 
-PRODUCT = 1536  # rows of the square matrices: large enough for the peak rate, 0.05 s on a slow machine
-COPIED = 1 << 26  # bytes, larger than any cache
+PRODUCT = {"cpu": 1536, "cuda": 8192}  # rows of the square matrices: large enough for the peak rate
+COPIED = {"cpu": 1 << 26, "cuda": 1 << 30}  # bytes, far larger than the caches, of which an H100 has 50 MB
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Peak rates of float32 matrix products and of memory traffic (bytes read plus bytes written)."""
+    """Peak rates of matrix products and of memory traffic (bytes read plus bytes written)."""
 
     flops_per_second: float
     bytes_per_second: float
@@ -35,18 +36,20 @@ class Machine:
 
 def measured_machine(device: Device) -> Machine:
     """Measure both rates; takes one or two seconds."""
-    return Machine(flops_per_second(device, size=PRODUCT, rounds=8), bytes_per_second(device))
+    return Machine(flops_per_second(device, PRODUCT[device], rounds=8), bytes_per_second(device))
 
 
 def flops_per_second(device: Device, size: int = 768, rounds: int = 5) -> float:
-    """Measure the FLOP/s of a product of two float32 matrices: the best of a few rounds."""
+    """Measure the FLOP/s of a product of two float32 matrices, in the precision in force: the best of a few rounds."""
     a = to_device(Generator().uniform((size, size)), device)
-    kernels_of(a).xp.matmul(a, a)  # warm-up
+    kernels = kernels_of(a)
+    multiply = kernels.xp.matmul if device == "cpu" else partial(kernels.linear, bias=None)
+    multiply(a, a)  # warm-up
     times = []
     for _ in range(rounds):
         synchronize(device)
         start = perf_counter()
-        kernels_of(a).xp.matmul(a, a)
+        multiply(a, a)
         synchronize(device)
         times.append(perf_counter() - start)
     return 2.0 * size**3 / min(times)
@@ -54,7 +57,7 @@ def flops_per_second(device: Device, size: int = 768, rounds: int = 5) -> float:
 
 def bytes_per_second(device: Device, rounds: int = 8) -> float:
     """Measure the best rate of copying an array larger than the caches, with one thread and with one per core."""
-    source = to_device(np.ones(COPIED // 4, dtype=np.float32), device)
+    source = to_device(np.ones(COPIED[device] // 4, dtype=np.float32), device)
     target = source.copy()
     best = 0.0
     for n_threads in {1, os.cpu_count() or 1} if device == "cpu" else {1}:

@@ -7,6 +7,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..backend.precision import precision
+from ..backend.select import gpu_memory_held
 from ..bench.machine import measured_machine, peak_memory
 from ..bench.profile import profiled_step
 from ..bench.statistics import Summary, summary
@@ -69,7 +71,8 @@ def _measured(
     config = model.config
     machine = measured_machine(model.device)
     flops, bandwidth = machine.flops_per_second / 1e9, machine.bytes_per_second / 1e9
-    limits = f"{flops:,.0f} GFLOP/s in float32 matrix products, {bandwidth:,.1f} GB/s of memory bandwidth"
+    arithmetic = {"fp32": "float32", "tf32": "TF32", "bf16": "bf16"}[precision()]
+    limits = f"{flops:,.0f} GFLOP/s in {arithmetic} matrix products, {bandwidth:,.1f} GB/s of memory bandwidth"
     yield f"machine: {model.device}, {limits}", []
 
     step = TrainStep(model, random_batch(config, batch_size, config.context_length))
@@ -89,6 +92,9 @@ def _measured(
     facts["peak_memory"] = peak_memory()
     if facts["peak_memory"] is not None:
         yield f"peak memory: {gigabytes(facts['peak_memory'])}", []
+    if model.device == "cuda":
+        facts["gpu_memory"] = gpu_memory_held()
+        yield f"GPU memory: {gigabytes(facts['gpu_memory'])}", []
 
 
 def _step(facts: dict[str, Any]) -> list[str]:

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from standin.cupy_standin import installed
 
 from nanograd_gpt.backend.cpu.threads import n_threads, set_threads
 from nanograd_gpt.bench import estimate
 from nanograd_gpt.bench.estimate import Times, logits_bytes, memory_bytes, n_chunks, training_times
 from nanograd_gpt.bench.expected import expected_of
-from nanograd_gpt.bench.machine import flops_per_second, resident_memory
+from nanograd_gpt.bench.machine import COPIED, flops_per_second, resident_memory
 from nanograd_gpt.bench.statistics import summary
 from nanograd_gpt.bench.step import TrainStep, random_batch
 from nanograd_gpt.gpt.config import PRESETS, GPTConfig
@@ -200,6 +201,14 @@ def data(tmp_path: Path) -> Path:
 
 def test_this_machine_multiplies_at_a_plausible_speed() -> None:
     assert 1e8 < flops_per_second("cpu", size=128, rounds=3) < 1e13
+
+
+@pytest.mark.slow
+def test_a_gpu_multiplies_by_the_package_s_own_products_and_copies_far_more_than_its_caches() -> None:
+    with installed() as standin:
+        assert flops_per_second("cuda", size=16, rounds=2) > 0
+        assert [product.shape for product in standin.cublaslt.products] == [(1, 16, 16, 16)] * 3
+    assert COPIED["cuda"] > 10 * 50e6
 
 
 # --- stored results

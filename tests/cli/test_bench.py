@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from cli.commands import fails, works
+from cusim.checks import needs_compiler
+from standin.cupy_standin import installed
 
 from nanograd_gpt.bench.machine import Machine
 
@@ -42,6 +44,17 @@ def test_bench_keeps_all_samples(tmp_path: Path) -> None:
     assert len(facts["step"]) == len(facts["generation"]["per_token"]) == 3
     assert facts["profile"]["entries"]
     assert facts["environment"]["numpy"]
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_on_a_gpu_its_own_memory_and_precision_are_named() -> None:
+    with installed():
+        printed = works(
+            "bench", *VERY_SMALL, "--batch-size", 2, "--seconds", 0, "--device", "cuda", "--precision", "tf32"
+        )
+    assert printed.startswith("machine: cuda, 200 GFLOP/s in TF32 matrix products, 30.0 GB/s of memory bandwidth\n")
+    assert re.search(r"^GPU memory: \d+ MiB$", printed, re.MULTILINE)
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])
