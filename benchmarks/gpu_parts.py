@@ -23,12 +23,14 @@ LABELS = {
     "eager": "PyTorch, the book's code, float32",
     "best fp32": "PyTorch, best eager, float32",
     "best bf16": "PyTorch, best eager, bf16",
+    "cudnn bf16": "PyTorch, eager with cuDNN's attention, bf16",
     "compiled bf16": "PyTorch, compiled, bf16",
 }
 BESIDE = {  # whom each contender is compared with, in this order where it was timed
     "eager": ["ours fp32 replayed", "ours fp32"],
     "best fp32": ["ours fp32 replayed", "ours fp32"],
     "best bf16": ["ours bf16 replayed", "ours bf16"],
+    "cudnn bf16": ["ours bf16 replayed", "ours bf16"],
     "compiled bf16": ["ours bf16 replayed", "ours bf16"],
 }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -26,8 +28,8 @@ from nanograd_gpt.training.replay import RUN_BEFORE
 OURS = ["ours fp32", "ours tf32", "ours bf16", "ours fp32 replayed", "ours bf16 replayed"]
 SIZES = {  # B, T, and who is timed there: the book's code keeps all T x T weights, too many for the largest
     (2, 256): [*OURS, "eager", "best fp32", "best bf16"],
-    (8, 1024): [*OURS, "eager", "best fp32", "best bf16", "compiled bf16"],
-    (32, 1024): ["ours bf16", "ours bf16 replayed", "best bf16", "compiled bf16"],
+    (8, 1024): [*OURS, "eager", "best fp32", "best bf16", "cudnn bf16", "compiled bf16"],
+    (32, 1024): ["ours bf16", "ours bf16 replayed", "best bf16", "cudnn bf16", "compiled bf16"],
 }
 DRY = {(1, 32): [*OURS, "eager", "best fp32", "best bf16"]}
 ROUNDS = 5
@@ -58,19 +60,24 @@ def refuse(why: str) -> None:
 
 
 def pytorch(config: GPTConfig, batch: tuple[Any, Any], kind: str, device: str) -> Callable[[], Any]:
-    """One update: "eager" is the book's code in float32; the others have fused attention, in float32 or bf16."""
+    """One update: "eager" is the book's code in float32; the others have fused attention, in float32 or bf16.
+
+    PyTorch chooses the attention kernel, but for "cudnn", which takes cuDNN's.
+    """
     import best  # the fastest eager variant of the CPU comparison
     import torch
     from oracle.book_model import GPTModel as Book
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 
     model = (Book(config.to_dict()) if kind == "eager" else best.GPT(config.to_dict())).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=DECAY, fused=kind != "eager")
     run = torch.compile(model) if "compiled" in kind else model
     ids, targets = (torch.tensor(a, device=device) for a in batch)
+    attention = nullcontext if "cudnn" not in kind else partial(sdpa_kernel, SDPBackend.CUDNN_ATTENTION)
 
     def update() -> Any:
         optimizer.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled="bf16" in kind):
+        with attention(), torch.autocast(device, torch.bfloat16, enabled="bf16" in kind):
             logits = run(ids)
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         loss.backward()

@@ -20,7 +20,7 @@ from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.rng import Generator
 
-WORKSPACE = 32 << 20  # of the products, which is no part of the estimate
+WORKSPACE = 32 << 20  # of the products, which the estimate leaves out
 SIZES = {  # vocabulary, context, channels, heads, layers, dropout rate; batch
     "short": ((512, 32, 64, 2, 2, 0.1), 4),
     "no dropout": ((512, 64, 64, 2, 4, 0.0), 8),
