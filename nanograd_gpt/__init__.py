@@ -4,11 +4,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import nn
+from .anomaly import detect_anomaly
 from .autograd import Function
 from .backend.cpu.allocator import keep_freed_memory
 from .backend.cpu.threads import set_threads
 from .backend.precision import set_precision
-from .errors import InputError, RunError
+from .errors import InputError, NonFiniteError, RunError
 from .generation.beam import Beam, beam_search
 from .generation.explain import explain_next
 from .generation.generate import generate, generate_batch, generate_text, generate_text_simple
@@ -64,6 +65,7 @@ __all__ = [
     "Linear",
     "Module",
     "MultiHeadAttention",
+    "NonFiniteError",
     "Parameter",
     "ReLU",
     "RunError",
@@ -82,6 +84,7 @@ __all__ = [
     "complete_stream",
     "create_dataloader_v1",
     "decay_groups",
+    "detect_anomaly",
     "download_gpt2",
     "evaluate_model",
     "evaluate_text",

@@ -111,7 +111,7 @@ def record(
         node.parents = parents
     node.kernels = kernels_of(*arrays, *params.values())  # params: for where(array, 1, 2), whose inputs are numbers
     out = node.forward(*arrays, **params)
-    check_result(op.__name__, out)
+    check_result(node, arrays, params, out)
     node.order, node.dtype = tick(), out.dtype
     return out, node if recorded else None
 
@@ -146,7 +146,7 @@ def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
     check_unchanged(name, node.saved, node.order)
     try:
         gradients = node.backward(dy)
-        check_returned(gradients, len(node.parents))
+        check_returned(node, gradients, len(node.parents), dy)
     except Exception as error:  # of any kind: a note is added, and it is raised again
         error.add_note(f"in {name}.backward")
         raise

@@ -16,6 +16,10 @@ class RunError(RuntimeError):
     """A failure at run time that the input did not cause; the command line exits with code 1."""
 
 
+class NonFiniteError(RunError):
+    """A number became nan or infinite; the command line exits with code 3."""
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """The end of a message about an unknown word: a close match, or all known words if they are few."""
     close = get_close_matches(word, known, n=1, cutoff=CLOSE)

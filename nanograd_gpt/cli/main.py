@@ -1,4 +1,7 @@
-"""Run a command, and report a failure in one line: exit code 2 for bad input, 1 for a failed run."""
+"""Run a command, and report a failure in one line: exit code 2 for bad input, 1 for a failed run.
+
+3 is for numbers that are nan or infinite, and 128 + N for signal N, as shells have it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from textwrap import wrap
 from typing import Any, NoReturn
 
 from ..environment import own_version
-from ..errors import InputError, RunError, did_you_mean
+from ..errors import InputError, NonFiniteError, RunError, did_you_mean
 from ..files import FULL, not_written
 from . import bench, convert, evaluate, explain_next, generate, gradcheck, info, plot, train
 from .naming import located, settings_file
@@ -79,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _failed(error, 2)
     except RunError as error:
-        return _failed(error, 1)
+        return _failed(error, 3 if isinstance(error, NonFiniteError) else 1)
     except MemoryError as error:
         return _failed(f"out of memory ({error}); use a smaller model, batch or context", 1)
     except BrokenPipeError:  # the reader of the output has closed it
