@@ -6,32 +6,36 @@ import math
 import sys
 from typing import Any
 
-from ..backend.select import Device
-from ..errors import RunError
+from ..errors import NonFiniteError
 from ..training.config import TrainingConfig
+from ..training.finite import first_not_finite
 from ..training.loop import StepResult, evaluation_line
+from ..training.loss import Evaluation
 from ..training.metrics import MetricsLog
+from ..training.run import Run
 
 UPDATES_PER_READING = {"cpu": 1, "cuda": 16}
+MOST_SKIPPED = 100  # updates in a row
 MUCH_WARM_UP = 1000  # updates; more rarely helps
 
 
 class StepLog:
     """Writes updates to metrics.jsonl and to a progress bar, and prints evaluations."""
 
-    def __init__(self, log: MetricsLog, bar: Any, device: Device, training: TrainingConfig) -> None:
-        self.log, self.bar, self.training = log, bar, training
-        self.at_once = UPDATES_PER_READING[device]
+    def __init__(self, log: MetricsLog, bar: Any, run: Run) -> None:
+        self.log, self.bar, self.run, self.training = log, bar, run, run.config.training
+        self.at_once = UPDATES_PER_READING[run.device]
+        self.skipped = 0  # updates in a row, the last ones
         self.unread: list[tuple[StepResult, float]] = []
 
     def add(self, report: StepResult, seconds: float) -> None:
-        """Note an update, `seconds` after the start.  Raises RunError if a loss is not finite."""
+        """Note an update, `seconds` after the start.  Raises NonFiniteError if a loss is not finite."""
         self.unread.append((report, seconds))
         if len(self.unread) >= self.at_once or report.evaluation is not None:
             self.flush()
 
     def flush(self) -> None:
-        """Write all updates noted so far.  Raises RunError if a loss is not finite."""
+        """Write all updates noted so far.  Raises NonFiniteError if a loss is not finite."""
         while self.unread:
             self._write(*self.unread.pop(0))
 
@@ -39,14 +43,40 @@ class StepLog:
         loss = float(report.loss)
         where = {"step": report.global_step, "epoch": report.epoch, "tokens": report.tokens_seen}
         norm = None if report.grad_norm is None else float(report.grad_norm)
+        if report.skipped:
+            self._skip(report.global_step, loss)
+            return
+        self.skipped = 0
         self.log.write("step", **where, loss=loss, lr=report.lr, grad_norm=norm, seconds=round(seconds, 4))
-        if not math.isfinite(loss):
-            raise RunError(f"training: the loss is {loss} at step {report.global_step}; {_remedy(self.training)}")
+        evaluation = report.evaluation or Evaluation(0.0, 0.0)
+        for what, value in (
+            ("loss", loss),
+            ("gradient norm", norm or 0.0),
+            ("training loss in evaluation", evaluation.train_loss),
+            ("validation loss", evaluation.val_loss),
+        ):
+            if not math.isfinite(value):
+                raise self._diverged(f"the {what} is {value} at step {report.global_step}")
         if report.evaluation is not None:
             self.log.write("evaluation", **where, **report.evaluation._asdict())
             self.bar.write(evaluation_line(report.epoch, report.global_step, report.evaluation), file=sys.stdout)
         self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self.bar.update()
+
+    def _skip(self, step: int, loss: float) -> None:
+        """Note an update that changed nothing.  Raises NonFiniteError after many in a row."""
+        self.skipped += 1
+        self.log.write("skipped", step=step)
+        reason = f"its loss is {loss}" if not math.isfinite(loss) else "its gradient is not finite"
+        self.bar.write(f"note: step {step} is skipped: {reason}", file=sys.stderr)
+        self.bar.update()
+        if self.skipped == MOST_SKIPPED:
+            raise self._diverged(f"the last {MOST_SKIPPED} updates were skipped")
+
+    def _diverged(self, what: str) -> NonFiniteError:
+        first = first_not_finite(self.run.model)
+        found = f" ({first} is nan or infinite)" if first else ""
+        return NonFiniteError(f"training: {what}{found}; {_remedy(self.training)}")
 
 
 def _remedy(t: TrainingConfig) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..anomaly import detect_anomaly
 from ..errors import InputError, did_you_mean
 from ..files import full_disk_named
 from ..gpt.model import GPTModel
@@ -58,6 +60,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="auto",
         help="auto (updates on a GPU are replayed from a CUDA graph, with the same bits) or off [auto]",
     )
+    machine.add_argument(
+        "--detect-anomaly",
+        action="store_true",
+        help="stop at the first operation that makes finite numbers nan or infinite, and name it; slower",
+    )
     add_settings(parser)
 
 
@@ -93,7 +100,7 @@ def _start(options: Namespace) -> int:
         with full_disk_named(directory):
             training.save_settings(directory)
             training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
-        return _train_and_draw(training, directory, options.graph == "auto")
+        return _train_and_draw(training, directory, options)
 
 
 def _nbytes(model: GPTModel) -> int:
@@ -129,7 +136,7 @@ def _resume(options: Namespace) -> int:
         plan.run.preflight(plan.directory)
         _save_changes(plan, options)
         print(f"resuming from {plan.checkpoint}")
-        return _train_and_draw(plan.run, plan.directory, options.graph == "auto")
+        return _train_and_draw(plan.run, plan.directory, options)
 
 
 def _save_changes(plan: Resumption, options: Namespace) -> None:
@@ -140,10 +147,11 @@ def _save_changes(plan: Resumption, options: Namespace) -> None:
         plan.run.save_config(plan.directory)
 
 
-def _train_and_draw(training: Run, directory: Path, replay: bool) -> int:
+def _train_and_draw(training: Run, directory: Path, options: Namespace) -> int:
     with full_disk_named(directory, f"then resume with: nanograd-gpt train --resume {directory}"):
         check_figures(directory)
-        stopped_by = _train(training, directory, replay)
+        with detect_anomaly() if options.detect_anomaly else nullcontext():
+            stopped_by = _train(training, directory, options.graph == "auto" and not options.detect_anomaly)
         if (best := _best_line(training, directory)) is not None:
             print(best)
         write_surprise(training, directory)
@@ -180,7 +188,7 @@ def _train(training: Run, directory: Path, replay: bool) -> str | None:
         log.write("start", **facts)
         if t.weights and first < 0:
             _evaluate_weights(training, log, bar)
-        updates = StepLog(log, bar, training.device, t)
+        updates = StepLog(log, bar, training)
         replay_note = (lambda text: bar.write(f"note: {text}", file=sys.stderr)) if replay else None
         for report in training.steps(replay_note):
             updates.add(report, perf_counter() - started)

@@ -72,6 +72,7 @@ class TrainingConfig:
     eval_iter: int = setting(5, "batches of each loader per evaluation")
     sample_every: int = setting(1, "epochs between samples")
     checkpoint_every: int = setting(0, "updates between checkpoints; 0: only at the end")
+    on_nonfinite: str = setting("stop", "'stop', or 'skip' an update whose loss or gradient is nan or infinite")
     keep: int = setting(2, "checkpoints kept, the newest; the weights with the lowest validation loss always are")
     prompt: str = setting("Every effort moves you", "text that samples continue")
     weights: str = setting("", "weights to start from; empty: random initialisation")
@@ -93,6 +94,7 @@ class TrainingConfig:
         for name, known in (
             ("decay", ["all", "matrices"]),
             ("schedule", SCHEDULES),
+            ("on_nonfinite", ["stop", "skip"]),
             ("random", ["own", "torch", "torch-mcg31"]),
         ):
             if (value := getattr(self, name)) not in known:

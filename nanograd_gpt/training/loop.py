@@ -64,6 +64,7 @@ class StepResult:
     grad_norm: Array | None  # () before clipping; None without clipping
     evaluation: Evaluation | None
     epoch_ended: bool
+    skipped: bool = False  # the loss or the gradient was not finite, and nothing was updated
 
 
 def training_steps(
@@ -82,6 +83,7 @@ def training_steps(
     clip_from: int = 0,
     accumulate: int = 1,
     progress: Progress | None = None,
+    skip_nonfinite: bool = False,
     replay_note: Note | None = None,
 ) -> Iterator[StepResult]:
     """Train for num_epochs passes over train_loader, or max_steps updates; yield a StepResult after every update.
@@ -90,6 +92,7 @@ def training_steps(
     gradients of `accumulate` batches, clipped to the global norm max_norm from update clip_from on.
     `schedule` sets optimizer.lr before each update; without one it is left alone.
     `progress` says where to start, and is updated in place.
+    With `skip_nonfinite`, updates whose loss or gradient is nan or infinite change nothing; a GPU is waited for then.
     With `replay_note`, updates on a GPU are replayed from a CUDA graph; it is called with the reason if they are not.
     """
     if len(train_loader) == 0:
@@ -102,7 +105,7 @@ def training_steps(
     max_steps = None if max_steps is None else whole_number("max_steps", max_steps, 0)
     progress = progress or Progress()
     keep_freed_memory()
-    update = make_update(model, optimizer, device, replay_note)
+    update = make_update(model, optimizer, device, replay_note, skip_nonfinite)
     for epoch in range(progress.epoch, num_epochs):
         model.train()
         order = _epoch_order(train_loader, progress)
@@ -113,6 +116,7 @@ def training_steps(
             if schedule is not None:
                 optimizer.lr = schedule(progress.global_step + 1)
             clipped = progress.global_step + 1 >= clip_from
+            taken = list(optimizer.steps)
             loss, grad_norm = update(group, max_norm if clipped else None)
             progress.tokens_seen += sum(inputs.size for inputs, _ in group)
             progress.global_step += 1
@@ -133,6 +137,7 @@ def training_steps(
                 grad_norm=grad_norm,
                 evaluation=evaluation,
                 epoch_ended=epoch_ended,
+                skipped=optimizer.steps == taken,
             )
 
 
@@ -149,18 +154,22 @@ def _epoch_order(loader: DataLoader, progress: Progress) -> Ints:
 
 
 def make_update(
-    model: GPTModel, optimizer: AdamW, device: Device, replay_note: Note | None
+    model: GPTModel, optimizer: AdamW, device: Device, replay_note: Note | None, skip_nonfinite: bool = False
 ) -> Callable[[Sequence[Batch], float | None], UpdateResult]:
     """Make the function of batches and max_norm that takes an optimizer step on their mean loss, clipped to a norm.
 
     It returns the loss, and the gradient norm if max_norm is not None.  Replayed updates: see ReplayedUpdates.
     """
     gradients = partial(_add_gradients, model, optimizer, device)
-    if replay_note is not None and model.device == "cuda":
+    if replay_note is not None and model.device == "cuda" and not skip_nonfinite:
         return ReplayedUpdates(model, optimizer, gradients, replay_note)
 
     def update(batches: Sequence[Batch], max_norm: float | None) -> UpdateResult:
         loss = gradients(batches)
+        if skip_nonfinite:
+            norm, _ = optimizer.clip_scale(max_norm or 1.0)
+            if not (isfinite(loss) and isfinite(norm)):
+                return loss, norm
         return loss, optimizer.step(max_norm)
 
     return update

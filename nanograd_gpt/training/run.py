@@ -15,7 +15,7 @@ import tiktoken
 
 from ..backend.select import Device
 from ..environment import environment
-from ..errors import InputError, RunError, counted
+from ..errors import InputError, NonFiniteError, RunError, counted
 from ..files import write_whole
 from ..gpt.model import GPTModel
 from ..nn.param_groups import decay_groups
@@ -27,6 +27,7 @@ from .checkpoint import checkpoint_metadata, load_checkpoint, save_checkpoint
 from .config import DataConfig, RunConfig, TrainingConfig, from_toml, preset
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
+from .finite import first_not_finite
 from .loop import Progress, StepResult, check_sample_prompt, training_steps
 from .replay import Note
 from .run_directory import best_checkpoint, checkpoint_path, checkpoints, step_of
@@ -169,11 +170,14 @@ class Run:
             clip_from=schedule.first_clipped if isinstance(schedule, AppendixD) else 0,
             accumulate=t.accumulate,
             progress=self.progress,
+            skip_nonfinite=t.on_nonfinite == "skip",
             replay_note=replay_note,
         )
 
     def init_from(self, weights: GPTModel) -> None:
-        """Start from a model's weights.  Raises InputError if sizes differ: see transfer_weights."""
+        """Start from a model's weights.  Raises InputError if sizes differ, and for weights that are not finite."""
+        if broken := first_not_finite(weights):
+            raise InputError(f"weights: {self.config.training.weights}: {broken} is nan or infinite; use others")
         transfer_weights(weights, self.model)
         self.weights_sha256 = weights_hash(weights)
 
@@ -240,6 +244,11 @@ class Run:
         """
         step = self.progress.global_step
         path = checkpoint_path(directory, step)
+        if broken := first_not_finite(self.model, self.optimizer):
+            last = f"; the last one is {found[-1]}" if (found := checkpoints(directory)) else ""
+            raise NonFiniteError(
+                f"training: after step {step}, {broken} is nan or infinite, so no checkpoint is written{last}"
+            )
         if path != self._saved or not path.is_dir():
             self._saved = save_checkpoint(path, self.model, self.optimizer, self._state())
         others = checkpoints(directory)

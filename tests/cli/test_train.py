@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from cli.commands import COURSE, SIZES, Result, complaint, fails, finished, nano
 
 from nanograd_gpt.backend.cpu.threads import n_threads, set_threads
 from nanograd_gpt.errors import RunError
+from nanograd_gpt.training import loop
+from nanograd_gpt.training.checkpoint import load_model
 from nanograd_gpt.training.config import from_toml, preset
 from nanograd_gpt.training.loop import StepResult
 from nanograd_gpt.training.metrics import MetricsLog, read_metrics
@@ -196,19 +199,72 @@ def test_an_empty_directory_is_not_taken(tmp_path: Path, data: Path) -> None:
 def test_a_diverged_loss_ends_the_run_with_advice_that_is_not_followed_yet(
     tmp_path: Path, data: Path, options: list[object], advice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def steps(run: Run) -> Iterator[StepResult]:
+    def steps(run: Run, replay_note: object) -> Iterator[StepResult]:
         yield StepResult(1, 0, 32, np.array(np.nan), 0.1, None, None, False)
 
     monkeypatch.setattr(Run, "steps", steps)
-    message = fails(*train(tmp_path / "run", data, "--lr", "1e9", *options), code=1)
+    message = fails(*train(tmp_path / "run", data, "--lr", "1e9", *options), code=3)
     assert message == f"training: the loss is nan at step 0; start a new run with {advice}"
 
 
 def test_a_loss_that_diverges_ends_the_run(tmp_path: Path, data: Path) -> None:
     running = process(*train(tmp_path / "run", data, "--lr", "1e9", "--max-norm", 0))
     assert re.search(
-        r"the loss is (nan|inf) at step \d+; start a new run with --lr", complaint(finished(running), code=1)
+        r"the loss is (nan|inf) at step \d+( \(.* is nan or infinite\))?; start a new run with --lr",
+        complaint(finished(running), code=3),
     )
+
+
+def diverging(run: Run) -> Iterator[StepResult]:
+    """Updates with finite losses, after the second of which a weight is not finite."""
+    for step in range(3):
+        run.progress.global_step = step
+        yield StepResult(1, step, 32, np.array(1.0), 0.1, None, None, False)
+        if step == 1:
+            run.model.final_norm.scale.data[0] = np.inf
+
+
+def test_weights_that_are_not_finite_are_not_saved_and_the_last_good_checkpoint_is_named(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "steps", lambda run, replay_note: diverging(run))
+    message = fails(*train(tmp_path / "run", data, "--checkpoint-every", 2), code=3)
+    kept = tmp_path / "run" / "checkpoints" / "step_1"
+    why = "the weight final_norm.scale is nan or infinite, so no checkpoint is written"
+    assert message == f"training: after step 2, {why}; the last one is {kept}"
+    assert load_model(kept).final_norm.scale.data.max() == 1
+    assert not (tmp_path / "run" / "checkpoints" / "step_2").exists()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_updates_that_are_not_finite_can_be_skipped_and_a_hundred_in_a_row_end_the_run(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skipping = [*train(tmp_path / "run", data, "--on-nonfinite", "skip", "--eval-freq", 1000)]
+    gradients, calls = loop._add_gradients, []
+
+    def sometimes_nan(*args: Any) -> Any:
+        calls.append(1)
+        loss = gradients(*args)
+        return loss * np.nan if len(calls) in (3, 4) or len(calls) > 20 else loss
+
+    monkeypatch.setattr(loop, "_add_gradients", sometimes_nan)
+    result = nanograd(*skipping, "--max-steps", 10)
+    skipped = [line for line in result.err.splitlines() if "is skipped" in line]
+    assert (result.code, len(skipped)) == (0, 2), result
+    assert skipped[0] == "note: step 2 is skipped: its loss is nan"
+    steps = [event["step"] for event in read_metrics(tmp_path / "run" / "metrics.jsonl").steps]
+    assert steps == [0, 1, 4, 5, 6, 7, 8, 9]
+    long = train(tmp_path / "long", data, "--on-nonfinite", "skip", "--eval-freq", 1000, "--epochs", 100)
+    ended = nanograd(*long)
+    assert ended.code == 3
+    assert "training: the last 100 updates were skipped" in ended.err
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_operation_that_diverges_is_named_on_demand(tmp_path: Path, data: Path) -> None:
+    message = fails(*train(tmp_path / "run", data, "--lr", "1e30", "--max-norm", 0, "--detect-anomaly"), code=3)
+    assert re.search(r"^\w+(\.backward)?: [\d,]+ of the [\d,]+ numbers of .* called at (gpt|nn)/\w+\.py:\d+$", message)
 
 
 def test_a_directory_that_cannot_be_written_ends_the_run(data: Path) -> None:
