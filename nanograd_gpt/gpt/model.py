@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arguments import whole_number
 from ..backend.contract import Array, Ints
-from ..backend.select import kernels_of, to_device, to_host
+from ..backend.select import device_of, kernels_of, to_device, to_host
 from ..errors import InputError
 from ..grad_mode import is_grad_enabled, no_grad
 from ..nn import functional as F
@@ -53,6 +53,13 @@ class MultiHeadAttention(Module):
     def _pack_projections(self) -> None:
         """Pack the three weights contiguously, so that one matrix product computes queries, keys and values."""
         pack_contiguous([p.weight for p in (self.W_query, self.W_key, self.W_value)])
+
+    def moved(self) -> None:
+        if device_of(self.W_query.weight.data) == "cuda":  # on the CPU, one product would have other bits than three
+            self._pack_projections()
+            biases = [p.bias for p in (self.W_query, self.W_key, self.W_value) if p.bias is not None]
+            if len(biases) == 3:
+                pack_contiguous(biases)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore from a copy or a pickle, and pack the weights again: their arrays were copied separately."""
@@ -161,7 +168,9 @@ class GPTModel(Module):
         tokens without padding in each row, at least 1.  Records no graph.
         """
         x = self.hidden_states(ids, cache, counts)  # (B, T, C)
-        B, T, _ = x.shape
+        B, T, C = x.shape
+        if T == 1:
+            return self.out_head(x.reshape(B, C))  # (B, V), without indices to copy to a GPU
         last = np.full(B, T - 1) if counts is None else counts - 1
         return self.out_head(x[np.arange(B), last])  # (B, V)
 

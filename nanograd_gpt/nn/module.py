@@ -107,7 +107,12 @@ class Module:
             data = data if dtype is None else data.astype(dtype, copy=False)
             if data is not p.data:
                 p.data, p.node = data, Leaf(data.dtype)  # a new leaf, without the old gradient and its buffer
+        for module in self.modules():
+            module.moved()
         return self
+
+    def moved(self) -> None:
+        """Called after `to`, for a module that lays out its parameters in memory."""
 
     def state_dict(self) -> dict[str, Array]:
         """Return the parameters' arrays by name, without copying."""

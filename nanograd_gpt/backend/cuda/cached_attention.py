@@ -43,5 +43,5 @@ def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: 
 
 
 def _scratch(queries: int, splits: int, D: int) -> tuple[Array, Array]:
-    """What the blocks find, and each query's counter of them; their number is rounded up, since the counters stay."""
+    """Memory for what the blocks find, and a counter for each query: their number is rounded up, for they are kept."""
     return cupy.empty((queries, splits, D + 4), dtype="f"), tickets(1 << (queries - 1).bit_length())

@@ -38,7 +38,7 @@ PROMPTS = [(1, 33, 2, 64), (3, 70, 1, 32), (2, 9, 1, 128), (2, 7, 3, 5)]
 
 
 def inputs(shape: Shape, used: list[int], dtype: Any = np.float32) -> tuple[Any, ...]:
-    """qkv, keys, values, slots and stop; nan where a slot is not in use, which the formula may not see"""
+    """qkv, keys, values, slots and stop; nan where a slot is not in use, which the formula may not see."""
     B, T, H, D = shape
     rng, stop = np.random.default_rng(sum(used) + T), max(used) + T
     qkv = rng.standard_normal((B, T, 3 * H * D)).astype(np.float32).astype(dtype)
