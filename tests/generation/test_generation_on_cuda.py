@@ -79,7 +79,7 @@ def test_a_beam_search_finds_what_it_finds_on_the_cpu() -> None:
 
 
 class Work(NamedTuple):
-    """What a next token takes."""
+    """Counts of the work for a next token."""
 
     own_kernels: int
     products: int
