@@ -51,18 +51,19 @@ class MultiHeadAttention(Module):
         self.dropout = Dropout(dropout, rng=rng)
 
     def _pack_projections(self) -> None:
-        """Pack the three weights contiguously, so that one matrix product computes queries, keys and values."""
-        pack_contiguous([p.weight for p in (self.W_query, self.W_key, self.W_value)])
+        """Pack the three weights contiguously, and the biases, so that one product computes queries, keys and values."""
+        projections = self.W_query, self.W_key, self.W_value
+        pack_contiguous([p.weight for p in projections])
+        biases = [p.bias for p in projections if p.bias is not None]
+        if biases:
+            pack_contiguous(biases)
 
-    def moved(self) -> None:
+    def _after_move(self) -> None:
         if device_of(self.W_query.weight.data) == "cuda":  # on the CPU, one product would have other bits than three
             self._pack_projections()
-            biases = [p.bias for p in (self.W_query, self.W_key, self.W_value) if p.bias is not None]
-            if len(biases) == 3:
-                pack_contiguous(biases)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore from a copy or a pickle, and pack the weights again: their arrays were copied separately."""
+        """Restore from a copy or a pickle, and pack the parameters again: their arrays were copied separately."""
         vars(self).update(state)
         self._pack_projections()
 
