@@ -51,7 +51,7 @@ class MultiHeadAttention(Module):
         self.dropout = Dropout(dropout, rng=rng)
 
     def _pack_projections(self) -> None:
-        """Pack the three weights contiguously, and the biases, so that one product computes queries, keys and values."""
+        """Pack the three weights contiguously, and the biases, so that one product gives queries, keys and values."""
         projections = self.W_query, self.W_key, self.W_value
         pack_contiguous([p.weight for p in projections])
         biases = [p.bias for p in projections if p.bias is not None]
