@@ -26,6 +26,13 @@ LABELS = {
     "cudnn bf16": "PyTorch, eager with cuDNN's attention, bf16",
     "compiled bf16": "PyTorch, compiled, bf16",
 }
+WRITERS = {
+    "ours fp32": "nanograd_gpt, greedy, float32",
+    "ours tf32": "nanograd_gpt, greedy, TF32",
+    "ours fp32, top-k and top-p": "nanograd_gpt, sampled by top-k and top-p, float32",
+    "cached fp32": "PyTorch with a cache, greedy, float32",
+    "cached tf32": "PyTorch with a cache, greedy, TF32",
+}
 BESIDE = {  # whom each contender is compared with, in this order where it was timed
     "eager": ["ours fp32 replayed", "ours fp32"],
     "best fp32": ["ours fp32 replayed", "ours fp32"],
@@ -127,6 +134,18 @@ def agreement() -> str:
     )
 
 
+def generation() -> str:
+    """Tokens per second by batch and length, ours beside PyTorch's with a cache."""
+    lines = [line for line in next(runs_of("generation"), []) if line.get("what") == "generation"]
+    sizes = list(dict.fromkeys((line["B"], line["n"]) for line in lines))
+    speed = {(line["contender"], line["B"], line["n"]): f"{line['tokens_per_second']:,.0f}" for line in lines}
+    rows = [
+        [WRITERS[name], *(speed[name, B, n] for B, n in sizes)] for name in dict.fromkeys(name for name, *_ in speed)
+    ]
+    heads = ["124M, tokens/s, a prompt of 4", *(f"batch {B}, {n} tokens" for B, n in sizes)]
+    return f"{markdown(heads, rows)}\n\n{_about()}" if rows else NOT_YET
+
+
 def kernels() -> str:
     """Each kernel's time, and its ratio to the lower bound."""
     rows, seen = [], set()
@@ -159,6 +178,7 @@ IN_README: dict[str, Callable[[], str]] = {"gpu": headline}
 IN_BENCHMARKS: dict[str, Callable[[], str]] = {
     "gpu train step": train_step,
     "gpu agreement": agreement,
+    "gpu generation": generation,
     "gpu ceilings": ceilings,
     "gpu kernels": kernels,
 }

@@ -41,14 +41,22 @@ FIRST = [
     Planned("train_step", 240),
     Planned("sanitizer", 120),
 ]
-SECOND = [Planned("agreement", 200), Planned("memory", 150), Planned("kernels", 60), Planned("train_step", 240)]
+SECOND = [
+    Planned("agreement", 200),
+    Planned("memory", 150),
+    Planned("generation", 90),
+    Planned("kernels", 60),
+    Planned("train_step", 240),
+]
 DRY_LIMIT = 240  # a simulated kernel is slow
 KEPT = 2000  # characters of what a failed step printed last
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--second", action="store_true", help="the second ten minutes: agreement, bits, memory")
+    parser.add_argument(
+        "--second", action="store_true", help="the second ten minutes: agreement, bits, memory, generation"
+    )
     parser.add_argument("--only", nargs="+", metavar="STEP", help=f"of {', '.join(names(FIRST + SECOND))} [all]")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="where results are appended")
     parser.add_argument("--dry-run", action="store_true", help="every step on the CPU, to check this script")

@@ -14,7 +14,13 @@ from step import ROOT, Step
 FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 SETTINGS = ["--n-layers", "2", "--emb-dim", "64", "--n-heads", "2", "--context-length", "32", "--eval-freq", "10"]
-GPU_TESTS = ["tests/backend", "tests/oracle/test_opinfo_on_device.py", "tests/standin", "tests/test_xp_names.py"]
+GPU_TESTS = [
+    "tests/backend",
+    "tests/generation/test_sampling_on_cuda.py",
+    "tests/oracle/test_opinfo_on_device.py",
+    "tests/standin",
+    "tests/test_xp_names.py",
+]
 TOLERANCE = 1e-3  # nats, of losses in float32 after 20 updates
 
 

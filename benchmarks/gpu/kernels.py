@@ -55,6 +55,8 @@ def calls(step: Step) -> Iterator[Call]:
         context, lse = kernels.causal_attention(qkv, H, mask, dropped)
         yield "causal_attention", (qkv, H, mask, dropped), {}
         yield "causal_attention_backward", (dy, qkv, context, lse, H, mask, dropped), {}
+    slots = gpu(np.full((B, 1), T - 1))  # the last of T tokens, the others being in the cache
+    yield "cached_attention", (random(B, 1, 3 * C), *(random(B, H, T, C // H) for _ in range(2)), slots, T), {}
     weights, bias = [random(C, C) for _ in range(3)], random(C)
     yield "packed_linear", (x, weights, [None] * 3), {}
     yield "packed_linear_backward", (dqkv, x, weights, [out(w) for w in weights], [None] * 3, True), {}

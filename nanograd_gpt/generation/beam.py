@@ -10,6 +10,7 @@ import numpy as np
 from ..arguments import not_allowed, real_number, whole_number
 from ..backend.contract import HostArray, Ints
 from ..backend.plain.activation import log_softmax
+from ..backend.select import to_host
 from ..errors import RunError
 from ..gpt.model import GPTModel
 from .decoder import IncrementalDecoder
@@ -71,7 +72,7 @@ def beam_search(
     decoder = IncrementalDecoder(model, context_size, len(text) + max_new_tokens, padding)
     active, ended = [Beam(text, 0.0)], list[Beam]()  # the active ones' scores are not divided by the length yet
     for n in range(1, max_new_tokens + 1):
-        logits = decoder.next_logits([beam.text for beam in active], range(len(active)))  # (K, V)
+        logits = to_host(decoder.next_logits([beam.text for beam in active], range(len(active))))  # (K, V)
         log_probabilities = log_softmax(logits.astype(np.float64), axis=-1)
         if np.isnan(log_probabilities).any():
             raise RunError("beam search: the model's logits are not finite; its training has diverged")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..backend.contract import HostArray, Ints
-from ..backend.select import to_host
+from ..backend.contract import Array, Ints
+from ..backend.select import kernels_of, to_device
 from ..gpt.kv_cache import KVCache
 from ..gpt.model import GPTModel
 from ..tokenizer.encoding import checked_padding
@@ -20,17 +20,19 @@ class IncrementalDecoder:
     tokens, at positions from 0 as in the book: every step shifts all positions, so the cache is useless and the whole
     window is recomputed.  The same holds in training mode, where dropout draws new masks each time.
     The logits of `padding`, ids (n,) that stand for no token, are -inf, so no sampling rule selects one.
+    Logits stay on the model's device.
     """
 
     def __init__(self, model: GPTModel, context_size: int, longest: int, padding: Ints | None = None) -> None:
         self.model, self.context_size = model, context_size
-        self.padding = checked_padding(padding, model.config.vocab_size)
+        ids = checked_padding(padding, model.config.vocab_size)
+        self.padding = to_device(ids, model.device) if ids.size else None
         self.capacity = min(longest, context_size)
         self.cache: KVCache | None = None
         self.cached: list[int] = []  # the text in each row of the cache
-        self.logits: HostArray | None = None  # (B, V); a finished text keeps its last logits
+        self.logits: Array | None = None  # (B, V); a finished text keeps its last logits
 
-    def next_logits(self, texts: Sequence[Ints], active: Sequence[int]) -> HostArray:
+    def next_logits(self, texts: Sequence[Ints], active: Sequence[int]) -> Array:
         """Return the logits (B, V) after each text, updated for the active ones; the first call takes all texts."""
         fitting = [b for b in active if len(texts[b]) <= self.context_size and not self.model.training]
         sliding = sorted(set(active) - set(fitting))
@@ -47,7 +49,7 @@ class IncrementalDecoder:
             self.cache = self.cache.select([self.cached.index(b) for b in parents])
         self.cached, self.logits = list(range(len(parents))), None
 
-    def _extend_cache(self, texts: Sequence[Ints], rows: list[int]) -> HostArray:
+    def _extend_cache(self, texts: Sequence[Ints], rows: list[int]) -> Array:
         if self.cache is None:
             self.cache = self.model.new_cache(len(rows), self.capacity)
         elif rows != self.cached:
@@ -56,15 +58,19 @@ class IncrementalDecoder:
         new = [texts[b][n:] for b, n in zip(rows, self.cache.lengths, strict=True)]
         return self._forward(new, self.cache)
 
-    def _forward(self, rows: list[Ints], cache: KVCache | None = None) -> HostArray:
+    def _forward(self, rows: list[Ints], cache: KVCache | None = None) -> Array:
         counts = np.array([len(row) for row in rows])
-        return to_host(self.model.next_token_logits(pad_right(rows, fill=0), cache, counts).data)
+        return self.model.next_token_logits(pad_right(rows, fill=0), cache, counts).data
 
-    def _update(self, texts: Sequence[Ints], rows: list[int], logits: HostArray) -> None:
+    def _update(self, texts: Sequence[Ints], rows: list[int], logits: Array) -> None:
+        if self.padding is not None:
+            logits[:, self.padding] = -np.inf
+        if len(rows) == len(texts):
+            self.logits = logits
+            return
         if self.logits is None:
-            self.logits = np.zeros((len(texts), logits.shape[1]), logits.dtype)
+            self.logits = kernels_of(logits).xp.zeros((len(texts), logits.shape[1]), logits.dtype)
         self.logits[rows] = logits
-        self.logits[:, self.padding] = -np.inf
 
 
 def pad_right(rows: Sequence[Ints], fill: int) -> Ints:

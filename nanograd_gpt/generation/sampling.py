@@ -9,10 +9,12 @@ from math import inf
 import numpy as np
 
 from ..arguments import real_number, whole_number
-from ..backend.contract import HostArray, Ints
+from ..backend.array_namespace import array_namespace
+from ..backend.contract import Array, Bools, Ints
 from ..backend.plain.activation import softmax
+from ..backend.select import to_device, to_host
 from ..errors import InputError, RunError
-from ..rng import RandomStream
+from ..rng import RandomStream, index_at
 
 MIN_TEMPERATURE = 1e-30  # a lower one could overflow float32; this one is greedy already
 
@@ -65,17 +67,17 @@ class Sampling:
             raise InputError(f"top_k: {self.top_k} is not allowed; choose 1 .. {vocab_size} (the vocabulary)")
 
 
-def next_tokens(logits: HostArray, sampling: Sampling, rng: RandomStream, texts: Sequence[Ints] = ()) -> Ints:
+def next_tokens(logits: Array, sampling: Sampling, rng: RandomStream, texts: Sequence[Ints] = ()) -> Ints:
     """logits (B, V)  ->  a token for each row (B,); the repetition penalty applies to the tokens in `texts`, one a row.
 
+    The tokens are on the host.  From logits on a GPU they are chosen there, and copying them is all that waits for it;
+    for a TorchStream, which draws a number for each probability, the probabilities are copied.
     Raises RunError for logits that are not finite.
     """
     if sampling.repetition_penalty != 1:
         logits = penalize_repetition(logits, texts, sampling.repetition_penalty)
     if sampling.temperature == 0:
-        most_likely: Ints = logits.argmax(axis=-1)
-        _check_finite(np.take_along_axis(logits, most_likely[:, None], axis=-1))  # argmax returns a nan if there is one
-        return most_likely
+        return _on_host(logits.argmax(axis=-1), logits.max(axis=-1))  # the largest is nan if there is one
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
     logits = logits / np.float32(max(sampling.temperature, MIN_TEMPERATURE))
@@ -83,42 +85,63 @@ def next_tokens(logits: HostArray, sampling: Sampling, rng: RandomStream, texts:
         logits = keep_top_p(logits, sampling.top_p)
     if sampling.min_p > 0:
         logits = keep_min_p(logits, sampling.min_p)
-    probabilities = softmax(logits, axis=-1)
-    _check_finite(probabilities)
+    return _drawn(softmax(logits, axis=-1), rng)
+
+
+def _drawn(probabilities: Array, rng: RandomStream) -> Ints:
+    """probabilities (B, V)  ->  a token for each row (B,), on the host"""
+    points = None if isinstance(probabilities, np.ndarray) else rng.multinomial_points(len(probabilities))
+    if points is not None:
+        return _on_host(index_at(to_device(points, "cuda"), probabilities), probabilities[:, 0])
+    probabilities = to_host(probabilities)
+    _check(np.isfinite(probabilities[:, 0]))  # a row's are all nan if one of its logits is not finite
     return rng.multinomial(probabilities)
 
 
-def _check_finite(numbers: HostArray) -> None:
-    if not np.isfinite(numbers).all():
+def _on_host(tokens: Ints, numbers: Array) -> Ints:
+    """Return the tokens (B,) on the host.  Raises RunError if one of the numbers (B,) is not finite."""
+    xp = array_namespace(tokens)
+    tokens = to_host(xp.where(xp.isfinite(numbers), tokens, -1))  # so that one copy brings both
+    _check(tokens >= 0)
+    return tokens
+
+
+def _check(finite: Bools) -> None:
+    if not finite.all():
         raise RunError("sampling: the model's logits are not finite; its training has diverged")
 
 
-def penalize_repetition(logits: HostArray, texts: Sequence[Ints], penalty: float) -> HostArray:
+def penalize_repetition(logits: Array, texts: Sequence[Ints], penalty: float) -> Array:
     """logits (B, V), B texts (T,)  ->  (B, V): for tokens in the text, divide positive logits, multiply the others"""
+    xp, (B, V) = array_namespace(logits), logits.shape
+    places = np.concatenate([b * V + np.unique(text) for b, text in zip(range(B), texts, strict=True)])
+    places = xp.asarray(places)
     logits = logits.copy()
-    for row, text in zip(logits, texts, strict=True):
-        seen = np.unique(text)
-        row[seen] = np.where(row[seen] > 0, row[seen] / penalty, row[seen] * penalty)
+    flat = logits.reshape(-1)
+    seen = flat[places]
+    flat[places] = xp.where(seen > 0, seen / penalty, seen * penalty)
     return logits
 
 
-def keep_top_k(logits: HostArray, top_k: int) -> HostArray:
+def keep_top_k(logits: Array, top_k: int) -> Array:
     """logits (B, V)  ->  (B, V), with -inf below the row's k-th largest"""
-    smallest_kept = np.partition(logits, -top_k, axis=-1)[:, -top_k, None]
-    return np.where(logits < smallest_kept, -np.inf, logits)
+    xp = array_namespace(logits)
+    smallest_kept = -xp.partition(-logits, top_k - 1, axis=-1)[:, top_k - 1, None]  # few of the first: fast with CuPy
+    return xp.where(logits < smallest_kept, -xp.inf, logits)
 
 
-def keep_top_p(logits: HostArray, top_p: float) -> HostArray:
+def keep_top_p(logits: Array, top_p: float) -> Array:
     """logits (B, V)  ->  (B, V), with -inf where more likely tokens reach the probability top_p already"""
+    xp = array_namespace(logits)
     probabilities = softmax(logits.astype(np.float64), axis=-1)
-    descending = -np.sort(-probabilities, axis=-1)
-    before = np.cumsum(descending, axis=-1) - descending  # probability of all more likely tokens
-    n_kept = np.maximum(1, (before < top_p).sum(axis=-1, keepdims=True))
-    smallest_kept = np.take_along_axis(descending, n_kept - 1, axis=-1)
-    return np.where(probabilities < smallest_kept, -np.inf, logits)
+    descending = -xp.sort(-probabilities, axis=-1)
+    before = xp.cumsum(descending, axis=-1) - descending  # probability of all more likely tokens; the first: 0
+    smallest_kept = xp.where(before < top_p, descending, xp.inf).min(axis=-1, keepdims=True)
+    return xp.where(probabilities < smallest_kept, -xp.inf, logits)
 
 
-def keep_min_p(logits: HostArray, min_p: float) -> HostArray:
+def keep_min_p(logits: Array, min_p: float) -> Array:
     """logits (B, V)  ->  (B, V), with -inf where the probability is below min_p times the highest"""
-    ratio = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    return np.where(ratio < min_p, -np.inf, logits)
+    xp = array_namespace(logits)
+    ratio = xp.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return xp.where(ratio < min_p, -xp.inf, logits)

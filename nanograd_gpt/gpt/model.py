@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arguments import whole_number
 from ..backend.contract import Array, Ints
-from ..backend.select import kernels_of, to_device, to_host
+from ..backend.select import device_of, kernels_of, to_device, to_host
 from ..errors import InputError
 from ..grad_mode import is_grad_enabled, no_grad
 from ..nn import functional as F
@@ -51,11 +51,19 @@ class MultiHeadAttention(Module):
         self.dropout = Dropout(dropout, rng=rng)
 
     def _pack_projections(self) -> None:
-        """Pack the three weights contiguously, so that one matrix product computes queries, keys and values."""
-        pack_contiguous([p.weight for p in (self.W_query, self.W_key, self.W_value)])
+        """Pack the three weights contiguously, and the biases, so that one product gives queries, keys and values."""
+        projections = self.W_query, self.W_key, self.W_value
+        pack_contiguous([p.weight for p in projections])
+        biases = [p.bias for p in projections if p.bias is not None]
+        if biases:
+            pack_contiguous(biases)
+
+    def _after_move(self) -> None:
+        if device_of(self.W_query.weight.data) == "cuda":  # on the CPU, one product would have other bits than three
+            self._pack_projections()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore from a copy or a pickle, and pack the weights again: their arrays were copied separately."""
+        """Restore from a copy or a pickle, and pack the parameters again: their arrays were copied separately."""
         vars(self).update(state)
         self._pack_projections()
 
@@ -161,7 +169,9 @@ class GPTModel(Module):
         tokens without padding in each row, at least 1.  Records no graph.
         """
         x = self.hidden_states(ids, cache, counts)  # (B, T, C)
-        B, T, _ = x.shape
+        B, T, C = x.shape
+        if T == 1:
+            return self.out_head(x.reshape(B, C))  # (B, V), without indices to copy to a GPU
         last = np.full(B, T - 1) if counts is None else counts - 1
         return self.out_head(x[np.arange(B), last])  # (B, V)
 

@@ -107,7 +107,12 @@ class Module:
             data = data if dtype is None else data.astype(dtype, copy=False)
             if data is not p.data:
                 p.data, p.node = data, Leaf(data.dtype)  # a new leaf, without the old gradient and its buffer
+        for module in self.modules():
+            module._after_move()
         return self
+
+    def _after_move(self) -> None:
+        """Lay out the parameters in memory again, after `to` has moved them; a module without a layout does nothing."""
 
     def state_dict(self) -> dict[str, Array]:
         """Return the parameters' arrays by name, without copying."""

@@ -53,6 +53,13 @@ class RandomStream(Protocol):
         """probabilities (B, V), rows summing to 1  ->  one index sampled per row (B,)"""
         ...
 
+    def multinomial_points(self, n: int) -> Floats | None:
+        """The numbers (n,) that multinomial would draw for n rows, which count as drawn: index_at is its formula.
+
+        None if it would draw others, such as one for each probability; then none is drawn.
+        """
+        ...
+
     def epoch_order(self, n: int, shuffle: bool) -> Ints:
         """The order of n items in a loader's next epoch."""
         ...
@@ -132,9 +139,10 @@ class Generator:
 
     def multinomial(self, probabilities: Floats) -> Ints:
         """Samples by inverting the cumulative distribution, in float64."""
-        edges = np.cumsum(probabilities, axis=-1, dtype=np.float64)
-        points = self._unit(len(probabilities))[:, None] * edges[:, -1:]
-        return (edges <= points).sum(axis=-1)
+        return index_at(self._unit(len(probabilities)), probabilities)
+
+    def multinomial_points(self, n: int) -> Floats:
+        return self._unit(n)
 
     def epoch_order(self, n: int, shuffle: bool) -> Ints:
         return np.argsort(self._bits(n), kind="stable") if shuffle else np.arange(n)
@@ -146,6 +154,16 @@ class Generator:
         if state.get("kind") != "philox":
             raise InputError(f"random state: kind {state.get('kind')!r} is not a Generator's; use one of kind 'philox'")
         self.seed, self.stream, self.calls = int(state["seed"]), int(state["stream"]), int(state["calls"])
+
+
+def index_at(points: Floats, probabilities: Floats) -> Ints:
+    """points (B,) in [0, 1), probabilities (B, V)  ->  the index in whose share of the row's sum the point lies (B,)
+
+    NumPy's arrays, or CuPy's.  An index of probability 0 is never returned: sums that a GPU adds in parallel may fall
+    by a rounding error from one index to the next.
+    """
+    edges = probabilities.cumsum(axis=-1, dtype=np.float64)
+    return ((edges > points[:, None] * edges[:, -1:]) & (probabilities > 0)).argmax(axis=-1)
 
 
 def _threshold(rate: float) -> int:

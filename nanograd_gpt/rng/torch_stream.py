@@ -140,6 +140,9 @@ class TorchStream:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.nan_to_num(probabilities / exponential, nan=0.0).argmax(axis=-1)
 
+    def multinomial_points(self, n: int) -> None:
+        """None: PyTorch draws a number for each probability."""
+
     def randperm(self, n: int) -> Ints:
         """torch.randperm: a Fisher-Yates shuffle from the front.
 

@@ -108,7 +108,7 @@ def test_prompts_of_different_lengths_continue_with_the_same_tokens(standin):
         assert np.array_equal(a, b)
 
 
-def test_a_cached_token_waits_for_the_device_once_to_read_its_logits():
+def test_a_cached_token_waits_for_the_device_once_to_read_it():
     with installed() as standin:
         model = trainer("cuda", np.float32)[0].eval()
         generate_text(model, IDS[:2, :3], max_new_tokens=4, context_size=8)

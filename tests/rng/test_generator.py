@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nanograd_gpt.errors import InputError
-from nanograd_gpt.rng import Generator, RandomStream
+from nanograd_gpt.rng import Generator, RandomStream, index_at
 
 Draw = Callable[[RandomStream], Any]
 
@@ -209,6 +209,13 @@ def test_at_either_end_a_multinomial_still_draws_a_possible_index(
     chosen = Generator().multinomial(rows)
     assert np.all(rows[np.arange(4), chosen] > 0)
     assert chosen.tolist() == ([1, 2, 0, 1] if bits == 0 else [2, 2, 2, 2])
+
+
+def test_a_multinomials_points_are_the_numbers_it_draws() -> None:
+    drawn, told = Generator(7, stream=3), Generator(7, stream=3)
+    chosen, points = drawn.multinomial(PROBABILITIES), told.multinomial_points(len(PROBABILITIES))
+    assert told.state() == drawn.state()
+    np.testing.assert_array_equal(index_at(points, PROBABILITIES), chosen)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 100])

@@ -359,3 +359,9 @@ def test_a_word_of_probability_0_is_never_drawn_not_even_by_a_draw_of_0(monkeypa
         units = np.array([0.0, others, others, others] * 3)
         monkeypatch.setattr(TorchStream, "_unit53", lambda self, n, units=units: units)
         assert np.all(rows[np.arange(3), stream.multinomial(rows)] > 0)
+
+
+def test_a_multinomial_draws_a_number_for_each_probability_so_there_are_no_points_to_tell() -> None:
+    stream = TorchStream(2)
+    assert stream.multinomial_points(3) is None
+    assert stream.state() == TorchStream(2).state()

@@ -27,7 +27,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @needs_compiler
-@pytest.mark.parametrize("more", [[], ["--only", "agreement", "memory"]], ids=["first", "of the second"])
+@pytest.mark.parametrize("more", [[], ["--only", "agreement", "memory", "generation"]], ids=["first", "of the second"])
 def test_every_step_runs_dry_and_holds(
     more: list[str], script: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -37,7 +37,7 @@ def test_every_step_runs_dry_and_holds(
     found, printed = lines(out), capfd.readouterr().out
     assert code == 0, printed
     assert "failed" not in printed.splitlines()[-1]
-    plan = script.SECOND[:2] if more else script.FIRST
+    plan = script.SECOND[:3] if more else script.FIRST
     assert [line["step"] for line in found if "ended" in line] == [step.name for step in plan]
     assert not [line for line in found if "error" in line or not line.get("holds", True)]
     assert all(sum(line["step"] == step.name for line in found) > 1 for step in plan)

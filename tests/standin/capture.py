@@ -35,10 +35,10 @@ class Graph:
 
     def launch(self, stream: Any = None) -> None:
         record.need_device()
-        n_launches = len(record.launches)
+        n_launches, n_operations = len(record.launches), len(record.operations)
         for function, args, kwargs, result in self.calls:
             write(function(*args, **kwargs), result)
-        record.launches[n_launches:] = ["graph"]
+        record.launches[n_launches:], record.operations[n_operations:] = ["graph"], []
 
     def upload(self, stream: Any = None) -> None:
         pass

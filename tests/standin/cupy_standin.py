@@ -5,8 +5,9 @@
         assert standin.syncs == []
 
 It refuses what CuPy refuses, wraps indices and poisons empty arrays as a GPU would, and records where the host waited
-(`syncs`), what was copied to the device (`uploads`) and which kernels of the package's own ran (`launches`): those of
-cupy.RawModule, by the simulator in tests/cusim.  What it cannot show: speed, the bits of a GPU's sums.
+(`syncs`), what was copied to the device (`uploads`) and what ran there: kernels of the package's own, those of
+cupy.RawModule, by the simulator in tests/cusim (`launches`), and CuPy's own operations (`operations`).  What it cannot
+show: speed, the bits of a GPU's sums.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ HostArray = npt.NDArray[Any]
 
 TO_HOST = {"dump", "dumps", "item", "tobytes", "tofile", "tolist"}
 WAITING = {"compress", "nonzero"}
+SORTS_IN_PLACE = {"partition", "sort"}
 
 
 class DeviceArray:
@@ -125,6 +126,7 @@ class DeviceArray:
         refuse_host_array(value, "fill")
         if isinstance(value, DeviceArray):
             record.sync("fill")  # CuPy looks whether it is 0
+        record.operations.append("fill")
         self._host.fill(unwrap(value) if isinstance(value, DeviceArray) else value)
 
     @queued
@@ -135,6 +137,7 @@ class DeviceArray:
         at: Any = indices
         if not np.isscalar(indices):
             at = indexing.host_index(indices if isinstance(indices, DeviceArray) else np.asarray(indices, int))
+        record.operations.append("take")
         return on_device(np.asarray(np.take(self._host, at, axis, unwrap(out), "wrap")), out)
 
     def squeeze(self, axis: Any = None) -> DeviceArray:
@@ -155,6 +158,7 @@ class DeviceArray:
             if not isinstance(repeats, DeviceArray):
                 record.upload(f"repeats[{len(repeats)}]")
             record.sync("repeat")
+        record.operations.append("repeat")
         return on_device(np.repeat(self._host, unwrap(repeats), axis))
 
     @queued
@@ -163,6 +167,7 @@ class DeviceArray:
         for bound in (min, max):
             if bound is not None:
                 refuse_unsupported(bound)
+        record.operations.append("clip")
         result = np.clip(self._host, unwrap(min), unwrap(max), out=unwrap(out))
         return on_device(np.asarray(result, order="C")) if out is None else out
 
@@ -170,6 +175,8 @@ class DeviceArray:
 
     @queued
     def __getitem__(self, key: Any) -> DeviceArray:
+        if indexing.is_advanced(key):
+            record.operations.append("getitem")
         return on_device(indexing.get(self._host, key), self)
 
     @queued
@@ -178,6 +185,7 @@ class DeviceArray:
             refuse_host_array(value, "fill")
         elif isinstance(value, (np.ndarray, list)):
             record.upload("assigned values")
+        record.operations.append("setitem")
         indexing.put(self._host, key, value._host if isinstance(value, DeviceArray) else value)
 
     def __len__(self) -> int:
@@ -327,6 +335,12 @@ def adopt(host: HostArray, base: DeviceArray | None, into: DeviceArray | None = 
     return array
 
 
+def is_view(result: Any) -> bool:
+    """Whether an operation's result, one array or several, is made of views: it took no kernel."""
+    items = result if isinstance(result, (tuple, list)) else [result]
+    return bool(items) and all(isinstance(item, DeviceArray) and item.base is not None for item in items)
+
+
 @queued
 def call_method(self: DeviceArray, entry: Any, *args: Any, **kwargs: Any) -> Any:
     """One of NumPy's methods, with the arguments that CuPy's takes."""
@@ -337,8 +351,15 @@ def call_method(self: DeviceArray, entry: Any, *args: Any, **kwargs: Any) -> Any
     refuse_axis_of_a_scalar(name, self, bound.get("axis"))
     if name == "dot" and not isinstance(bound["b"], (DeviceArray, np.ndarray)):
         raise TypeError(f"{entry.name}: expected a cupy.ndarray, got {type(bound['b']).__name__}")
+    if name in SORTS_IN_PLACE and not self._host.flags.c_contiguous:
+        raise NotImplementedError("Sorting non-contiguous array is not supported.")
     if name in TO_HOST or name in WAITING:
         record.sync(name)
     with np.errstate(all="ignore"):  # a GPU warns of nothing
         result = getattr(self._host, name)(*unwrap(args), **{key: unwrap(value) for key, value in kwargs.items()})
-    return result if name in TO_HOST else wrap(result, self, *args, *kwargs.values())
+    if name in TO_HOST:
+        return result
+    wrapped = wrap(result, self, *args, *kwargs.values())
+    if wrapped is not self and not is_view(wrapped):
+        record.operations.append(name)
+    return wrapped

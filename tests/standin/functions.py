@@ -11,7 +11,7 @@ import numpy as np
 from . import device, indexing
 from .api import Entry
 from .capture import queued
-from .device_array import DeviceArray, on_device, unwrap, wrap
+from .device_array import DeviceArray, is_view, on_device, unwrap, wrap
 from .memory import DTYPES, poisoned
 from .record import record
 from .refusals import TAKES_HOST_ARRAYS, check_arguments, refuse_unsupported
@@ -38,10 +38,17 @@ def of_numpys(entry: Entry, host: Function) -> Function:
             result = host(*(open_up(arg) for arg in args), **{key: open_up(value) for key, value in kwargs.items()})
         if name in ON_DEVICE:
             result = np.asarray(result)
-        return wrap(result, *args, *kwargs.values())
+        wrapped = wrap(result, *args, *kwargs.values())
+        if not is_view(wrapped) and not any(wrapped is arg for arg in args) and holds_arrays(wrapped):
+            record.operations.append(name)
+        return wrapped
 
     function.__name__ = function.__qualname__ = name
     return function
+
+
+def holds_arrays(result: Any) -> bool:
+    return any(isinstance(item, DeviceArray) for item in (result if isinstance(result, (tuple, list)) else [result]))
 
 
 def host_side(value: Any) -> Any:
@@ -75,8 +82,12 @@ def array(
     blocking: bool = False,
 ) -> DeviceArray:
     if isinstance(obj, DeviceArray):
-        return on_device(np.array(obj._host, dtype, copy=copy, order=order or "K", ndmin=ndmin), obj)
+        copied = on_device(np.array(obj._host, dtype, copy=copy, order=order or "K", ndmin=ndmin), obj)
+        if copied is not obj and copied.base is None:
+            record.operations.append("array")
+        return copied
     if all_on_device(obj):
+        record.operations.append("array")
         return on_device(np.array(stacked(obj), dtype, order=order or "K", ndmin=ndmin))
     host = np.array(obj, dtype, order=order or "K", ndmin=ndmin)
     if host.dtype.char not in DTYPES:
@@ -149,6 +160,7 @@ def filled(array: DeviceArray, value: Any) -> DeviceArray:
     if isinstance(value, np.ndarray) and value.size != 1:
         raise ValueError("non-scalar numpy.ndarray cannot be used for copyto")
     host = value.item() if isinstance(value, np.ndarray) else host_side(value)
+    record.operations.append("copyto")
     with np.errstate(all="ignore"):
         np.copyto(array._host, host, casting="unsafe")
     return array
@@ -157,6 +169,7 @@ def filled(array: DeviceArray, value: Any) -> DeviceArray:
 @queued
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> DeviceArray:
     start, stop, step = (value.item() if isinstance(value, DeviceArray) else value for value in (start, stop, step))
+    record.operations.append("arange")
     numbers: Any = np.arange(start, dtype=dtype) if stop is None else np.arange(start, stop, step=step, dtype=dtype)
     return on_device(numbers)
 
@@ -192,6 +205,7 @@ def take(a: DeviceArray, indices: Any, axis: int | None = None, out: DeviceArray
 def take_along_axis(a: DeviceArray, indices: Any, axis: int | None) -> DeviceArray:
     if indices.dtype.kind not in "iu":
         raise IndexError("`indices` must be an integer array")
+    record.operations.append("take_along_axis")
     along, host = (0, a._host.ravel()) if axis is None else (axis, a._host)
     return on_device(np.take_along_axis(host, indexing.host_index(indices) % host.shape[along], along))
 
@@ -222,6 +236,7 @@ def where(condition: Any, x: Any = None, y: Any = None) -> Any:
         raise AttributeError(f"{type(condition).__name__!r} object has no attribute 'astype'")
     for value in (condition, x, y):
         refuse_unsupported(value)
+    record.operations.append("where")
     return on_device(np.asarray(np.where(unwrap(condition), unwrap(x), unwrap(y)), order="C"))
 
 

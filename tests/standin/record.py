@@ -36,6 +36,7 @@ class Record:
     syncs: list[str] = field(default_factory=list)  # the host waited for the device
     uploads: list[str] = field(default_factory=list)  # arrays went from the host to the device
     launches: list[str] = field(default_factory=list)  # kernels of RawModules, by their names alone, in order
+    operations: list[str] = field(default_factory=list)  # CuPy's own that run kernels or copy on the device, by name
     status: int = 0  # the error of every call that needs a GPU; 0: there is one
     driver: int = CUDA  # version; 0: no driver
     runtime: int = CUDA  # version that CuPy is built for

@@ -37,6 +37,15 @@ def test_views_share_memory_and_know_the_array_that_owns_it(cp: ModuleType, x: A
     assert (y + 1).base is None
 
 
+def test_what_is_not_contiguous_is_sorted_in_a_copy_only(cp: ModuleType) -> None:
+    y = cp.asarray(np.array([[3.0, 1.0], [2.0, 0.0]]))
+    for sort in (lambda: y.T.sort(), lambda: y.T.partition(1)):
+        with pytest.raises(NotImplementedError, match="Sorting non-contiguous array is not supported"):
+            sort()
+    np.testing.assert_array_equal(cp.sort(y.T, axis=0).get(), [[1, 0], [3, 2]])
+    np.testing.assert_array_equal(cp.partition(y.T, 1).get(), [[2, 3], [0, 1]])
+
+
 def test_results_written_in_place_are_the_same_array(cp: ModuleType, x: Any) -> None:
     y = cp.empty_like(x)
     assert cp.exp(x, out=y) is y

@@ -86,6 +86,22 @@ def test_copies_to_the_device_are_recorded_apart(cp: ModuleType, standin: Record
     assert standin.syncs == []
 
 
+def test_operations_of_cupys_own_are_recorded_and_views_are_none(cp: ModuleType, standin: Record) -> None:
+    y = cp.asarray(np.ones((2, 3), np.float32))
+    y.T, y.reshape(3, 2), y[0, 1:], y[None], cp.broadcast_to(y, (2, 2, 3)), y.astype(np.float32, copy=False)
+    cp.asarray(y)
+    cp.empty(3), cp.empty_like(y)
+    assert standin.operations == []
+    y += y @ y.T[:, :1]
+    cp.where(y > 1, cp.exp(y), 0).sum(axis=0)
+    y[0, 1:] = 2
+    y[cp.arange(2), 1]
+    y.sort()
+    y.T.copy(), cp.concatenate([y, y]), y.argmax(), cp.array(y), y.fill(0), cp.zeros_like(y)
+    expected = ["matmul", "add", "greater", "exp", "where", "sum", "setitem", "arange", "getitem", "sort", "copy"]
+    assert standin.operations == [*expected, "concatenate", "argmax", "array", "fill", "copyto"]
+
+
 def test_the_record_stays_after_the_block_and_starts_anew_with_the_next() -> None:
     with installed() as first:
         float(sys.modules["cupy"].zeros(()))

@@ -42,6 +42,7 @@ class DeviceUfunc:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.entry.check_call(args, kwargs)
         record.use("kernel")
+        record.operations.append(self.host.__name__)
         for value in args[: self.nin]:
             refuse_unsupported(value)
             if WIDTH[np.result_type(unwrap(value)).kind] > WIDTH[self.entry.widest]:
@@ -109,6 +110,7 @@ DeviceUfunc.__module__, DeviceUfunc.__name__, DeviceUfunc.__qualname__ = "cupy",
 def matmul(*args: Any, **kwargs: Any) -> Any:
     """The product of matrices: device arrays only, no scalars.  An `out` that overlaps an operand is filled at last."""
     record.use("product")
+    record.operations.append("matmul")
     entry = named_entry("matmul")
     entry.check_call(args, kwargs)
     for value in (*args, kwargs.get("out")):

@@ -53,7 +53,7 @@ def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | N
         return plain.packed_linear(x, weights, biases)
     joined, present = as_contiguous_view(weights), [bias for bias in biases if bias is not None]
     if joined is not None and len(present) in (0, len(biases)):
-        return linear(x, joined, xp.concatenate(present) if present else None)
+        return linear(x, joined, _joined_vector(present) if present else None)
     width = len(weights[0])
     y = xp.empty((*x.shape[:-1], len(weights) * width), dtype=x.dtype)
     kind = product_kind(len(rows(x)))
@@ -104,6 +104,12 @@ def _product(kind: Kind, dy: Array, weight: Array, shape: tuple[int, ...]) -> Ar
     dx = xp.empty(shape, dtype=weight.dtype)
     gemm(dy, operand(kind, weight), rows(dx), kind)
     return dx
+
+
+def _joined_vector(vectors: list[Array]) -> Array:
+    """K vectors (O,)  ->  (K * O,), copied only where they are not contiguous"""
+    joined = as_contiguous_view(vectors)
+    return xp.concatenate(vectors) if joined is None else joined
 
 
 def _part(packed: Array, k: int, width: int) -> Array:

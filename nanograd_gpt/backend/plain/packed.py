@@ -1,4 +1,4 @@
-"""Matrices that are contiguous in memory as one matrix, so that their products are one product."""
+"""Matrices, or vectors, that are contiguous in memory as one, so that their products are one product."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..contract import Array, GradOut
 
 
 def as_contiguous_view(arrays: Sequence[Array]) -> Array | None:
-    """One (K * O, I) view of K matrices (O, I) that are contiguous in memory; None if they are not.
+    """One (K * O, I) view of K matrices (O, I), or vectors (O,), contiguous in memory; None if they are not.
 
     Attention lays its weights out so, which makes Q, K and V one product.
     """
@@ -23,7 +23,7 @@ def as_contiguous_view(arrays: Sequence[Array]) -> Array | None:
         if a.shape != first.shape or _address(a) != start + k * first.nbytes:
             return None
     begin = (start - _address(whole)) // first.itemsize
-    return whole[begin : begin + len(arrays) * first.size].reshape(-1, first.shape[1])
+    return whole[begin : begin + len(arrays) * first.size].reshape(-1, *first.shape[1:])
 
 
 def _address(array: Any) -> int:
