@@ -19,6 +19,7 @@ NEEDS = {
     "scripts/04_the_books_numbers.py": OWN,
     "scripts/05_where_the_time_goes.py": [*OWN, "matplotlib"],
     "scripts/06_choosing_a_token.py": [*OWN, "matplotlib"],
+    "scripts/07_an_attention_kernel.py": [*OWN, "matplotlib"],
     "benchmarks/book_in_pytorch.py": [*OWN, "torch"],
     "benchmarks/default_run.py": OWN,
     "benchmarks/estimates.py": OWN,
