@@ -28,7 +28,15 @@ LAYERS = [  # bottom up; modules of one layer do not import each other
     ["cli"],
     ["__init__", "__main__"],
 ]
-BACKEND = [["contract", "precision"], ["array_namespace"], ["plain"], ["cpu", "cuda"], ["cuda_probe"], ["select"]]
+BACKEND = [
+    ["contract", "precision"],
+    ["array_namespace"],
+    ["plain"],
+    ["cpu", "cuda"],
+    ["cuda_probe"],
+    ["select", "difference"],
+    ["replay"],
+]
 
 NEIGHBOURS: dict[tuple[str, str], str] = {}  # imports within a layer, and why: none
 ABOVE: dict[tuple[str, str], str] = {}  # imports upwards, and why: none
