@@ -149,7 +149,7 @@ class _Replay:
             flat[begin : begin + host.size] = host.reshape(-1)
         moved = to_device(flat, self.second.device)
         parts = (moved[i : i + host.size].reshape(host.shape) for i, host in zip(begins, hosts, strict=True))
-        views = [None if value is None else next(parts) for value in values]
+        views: list[Any] = [None if value is None else next(parts) for value in values]
         return [
             GradOut(view, value.accumulate) if isinstance(value, GradOut) else view
             for view, value in zip(views, values, strict=True)
