@@ -172,12 +172,13 @@ __global__ void __launch_bounds__(WARPS * WARP) attention_online(
 // each the columns 2 t and 2 t + 1 of every 8.  The weights come out of the first product as the second one takes them.
 // bfloat16 halves the bytes, and tiles of 64 rows halve them again.
 
-constexpr int LARGE_TILE = 64, MMA_WARPS = LARGE_TILE / 16;
+constexpr int QUERIES = 64, KEYS = 64, MMA_WARPS = QUERIES / 16;  // rows of a block, and of a tile that passes by
 constexpr int PITCH = D + 8;  // numbers from row to row: the 8 rows that ldmatrix reads at once are in different banks
 
-__device__ __forceinline__ void load_large_tile(u16* to, const u16* __restrict__ from, int rows) {
+template <int ROWS_OF_TILE>
+__device__ __forceinline__ void load_rows_of_bf16(u16* to, const u16* __restrict__ from, int rows) {
     constexpr int N = Pack<u16>::N;
-    for (int i = threadIdx.x * N; i < LARGE_TILE * D; i += MMA_WARPS * WARP * N) {
+    for (int i = threadIdx.x * N; i < ROWS_OF_TILE * D; i += MMA_WARPS * WARP * N) {
         Pack<u16> pack = {};
         if (i / D < rows) pack = load_pack(from + i);
         store_pack(to + i / D * PITCH + i % D, pack);
@@ -197,13 +198,13 @@ __device__ __forceinline__ float quad_sum(float x) {
 __global__ void __launch_bounds__(MMA_WARPS * WARP, 2) attention_tensor_cores(
     const u16* __restrict__ q, const u16* __restrict__ k, const u16* __restrict__ v, float* __restrict__ o, int T
 ) {
-    __shared__ __align__(16) u16 Q[LARGE_TILE * PITCH];
-    __shared__ __align__(16) u16 K[LARGE_TILE * PITCH];
-    __shared__ __align__(16) u16 V[LARGE_TILE * PITCH];
+    __shared__ __align__(16) u16 Q[QUERIES * PITCH];
+    __shared__ __align__(16) u16 K[KEYS * PITCH];
+    __shared__ __align__(16) u16 V[KEYS * PITCH];
     int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, mine = threadIdx.x / WARP * 16;
-    int begin = blockIdx.x * LARGE_TILE;
+    int begin = blockIdx.x * QUERIES;
     long long first = static_cast<long long>(blockIdx.z) * T;
-    load_large_tile(Q, q + (first + begin) * D, T - begin);
+    load_rows_of_bf16<QUERIES>(Q, q + (first + begin) * D, T - begin);
     __syncthreads();
     u32 queries[D / 16][4];
     #pragma unroll
@@ -211,14 +212,14 @@ __global__ void __launch_bounds__(MMA_WARPS * WARP, 2) attention_tensor_cores(
         ldmatrix4<false>(queries[i], Q + (mine + lane % 16) * PITCH + i * 16 + lane / 16 * 8);
     }
     float largest[2] = {-infinity(), -infinity()}, total[2] = {}, sums[D / 8][4] = {};
-    for (int tile = 0; tile <= begin; tile += LARGE_TILE) {
+    for (int tile = 0; tile < min(T, begin + QUERIES); tile += KEYS) {
         __syncthreads();
-        load_large_tile(K, k + (first + tile) * D, T - tile);
-        load_large_tile(V, v + (first + tile) * D, T - tile);
+        load_rows_of_bf16<KEYS>(K, k + (first + tile) * D, T - tile);
+        load_rows_of_bf16<KEYS>(V, v + (first + tile) * D, T - tile);
         __syncthreads();
-        float scores[LARGE_TILE / 8][4] = {};
+        float scores[KEYS / 8][4] = {};
         #pragma unroll
-        for (int n = 0; n < LARGE_TILE / 8; ++n) {
+        for (int n = 0; n < KEYS / 8; ++n) {
             #pragma unroll
             for (int i = 0; i < D / 16; i += 2) {
                 u32 keys[4];
@@ -232,7 +233,7 @@ __global__ void __launch_bounds__(MMA_WARPS * WARP, 2) attention_tensor_cores(
             int query = begin + mine + g + r * 8;
             float larger = largest[r];
             #pragma unroll
-            for (int n = 0; n < LARGE_TILE / 8; ++n) {
+            for (int n = 0; n < KEYS / 8; ++n) {
                 #pragma unroll
                 for (int c = 0; c < 2; ++c) {
                     float& score = scores[n][r * 2 + c];
@@ -245,7 +246,7 @@ __global__ void __launch_bounds__(MMA_WARPS * WARP, 2) attention_tensor_cores(
             largest[r] = larger;
             total[r] *= shrink;  // of this lane's columns
             #pragma unroll
-            for (int n = 0; n < LARGE_TILE / 8; ++n) {
+            for (int n = 0; n < KEYS / 8; ++n) {
                 #pragma unroll
                 for (int c = 0; c < 2; ++c) {
                     scores[n][r * 2 + c] = expf(scores[n][r * 2 + c] - larger);
@@ -259,7 +260,7 @@ __global__ void __launch_bounds__(MMA_WARPS * WARP, 2) attention_tensor_cores(
             }
         }
         #pragma unroll
-        for (int key = 0; key < LARGE_TILE; key += 16) {
+        for (int key = 0; key < KEYS; key += 16) {
             float* left = scores[key / 8];
             float* right = scores[key / 8 + 1];
             u32 weights[4] = {pack_bf16(left[0], left[1]), pack_bf16(left[2], left[3]),

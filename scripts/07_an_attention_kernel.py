@@ -9,8 +9,8 @@ from _deep_dive import DeepDive, run
 # isort: split
 import numpy as np
 from _attention_steps import (
-    LARGE_TILE,
     OPTIONS,
+    QUERIES,
     SOURCE,
     STEPS,
     WARP,
@@ -104,8 +104,10 @@ def main(argv: list[str] | None = None) -> int:
 
     on_a_gpu(dive)
     draw(dive, moved, flops, T)
-    print(f"\ntry this: a block of step 4 shares its tiles of keys among {LARGE_TILE} queries.  How many bytes a pair")
-    print("will be left if it has 128?  Predict it in _attention_steps.py, change the .cu, and see what is counted.")
+    print(
+        f"\ntry this: a block of step 4 shares the keys that it fetches among {QUERIES} queries.  How many bytes a pair"
+    )
+    print("will be left if it has 128?  Change QUERIES in the .cu and in _attention_steps.py, and see what is counted.")
     return dive.end(f"from {moved[naive.name][T]:,} bytes to {moved[tensor_cores.name][T]:,}, and the same numbers")
 
 

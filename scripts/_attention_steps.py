@@ -20,7 +20,7 @@ __all__ = ["missing_compiler"]
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "scripts" / "07_an_attention_kernel.cu"
 OPTIONS = ("--std=c++17", f"-I{ROOT / 'nanograd_gpt' / 'backend' / 'cuda'}")
-D, TILE, LARGE_TILE, WARP = 64, 32, 64, 32  # the kernels' own
+D, TILE, QUERIES, WARP = 64, 32, 64, 32  # the kernels' own
 
 HostArray: TypeAlias = np.ndarray[Any, Any]
 Arrays: TypeAlias = dict[str, Any]
@@ -53,6 +53,11 @@ def pairs(T: int) -> int:
 def pairs_in_tiles(T: int, tile: int) -> int:
     """The same in whole tiles: half of those on the diagonal is computed for nothing.  T is a multiple of the tile."""
     return pairs(T // tile) * tile * tile
+
+
+def keys_fetched(T: int, queries: int) -> int:
+    """Keys that all blocks fetch together: each those that the last of its queries sees."""
+    return sum(min(T, first + queries) for first in range(0, T, queries))
 
 
 def tiles(T: int, tile: int) -> int:
@@ -93,10 +98,15 @@ STEPS = [
         "4. tensor cores",
         "bfloat16",
         lambda H, T: [
-            Launch("attention_tensor_cores", (tiles(T, LARGE_TILE), 1, H), (4 * WARP,), ("q16", "k16", "v16", "o"))
+            Launch(
+                "attention_tensor_cores",
+                (tiles(T, QUERIES), 1, H),
+                (QUERIES // 16 * WARP,),
+                ("q16", "k16", "v16", "o"),
+            )
         ],
-        lambda T: 2 * pairs_in_tiles(T, LARGE_TILE) * 2 * D // LARGE_TILE + (2 + 4) * T * D,
-        lambda T: 4 * D * pairs_in_tiles(T, LARGE_TILE),
+        lambda T: 2 * 2 * D * keys_fetched(T, QUERIES) + (2 + 4) * T * D,
+        lambda T: 4 * D * QUERIES * keys_fetched(T, QUERIES),
     ),
 ]
 

@@ -97,6 +97,20 @@ def test_all_heads_cost_what_the_formulas_say_of_one(name: str) -> None:
         assert sum(c.flops for c in counts) == step.flops(T)
 
 
+def test_what_the_script_suggests_to_try_is_right_and_moves_fewer_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = step_named("4. tensor cores")
+    before = steps.count(step, steps.simulated_module(), 256)
+    monkeypatch.setattr(steps, "QUERIES", 128)
+    with planted(steps.SOURCE, "QUERIES = 64", "QUERIES = 128"):
+        for T in (64, 77, 256):
+            checked(step.name, 1, T)
+        after = steps.count(step, steps.simulated_module(), 256)
+    assert sum(c.bytes for c in after) == step.bytes(256)
+    assert sum(c.flops for c in after) == step.flops(256)
+    keys = [steps.bytes_of("k16", step, counts) for counts in (before, after)]
+    assert keys == [2 * 64 * 640, 2 * 64 * 384]
+
+
 # --- the script
 
 
