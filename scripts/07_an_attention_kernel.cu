@@ -2,9 +2,9 @@
 //
 //     S = Q K^T / sqrt(D)     P = softmax(S), where a query sees the keys up to its own     O = P V
 //
-// Q, K, V and O are (H, T, D).  Multiplying is quick and memory is far away: an H100 adds and multiplies 20 times, in
-// float32, while one byte comes from memory.  So each step asks for fewer bytes of global memory for every pair of a
-// query and a key, of which a head has T (T + 1) / 2; with D = 64 and a large T:
+// Q, K, V and O are (H, T, D).  Arithmetic is quick and memory is far away: an H100 does 20 operations in float32 while
+// one byte comes from memory.  So each step asks for fewer bytes of global memory for every pair of a query and a key,
+// of which a head has T (T + 1) / 2; with D = 64 and a large T:
 //
 //     1. naive             16 D + 20       = 1044    every thread gets all its numbers from global memory
 //     2. tiled             12 D / 32 + 28  =   52    a block shares tiles of 32 rows, in memory on the chip
