@@ -89,6 +89,12 @@ def test_an_out_that_cannot_be_written_to_is_one_line_before_any_work(script: st
     assert (code, errors) == (2, message)
 
 
+def test_a_script_that_is_taken_out_of_its_clone_says_what_it_lacks(tmp_path: Path) -> None:
+    code, errors = ran("scripts/07_an_attention_kernel.py", hidden="cusim", folder=tmp_path)
+    message = "error: 07_an_attention_kernel.py needs tests/cusim; run it in a clone of nanograd_gpt\n"
+    assert (code, errors) == (1, message)
+
+
 def test_a_missing_text_and_no_network_are_one_line(tmp_path: Path) -> None:
     script = "scripts/04_the_books_numbers.py"
     code, errors = ran(script, "--quick", "--data", "nowhere.txt", folder=tmp_path)
