@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
 
+IN_A_CLONE = {"cusim": "tests/cusim"}  # imported from the clone's own folders
 PACKAGES = {"torch": "torch==2.13.0", "transformers": "transformers"}  # others come with nanograd_gpt
 
 
@@ -51,6 +52,8 @@ def writable(directory: Path) -> Path:
 
 
 def _missing(library: str) -> str:
+    if library in IN_A_CLONE:
+        return f"{Path(sys.argv[0]).name} needs {IN_A_CLONE[library]}; run it in a clone of nanograd_gpt"
     package = PACKAGES.get(library)
     install = f"pip install {package}" if package else "pip install -e . in the clone of nanograd_gpt"
     return f"{Path(sys.argv[0]).name} needs {library}, which is not installed; {install}"

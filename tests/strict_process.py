@@ -8,9 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-FILTER = (
-    "import warnings; warnings.filterwarnings('error', module=r'(nanograd_gpt|__main__|_deep_dive|_one_line|speed_)')\n"
-)
+OURS = "(nanograd_gpt|__main__|_deep_dive|_one_line|_attention_steps|speed_)"
+FILTER = f"import warnings; warnings.filterwarnings('error', module={OURS!r})\n"
 RUN_FILE = """import os, runpy, sys
 sys.argv = sys.argv[1:]
 sys.path[0] = os.path.dirname(sys.argv[0])

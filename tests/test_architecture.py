@@ -35,7 +35,8 @@ BACKEND = [
     ["plain"],
     ["cpu", "cuda"],
     ["cuda_probe"],
-    ["select"],
+    ["select", "difference"],
+    ["repeat"],
 ]
 
 NEIGHBOURS: dict[tuple[str, str], str] = {}  # imports within a layer, and why: none

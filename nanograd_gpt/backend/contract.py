@@ -253,3 +253,6 @@ class Kernels(Protocol):
         numbers (8,) float64: AdamWNumbers.  They are on the device, so that a recorded update is replayed with others.
         """
         ...
+
+
+KERNELS = sorted(name for name, member in vars(Kernels).items() if callable(member) and not name.startswith("_"))

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from .. import autograd
 from ..autograd import Function, Node
-from ..backend.contract import Kernels
+from ..backend.contract import KERNELS
 from ..backend.select import Device, kernels_of, synchronize
 from ..gpt.model import GPTModel
 from .costs import Cost, cost_of, cost_of_new_arrays
@@ -24,8 +24,6 @@ from .step import TrainStep
 
 Kind: TypeAlias = Literal["kernel", "arithmetic", "random"]
 Work: TypeAlias = tuple[str, Kind, Cost]
-
-KERNELS = sorted(name for name, member in vars(Kernels).items() if callable(member) and not name.startswith("_"))
 
 
 @dataclass

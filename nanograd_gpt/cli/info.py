@@ -10,14 +10,14 @@ from ..backend.select import resolve_device
 from ..bench.estimate import memory_bytes
 from ..bench.machine import resident_memory
 from ..environment import environment
-from ..errors import InputError, counted
+from ..errors import counted
 from ..gpt.config import GPTConfig
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import tokenizer_beside
 from ..training.find_checkpoint import find_checkpoint
 from ..training.sources import MODEL_SOURCES, local_path, tokenizer_for_model
 from ..weights.load import is_pretrained, open_pretrained, several_rates
-from .options import MODEL_HELP, add_model_path, add_settings, config_from, flag_of, is_given, model_path_if_given, note
+from .options import MODEL_HELP, add_model_path, add_settings, check_no_settings, config_from, model_path_if_given, note
 
 USED = (*MODEL_HELP, "batch_size")  # settings
 
@@ -37,19 +37,12 @@ def run(options: Namespace) -> int:
             f"batch {config.data.batch_size} x {config.model.context_length}"
         )
     else:
-        _check_no_settings(options, path)
+        check_no_settings(options, path, USED)
         _print_saved(path)
     for name, value in environment().items():
         print(f"{name:<16} {', '.join(value) if isinstance(value, list) else value}")
     print(f"{'device':<16} {resolve_device('auto')}")
     return 0
-
-
-def _check_no_settings(options: Namespace, path: Path) -> None:
-    """Raise InputError for settings beside a saved model, which has its own."""
-    given = [name for name in (*USED, "preset", "config") if is_given(options, name)] + ["book"] * options.book
-    if given:
-        raise InputError(f"info: {path} has settings of its own; leave out {flag_of(given[0])}, or the model")
 
 
 def _print_model(config: GPTConfig) -> None:

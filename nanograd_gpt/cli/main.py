@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from ..environment import own_version
 from ..errors import InputError, NonFiniteError, RunError, did_you_mean
 from ..files import FULL, not_written
-from . import bench, convert, evaluate, explain_next, generate, gradcheck, info, plot, train
+from . import bench, convert, diff_backends, evaluate, explain_next, generate, gradcheck, info, plot, train
 from .naming import located, settings_file
 from .options import note
 from .synonyms import suggestion, translate
@@ -34,6 +34,7 @@ COMMANDS = {
     "plot": plot,
     "convert": convert,
     "bench": bench,
+    "diff-backends": diff_backends,
 }
 
 FREE_TEXT = {"train": "--data", "evaluate": "--data", "generate": "--prompt", "explain-next": "--prompt"}

@@ -115,6 +115,15 @@ def is_given(options: Namespace, *names: str) -> bool:
     return any(getattr(options, name, None) is not None for name in names)
 
 
+def check_no_settings(options: Namespace, path: Path, settings: Collection[str]) -> None:
+    """Raise InputError for one of these settings beside a saved model, which has its own."""
+    given = [name for name in (*settings, "preset", "config") if is_given(options, name)] + ["book"] * options.book
+    if given:
+        raise InputError(
+            f"{options.command}: {path} has settings of its own; leave out {flag_of(given[0])}, or the model"
+        )
+
+
 def note(text: str) -> None:
     """Print a note on stderr, apart from the output."""
     print(f"note: {text}", file=sys.stderr, flush=True)

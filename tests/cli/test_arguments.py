@@ -80,6 +80,7 @@ def test_convert_without_a_target_or_with_two_is_refused(trained: Path, tmp_path
         *(("info", option) for option in ("--epochs", "--lr", "--data", "--seed", "--n-merges", "--tokenizer")),
         ("plot", "--device"), ("plot", "--lr"), ("convert", "--device"), ("evaluate", "--prompt"),
         ("evaluate", "--seed"), ("gradcheck", "--device"), ("explain-next", "--temperature"),
+        ("diff-backends", "--device"), ("diff-backends", "--lr"),
     ],
 )  # fmt: skip
 def test_an_option_that_a_command_does_not_use_does_not_exist_there(command: str, option: str) -> None:

@@ -71,6 +71,13 @@ def shared_library(text: str) -> Path:
     return build(text, ["-shared"], objects=[_runtime("block.cpp"), _runtime("grid.cpp")])
 
 
+def counting_library(text: str) -> Path:
+    """A library as `shared_library`'s that counts what its kernels load, store and multiply."""
+    kernels = build(text, ["-c", "-fsanitize=thread", "-DCUSIM_COUNT"], suffix=".o")
+    runtime = [_runtime(name, "-DCUSIM_COUNT") for name in ("block.cpp", "grid.cpp", "counting.cpp")]
+    return build("", ["-shared"], objects=[kernels, *runtime])  # without libtsan: counting.cpp is in its place
+
+
 def watched_program(text: str) -> Path:
     """A program under ThreadSanitizer that runs a launch of a translated .cu text from a file."""
     objects = [_runtime(name, "-DCUSIM_TSAN") for name in ("block.cpp", "grid.cpp", "replay.cpp")]

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from . import compiler
+from . import compiler, counting
 from .arguments import Kernel, mismatch, type_of
+from .counting import Counts
 from .errors import SimulatorError
 from .memory import HostArray, Regions, Wall
 from .symbols import line_of
@@ -38,11 +39,12 @@ IN_ORDER, REVERSED, SHUFFLED = 0, 1, 2  # the orders in which threads and blocks
 
 @dataclass
 class Settings:
-    """The thread order, the changed texts, and the list that keeps launches: the same for all modules."""
+    """The thread order, the changed texts, the lists of launches and of their counts: the same for all modules."""
 
     order: int = IN_ORDER
     changes: Changes = field(default_factory=dict)
     kept: list[Launch] | None = None
+    counts: list[Counts] | None = None
 
 
 settings = Settings()
@@ -76,6 +78,16 @@ def kept_launches() -> Iterator[list[Launch]]:
         yield settings.kept
     finally:
         settings.kept = before
+
+
+@contextmanager
+def counted_launches() -> Iterator[list[Counts]]:
+    """A list of what each launch in the block loads, stores and multiplies."""
+    before, settings.counts = settings.counts, []
+    try:
+        yield settings.counts
+    finally:
+        settings.counts = before
 
 
 @dataclass(frozen=True)
@@ -129,7 +141,7 @@ class RawModule:
         self.folders = [Path(folder) for folder in folders]
         self.file = file_name(code, self.folders)
         self.bounds = launch_bounds(code)
-        self._libraries: dict[frozenset[tuple[str, str]], ctypes.PyDLL] = {}  # by the changes to the text
+        self._libraries: dict[tuple[bool, frozenset[tuple[str, str]]], ctypes.PyDLL] = {}  # counting, text's changes
 
     def get_function(self, name: str) -> Function:
         if name not in self.names:
@@ -155,12 +167,13 @@ class RawModule:
 
     def library(self) -> ctypes.PyDLL:
         """The compiled text.  Loaded so that calls keep Python's lock: one launch runs at a time."""
-        changes = frozenset(settings.changes.items())
-        if changes not in self._libraries:
-            library = ctypes.PyDLL(str(compiler.shared_library(self.text())))
+        key = settings.counts is not None, frozenset(settings.changes.items())
+        if key not in self._libraries:
+            build = compiler.shared_library if settings.counts is None else compiler.counting_library
+            library = ctypes.PyDLL(str(build(self.text())))
             library.cusim_kernel.restype = ctypes.POINTER(Kernel)
-            self._libraries[changes] = library
-        return self._libraries[changes]
+            self._libraries[key] = library
+        return self._libraries[key]
 
 
 class Function:
@@ -180,8 +193,13 @@ class Function:
         if settings.kept is not None:
             settings.kept.append(replace(launch, before=Regions(launch.arrays)))
         regions = Regions(launch.arrays)
+        if settings.counts is not None:
+            begins = map(regions.address, regions.places)
+            counting.begin(library, [(at, at + array.nbytes) for at, array in zip(begins, launch.arrays, strict=True)])
         if failure := self._run(library, launch, regions):
             raise self.error(str(failure))
+        if settings.counts is not None:
+            settings.counts.append(counting.end(library, self.name, launch.array_numbers))
         self._check_margins(library, launch, regions)
         regions.copy_back()
 

@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from cusim.checks import needs_compiler
 from matplotlib.image import imread
 from strict_process import run_file
 from svg_text import PHONE, smallest_text
@@ -22,6 +23,7 @@ DIVES = {
     "03_loss_from_scratch": ["7.4541e-05", "-9.5042", "10.7940", "48725", "10.8249"],
     "06_choosing_a_token": ["greedy: forward", "top-p 0.9", "toward 0.3", "the dog barks", "the cat sleeps"],
     "05_where_the_time_goes": ["1,491,840 parameters", "linear_backward", "the engine's own Python", "at best: "],
+    "07_an_attention_kernel": ["131,328 pairs", "137,237,504", "786,432", "try this"],
 }
 
 
@@ -36,7 +38,9 @@ def replaced(source: str, right: str, wrong: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DIVES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs_compiler if name.startswith("07") else ()) for name in DIVES]
+)
 def test_it_holds(name, tmp_path):
     done = run(SCRIPTS / f"{name}.py", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

@@ -19,6 +19,7 @@ NEEDS = {
     "scripts/04_the_books_numbers.py": OWN,
     "scripts/05_where_the_time_goes.py": [*OWN, "matplotlib"],
     "scripts/06_choosing_a_token.py": [*OWN, "matplotlib"],
+    "scripts/07_an_attention_kernel.py": [*OWN, "matplotlib"],
     "benchmarks/book_in_pytorch.py": [*OWN, "torch"],
     "benchmarks/default_run.py": OWN,
     "benchmarks/estimates.py": OWN,
@@ -86,6 +87,12 @@ def test_an_out_that_cannot_be_written_to_is_one_line_before_any_work(script: st
     code, errors = ran(script, "--out", f"{within}/x.json" if is_file else within, folder=tmp_path)
     message = f"error: --out: cannot write to {within} (Not a directory); choose another directory\n"
     assert (code, errors) == (2, message)
+
+
+def test_a_script_that_is_taken_out_of_its_clone_says_what_it_lacks(tmp_path: Path) -> None:
+    code, errors = ran("scripts/07_an_attention_kernel.py", hidden="cusim", folder=tmp_path)
+    message = "error: 07_an_attention_kernel.py needs tests/cusim; run it in a clone of nanograd_gpt\n"
+    assert (code, errors) == (1, message)
 
 
 def test_a_missing_text_and_no_network_are_one_line(tmp_path: Path) -> None:

@@ -52,6 +52,12 @@ void start_copy(Site site, void* to, const void* from);
 void commit_copies();
 void wait_for_copies(int groups_under_way);
 
+// What a kernel has multiplied, where it says so: by fmaf, which counting.cpp counts, and by tensor cores.
+struct Multiplications {
+  uint64_t fused, tensor;  // calls of fmaf; products of a warp, 16 x 8 x 16
+};
+extern Multiplications multiplications;
+
 // __threadfence: this thread's atomics from here on order its other accesses too.
 void fence();
 bool has_fenced();

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "block.hpp"
+
 #undef INFINITY  // NVRTC has neither: __int_as_float(0x7f800000)
 #undef NAN
 
@@ -60,6 +62,16 @@ inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned(uint64_t(a) *
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
   return (unsigned long long)((unsigned __int128)a * b >> 64);
 }
+#ifdef CUSIM_COUNT
+namespace cusim {
+inline float counted_fmaf(float x, float y, float z) {
+  ++multiplications.fused;
+  return ::fmaf(x, y, z);
+}
+}  // namespace cusim
+#define fmaf(x, y, z) cusim::counted_fmaf(x, y, z)
+#endif
+
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 inline int __ffs(int x) { return __builtin_ffs(x); }

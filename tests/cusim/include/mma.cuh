@@ -20,6 +20,7 @@ struct MmaOperands {
 // Called once a warp, by its last lane: the others wait, so it can read and write their registers, which
 // ThreadSanitizer would take for a race.
 __attribute__((no_sanitize("thread"))) inline void mma_of_a_warp(const uint64_t* lanes) {
+  ++cusim::multiplications.tensor;
   float a[16][16], b[8][16];
   for (int lane = 0; lane < 32; ++lane) {
     const MmaOperands& its = *reinterpret_cast<const MmaOperands*>(lanes[lane]);

@@ -2,12 +2,14 @@
 #include <cstring>
 #include <sys/mman.h>
 
+#include "counting.hpp"
 #include "state.hpp"
 
 namespace cusim {
 
 Here here;
 Launch* launch = nullptr;
+Multiplications multiplications;
 
 void wait() {
   Launch& l = *launch;
@@ -174,6 +176,7 @@ void start_copy(Site site, void* to, const void* from) {
   uintptr_t addresses = reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from);
   if (addresses & 15) fail(site, "cp.async: an address is not a multiple of 16 bytes");
   tsan::Called called(__builtin_return_address(0));
+  if (from) counting::load(from, 16);
   std::memset(to, 0xFF, 16);
   launch->current->copies.push_back({to, from, launch->current->group});
 }
