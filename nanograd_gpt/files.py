@@ -51,13 +51,26 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+PARTIAL = ".partial"  # suffix of a file that is being written, whose name begins with a dot
+
+
+def remove_partial(directory: Path) -> None:
+    """Remove the files that interrupted calls of write_whole have left anywhere in a directory.
+
+    Only for the process that owns the directory.
+    """
+    for path in directory.rglob(f".*{PARTIAL}"):
+        if path.is_file():
+            path.unlink()
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file atomically: after a crash it has the old content or the new; readers see one of them, too.
 
     Creates the directory if it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    work = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         work.write_bytes(content)
         fsync(work)

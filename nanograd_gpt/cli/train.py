@@ -25,8 +25,9 @@ from ..training.loop import StepResult, sample_line
 from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog, read_metrics
 from ..training.run import Run
-from ..training.run_directory import best_checkpoint, checkpoints, new_directory
-from ..training.run_lock import new_run, run_lock
+from ..training.run_directory import SURPRISE, best_checkpoint, checkpoints, new_directory
+from ..training.run_lock import new_run, run_lock, was_never_begun
+from ..training.samples import append_sample, cut_samples
 from ..training.surprise import write_surprise
 from .figures import check_figures, write_figures
 from .gpu_memory import gpu_memory_named
@@ -113,7 +114,8 @@ def _check_free(directory: Path) -> None:
     file = next((path for path in directory.parents if path.exists() and not path.is_dir()), None)
     if file is not None:
         raise InputError(f"out: {directory} cannot be created, since {file} is a file; give another directory")
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    taken = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
+    if taken and not was_never_begun(directory):
         resume = f", or resume with --resume {directory}" if checkpoints(directory) else ""
         raise InputError(f"out: {directory} exists already; give a new directory{resume}")
 
@@ -131,12 +133,19 @@ def _resume(options: Namespace) -> int:
             return 0
         if plan.is_complete:
             _save_changes(plan, options)
-            return 0
+            if has_ended(plan.directory):
+                return 0
         plan.run.load(plan.checkpoint)
         plan.run.preflight(plan.directory)
+        cut_samples(plan.directory, plan.run.progress.global_step)
         _save_changes(plan, options)
         print(f"resuming from {plan.checkpoint}")
         return _train_and_draw(plan.run, plan.directory, options)
+
+
+def has_ended(directory: Path) -> bool:
+    """Whether a run was not only trained to its end, but also wrote what follows: its end was not cut short."""
+    return read_metrics(directory / "metrics.jsonl").end is not None and (directory / SURPRISE).is_file()
 
 
 def _save_changes(plan: Resumption, options: Namespace) -> None:
@@ -235,5 +244,4 @@ def _sample(training: Run, report: StepResult, log: MetricsLog, directory: Path,
     text = sample_line(training.model, training.tokenizer, training.config.training.prompt)
     bar.write("".join(c if c.isprintable() else " " for c in text), file=sys.stdout)
     log.write("sample", step=report.global_step, epoch=report.epoch, text=text)
-    with (directory / "samples.txt").open("a", encoding="utf-8") as file:
-        file.write(f"Epoch {report.epoch} (step {report.global_step}): {text}\n")
+    append_sample(directory, report.epoch, report.global_step, text)

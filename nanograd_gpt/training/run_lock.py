@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import InputError
-from .run_directory import new_directory
+from ..files import PARTIAL, remove_partial
+from .run_directory import checkpoints, new_directory
 
 if sys.platform == "win32":
     import msvcrt
@@ -25,6 +26,7 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+FIRST_FILES = {".lock", "config.toml", "environment.json", "tokenizer.json", "checkpoints"}  # before any checkpoint
 LOCK = ".lock"  # the file; it stays, and means nothing unless a process holds it
 
 
@@ -32,6 +34,7 @@ LOCK = ".lock"  # the file; it stays, and means nothing unless a process holds i
 def run_lock(directory: Path) -> Iterator[None]:
     """Hold a run's directory for writing in this block; the operating system releases it when the process dies.
 
+    Files that a process before was writing when it died are removed.
     Raises InputError if another process holds it.
     """
     with (directory / LOCK).open("a+", encoding="ascii") as file:
@@ -47,6 +50,7 @@ def run_lock(directory: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        remove_partial(directory)
         yield
 
 
@@ -54,12 +58,14 @@ def run_lock(directory: Path) -> Iterator[None]:
 def new_run(out: Path | None, name: str) -> Iterator[Path]:
     """Create the directory of a new run and hold it: `out`, or runs/NAME, runs/NAME-2 ...; yields its path.
 
-    A directory that is still empty after an error is removed.  Raises InputError if `out` is taken.
+    A directory that is still empty after an error is removed.  Raises InputError if `out` is taken, unless by a run
+    that was stopped before its first checkpoint stood.
     """
     directory = _created(Path("runs"), name) if out is None else out
     directory.mkdir(parents=True, exist_ok=True)
+    unfinished = was_never_begun(directory)
     with run_lock(directory):
-        if any(path.name != LOCK for path in directory.iterdir()):
+        if not unfinished and any(path.name != LOCK for path in directory.iterdir()):
             raise InputError(f"out: {directory} exists already; give a new directory")
         try:
             yield directory
@@ -68,6 +74,14 @@ def new_run(out: Path | None, name: str) -> Iterator[Path]:
                 (directory / LOCK).unlink()
                 directory.rmdir()
             raise
+
+
+def was_never_begun(directory: Path) -> bool:
+    """Whether a directory holds a run's first files and no checkpoint: there is nothing in it to resume."""
+    if not (directory / LOCK).exists():
+        return False
+    names = {path.name for path in directory.iterdir() if not path.name.endswith(PARTIAL)}
+    return names <= FIRST_FILES and not checkpoints(directory)
 
 
 def _created(parent: Path, name: str) -> Path:
