@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark slow what another version of Python or of a library does not change; begin with what takes longest."""
+    """Mark tests slow that no other version of a library changes; skip those of a GPU; begin with the longest."""
+    without_cupy = find_spec("cupy") is None
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in KERNELS):
             item.add_marker(pytest.mark.slow)  # it tests C++
+        if without_cupy and item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs CuPy and a GPU"))
     mark_repeated_values(items)
     items.sort(key=lambda item: item.path != LONGEST)
 

@@ -15,6 +15,7 @@ FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
 SETTINGS = ["--n-layers", "2", "--emb-dim", "64", "--n-heads", "2", "--context-length", "32", "--eval-freq", "10"]
 GPU_TESTS = ["tests/backend", "tests/oracle/test_opinfo_on_device.py", "tests/standin", "tests/test_xp_names.py"]
+DRY = ["--batch-size", "2", "--n-layers", "1", "--emb-dim", "16", "--context-length", "8", "--eval-iter", "1"]
 TOLERANCE = 1e-3  # nats, of losses in float32 after 20 updates
 
 
@@ -37,7 +38,7 @@ def trained(device: str, folder: Path, step: Step) -> list[float]:
     from nanograd_gpt.cli import main
     from nanograd_gpt.training.metrics import read_metrics
 
-    run, more = folder / device, step.pick([], ["--batch-size", "2"])
+    run, more = folder / device, step.pick([], DRY)
     half, all_of_it = step.pick(["10", "20"], ["2", "4"])
     first = ["train", "--device", device, "--out", str(run), "--max-steps", half, *SETTINGS, *more]
     for arguments in (first, ["train", "--resume", str(run), "--device", device, "--max-steps", all_of_it]):
