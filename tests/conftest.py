@@ -12,7 +12,9 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).parent
+# What another version of Python or of a library does not change: C++, the sources' words, how well errors are found.
 KERNELS = [HERE / "cusim", HERE / "cuda_compile", HERE / "backend" / "cuda"]
+SAME_EVERYWHERE = [*KERNELS, HERE / "test_wording.py", HERE / "gradcheck" / "test_broken_rules.py"]
 LONGEST = HERE / "test_readme.py"
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
@@ -31,8 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests slow that no other version of a library changes; skip those of a GPU; begin with the longest."""
     without_cupy = find_spec("cupy") is None
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in KERNELS):
-            item.add_marker(pytest.mark.slow)  # it tests C++
+        if any(item.path.is_relative_to(path) for path in SAME_EVERYWHERE):
+            item.add_marker(pytest.mark.slow)
         if without_cupy and item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs CuPy and a GPU"))
     mark_repeated_values(items)
