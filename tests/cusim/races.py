@@ -31,7 +31,7 @@ def races(launch: Launch) -> list[str]:
 
     Raises SimulatorError where the launch itself fails.
     """
-    program = compiler.watched_program(launch.function.module.text([launch.function.name]))
+    program = compiler.watched_program(launch.function.module.text())
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "launch")
         file.write_bytes(_serialised(launch))
@@ -65,7 +65,7 @@ def _serialised(launch: Launch) -> bytes:
     regions = launch.before
     assert regions is not None, "a launch of kept_launches()"
     sizes = [*launch.grid, *launch.block, launch.shared_mem, settings.order]
-    parts = [_numbers(*sizes, len(regions.copies))]
+    parts = [_numbers(launch.function.index, *sizes, len(regions.copies))]
     for copy in regions.copies:
         parts += [_numbers(copy.size, copy.address % ALIGNMENT), copy.content()]
     parts.append(_numbers(len(launch.args)))

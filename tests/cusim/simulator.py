@@ -129,22 +129,18 @@ class RawModule:
         self.folders = [Path(folder) for folder in folders]
         self.file = file_name(code, self.folders)
         self.bounds = launch_bounds(code)
-        self._libraries: dict[tuple[object, ...], ctypes.PyDLL] = {}  # by the changes to the text, and the kernels
+        self._libraries: dict[frozenset[tuple[str, str]], ctypes.PyDLL] = {}  # by the changes to the text
 
     def get_function(self, name: str) -> Function:
         if name not in self.names:
             raise SimulatorError(f"{self.file} has no kernel {name!r}: it has {', '.join(self.names)}")
-        self.library(self.compiled_with(name))  # as CuPy, which compiles now
+        self.library()  # as CuPy, which compiles now
         return Function(self, name)
 
-    def compiled_with(self, name: str) -> Sequence[str]:
-        """The kernels that are compiled together with one: all; of a changed text, which runs few, it alone."""
-        return [name] if settings.changes else self.names
-
-    def text(self, names: Sequence[str]) -> str:
-        """The C++ text of these kernels, with all planted changes."""
+    def text(self) -> str:
+        """The C++ text, with all planted changes."""
         code = translate(self.code, self.file, self.folders, settings.changes)
-        kernels = ", ".join(f"cusim::described<&{name}>()" for name in names)
+        kernels = ", ".join(f"cusim::described<&{name}>()" for name in self.names)
         macros = [option[2:].partition("=") for option in self.options if option.startswith("-D")]
         return "\n".join(
             [
@@ -157,18 +153,14 @@ class RawModule:
             ]
         )
 
-    def library(self, names: Sequence[str] | None = None) -> ctypes.PyDLL:
-        """The compiled text of some kernels, or of all.
-
-        Loaded so that calls keep Python's lock: one launch runs at a time.
-        """
-        names = names or self.names
-        key = frozenset(settings.changes.items()), *names
-        if key not in self._libraries:
-            library = ctypes.PyDLL(str(compiler.shared_library(self.text(names))))
+    def library(self) -> ctypes.PyDLL:
+        """The compiled text.  Loaded so that calls keep Python's lock: one launch runs at a time."""
+        changes = frozenset(settings.changes.items())
+        if changes not in self._libraries:
+            library = ctypes.PyDLL(str(compiler.shared_library(self.text())))
             library.cusim_kernel.restype = ctypes.POINTER(Kernel)
-            self._libraries[key] = library
-        return self._libraries[key]
+            self._libraries[changes] = library
+        return self._libraries[changes]
 
 
 class Function:
@@ -181,7 +173,7 @@ class Function:
     def __call__(self, grid: Sequence[int], block: Sequence[int], args: Sequence[Any], *, shared_mem: int = 0) -> None:
         grid, block = self._sizes(grid, "grid"), self._sizes(block, "block")
         self._check_launch(grid, block, shared_mem)
-        library = self.module.library(self.module.compiled_with(self.name))
+        library = self.module.library()
         if what := mismatch(library.cusim_kernel(self.index)[0], args):
             raise self.error(what)
         launch = Launch(self, grid, block, shared_mem, list(args))
@@ -195,7 +187,7 @@ class Function:
 
     @property
     def index(self) -> int:
-        return self.module.compiled_with(self.name).index(self.name)
+        return self.module.names.index(self.name)
 
     def error(self, what: str) -> SimulatorError:
         return SimulatorError(f"kernel {self.name}: {what}")

@@ -1,5 +1,4 @@
-// A program that runs one launch of its only kernel from a file, which races.py wrote: ThreadSanitizer wants a program
-// of its own.
+// A program that runs one launch from a file, which races.py wrote: ThreadSanitizer wants a program of its own.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -42,6 +41,7 @@ static uint64_t number(FILE* file) {
 int main(int, char** argv) {
   FILE* file = std::fopen(argv[1], "rb");
   if (!file) return 2;
+  int kernel = int(number(file));
   unsigned sizes[6];
   for (unsigned& size : sizes) size = unsigned(number(file));
   size_t dynamic_bytes = number(file);
@@ -66,8 +66,8 @@ int main(int, char** argv) {
   for (uint64_t& value : values) arguments.push_back(&value);
   char message[1024];
   void* fault;
-  int failed = cusim_launch(0, sizes, sizes + 3, dynamic_bytes, order, 0, arguments.data(), message, sizeof message,
-                            &fault);
+  int failed = cusim_launch(kernel, sizes, sizes + 3, dynamic_bytes, order, 0, arguments.data(), message,
+                            sizeof message, &fault);
   if (failed) std::fprintf(stderr, "%s\n", message);
   return failed;
 }
