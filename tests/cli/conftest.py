@@ -41,6 +41,13 @@ def model_file(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Pa
     return save_model(tmp_path_factory.mktemp("model") / "model.safetensors", model)
 
 
+@pytest.fixture(autouse=True)
+def quick_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time each part of a step once, not for a while: how long a run takes is of interest in tests/bench."""
+    monkeypatch.setattr("nanograd_gpt.bench.estimate.TIMED_SECONDS", 0)
+    monkeypatch.setattr("nanograd_gpt.bench.estimate.LONG_SECONDS", 0)  # every call is a long one, of which one will do
+
+
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the figures, which dominate the time of tests that do not need them."""

@@ -23,10 +23,11 @@ MODELS = {  # commands that take a model, with what else they need
 # --- the model
 
 
-@pytest.mark.parametrize(
-    "command", [pytest.param(name, marks=pytest.mark.slow) if name == "plot" else name for name in MODELS]
-)
-def test_the_model_is_the_first_argument_or_an_option(command: str, trained: Path) -> None:
+@pytest.mark.parametrize("command", MODELS)
+def test_the_model_is_the_first_argument_or_an_option(
+    command: str, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nanograd_gpt.cli.plot.write_figures", lambda run, out: [run / "report.html"])  # takes long
     expected = works(command, trained, *MODELS[command])
     for argv in ([*MODELS[command], trained], ["--model", trained, *MODELS[command]], ["--weights", trained]):
         if argv[-1] == trained and argv[0] == "--weights":

@@ -307,7 +307,7 @@ def test_a_run_that_fails_closes_its_metrics(tmp_path: Path, data: Path, monkeyp
     assert closed == [True]
 
 
-def test_the_number_of_threads_is_chosen_and_recorded(tmp_path: Path, data: Path) -> None:
+def test_the_number_of_threads_is_chosen_and_recorded(tmp_path: Path, data: Path, no_figures: None) -> None:
     before = n_threads()
     works(*train(tmp_path / "run", data, "--max-steps", 1, "--threads", 3))
     assert n_threads() == 3

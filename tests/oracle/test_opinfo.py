@@ -1,8 +1,8 @@
 """PyTorch's own samples of its operations, run on ours: values, gradients, and what is refused.
 
-Every sample that PyTorch keeps for an operation with a counterpart here (`OpInfo.sample_inputs`, `reference_inputs` and
-`error_inputs`), in float64.  A sample that asks for what ours does not offer is passed over for one of the reasons in
-NOT_OFFERED; there is no other way past.
+Every sample that PyTorch keeps for an operation with a counterpart here (`OpInfo.reference_inputs`, with all of
+`sample_inputs` among them, and `error_inputs`), in float64.  A sample that asks for what ours does not offer is passed
+over for one of the reasons in NOT_OFFERED; there is no other way past.
 """
 
 from __future__ import annotations

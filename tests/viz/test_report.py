@@ -246,7 +246,7 @@ def test_both_texts_are_coloured_by_surprise(tmp_path):
 )  # fmt: skip
 def test_surprise_of_another_shape_is_an_error(tmp_path, surprise):
     with pytest.raises(InputError, match=r"report: .*surprise\.json does not hold tokens"):
-        written(tmp_path, RUN, surprise_json=json.dumps(surprise))
+        written(tmp_path, [START], surprise_json=json.dumps(surprise))
 
 
 def test_text_from_files_stays_text(tmp_path):
