@@ -63,7 +63,7 @@ def run(note: Any, max_norm: float | None = 1.0, at_once: int = 1, rng: Any = No
 
 @pytest.mark.usefixtures("standin")
 @pytest.mark.parametrize(("max_norm", "at_once"), [(1.0, 1), (None, 2)])
-def test_replayedmake_update_have_the_bits_of_others(max_norm: float | None, at_once: int) -> None:
+def test_replayed_updates_have_the_bits_of_others(max_norm: float | None, at_once: int) -> None:
     notes: list[str] = []
     update, replayed, model = run(notes.append, max_norm, at_once)
     assert (notes, len(update.recorded)) == ([], 1)
