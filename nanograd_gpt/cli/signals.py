@@ -1,43 +1,71 @@
-"""SIGINT and SIGTERM during a training: the current update is finished first."""
+"""Signals during a training, and a closed output: the current update is finished first."""
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Thread
 from types import FrameType
 from typing import Any, Self
 
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows: two
+CLOSED_PIPE = 13  # the number of SIGPIPE, which Python turns into an exception
+
 
 class Signals:
-    """Record SIGINT and SIGTERM in this block instead of stopping, so that an update is never interrupted.
+    """Record SIGINT, SIGTERM and SIGHUP in this block instead of stopping, so that an update is never interrupted.
 
     The first signal calls `tell` with a line that says what happens now; a second one raises KeyboardInterrupt.
+    A signal that is ignored, as SIGHUP under nohup, stays so.
     """
 
     def __init__(self, tell: Callable[[str], object]) -> None:
         self.tell = tell
-        self.received: str | None = None
+        self.received: int | None = None  # the number of the signal
         self.handlers: dict[signal.Signals, Any] = {}
         self.telling: Thread | None = None
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.handlers[number] = signal.signal(number, self._receive)
+        for number in STOPPING:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self.handlers[number] = signal.signal(number, self._receive)
         return self
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
-        again = "press Ctrl-C again" if number == signal.SIGINT else f"send {self.received} again"
+        self.received = number
+        again = f"{'press' if number == signal.SIGINT else 'send'} {name_of(number)} again"
         line = f"stopping after this update; {again} to stop at once, without a checkpoint"
         # in a thread, since the signal may have interrupted a write to the same stream
-        self.telling = Thread(target=self.tell, args=(line,))
+        self.telling = Thread(target=self._tell, args=(line,))
         self.telling.start()
+
+    def _tell(self, line: str) -> None:
+        try:
+            self.tell(line)
+        except OSError:  # the terminal is gone, as after SIGHUP; the checkpoint is still written
+            return
+
+    @contextmanager
+    def closed_pipe(self) -> Iterator[None]:
+        """Take an output that its reader has closed, found in this block, for a signal; write nothing more to it."""
+        try:
+            yield
+        except BrokenPipeError:
+            self.received = CLOSED_PIPE
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def __exit__(self, *_: object) -> None:
         if self.telling is not None:
             self.telling.join()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
+
+
+def name_of(number: int) -> str:
+    """What a person calls a signal: Ctrl-C, SIGTERM, SIGHUP."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

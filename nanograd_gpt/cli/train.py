@@ -20,6 +20,7 @@ from ..anomaly import detect_anomaly
 from ..errors import InputError, did_you_mean
 from ..files import full_disk_named
 from ..gpt.model import GPTModel
+from ..training.checkpoint_clock import CheckpointClock
 from ..training.find_checkpoint import recover_checkpoints, run_of
 from ..training.loop import StepResult, sample_line
 from ..training.loss import evaluate_model
@@ -34,7 +35,7 @@ from .gpu_memory import gpu_memory_named
 from .header import print_header
 from .options import add_device, add_settings, add_weights, device_from, note, user_path
 from .resume import Resumption, complete_line, resumption_from
-from .signals import Signals
+from .signals import CLOSED_PIPE, Signals, name_of
 from .step_log import StepLog
 from .unused import note_unused_settings
 from .weights import plan_from
@@ -161,19 +162,24 @@ def _train_and_draw(training: Run, directory: Path, options: Namespace) -> int:
         check_figures(directory)
         with detect_anomaly() if options.detect_anomaly else nullcontext():
             stopped_by = _train(training, directory, options.graph == "auto" and not options.detect_anomaly)
+        if stopped_by == CLOSED_PIPE:  # nobody reads
+            return 128 + CLOSED_PIPE
         if (best := _best_line(training, directory)) is not None:
             print(best)
         write_surprise(training, directory)
         for path in write_figures(directory):
             print(f"wrote {path}")
     if stopped_by:
-        print(f"stopped by {stopped_by}; resume with: nanograd-gpt train --resume {directory}")
-        return 130
+        print(f"stopped by {name_of(stopped_by)}; resume with: nanograd-gpt train --resume {directory}")
+        return 128 + stopped_by
     return 0
 
 
-def _train(training: Run, directory: Path, replay: bool) -> str | None:
-    """Run the loop to its end or to a signal, whose name is returned; write a checkpoint in either case."""
+def _train(training: Run, directory: Path, replay: bool) -> int | None:
+    """Run the loop to its end or to a signal, whose number is returned; write a checkpoint in either case.
+
+    A closed output ends it as SIGPIPE would.
+    """
     t, data = training.config.training, training.config.data
     first, started = training.progress.global_step, perf_counter()
     facts = {
@@ -199,16 +205,20 @@ def _train(training: Run, directory: Path, replay: bool) -> str | None:
             _evaluate_weights(training, log, bar)
         updates = StepLog(log, bar, training)
         replay_note = (lambda text: bar.write(f"note: {text}", file=sys.stderr)) if replay else None
+        clock = CheckpointClock(t.checkpoint_minutes)
         for report in training.steps(replay_note):
-            updates.add(report, perf_counter() - started)
+            with signals.closed_pipe():
+                updates.add(report, perf_counter() - started)
             if training.progress.best_step == report.global_step:
                 training.save_best(directory)
             if report.epoch_ended and (report.epoch % t.sample_every == 0 or report.epoch == t.epochs):
                 updates.flush()
-                _sample(training, report, log, directory, bar)
-            if t.checkpoint_every and (report.global_step + 1) % t.checkpoint_every == 0:
+                with signals.closed_pipe():
+                    _sample(training, report, log, directory, bar)
+            if clock.is_due() or (t.checkpoint_every and (report.global_step + 1) % t.checkpoint_every == 0):
                 updates.flush()  # so that a loss that is not finite ends the run before its weights are saved
-                training.save(directory)
+                with clock.saving():
+                    training.save(directory)
             if signals.received:
                 break
         updates.flush()

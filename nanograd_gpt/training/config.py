@@ -71,7 +71,8 @@ class TrainingConfig:
     eval_freq: int = setting(5, "updates between evaluations")
     eval_iter: int = setting(5, "batches of each loader per evaluation")
     sample_every: int = setting(1, "epochs between samples")
-    checkpoint_every: int = setting(0, "updates between checkpoints; 0: only at the end")
+    checkpoint_every: int = setting(0, "updates between checkpoints; 0: only by the clock and at the end")
+    checkpoint_minutes: float = setting(1.0, "minutes between checkpoints, more if saving takes long; 0: no limit")
     on_nonfinite: str = setting("stop", "'stop', or 'skip' an update whose loss or gradient is nan or infinite")
     keep: int = setting(2, "checkpoints kept, the newest; the weights with the lowest validation loss always are")
     prompt: str = setting("Every effort moves you", "text that samples continue")
@@ -87,7 +88,7 @@ class TrainingConfig:
             _require(name, getattr(self, name), getattr(self, name) >= 1, "a number >= 1")
         for name in ("max_steps", "warmup_steps", "decay_steps", "checkpoint_every", "seed"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "a number >= 0")
-        for name in ("weight_decay", "max_norm", "initial_lr", "min_lr"):
+        for name in ("weight_decay", "max_norm", "initial_lr", "min_lr", "checkpoint_minutes"):
             value = getattr(self, name)
             _require(name, value, value >= 0 and isfinite(value), "a finite number >= 0")
         _require("lr", self.lr, self.lr > 0 and isfinite(self.lr), "a finite number > 0")

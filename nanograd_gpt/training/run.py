@@ -223,6 +223,7 @@ class Run:
         """Size of what is still to be written before anything is deleted: checkpoints, and the best weights twice."""
         t, weights = self.config.training, sum(p.data.nbytes for p in self.model.parameters())
         planned = 2 + (self.total_steps // t.checkpoint_every if t.checkpoint_every else 0)  # with the first and last
+        planned += t.keep if t.checkpoint_minutes else 0
         there = len(checkpoints(directory))
         return 3 * weights * max(1, min(planned, t.keep + 1) - there) + 2 * weights
 

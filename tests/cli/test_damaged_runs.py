@@ -78,7 +78,7 @@ def test_a_run_that_is_being_trained_is_not_resumed_but_read(tmp_path: Path, dat
     assert message.startswith(f"run: {run} is being written by process {running.pid}; wait for its end")
     works("generate", run, "--prompt", "the")
     running.send_signal(signal.SIGTERM)
-    assert finished(running).code == 130
+    assert finished(running).code == 143
 
 
 def test_what_a_crash_left_behind_is_cleaned_up_when_the_run_is_resumed(tmp_path: Path, data: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import numpy as np
 import pytest
 from cli.commands import LONG, complaint, contents, fails, finished, nanograd, process, train, works
 
@@ -19,6 +20,22 @@ from nanograd_gpt.errors import RunError
 from nanograd_gpt.training.config import from_toml
 from nanograd_gpt.training.metrics import Event, read_metrics
 from nanograd_gpt.viz.curves import evaluation_curves
+
+UNDER_NOHUP = """
+import signal, sys
+from nanograd_gpt.cli import main
+from nanograd_gpt.training.run import Run
+
+def hung_up(run, note, steps=Run.steps):
+    for report in steps(run, note):
+        signal.raise_signal(signal.SIGHUP)
+        yield report
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+Run.steps = hung_up
+sys.exit(main(sys.argv[1:]))
+"""
+STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -37,11 +54,12 @@ def interrupted(directory: Path, data: Path, number: signal.Signals) -> int:
         sleep(0.01)
     running.send_signal(number)
     result = finished(running)
-    again = "press Ctrl-C again" if number == signal.SIGINT else "send SIGTERM again"
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    again = f"{'press' if number == signal.SIGINT else 'send'} {name} again"
     assert result.err == f"stopping after this update; {again} to stop at once, without a checkpoint\n"
-    assert result.code == 130
+    assert result.code == 128 + number
     last = result.out.splitlines()[-1]
-    assert last == f"stopped by {number.name}; resume with: nanograd-gpt train --resume {directory}"
+    assert last == f"stopped by {name}; resume with: nanograd-gpt train --resume {directory}"
     return len(read_metrics(log).steps)
 
 
@@ -72,7 +90,7 @@ def test_ctrl_c_on_a_terminal_says_what_happens_now_on_a_line_of_its_own(tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+@pytest.mark.parametrize("number", STOPPING, ids=str)
 def test_a_run_stopped_by_a_signal_goes_on_to_the_metrics_of_one_that_was_not(
     tmp_path: Path, data: Path, number: signal.Signals
 ) -> None:
@@ -89,6 +107,38 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_metrics_of_one_that_was_not(
     for name in ("model.safetensors", "optimizer.safetensors"):
         parts = [tmp_path / run / "checkpoints" / f"step_{done + 6}" / name for run in ("stopped", "whole")]
         assert parts[0].read_bytes() == parts[1].read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
+def test_under_nohup_a_hangup_does_not_stop_a_run(tmp_path: Path, data: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", UNDER_NOHUP, *map(str, train(tmp_path / "run", data))], check=False)
+    assert done.returncode == 0
+    assert len(read_metrics(tmp_path / "run" / "metrics.jsonl").steps) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="a closed pipe is another error there")
+def test_a_run_whose_reader_has_gone_stops_with_a_checkpoint(tmp_path: Path, data: Path) -> None:
+    command = [sys.executable, "-u", "-m", "nanograd_gpt", *map(str, train(tmp_path / "run", data, *LONG))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if line.startswith("Ep 1"):
+                break
+        running.stdout.close()
+        assert running.stderr is not None
+        assert running.stderr.read() == ""
+    assert running.returncode == 128 + 13
+    done = len(read_metrics(tmp_path / "run" / "metrics.jsonl").steps)
+    assert (tmp_path / "run" / "checkpoints" / f"step_{done - 1}").is_dir()
+
+
+def test_checkpoints_are_written_by_the_clock(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanograd_gpt.training.checkpoint_clock.MOST_SHARE", np.inf)  # saving may take all of the time
+    works(*train(tmp_path / "run", data, "--max-steps", 4, "--checkpoint-minutes", 1e-9, "--keep", 9))
+    found = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert found == ["best", "start", "step_0", "step_1", "step_2", "step_3"]
 
 
 def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path, data: Path) -> None:

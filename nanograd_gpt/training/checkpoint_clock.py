@@ -1,0 +1,31 @@
+"""When the next checkpoint by the clock is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+MOST_SHARE = 0.03  # of a run's time, for saving
+
+
+class CheckpointClock:
+    """Checkpoints some minutes apart, and further apart where saving would take more than 3% of the time.
+
+    minutes             float >= 0: 0 means none by the clock
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds = 60 * minutes
+        self.last, self.cost = perf_counter(), 0.0  # when the last checkpoint was written, and how long that took
+
+    def is_due(self) -> bool:
+        return self.seconds > 0 and perf_counter() - self.last >= max(self.seconds, self.cost / MOST_SHARE)
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Measure the saving of a checkpoint in this block."""
+        begun = perf_counter()
+        yield
+        self.last = perf_counter()
+        self.cost = self.last - begun
