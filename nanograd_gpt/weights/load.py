@@ -44,21 +44,24 @@ class Pretrained:
         """Build the model in eval mode; weights are copied a few rows at a time, without a second copy in memory."""
         model = GPTModel(self.config, rng=_ZeroStream())
         state = model.state_dict()
+        targets: dict[str, list[Array]] = {}  # three for query, key and value in one array, in this order
         for mapping in self.mappings:
             target = state[mapping.name].T if mapping.transposed else state[mapping.name]
-            _copy(self.stored[mapping.gpt2_name], target, mapping.qkv_index)
+            targets.setdefault(mapping.gpt2_name, []).append(target)
+        for name, parts in targets.items():
+            _copy(self.stored[name], parts)
         return model.eval()
 
 
-def _copy(stored: StoredTensor, target: Array, qkv_index: int | None) -> None:
-    """Copy into target (..., C) from the same shape, or from one third of (..., 3C)."""
-    C = target.shape[-1]
-    columns = slice(None) if qkv_index is None else slice(qkv_index * C, (qkv_index + 1) * C)
-    if target.ndim == 1:
-        target[:] = stored[:][columns]
-        return
+def _copy(stored: StoredTensor, targets: list[Array]) -> None:
+    """Copy an array (..., n C) into n targets (..., C)."""
+    if len(stored.shape) == 1:
+        stored = replace(stored, shape=(1, *stored.shape))
+        targets = [target[None] for target in targets]
+    C = targets[0].shape[-1]
     for rows, piece in row_chunks(stored):
-        target[rows] = piece[:, columns]
+        for i, target in enumerate(targets):
+            target[rows] = piece[:, i * C : (i + 1) * C]
 
 
 class _ZeroStream(Generator):
@@ -155,7 +158,10 @@ def _without_prefix(path: Path, stored: Mapping[str, StoredTensor]) -> dict[str,
 
 def _from_tensorflow(directory: Path, given: Overrides) -> Pretrained:
     config, prefix = from_hparams(directory / HPARAMS), directory / "model.ckpt"
-    arrays = {from_openai(name): array for name, array in open_tf_checkpoint(prefix).items()}
+    stored = open_tf_checkpoint(prefix)
+    arrays = {from_openai(name): array for name, array in stored.items()}
+    if len(arrays) < len(stored):
+        raise InputError(f"model: {prefix} has an array twice under two names; download it again")
     for name, array in arrays.items():
         if len(array.shape) == 3 and array.shape[0] == 1:  # linear layers are stored as convolutions of width 1
             arrays[name] = replace(array, shape=array.shape[1:])

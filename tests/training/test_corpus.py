@@ -66,7 +66,7 @@ def test_a_missing_file_is_refused_with_what_to_give_instead(tmp_path: Path) -> 
 
 
 def test_a_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is not a file"):
+    with pytest.raises(InputError, match="it is a directory, not a regular file"):
         load_text(str(tmp_path))
 
 
