@@ -110,8 +110,17 @@ def read_metrics(path: Path) -> Metrics:
 # --- the checks
 
 
-def _is_count(value: Any) -> bool:
+def _is_step(value: Any) -> bool:
+    """Tell whether a value is the number of an update, or -1, before the first."""
     return type(value) is int and -1 <= value <= MAX_COUNT
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MAX_COUNT
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_count(value) and value > 0
 
 
 def _is_time(value: Any) -> bool:
@@ -123,12 +132,8 @@ def _is_rate(value: Any) -> bool:
 
 
 def _is_measured(value: Any) -> bool:
-    """Tell whether a value is a number that float32 can hold, nan and infinity among them, or None, not measured."""
-    return value is None or (type(value) in (int, float) and (abs(value) <= MAX_FLOAT or not isfinite(value)))
-
-
-def _is_positive(value: Any) -> bool:
-    return _is_rate(value) and 0 < value <= MAX_COUNT
+    """Tell whether a value is a loss or a norm in float32, nan and infinity among them, or None, not measured."""
+    return value is None or (type(value) in (int, float) and (-1 < value <= MAX_FLOAT or not isfinite(value)))
 
 
 def _is_text(value: Any) -> bool:
@@ -143,14 +148,14 @@ class Fields(NamedTuple):
     optional: dict[str, Check]  # left out, if impossible
 
 
-WHERE: dict[str, Check] = {"step": _is_count, "epoch": _is_count, "tokens": _is_count}
+WHERE: dict[str, Check] = {"step": _is_step, "epoch": _is_count, "tokens": _is_count}
 FIELDS = {
     "step": Fields({**WHERE, "seconds": _is_time}, {"loss": _is_measured, "lr": _is_rate}, {"grad_norm": _is_measured}),
     "evaluation": Fields(WHERE, {"train_loss": _is_measured, "val_loss": _is_measured}, {}),
-    "sample": Fields({"step": _is_count, "epoch": _is_count, "text": _is_text}, {}, {}),
+    "sample": Fields({"step": _is_step, "epoch": _is_count, "text": _is_text}, {}, {}),
     "start": Fields(
         {},
-        {"resumed_from": _is_count},
+        {"resumed_from": _is_step},
         {"time": _is_text, "n_parameters": _is_count, "tokens_per_epoch": _is_positive},
     ),
     "end": Fields({"steps": _is_count}, {}, {"seconds": _is_time}),

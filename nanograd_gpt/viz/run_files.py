@@ -35,10 +35,10 @@ class RunFiles(NamedTuple):
         return self._setting("training", "max_norm") or None
 
     def _setting(self, group: str, name: str) -> float:
-        """A number > 0 in config.toml, or 0."""
+        """A number > 0 in config.toml, in the range of float32, or 0."""
         values = self.config.get(group)
         value = values.get(name) if isinstance(values, dict) else None
-        return value if isinstance(value, int | float) and 0 < value < float("inf") else 0
+        return value if isinstance(value, int | float) and 1e-37 < value < 3e38 else 0
 
 
 def read_run(run_dir: Path) -> RunFiles:
