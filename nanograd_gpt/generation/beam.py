@@ -15,6 +15,8 @@ from ..gpt.model import GPTModel
 from .decoder import IncrementalDecoder
 from .generate import checked_lengths, checked_prompts
 
+MAX_BEAMS = 1000  # each has a cache of keys and values
+
 
 class Beam(NamedTuple):
     """A text (T + new,) and its score: log probability of the new tokens in nats / number of new tokens ^ penalty."""
@@ -42,7 +44,7 @@ def beam_search(
     prompt              token ids (T,), T >= 1: an array or a list
     max_new_tokens      int >= 0: upper bound for `new`, in tokens
     context_size        int in 1 .. context_length: tokens the model sees
-    n_beams             int >= 1: candidates kept at every length
+    n_beams             int in 1 .. MAX_BEAMS: candidates kept at every length
     length_penalty      float in [-10, 10] [1.0]: exponent of the length that divides a log probability.  0 compares log
                         probabilities, which favours short texts; 1 compares their mean per token
     n_best              int in 1 .. n_beams [1]: continuations returned
@@ -64,7 +66,7 @@ def beam_search(
     """
     (text,) = checked_prompts([prompt])
     max_new_tokens, context_size = checked_lengths(model, max_new_tokens, context_size)
-    n_beams = whole_number("beams", n_beams, 1, allowed="a number >= 1")
+    n_beams = whole_number("beams", n_beams, 1, MAX_BEAMS, f"a number 1 .. {MAX_BEAMS}")
     n_best = whole_number("n_best", n_best, 1, n_beams, f"1 .. {n_beams} (the number of beams)")
     length_penalty = _checked_penalty(length_penalty)
     eos_id = None if eos_id is None else whole_number("eos_id", eos_id)

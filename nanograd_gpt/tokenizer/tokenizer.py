@@ -219,8 +219,10 @@ def _load(path: Path) -> tiktoken.Encoding:
 
 def _from_own(document: dict[str, Any]) -> tiktoken.Encoding:
     """Build the encoding of a file by save_tokenizer.  Raises ValueError and the like for content of another type."""
-    ranks = {b64decode(token, validate=True): rank for token, rank in document["ranks"].items()}
-    special = document["special_tokens"]
+    ranks, special = document["ranks"], document["special_tokens"]
+    if not isinstance(ranks, dict) or not isinstance(special, dict):
+        raise ValueError("its ranks and special tokens are not tables")
+    ranks = {b64decode(token, validate=True): rank for token, rank in ranks.items()}
     if not isinstance(document["name"], str) or not isinstance(document["pattern"], str) or "" in special:
         raise ValueError("its name, pattern and special tokens are not all texts")
     ids = [*ranks.values(), *special.values()]

@@ -30,7 +30,7 @@ def load_text(source: str = STORY) -> str:
 
 def read_text(path: Path) -> str:
     """Read a file's text, line endings unchanged.  Raises InputError if it is missing, empty or not UTF-8 text."""
-    if not path.exists():
+    if not os.path.exists(path):  # False for a name that is too long too
         raise InputError(f"data: {path} does not exist; give a UTF-8 text file, 'story' or '{VERDICT}'")
     try:
         raw = read_bytes(path, MAX_TEXT)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import isfinite
-from os import SEEK_END
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self, TypeAlias
 
@@ -57,7 +57,7 @@ def _end_last_line(path: Path) -> None:
     if not path.exists() or regular_size(path) == 0:
         return
     with path.open("r+b") as file:
-        file.seek(-1, SEEK_END)
+        file.seek(-1, os.SEEK_END)
         if file.read() != b"\n":
             file.write(b"\n")
 
@@ -80,7 +80,7 @@ def read_metrics(path: Path) -> Metrics:
     A line that is not such an event, such as one truncated by a crash, is passed over; a missing or impossible
     measurement is None.  Raises InputError if the file is missing or special.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"run: {path} does not exist; give the directory of a run that `nanograd-gpt train` wrote")
     try:
         regular_size(path)

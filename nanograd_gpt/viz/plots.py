@@ -157,7 +157,7 @@ def plot_perplexity(
         too_large = known > LARGEST_LOSS
         left_out += int(too_large.sum())
         perplexities = np.exp(np.where(too_large, np.nan, known))
-        drawn += int(np.isfinite(perplexities).sum())
+        drawn += int((perplexities > 0).sum())
         axes.plot(tokens_seen, perplexities, look, color=color, marker=_marker(losses), label=label)
     if log and drawn:
         axes.set_yscale("log")

@@ -48,12 +48,10 @@ def read_run(run_dir: Path) -> RunFiles:
     if metrics.damaged:
         lines = counted(len(metrics.damaged), "line")
         damage.append(f"{path} has {lines} with damage, the first is line {metrics.damaged[0]}")
-    tables = [
-        _loaded(run_dir / name, read, damage)
-        for name, read in (("config.toml", read_toml), ("environment.json", read_json), (SURPRISE, _read_surprise))
-    ]
-    passed = f"{'; '.join(damage)}; passed over" if damage else ""
-    return RunFiles(metrics, *tables, passed)
+    config = _loaded(run_dir / "config.toml", read_toml, damage)
+    environment = _loaded(run_dir / "environment.json", read_json, damage)
+    surprise = _loaded(run_dir / SURPRISE, _read_surprise, damage)
+    return RunFiles(metrics, config, environment, surprise, f"{'; '.join(damage)}; passed over" if damage else "")
 
 
 def _loaded(path: Path, read: Callable[[Path], dict[str, Any]], damage: list[str]) -> dict[str, Any]:

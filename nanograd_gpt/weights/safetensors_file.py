@@ -7,6 +7,7 @@ by name, each the CRC-32 in hexadecimal.  The header's is of its canonical JSON 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -84,7 +85,7 @@ def open_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str
     Raises InputError for a file that is missing, truncated, not safetensors, or a pickle, which can run code; and for a
     FIFO or a device.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # False for a name that is too long too
         raise InputError(f"model: {path} does not exist; give a safetensors file, or a directory with one")
     try:
         size = regular_size(path)
@@ -196,7 +197,7 @@ def open_shards(index: Path) -> dict[str, StoredTensor]:
         raise InputError(f"model: {index} is not an index of weights, or is damaged (it has no weight_map of texts)")
     arrays: dict[str, StoredTensor] = {}
     for name in sorted(set(places.values())):
-        if Path(name).name != name:
+        if name in ("", ".", "..") or Path(name).name != name:
             raise InputError(f"model: {index} names {name!r}, which is not a file beside it")
         more, _ = open_safetensors(index.with_name(name))
         if twice := arrays.keys() & more.keys():
