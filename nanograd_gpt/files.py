@@ -45,15 +45,15 @@ def regular_size(path: Path) -> int:
 def read_bytes(path: Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes.  Raises UnreadableError: see regular_size."""
     size = regular_size(path)
-    try:
-        if size <= most:
-            with path.open("rb") as file:
-                content = file.read(most + 1)  # it may have grown since
-            size = len(content)
-    except OSError as error:
-        raise UnreadableError(error.strerror or str(error)) from None
     if size > most:
         raise UnreadableError(f"it has {size:,} bytes, more than the limit of {most:,}")
+    try:
+        with path.open("rb") as file:
+            content = file.read(size + 1)
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from None
+    if len(content) != size:
+        raise UnreadableError("it changes while it is read")
     return content
 
 

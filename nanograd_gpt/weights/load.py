@@ -59,9 +59,10 @@ def _copy(stored: StoredTensor, targets: list[Array]) -> None:
         stored = replace(stored, shape=(1, *stored.shape))
         targets = [target[None] for target in targets]
     C = targets[0].shape[-1]
-    for rows, piece in row_chunks(stored):
-        for i, target in enumerate(targets):
-            target[rows] = piece[:, i * C : (i + 1) * C]
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which commands report in words
+        for rows, piece in row_chunks(stored):
+            for i, target in enumerate(targets):
+                target[rows] = piece[:, i * C : (i + 1) * C]
 
 
 class _ZeroStream(Generator):
@@ -108,8 +109,10 @@ def open_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: flo
 
 
 def is_pretrained(path: Path) -> bool:
-    """Tell whether a path is a file or a directory in one of these layouts, rather than a run's directory."""
-    return path.is_file() or any((path / name).is_file() for name in (CONFIG, HPARAMS, INDEX))
+    """Tell whether a path is a file, even a special one, or a directory in one of these layouts, rather than a run's."""
+    if path.exists() and not path.is_dir():
+        return True
+    return any((path / name).is_file() for name in (CONFIG, HPARAMS, INDEX))
 
 
 # --- the layouts
