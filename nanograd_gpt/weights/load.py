@@ -109,7 +109,7 @@ def open_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: flo
 
 
 def is_pretrained(path: Path) -> bool:
-    """Tell whether a path is a file, even a special one, or a directory in one of these layouts, rather than a run's."""
+    """Tell whether a path is a file, even a special one, or a directory in one of these layouts; else it is a run."""
     if path.exists() and not path.is_dir():
         return True
     return any((path / name).is_file() for name in (CONFIG, HPARAMS, INDEX))
