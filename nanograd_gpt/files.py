@@ -57,15 +57,14 @@ def read_bytes(path: Path, most: int) -> bytes:
     return content
 
 
-def not_written(path: Path | str, error: Exception, then: str = "") -> RunError:
+def not_written(path: Path | str, error: OSError, then: str = "") -> RunError:
     """An error that says why a file could not be written, and what to do if its disk is full.
 
-    error: an OSError, or another library's error with "os error N" in its message; then: what to do after making room.
+    then: what to do after making room.
     """
-    full = any(getattr(error, "errno", None) == number or f"os error {number})" in str(error) for number in FULL)
-    if full:
+    if error.errno in FULL:
         return RunError(f"{path} could not be written (the disk is full); make room there{then and f', {then}'}")
-    return RunError(f"{path} could not be written ({getattr(error, 'strerror', None) or error})")
+    return RunError(f"{path} could not be written ({error.strerror or error})")
 
 
 @contextmanager

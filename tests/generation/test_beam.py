@@ -170,7 +170,7 @@ def test_0_new_tokens_give_the_prompt() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n_beams": 0}, "beams: 0 is not allowed; choose a number 1 .. 1000"),
+        ({"n_beams": 0}, "beams: 0 is not allowed; choose a number 1 .. 13591668 (this model's, in 8 GiB)"),
         ({"n_best": 0}, "n_best: 0 is not allowed; choose 1 .. 2 (the number of beams)"),
         ({"n_best": 3}, "n_best: 3 is not allowed; choose 1 .. 2 (the number of beams)"),
         ({"length_penalty": np.nan}, "length_penalty: nan is not allowed; choose a number in [-10, 10]"),
