@@ -225,7 +225,7 @@ def letters_of(token: bytes) -> str:
 def _settings_beside(path: Path) -> dict[str, Any]:
     """The contents of the tokenizer's and the model's other files by name; empty for one that is missing."""
     names = "special_tokens_map.json", "added_tokens.json", TOKENIZER_CONFIG, CONFIG, "generation_config.json"
-    return {name: _json(path.with_name(name)) if path.with_name(name).is_file() else {} for name in names}
+    return {name: _json(path.with_name(name)) if path.with_name(name).exists() else {} for name in names}
 
 
 def _special_tokens(

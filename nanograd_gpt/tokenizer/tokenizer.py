@@ -121,7 +121,7 @@ def tokenizer_beside(weights: Path) -> Path | None:
             )
         return file
     own = weights.with_suffix(".tokenizer.json")
-    return own if own.is_file() else _file_in(weights.parent)
+    return own if own.exists() else _file_in(weights.parent)
 
 
 def _file_in(directory: Path) -> Path | None:
@@ -133,7 +133,7 @@ def _file_in(directory: Path) -> Path | None:
     if parent.name == "checkpoints" and (directory / "MANIFEST.json").is_file():
         directory = parent.parent
     for name in ("tokenizer.json", *MERGES_OF_VOCAB):
-        if (directory / name).is_file():
+        if (directory / name).exists():  # a special file too, which is refused when it is read
             return directory / name
     for vocab, merges in MERGES_OF_VOCAB.items():
         if (directory / merges).is_file():

@@ -100,9 +100,9 @@ def open_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: flo
     given = Overrides(n_heads, drop_rate)
     if not path.is_dir():
         return _from_safetensors(path, *open_safetensors(path), given)
-    if (path / HPARAMS).is_file():
+    if (path / HPARAMS).exists():
         return _from_tensorflow(path, given)
-    if (path / INDEX).is_file() and not (path / SINGLE).is_file():  # of both, Hugging Face uses the single file
+    if (path / INDEX).exists() and not (path / SINGLE).exists():  # of both, Hugging Face uses the single file
         return _from_safetensors(path / INDEX, open_shards(path / INDEX), {}, given)
     path = path / SINGLE
     return _from_safetensors(path, *open_safetensors(path), given)
@@ -112,7 +112,7 @@ def is_pretrained(path: Path) -> bool:
     """Tell whether a path is a file, even a special one, or a directory in one of these layouts; else it is a run."""
     if path.exists() and not path.is_dir():
         return True
-    return any((path / name).is_file() for name in (CONFIG, HPARAMS, INDEX))
+    return any((path / name).exists() for name in (CONFIG, HPARAMS, INDEX))
 
 
 # --- the layouts
@@ -128,7 +128,7 @@ def _from_safetensors(
     if HUGGING_FACE.tokens in stored:
         opened = _checked(path, stored, _hugging_face_config(path, stored, given.n_heads), HUGGING_FACE, given)
         beside = path.with_name(CONFIG)
-        several = given.drop_rate is None and beside.is_file()
+        several = given.drop_rate is None and beside.exists()
         return replace(opened, rates=differing_rates(beside)) if several else opened
     raise InputError(f"model: {path} has neither {NATIVE.tokens} nor {HUGGING_FACE.tokens}; give GPT-2's weights")
 
@@ -144,7 +144,7 @@ def _native_config(
 
 def _hugging_face_config(path: Path, stored: Mapping[str, StoredTensor], n_heads: int | None) -> GPTConfig:
     beside = path.with_name(CONFIG)
-    if beside.is_file():
+    if beside.exists():
         return from_config_json(beside)
     tied = HUGGING_FACE.head not in stored or _equal(stored[HUGGING_FACE.head], stored[HUGGING_FACE.tokens])
     return from_shapes(path, stored, HUGGING_FACE, n_heads, qkv_bias=True, tied_head=tied)

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli.commands import fails, train
+from cli.commands import fails, train, works
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="FIFOs are POSIX's")
 
@@ -52,6 +52,15 @@ def test_a_fifo_in_a_run_is_refused(tmp_path: Path, trained: Path, name: str) ->
     fifo(run / name)
     command = {"config.toml": "evaluate", "tokenizer.json": "generate", "metrics.jsonl": "plot"}[name]
     assert "it is a FIFO" in fails(command, run)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_fifo_in_hugging_faces_layout_is_refused_not_taken_for_missing(
+    tmp_path: Path, trained: Path, name: str
+) -> None:
+    works("convert", trained, tmp_path / "theirs")
+    fifo(tmp_path / "theirs" / name)
+    assert "it is a FIFO" in fails("generate", tmp_path / "theirs")
 
 
 @pytest.mark.parametrize(

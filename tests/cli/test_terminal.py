@@ -19,7 +19,7 @@ SHOWN = "\\x1b]0;title\\x07\\x1b[2J\\x9b31m\\u202eabc"
 
 
 def on_terminal(*argv: object) -> str:
-    """What a command prints where stdout and stderr are a terminal."""
+    """Run a command with a terminal as stdout and stderr; returns what it printed."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "nanograd_gpt", *map(str, argv)]
     env = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}

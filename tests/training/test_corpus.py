@@ -70,6 +70,13 @@ def test_a_directory_is_refused(tmp_path: Path) -> None:
         load_text(str(tmp_path))
 
 
+def test_a_text_above_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.txt").open("wb") as file:
+        file.truncate((1 << 30) + 1)  # sparse
+    with pytest.raises(InputError, match="it has 1,073,741,825 bytes, more than the limit of 1,073,741,824"):
+        load_text(str(tmp_path / "large.txt"))
+
+
 # --- the download
 
 
