@@ -50,7 +50,7 @@ def fuzz(count: int, seed: int, directory: Path) -> Summary:
     """Damage `count` files, each kind in turn, in a directory of its own; returns what happened."""
     kinds, summary = build(directory), Summary()
     right = [kind.load() for kind in kinds]
-    signal.signal(signal.SIGALRM, _hang)
+    before = signal.signal(signal.SIGALRM, _hang)
     for i in range(count):
         which = i % len(kinds)
         kind, random = kinds[which], Random(f"{seed} {i}")
@@ -65,6 +65,7 @@ def fuzz(count: int, seed: int, directory: Path) -> Summary:
                 name = getattr(mutation, "__name__", "mutation")
                 summary.wrong.append(f"{kind.name}, {name}, file {i} of seed {seed}: {fault}")
         summary.files += 1
+    signal.signal(signal.SIGALRM, before)
     return summary
 
 
