@@ -74,8 +74,16 @@ def for_json(value: Any) -> Any:
 
 def not_allowed(name: str, value: Any, allowed: str) -> InputError:
     """An InputError "name: value is not allowed; choose ...", with NumPy's numbers written as Python's."""
-    text = " ".join(repr(as_python_scalar(value)).split())
-    return InputError(f"{name}: {text if len(text) < 80 else text[:77] + '...'} is not allowed; choose {allowed}")
+    return InputError(f"{name}: {shown(value)} is not allowed; choose {allowed}")
+
+
+def shown(value: Any) -> str:
+    """A value in at most 80 characters of one line, for an error."""
+    try:
+        text = " ".join(repr(as_python_scalar(value)).split())
+    except ValueError:  # an integer of more digits than Python prints
+        return "a number of thousands of digits"
+    return text if len(text) < 80 else text[:77] + "..."
 
 
 def _bounds(least: float, most: float) -> str:

@@ -1,10 +1,11 @@
-"""Files: atomic writes, fsync, checksums, and the error of a full disk."""
+"""Files: bounded reads of regular files, atomic writes, fsync, checksums, and the error of a full disk."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,16 +14,57 @@ from .errors import RunError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space left on the device, or of the user's quota
 
+SPECIAL = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a FIFO (named pipe)",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 
-def not_written(path: Path | str, error: Exception, then: str = "") -> RunError:
+
+class UnreadableError(ValueError):
+    """A file that is not what it should be; the message is the reason, for an error that names the file."""
+
+
+def regular_size(path: Path) -> int:
+    """The size of a regular file in bytes.
+
+    Raises UnreadableError for a file that is missing or denied, and for a directory, FIFO, device or socket, whose
+    reading might never end.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise UnreadableError(getattr(error, "strerror", None) or str(error)) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError(f"it is {SPECIAL.get(stat.S_IFMT(status.st_mode), 'special')}, not a regular file")
+    return status.st_size
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes.  Raises UnreadableError: see regular_size."""
+    size = regular_size(path)
+    if size > most:
+        raise UnreadableError(f"it has {size:,} bytes, more than the limit of {most:,}")
+    try:
+        with path.open("rb") as file:
+            content = file.read(size + 1)
+    except OSError as error:
+        raise UnreadableError(error.strerror or str(error)) from None
+    if len(content) != size:
+        raise UnreadableError("it changes while it is read")
+    return content
+
+
+def not_written(path: Path | str, error: OSError, then: str = "") -> RunError:
     """An error that says why a file could not be written, and what to do if its disk is full.
 
-    error: an OSError, or another library's error with "os error N" in its message; then: what to do after making room.
+    then: what to do after making room.
     """
-    full = any(getattr(error, "errno", None) == number or f"os error {number})" in str(error) for number in FULL)
-    if full:
+    if error.errno in FULL:
         return RunError(f"{path} could not be written (the disk is full); make room there{then and f', {then}'}")
-    return RunError(f"{path} could not be written ({getattr(error, 'strerror', None) or error})")
+    return RunError(f"{path} could not be written ({error.strerror or error})")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ LAYERS = [  # bottom up; modules of one layer do not import each other
     ["errors", "mask_recipe", "pytorch_names"],
     ["arguments"],
     ["files", "backend", "rng"],
+    ["documents"],
     ["anomaly", "environment", "grad_mode", "tokenizer", "versions"],
     ["rule_checks"],
     ["autograd"],

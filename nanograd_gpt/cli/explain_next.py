@@ -19,6 +19,7 @@ from ..tokenizer.tokenizer import text_to_token_ids
 from ..viz.surprise import LEVELS, level, split_space, visible_text
 from .options import add_model, model_from
 from .prompt import PROMPT, fitting
+from .terminal import unescaped
 
 LONGEST = 20  # columns of a token
 MIN_WIDTH = 72  # columns of the table: room for one long token and one long guess
@@ -44,8 +45,9 @@ def run(options: Namespace) -> int:
     with np.errstate(all="ignore"):  # non-finite weights are reported in one line
         positions = explain_next(model, ids, options.top, padding_ids(tokenizer, model.config.vocab_size))
     if _shows_colours():
-        print(coloured_text(positions, tokenizer))
-        print("\nprobability of a token:", *(_coloured(name, i) for i, name in enumerate(LEVELS)), end="\n\n")
+        levels = " ".join(_coloured(name, i) for i, name in enumerate(LEVELS))
+        coloured = f"{coloured_text(positions, tokenizer)}\n\nprobability of a token: {levels}\n"
+        print(coloured, file=unescaped(sys.stdout))  # its tokens are escaped one by one
     print("each token's probability and rank after the text before it, and the likeliest tokens there (*: this one)")
     for line in _table(positions, tokenizer, max(MIN_WIDTH, get_terminal_size().columns)):
         print(line)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .options import note
+
 
 def load_drawing() -> None:
     """Import matplotlib now, so that its memory counts in an estimate."""
@@ -21,15 +23,18 @@ def check_figures(run: Path) -> None:
 def write_figures(run: Path, out: Path | None = None) -> list[Path]:
     """Write the loss, perplexity and training figures and report.html into the directory `out` [run]; returns paths.
 
-    Raises InputError if the directory does not hold a run.
+    Damage to the run's files is noted and passed over.  Raises InputError if the directory does not hold a run.
     """
     from ..viz.plots import save_figure  # matplotlib is slow to import
-    from ..viz.report import write_report
+    from ..viz.report import write_page
     from ..viz.run_figures import run_figures
     from ..viz.run_files import read_run
 
-    drawn = run_figures(read_run(run))
+    files = read_run(run)
+    if files.damage:
+        note(files.damage)
+    drawn = run_figures(files)
     figures = (out or run) / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     written = [path for name, figure in drawn.items() for path in save_figure(figure, figures / name)]
-    return [*written, write_report(run, out)]
+    return [*written, write_page(files, run, out or run)]

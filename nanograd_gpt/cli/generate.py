@@ -24,6 +24,7 @@ from .prompt import PROMPT, add_prompt, fitting, prompt_from
 
 SAMPLE_STREAM = 2  # of random numbers; those of model and data are 0 and 1, sample k has SAMPLE_STREAM + k
 SEED = 123
+MAX_SAMPLES = 10**6
 FILTERS = ("top_k", "top_p", "min_p")
 SAMPLING = ("temperature", *FILTERS, "repetition_penalty")
 BEAM_OPTIONS = ("length_penalty", "n_best")
@@ -59,7 +60,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     sampling = _sampling(options)
     _check_combination(options)
-    n_samples = 1 if options.num_samples is None else whole_number("num_samples", options.num_samples, 1)
+    n_samples = 1 if options.num_samples is None else whole_number("num_samples", options.num_samples, 1, MAX_SAMPLES)
     if n_samples > 1 and sampling.temperature == 0:
         raise InputError("num_samples: at temperature 0 all texts are the same; add --temperature 1, for example")
     model, tokenizer, _ = model_from(options)

@@ -66,9 +66,10 @@ def _print_saved(path: Path) -> None:
     config = GPTConfig.of(state["config"])
     _print_model(config)
     own = found.run / "tokenizer.json"
-    _print_tokenizer(own if own.is_file() else None, config)
+    _print_tokenizer(own if own.exists() else None, config)
     print(f"{'checkpoint':<16} {checkpoint}")
-    for name, value in state.get("progress", {}).items():
+    progress = state.get("progress")  # none in a checkpoint of the caller's own
+    for name, value in progress.items() if isinstance(progress, dict) else ():
         if name != "epoch_stream":
             print(f"{name:<16} {value}")
 

@@ -23,6 +23,7 @@ from . import bench, convert, diff_backends, evaluate, explain_next, generate, g
 from .naming import located, settings_file
 from .options import note
 from .synonyms import suggestion, translate
+from .terminal import escaped, protected_terminal
 
 COMMANDS = {
     "train": train,
@@ -77,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # for samples the terminal cannot encode, and input that is not UTF-8
     try:
         try:
-            return _run(list(sys.argv[1:] if argv is None else argv))
+            with protected_terminal():
+                return _run(list(sys.argv[1:] if argv is None else argv))
         finally:
             sys.stdout.flush()  # here, where its failure is reported in one line
     except InputError as error:
@@ -100,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(message: object, code: int) -> int:
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"error: {escaped(' '.join(str(message).split()))}", file=sys.stderr)
     return code
 
 

@@ -19,6 +19,7 @@ from ..errors import InputError, counted
 from ..gpt.model import GPTModel
 from ..training.config import RunConfig, book, fine_tuning, from_toml, preset
 from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_for_model
+from .terminal import escaped
 
 MODEL_HELP = {
     "vocab_size": "size; one above the tokenizer's is padded, for example to a multiple of 64 for a GPU",
@@ -126,7 +127,7 @@ def check_no_settings(options: Namespace, path: Path, settings: Collection[str])
 
 def note(text: str) -> None:
     """Print a note on stderr, apart from the output."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    print(f"note: {escaped(text)}", file=sys.stderr, flush=True)
 
 
 def flag_of(name: str) -> str:

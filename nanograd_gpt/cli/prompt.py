@@ -9,8 +9,10 @@ from typing import Any
 
 from ..backend.contract import Ints
 from ..errors import InputError, counted
+from ..files import UnreadableError, read_bytes
 from .options import user_path
 
+MAX_PROMPT = 16 << 20  # bytes; any context has fewer
 PROMPT = "Every effort moves you"
 
 
@@ -32,7 +34,10 @@ def prompt_from(options: Namespace) -> str | None:
             raise InputError("prompt_file: the prompt is given already; leave out --prompt or --prompt-file")
         return _decoded(_read(options.prompt_file), "prompt_file", str(options.prompt_file))
     if options.prompt == "-":
-        return _decoded(sys.stdin.buffer.read(), "prompt", "standard input")
+        raw = sys.stdin.buffer.read(MAX_PROMPT + 1)
+        if len(raw) > MAX_PROMPT:
+            raise InputError(f"prompt: standard input has more than {MAX_PROMPT:,} bytes; shorten it")
+        return _decoded(raw, "prompt", "standard input")
     return options.prompt
 
 
@@ -49,9 +54,9 @@ def fitting(ids: Ints, context: int, is_given: bool) -> Ints:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"prompt_file: {path} cannot be read ({error.strerror}); give a UTF-8 text file") from None
+        return read_bytes(path, MAX_PROMPT)
+    except UnreadableError as error:
+        raise InputError(f"prompt_file: {path} cannot be read ({error}); give a UTF-8 text file") from None
 
 
 def _decoded(raw: bytes, name: str, what: str) -> str:

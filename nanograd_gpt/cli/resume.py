@@ -12,6 +12,7 @@ from ..training.checkpoint import check_configuration
 from ..training.config import from_toml, preset
 from ..training.find_checkpoint import find_checkpoint, run_of
 from ..training.run import Run
+from ..training.run_state import run_state
 from ..training.run_text import check_text, find_text
 from ..training.schedule import Flat, Schedule
 from .options import device_from, flag_of, given_settings
@@ -49,12 +50,13 @@ def resumption_from(options: Namespace) -> Resumption:
     if options.out or options.config or options.preset or options.book:
         raise InputError("resume: the run's own settings are used; leave out --out, --config, --preset and --book")
     directory, (checkpoint, state, damaged) = run_of(options.resume), find_checkpoint(options.resume)
+    own = run_state(checkpoint, state)
     config = preset("tiny").replace(from_toml(directory / "config.toml"))
     check_configuration(checkpoint, state, config.model)
-    data = _text_of(directory, config.data.data, given.pop("data", None), state.get("data_sha256"))
+    data = _text_of(directory, config.data.data, given.pop("data", None), own.data_sha256)
     tokenizer = get_tokenizer(directory / "tokenizer.json")
     run = Run(config.replace({"data": data}), device_from(options), tokenizer, config.model.vocab_size)
-    done = state["progress"]["global_step"] + 1
+    done = own.progress.global_step + 1
     plan, planned_steps = run.schedule, run.total_steps
     run.change_length(given)
     if given and run.total_steps < done:

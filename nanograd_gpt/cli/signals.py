@@ -67,5 +67,5 @@ class Signals:
 
 
 def name_of(number: int) -> str:
-    """What a person calls a signal: Ctrl-C, SIGTERM, SIGHUP."""
+    """The name of a signal for people: Ctrl-C, SIGTERM, SIGHUP."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

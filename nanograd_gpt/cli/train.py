@@ -231,7 +231,7 @@ def _best_line(training: Run, directory: Path) -> str | None:
     """The lowest validation loss and how to use its weights; None if the run ended with it."""
     evaluations = read_metrics(directory / "metrics.jsonl").evaluations
     best = training.progress
-    if best.best_step is None or best.best_step == evaluations[-1]["step"]:
+    if best.best_step is None or (evaluations and best.best_step == evaluations[-1]["step"]):
         return None
     epoch = best.best_step // training.steps_per_epoch + 1
     return (

@@ -12,9 +12,12 @@ from ..backend.contract import HostArray, Ints
 from ..backend.plain.activation import log_softmax
 from ..backend.select import to_host
 from ..errors import RunError
+from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from .decoder import IncrementalDecoder
 from .generate import checked_lengths, checked_prompts
+
+MAX_BYTES = 8 << 30  # of all beams' scores, and keys and values
 
 
 class Beam(NamedTuple):
@@ -43,7 +46,7 @@ def beam_search(
     prompt              token ids (T,), T >= 1: an array or a list
     max_new_tokens      int >= 0: upper bound for `new`, in tokens
     context_size        int in 1 .. context_length: tokens the model sees
-    n_beams             int >= 1: candidates kept at every length
+    n_beams             int >= 1: candidates kept at every length; as many as MAX_BYTES of memory hold
     length_penalty      float in [-10, 10] [1.0]: exponent of the length that divides a log probability.  0 compares log
                         probabilities, which favours short texts; 1 compares their mean per token
     n_best              int in 1 .. n_beams [1]: continuations returned
@@ -65,7 +68,8 @@ def beam_search(
     """
     (text,) = checked_prompts([prompt])
     max_new_tokens, context_size = checked_lengths(model, max_new_tokens, context_size)
-    n_beams = whole_number("beams", n_beams, 1, allowed="a number >= 1")
+    most = _most_beams(model.config, min(context_size, len(text) + max_new_tokens))
+    n_beams = whole_number("beams", n_beams, 1, most, f"a number 1 .. {most} (this model's, in {MAX_BYTES >> 30} GiB)")
     n_best = whole_number("n_best", n_best, 1, n_beams, f"1 .. {n_beams} (the number of beams)")
     length_penalty = _checked_penalty(length_penalty)
     eos_id = None if eos_id is None else whole_number("eos_id", eos_id)
@@ -92,6 +96,13 @@ def beam_search(
         decoder.branch(parents)
     length = max(1, max_new_tokens) ** length_penalty
     return _best([*ended, *(Beam(beam.text, beam.score / length) for beam in active)], n_best)
+
+
+def _most_beams(config: GPTConfig, length: int) -> int:
+    """Return the number of beams that fit MAX_BYTES, at least 1."""
+    scores = 3 * 8 * config.vocab_size  # logits, log probabilities and totals in float64
+    cache = 2 * 4 * config.n_layers * length * config.emb_dim
+    return max(1, MAX_BYTES // (scores + cache))
 
 
 def _largest(total: HostArray, n: int) -> list[tuple[int, int]]:

@@ -16,6 +16,8 @@ from ..tensor import TokenIds, as_ids
 from .decoder import IncrementalDecoder, pad_right
 from .sampling import Sampling, next_tokens
 
+MAX_NEW_TOKENS = 10**9
+
 
 def generate_text(
     model: GPTModel,
@@ -186,6 +188,6 @@ def checked_lengths(model: GPTModel, max_new_tokens: int, context_size: int) -> 
     """Return both as ints.  Raises InputError for a value out of range."""
     longest = model.config.context_length
     return (
-        whole_number("max_new_tokens", max_new_tokens, 0, allowed="a number >= 0"),
+        whole_number("max_new_tokens", max_new_tokens, 0, MAX_NEW_TOKENS, f"a number 0 .. {MAX_NEW_TOKENS}"),
         whole_number("context_size", context_size, 1, longest, f"1 .. {longest}"),
     )

@@ -59,10 +59,12 @@ class GPTConfig:
             raise InputError(f"model: {self.n_parameters:,} parameters are too many; choose smaller sizes")
 
     @classmethod
-    def of(cls, config: GPTConfig | Mapping[str, Any]) -> GPTConfig:
-        """Create a config from the book's dictionary.  Raises InputError for an unknown name."""
+    def of(cls, config: Any) -> GPTConfig:
+        """Create a config from the book's dictionary.  Raises InputError for an unknown name or no dictionary."""
         if isinstance(config, GPTConfig):
             return config
+        if not isinstance(config, Mapping):
+            raise InputError(f"model configuration: it is a {type(config).__name__}; give a mapping of names to sizes")
         known = [f.name for f in fields(cls)]
         for name in config:
             if name not in known:

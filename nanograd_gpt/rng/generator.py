@@ -6,6 +6,7 @@ counter's third word.  The distributions are implemented here, so that results d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import pi, prod
 from operator import index
 from secrets import randbits
@@ -68,8 +69,8 @@ class RandomStream(Protocol):
         """The state, which determines all later numbers, as JSON can encode it."""
         ...
 
-    def set_state(self, state: State) -> None:
-        """Restore a state.  Raises InputError for the state of another kind of stream."""
+    def set_state(self, state: Any) -> None:
+        """Restore a state.  Raises InputError, and changes nothing, for what is not a state of this kind of stream."""
         ...
 
 
@@ -150,10 +151,20 @@ class Generator:
     def state(self) -> State:
         return {"kind": "philox", "seed": self.seed, "stream": self.stream, "calls": self.calls}
 
-    def set_state(self, state: State) -> None:
-        if state.get("kind") != "philox":
-            raise InputError(f"random state: kind {state.get('kind')!r} is not a Generator's; use one of kind 'philox'")
-        self.seed, self.stream, self.calls = int(state["seed"]), int(state["stream"]), int(state["calls"])
+    def set_state(self, state: Any) -> None:
+        state = checked_kind(state, "philox", "a Generator's")
+        numbers = [
+            whole_number(f"random state: {name}", state.get(name), 0, 2**64 - 1) for name in ("seed", "stream", "calls")
+        ]
+        self.seed, self.stream, self.calls = numbers
+
+
+def checked_kind(state: Any, kind: str, whose: str) -> Mapping[str, Any]:
+    """Return a stream's state.  Raises InputError for that of another kind, and for anything else."""
+    found = state.get("kind") if isinstance(state, Mapping) else None
+    if found != kind:
+        raise InputError(f"random state: kind {found!r} is not {whose}; use one of kind {kind!r}")
+    return dict(state)
 
 
 def index_at(points: Floats, probabilities: Floats) -> Ints:

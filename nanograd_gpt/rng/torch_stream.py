@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import cos, log1p, pi, sin, sqrt
 from operator import index
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arguments import real_number, whole_number
 from ..errors import InputError
-from .generator import Bools, Floats, Ints, Shape, State, size_of
+from .generator import Bools, Floats, Ints, Shape, State, checked_kind, size_of
 from .vector_math import f32, log, sin_cos
 
 DropoutStream: TypeAlias = Literal["mt19937", "mcg31"]
@@ -27,6 +27,7 @@ DRAW_CHUNK = (
 )  # numbers drawn at once: freeing an array this large raises malloc's threshold for the smaller ones
 TRANSFORM_BLOCK = 1 << 15  # numbers transformed at once: a multiple of 16, and cache-sized
 MAX_PERMUTATION = (2**32 - 1) // 20  # items; from here on torch.randperm uses another algorithm
+KEY_WORDS = 624  # of the Mersenne Twister's state
 MCG31_MULTIPLIER, MCG31_MODULUS = 1132489760, 2**31 - 1  # MKL's VSL_BRNG_MCG31
 
 
@@ -176,14 +177,17 @@ class TorchStream:
             "next_normal": self.next_normal,
         }
 
-    def set_state(self, state: State) -> None:
-        if state.get("kind") != "torch":
-            raise InputError(
-                f"random state: kind {state.get('kind')!r} is not a TorchStream's; use one of kind 'torch'"
-            )
-        key = np.array(state["key"], dtype=np.uint32)
-        self.bits.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": state["pos"]}}
-        self.dropout, self.next_normal = state["dropout"], state["next_normal"]
+    def set_state(self, state: Any) -> None:
+        state = checked_kind(state, "torch", "a TorchStream's")
+        words, kept, dropout = state.get("key"), state.get("next_normal"), state.get("dropout")
+        if not isinstance(words, list | tuple) or len(words) != KEY_WORDS or dropout not in ("mt19937", "mcg31"):
+            raise InputError(f"random state: it does not hold {KEY_WORDS} words and the kind of dropout; use another")
+        words = [whole_number("random state: key", word, 0, 2**32 - 1) for word in words]
+        pos = whole_number("random state: pos", state.get("pos"), 0, KEY_WORDS)
+        next_normal = None if kept is None else real_number("random state: next_normal", kept)
+        key = np.array(words, dtype=np.uint32)
+        self.bits.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": pos}}
+        self.dropout, self.next_normal = dropout, next_normal
 
 
 def box_muller(uniform: Floats, out: Floats) -> None:

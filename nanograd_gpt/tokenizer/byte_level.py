@@ -8,21 +8,26 @@ tokens: whether two parts become neighbours depends on their own bytes only, as 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
 import tiktoken
 
+from ..arguments import not_allowed
+from ..documents import read_json
 from ..errors import InputError
+from ..files import UnreadableError, read_bytes
 from .bpe import END_OF_TEXT, GPT2_PATTERN
 from .encoding import Tokenizer
 
 MERGES_OF_VOCAB = {"vocab.json": "merges.txt", "encoder.json": "vocab.bpe"}  # Hugging Face, OpenAI
 SPECIAL_TOKEN_KEYS = "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"
-MAX_ID = 1 << 31  # above any id
+MAX_VOCAB = 1 << 22  # ids; arrays of this size are made for any vocabulary
+MAX_SPECIAL = 1 << 14  # special tokens, which become one regular expression
+MAX_BYTES = 32 << 20  # bytes of a tokenizer's file; GPT-2's has a twentieth
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 
 
@@ -54,8 +59,8 @@ def from_vocab_and_merges(vocab: Path, merges: Path) -> tiktoken.Encoding:
     """Load vocab.json and merges.txt, as for GPT-2.  Raises InputError if they are damaged or inconsistent."""
     ids = _json(vocab)
     try:
-        lines = merges.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bytes(merges, MAX_BYTES).decode("utf-8").splitlines()
+    except (UnreadableError, UnicodeDecodeError) as error:
         raise InputError(f"tokenizer: cannot read {merges} ({error}); put it beside {vocab}") from None
     pairs = [tuple(line.split(" ")) for line in lines if line.strip() and not line.startswith("#version")]
     with _damage_as_input_error(vocab):
@@ -125,8 +130,10 @@ def _encoding(
     settings = _settings_beside(path)
     special = _special_tokens(path, vocab, added, settings)
     for name, token_id in (*vocab.items(), *special.items()):
-        if type(token_id) is not int or not 0 <= token_id < MAX_ID:
-            raise InputError(f"tokenizer: {path}: the id of {name!r} is {token_id!r}; a whole number >= 0 is expected")
+        if type(token_id) is not int or not 0 <= token_id < MAX_VOCAB:
+            raise not_allowed(
+                f"tokenizer: {path}: the id of {name!r}", token_id, f"a whole number 0 .. {MAX_VOCAB - 1}"
+            )
     ranks: dict[bytes, int] = {}
     for value, letter in enumerate(LETTERS):
         if letter not in vocab:
@@ -143,6 +150,10 @@ def _encoding(
             raise InputError(f"tokenizer: {path}: its ids do not rise in the order of its merges, at {name!r}")
         last = ranks[token] = vocab[name]
         pairs[token] = [_bytes(path, part) for part in merge]
+    if "" in special:
+        raise InputError(f"tokenizer: {path}: a special token is empty; download it again")
+    if len(special) > MAX_SPECIAL:
+        raise InputError(f"tokenizer: {path}: {len(special):,} special tokens are above the limit of {MAX_SPECIAL:,}")
     if len(set(ranks.values())) < len(ranks):
         raise InputError(f"tokenizer: {path}: two tokens have one id; download it again")
     for token, pair in pairs.items():
@@ -160,16 +171,38 @@ def _encoding(
 
 
 def parts_below(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
-    """A token's parts after the merges that rank below its own: for a valid merge, its two parts."""
-    parts = [token[i : i + 1] for i in range(len(token))]
-    while len(parts) > 2:
-        merged = [ranks.get(parts[i] + parts[i + 1], MAX_ID) for i in range(len(parts) - 1)]
-        best = min(merged)
-        if best >= ranks[token]:
-            break
-        i = merged.index(best)
-        parts[i : i + 2] = [parts[i] + parts[i + 1]]
-    return parts
+    """A token's parts after the merges that rank below its own: for a valid merge, its two parts.
+
+    Takes time in n log n for n bytes: tokens learned from a long run are long.
+    """
+    limit, n = ranks[token], len(token)
+    ends, before = (
+        [*range(1, n + 1)],
+        [*range(-1, n)],
+    )  # by a part's start: its end, and where the part before it starts
+    heap: list[tuple[int, int, int]] = []  # (rank, start, end) of a possible merge, until another takes its parts
+
+    def consider(start: int) -> None:
+        if start >= 0 and ends[start] < n:
+            end = ends[ends[start]]
+            rank = ranks.get(token[start:end], limit)
+            if rank < limit:
+                heappush(heap, (rank, start, end))
+
+    for start in range(n):
+        consider(start)
+    gone = bytearray(n)  # starts that were merged into the part before them
+    while heap:
+        _, start, end = heappop(heap)
+        if gone[start] or ends[start] == n or ends[ends[start]] != end:
+            continue
+        gone[ends[start]] = 1
+        ends[start] = end
+        if end < n:
+            before[end] = start
+        consider(start)
+        consider(before[start])
+    return [token[start : ends[start]] for start in range(n) if not gone[start]]
 
 
 def _bytes(path: Path, name: str) -> bytes:
@@ -192,7 +225,7 @@ def letters_of(token: bytes) -> str:
 def _settings_beside(path: Path) -> dict[str, Any]:
     """The contents of the tokenizer's and the model's other files by name; empty for one that is missing."""
     names = "special_tokens_map.json", "added_tokens.json", TOKENIZER_CONFIG, CONFIG, "generation_config.json"
-    return {name: _json(path.with_name(name)) if path.with_name(name).is_file() else {} for name in names}
+    return {name: _json(path.with_name(name)) if path.with_name(name).exists() else {} for name in names}
 
 
 def _special_tokens(
@@ -240,11 +273,6 @@ def _end_of_text(special: Mapping[str, int], settings: Mapping[str, Any]) -> int
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"tokenizer: cannot read {path} ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"tokenizer: {path} is not JSON; download it again") from None
-    if not isinstance(content, dict):
-        raise InputError(f"tokenizer: {path} holds a {type(content).__name__}; a JSON object is expected")
-    return content
+        return read_json(path, MAX_BYTES)
+    except UnreadableError as error:
+        raise InputError(f"tokenizer: cannot read {path} ({error}); download it again") from None

@@ -15,17 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import regex
 import tiktoken
 from numpy.typing import ArrayLike, NDArray
 
 from ..arguments import whole_number
+from ..documents import read_json
 from ..errors import InputError
-from ..files import write_whole
+from ..files import UnreadableError, write_whole
 from .bpe import END_OF_TEXT, GPT2_PATTERN, learn_ranks
-from .byte_level import MERGES_OF_VOCAB, from_tokenizer_json, from_vocab_and_merges
+from .byte_level import MAX_BYTES, MAX_VOCAB, MERGES_OF_VOCAB, from_tokenizer_json, from_vocab_and_merges
 from .encoding import Tokenizer, encode, end_of_text, token_bytes
 
 _GPT2_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+MAX_MERGES = MAX_VOCAB - 257  # 256 bytes and the end of text have ids too
 _FORMAT = "nanograd_gpt tokenizer, version 1"
 _CHOICES = (
     "give 'gpt2', the path of a file by save_tokenizer, of Hugging Face's tokenizer.json or vocab.json with "
@@ -118,7 +121,7 @@ def tokenizer_beside(weights: Path) -> Path | None:
             )
         return file
     own = weights.with_suffix(".tokenizer.json")
-    return own if own.is_file() else _file_in(weights.parent)
+    return own if own.exists() else _file_in(weights.parent)
 
 
 def _file_in(directory: Path) -> Path | None:
@@ -130,7 +133,7 @@ def _file_in(directory: Path) -> Path | None:
     if parent.name == "checkpoints" and (directory / "MANIFEST.json").is_file():
         directory = parent.parent
     for name in ("tokenizer.json", *MERGES_OF_VOCAB):
-        if (directory / name).is_file():
+        if (directory / name).exists():  # a special file too, which is refused when it is read
             return directory / name
     for vocab, merges in MERGES_OF_VOCAB.items():
         if (directory / merges).is_file():
@@ -142,11 +145,9 @@ def train_tokenizer(text: str, n_merges: int = 512, *, name: str = "bpe") -> tik
     """A byte-level tokenizer learned from the text: 256 bytes, then up to n_merges tokens, then `<|endoftext|>`.
 
     Deterministic: `bpe.learn_merges` defines the order of ties.  Learning stops early when no pair repeats, so read the
-    size from `n_vocab`.  Raises InputError for a negative n_merges.
+    size from `n_vocab`.  Raises InputError for n_merges outside 0 .. MAX_MERGES.
     """
-    n_merges = whole_number("n_merges", n_merges)
-    if n_merges < 0:
-        raise InputError(f"n_merges: {n_merges} is negative; give 0 (bytes alone) or more, such as 512")
+    n_merges = whole_number("n_merges", n_merges, 0, MAX_MERGES)
     return _with_end_of_text(name, learn_ranks(text, n_merges))
 
 
@@ -198,28 +199,48 @@ def _load(path: Path) -> tiktoken.Encoding:
     if path.name in MERGES_OF_VOCAB:
         return from_vocab_and_merges(path, path.with_name(MERGES_OF_VOCAB[path.name]))
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"tokenizer: cannot read {str(path)!r} ({error.strerror}); {_CHOICES}") from None
-    except (ValueError, RecursionError):  # not UTF-8, or not JSON
-        raise InputError(f"tokenizer: {str(path)!r} is not a tokenizer file; {_CHOICES}") from None
-    if isinstance(document, dict) and "model" in document:
+        document = read_json(path, MAX_BYTES)
+    except UnreadableError as error:
+        raise InputError(f"tokenizer: cannot read {str(path)!r} ({error}); {_CHOICES}") from None
+    if "model" in document:
         return from_tokenizer_json(path, document)
-    if not isinstance(document, dict) or document.pop("format", None) != _FORMAT:
+    if document.pop("format", None) != _FORMAT:
         raise InputError(f"tokenizer: {str(path)!r} is not in the format {_FORMAT!r}; {_CHOICES}")
     if document.pop("sha256", None) != _digest(document):
         raise InputError(
             f"tokenizer: {str(path)!r} has changed since it was written (its SHA-256 does not match); "
             "restore it, or train and save it again"
         )
-    parts: dict[str, Any] = {
-        "pat_str": document["pattern"],
-        "mergeable_ranks": {b64decode(token): rank for token, rank in document["ranks"].items()},
-        "special_tokens": document["special_tokens"],
-    }
-    if "eot_token" in document:
-        return Tokenizer(document["name"], eot_token=document["eot_token"], **parts)
-    return tiktoken.Encoding(document["name"], **parts)
+    try:
+        return _from_own(document)
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"tokenizer: {str(path)!r} cannot be used ({error}); train and save it again") from None
+
+
+def _from_own(document: dict[str, Any]) -> tiktoken.Encoding:
+    """Build the encoding of a file by save_tokenizer.  Raises ValueError and the like for content of another type."""
+    ranks, special = document["ranks"], document["special_tokens"]
+    if not isinstance(ranks, dict) or not isinstance(special, dict):
+        raise ValueError("its ranks and special tokens are not tables")
+    ranks = {b64decode(token, validate=True): rank for token, rank in ranks.items()}
+    if not isinstance(document["name"], str) or not isinstance(document["pattern"], str) or "" in special:
+        raise ValueError("its name, pattern and special tokens are not all texts")
+    ids = [*ranks.values(), *special.values()]
+    if not all(type(i) is int and 0 <= i < MAX_VOCAB for i in ids) or len(set(ids)) < len(ids):
+        raise ValueError(f"its ids are not whole numbers 0 .. {MAX_VOCAB - 1}, each of one token")
+    if not all(bytes([value]) in ranks for value in range(256)):
+        raise ValueError("it has no token for some bytes")
+    try:
+        regex.compile(document["pattern"])
+    except regex.error as error:
+        raise ValueError(f"its pattern: {error}") from None
+    parts: dict[str, Any] = {"pat_str": document["pattern"], "mergeable_ranks": ranks, "special_tokens": special}
+    if "eot_token" not in document:
+        return tiktoken.Encoding(document["name"], **parts)
+    eot = document["eot_token"]
+    if eot is not None and (type(eot) is not int or eot not in special.values()):
+        raise ValueError("its end of text is not the id of a special token")
+    return Tokenizer(document["name"], eot_token=eot, **parts)
 
 
 def _digest(contents: dict[str, Any]) -> str:

@@ -17,22 +17,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-
 from ..arguments import for_json
 from ..backend.contract import Array, HostArray
-from ..backend.select import to_host
+from ..documents import read_json
 from ..errors import InputError
-from ..files import fsync, not_written, sha256_of
+from ..files import UnreadableError, fsync, not_written, regular_size, sha256_of
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..optim import AdamW
-from ..weights.load import load_weights
+from ..weights.load import load_weights, open_pretrained
+from ..weights.safetensors_file import open_safetensors
+from ..weights.write_safetensors import write_safetensors
 from .run_directory import checkpoints
 
 SCHEMA = 1
+MAX_STATE = 16 << 20  # bytes of state.json
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")  # suffixes of PyTorch's and pickle's files
 NEW, OLD = ".partial", ".old"  # suffixes of what is beside a checkpoint while it is being replaced
 
@@ -168,7 +167,7 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     if optimizer is not None:
         moments = _optimizer_state(path, state.get("optimizer"), _names_of(optimizer, model))
         optimizer.check_state_dict(moments)
-        model.rng.set_state(state["model_stream"])
+        model.rng.set_state(state.get("model_stream"))
         optimizer.load_state_dict(moments)
     model.load_state_dict(weights)
     model.train(optimizer is not None)
@@ -192,7 +191,8 @@ def _optimizer_state(path: Path, metadata: Any, names: list[str]) -> dict[str, A
         )
     path /= "optimizer.safetensors"
     arrays = _load_arrays(path)
-    steps = metadata.get("steps") or {}
+    steps = metadata.get("steps")
+    steps = steps if isinstance(steps, dict) else {}
     for n in names:
         if f"exp_avg.{n}" not in arrays or f"exp_avg_sq.{n}" not in arrays or n not in steps:
             raise InputError(f"checkpoint: {path} has no optimizer state for {n}; use another checkpoint")
@@ -204,7 +204,10 @@ def _optimizer_state(path: Path, metadata: Any, names: list[str]) -> dict[str, A
     }
     if "groups" in metadata:
         numbers = {n: i for i, n in enumerate(names)}
-        state["groups"] = [{**g, "params": [numbers.get(n) for n in g["params"]]} for g in metadata["groups"]]
+        try:
+            state["groups"] = [{**g, "params": [numbers.get(n) for n in g["params"]]} for g in metadata["groups"]]
+        except (TypeError, LookupError):
+            raise InputError(f"checkpoint: {path} has parameter groups that are damaged; use another one") from None
     return state
 
 
@@ -223,18 +226,35 @@ def read_state(path: Path) -> dict[str, Any]:
             )
         raise InputError(f"checkpoint: {path} has no MANIFEST.json, so it is incomplete; use an earlier one")
     try:
-        hashes = json.loads(manifest.read_text(encoding="utf-8"))
-        damaged = [name for name in ("state.json", "model.safetensors") if hashes.get(name) != sha256_of(path / name)]
-        state: dict[str, Any] = {} if damaged else json.loads((path / "state.json").read_text(encoding="utf-8"))
-        if "optimizer" in state and hashes.get(moments := "optimizer.safetensors") != sha256_of(path / moments):
-            damaged.append(moments)
-    except (OSError, ValueError, AttributeError) as error:
+        hashes, state = read_json(manifest), {}
+        damaged = [name for name in ("state.json", "model.safetensors") if _differs(path / name, hashes)]
+        if not damaged:
+            state = read_json(path / "state.json", MAX_STATE)
+            if "optimizer" in state and _differs(path / "optimizer.safetensors", hashes):
+                damaged.append("optimizer.safetensors")
+    except (UnreadableError, OSError) as error:
         raise InputError(f"checkpoint: {path} cannot be read ({error}); use an earlier one") from None
     if damaged:
         raise InputError(f"checkpoint: {path / damaged[0]} is damaged: its SHA-256 differs; use an earlier one")
     if state.get("schema") != SCHEMA:
         raise InputError(f"checkpoint: {path} has schema {state.get('schema')}; this version reads schema {SCHEMA}")
+    _check_weights(path, state)
     return state
+
+
+def _differs(file: Path, hashes: Mapping[str, Any]) -> bool:
+    regular_size(file)  # or hashing a FIFO would never end
+    return bool(hashes.get(file.name) != sha256_of(file))
+
+
+def _check_weights(path: Path, state: Mapping[str, Any]) -> None:
+    """Raise InputError unless the weights are those of the state's configuration, before memory is taken for them."""
+    try:
+        config = GPTConfig.of(state.get("config", "missing"))
+    except InputError as error:
+        raise InputError(f"checkpoint: {path / 'state.json'}: {error}; use an earlier one") from None
+    if open_pretrained(path / "model.safetensors").config != config:
+        raise InputError(f"checkpoint: {path}: the configurations of its weights and of its state differ")
 
 
 def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
@@ -280,18 +300,13 @@ def _names_of(optimizer: AdamW, model: GPTModel) -> list[str]:
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, Array], config: GPTConfig | None = None) -> None:
-    # at most one entry: safetensors writes several in an order that differs between processes
     metadata = {"format": "pt"} if config is None else {"config": json.dumps(config.to_dict())}
     try:
-        save_file({name: np.ascontiguousarray(to_host(a)) for name, a in arrays.items()}, path, metadata)
-    except SafetensorError as error:
+        write_safetensors(path, {name: [array] for name, array in arrays.items()}, metadata)
+    except OSError as error:
         raise not_written(path, error) from None
 
 
 def _load_arrays(path: Path) -> dict[str, HostArray]:
-    if not path.is_file():
-        raise InputError(f"model: {path} does not exist")
-    try:
-        return load_file(path)
-    except (SafetensorError, ValueError, OSError) as error:
-        raise InputError(f"model: {path} is not a safetensors file ({error})") from None
+    """Read all arrays of a file, whose checksum is known to be right."""
+    return {name: stored[:] for name, stored in open_safetensors(path)[0].items()}

@@ -1,4 +1,4 @@
-"""When the next checkpoint by the clock is due."""
+"""A clock for checkpoints: it tells when the next one is due."""
 
 from __future__ import annotations
 

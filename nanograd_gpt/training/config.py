@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..arguments import as_python_scalar
+from ..arguments import as_python_scalar, not_allowed, shown
+from ..documents import read_toml
 from ..errors import InputError, did_you_mean
+from ..files import UnreadableError
 from ..gpt.config import PRESETS as MODELS
 from ..gpt.config import GPTConfig, preset_name
+from ..tokenizer.tokenizer import MAX_MERGES
 from .synonyms import SYNONYMS
 
+MAX_COUNT = 2**53  # of anything; floats are exact up to here
 SCHEDULES = ["flat", "cosine", "appendix-d"]
 
 
@@ -38,7 +41,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _coerce_fields(self)
-        _require("n_merges", self.n_merges, self.n_merges >= 0, "a number >= 0")
+        _require("n_merges", self.n_merges, 0 <= self.n_merges <= MAX_MERGES, f"a number 0 .. {MAX_MERGES}")
         _require("batch_size", self.batch_size, self.batch_size >= 1, "a number >= 1")
         _require("stride", self.stride, self.stride >= 0, "a number >= 0")
         _require("train_ratio", self.train_ratio, 0 < self.train_ratio < 1, "a number in (0, 1)")
@@ -150,11 +153,9 @@ class RunConfig:
 def from_toml(path: Path) -> dict[str, Any]:
     """Read the settings from a TOML file, with or without group tables.  Raises InputError if it cannot be read."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"config: {path} cannot be read ({error.strerror}); give a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"config: {path} is not TOML ({error})") from None
+        content = read_toml(path)
+    except UnreadableError as error:
+        raise InputError(f"config: {path} cannot be read ({error}); give a TOML file of settings") from None
     settings: dict[str, Any] = {}
     for name, value in content.items():
         settings |= value if isinstance(value, dict) else {name: value}
@@ -205,9 +206,11 @@ def _coerced(name: str, value: Any, like: Any) -> Any:
     if isinstance(like, float) and type(value) is int and abs(value) < 2**53:
         return float(value)
     if type(value) is not type(like):
-        raise InputError(f"{name}: {value!r} is not allowed; expected a value like {like!r}")
+        raise InputError(f"{name}: {shown(value)} is not allowed; expected a value like {like!r}")
+    if type(value) is int and abs(value) > MAX_COUNT and name != "seed":
+        raise not_allowed(name, value, f"a number up to {MAX_COUNT}")
     if isinstance(value, str) and not _is_unicode(value):
-        raise InputError(f"{name}: {value!r} is not UTF-8 text; give it in UTF-8")
+        raise InputError(f"{name}: {shown(value)} is not UTF-8 text; give it in UTF-8")
     return value
 
 

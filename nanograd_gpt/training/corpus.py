@@ -8,8 +8,10 @@ from pathlib import Path
 
 from ..arguments import real_number
 from ..errors import InputError, RunError
+from ..files import UnreadableError, read_bytes
 from ..weights.resumable_download import why_failed
 
+MAX_TEXT = 1 << 30  # bytes; its tokens take ten times as much memory
 STORY, VERDICT = "story", "the-verdict"
 BUILTIN_TEXTS = (STORY, VERDICT, "")  # texts that are not the user's files
 VERDICT_URL = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/ch02/01_main-chapter-code/the-verdict.txt"
@@ -28,11 +30,12 @@ def load_text(source: str = STORY) -> str:
 
 def read_text(path: Path) -> str:
     """Read a file's text, line endings unchanged.  Raises InputError if it is missing, empty or not UTF-8 text."""
-    if not path.exists():
+    if not os.path.exists(path):  # False for a name that is too long too
         raise InputError(f"data: {path} does not exist; give a UTF-8 text file, 'story' or '{VERDICT}'")
-    if not path.is_file():
-        raise InputError(f"data: {path} is not a file; give a UTF-8 text file")
-    raw = path.read_bytes()
+    try:
+        raw = read_bytes(path, MAX_TEXT)
+    except UnreadableError as error:
+        raise InputError(f"data: {path} cannot be read ({error}); give a UTF-8 text file") from None
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

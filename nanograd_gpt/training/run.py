@@ -31,7 +31,8 @@ from .finite import first_not_finite
 from .loop import Progress, StepResult, check_sample_prompt, training_steps
 from .replay import Note
 from .run_directory import best_checkpoint, checkpoint_path, checkpoints, step_of
-from .run_text import relative_data_path, text_hash, with_absolute_paths
+from .run_state import run_state
+from .run_text import read_environment, relative_data_path, text_hash, with_absolute_paths
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
 from .weights import transfer_weights, weights_hash
 
@@ -201,9 +202,8 @@ class Run:
         written = from_toml(directory / "config.toml")  # applied to the preset, as on resuming
         config = preset("tiny").replace(written | {"data": self.config.data.data})
         self.save_config(directory, config)
-        path = directory / "environment.json"
-        metadata = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        write_whole(path, json.dumps(metadata | relative_data_path(config, directory), indent=1).encode())
+        metadata = read_environment(directory) | relative_data_path(config, directory)
+        write_whole(directory / "environment.json", json.dumps(metadata, indent=1).encode())
 
     def preflight(self, directory: Path) -> None:
         """Check before training that a checkpoint can be written: its metadata is serialisable and the disk has room.
@@ -264,13 +264,20 @@ class Run:
 
     def load(self, checkpoint: Path) -> None:
         """Resume from a checkpoint of this run.  Raises InputError if the text or the tokenizer has changed since."""
-        state = load_checkpoint(checkpoint, self.model, self.optimizer)
-        if state["data_sha256"] != text_hash(self.text):
+        state = run_state(checkpoint, load_checkpoint(checkpoint, self.model, self.optimizer))
+        if state.data_sha256 != text_hash(self.text):
             raise InputError(f"resume: the text {self.config.data.data!r} has changed since {checkpoint} was written")
-        if state["tokenizer_sha256"] != tokenizer_hash(self.tokenizer):
+        if state.tokenizer_sha256 != tokenizer_hash(self.tokenizer):
             raise InputError(f"resume: the tokenizer has changed since {checkpoint} was written")
-        self.progress, self._saved = Progress(**state["progress"]), checkpoint
-        self.data_rng.set_state(state["data_stream"])
+        if state.progress.batch >= len(self.train_loader):
+            raise InputError(
+                f"resume: {checkpoint} has done {state.progress.batch} batches of its epoch, which has "
+                f"{len(self.train_loader)}; use another checkpoint"
+            )
+        if state.progress.epoch_stream is not None:
+            self.data_rng.set_state(state.progress.epoch_stream)  # to check it now, not in the first update
+        self.data_rng.set_state(state.data_stream)
+        self.progress, self._saved = state.progress, checkpoint
 
 
 def streams(training: TrainingConfig) -> tuple[RandomStream, RandomStream]:

@@ -27,7 +27,7 @@ def best_checkpoint(directory: Path) -> Path:
 
 def checkpoints(directory: Path) -> list[Path]:
     """List the checkpoints that a run can be resumed from, oldest first."""
-    steps = (path for path in (directory / "checkpoints").glob("step_*") if path.name[5:].isdigit())
+    steps = (path for path in (directory / "checkpoints").glob("step_*") if path.name[5:].isdecimal())
     start = checkpoint_path(directory, -1)
     return [*([start] if start.is_dir() else []), *sorted(steps, key=step_of)]
 

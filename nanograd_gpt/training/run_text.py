@@ -5,14 +5,15 @@ The text is found from any working directory, and after run and text were moved 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from ..documents import read_json
 from ..errors import InputError
+from ..files import UnreadableError
 from .config import RunConfig
 from .corpus import BUILTIN_TEXTS, load_text
 
@@ -85,18 +86,18 @@ def _candidate_paths(directory: Path, data: str) -> Iterator[str]:
     """Yield possible paths of the text: as written, relative to the run, or relative to its parent directories."""
     yield data
     here = os.path.abspath(directory)
-    if path := _environment(directory).get(RELATIVE_DATA):
-        yield os.path.normpath(os.path.join(here, str(path)))
+    if isinstance(path := read_environment(directory).get(RELATIVE_DATA), str):
+        yield os.path.normpath(os.path.join(here, path))
     if not os.path.isabs(data):  # written by an older version, which kept relative paths
         yield from (str(parent / data) for parent in Path(here).parents)
 
 
-def _environment(directory: Path) -> dict[str, Any]:
+def read_environment(directory: Path) -> dict[str, Any]:
+    """Read a run's environment.json; empty if it is missing or damaged, since nothing in it is needed."""
     try:
-        metadata = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # missing or damaged: one candidate less
+        return read_json(directory / "environment.json")
+    except UnreadableError:
         return {}
-    return metadata if isinstance(metadata, dict) else {}
 
 
 def _absolute(path: str) -> str:

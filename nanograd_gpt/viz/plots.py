@@ -148,7 +148,7 @@ def plot_perplexity(
         tokens_per_epoch = _positive("tokens_per_epoch", tokens_per_epoch)
     figure = NotebookFigure(figsize=(_positive("width", width), 3), layout="constrained")
     axes = figure.subplots()
-    left_out = 0
+    left_out, drawn = 0, 0
     for losses, look, color, label in (
         (train_losses, "-", TRAINING, "Training Perplexity"),
         (val_losses, "-.", VALIDATION, "Validation Perplexity"),
@@ -157,8 +157,9 @@ def plot_perplexity(
         too_large = known > LARGEST_LOSS
         left_out += int(too_large.sum())
         perplexities = np.exp(np.where(too_large, np.nan, known))
+        drawn += int((perplexities > 0).sum())
         axes.plot(tokens_seen, perplexities, look, color=color, marker=_marker(losses), label=label)
-    if log:
+    if log and drawn:
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))  # labels if there are few powers of 10
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from ..files import write_whole
+from ..files import UnreadableError, read_bytes, write_whole
 from ..training.metrics import Event, Metrics
-from ..training.run_directory import SURPRISE
 from .captions import loss_caption, perplexity, perplexity_caption, surprise_caption, training_caption
 from .curves import evaluation_curves, number
 from .page_style import CSS
@@ -25,6 +24,8 @@ from .surprise import legend_html, nats, surprise_html
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # imported at run time by viz/plots.py: see viz/import_matplotlib.py
 
+MAX_SAMPLES = 16 << 20  # bytes of samples.txt
+
 # CSS in place of the figures' colours, so that they follow dark mode
 THEMED = {INK: "currentColor", BLUE: "var(--blue)", ORANGE: "var(--orange)", GREEN: "var(--green)"}
 THEMED |= {PURPLE: "var(--purple)", PAPER: "var(--paper)"}
@@ -33,15 +34,21 @@ THEMED |= {PURPLE: "var(--purple)", PAPER: "var(--paper)"}
 def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
     """Write report.html from the files of a run, see RunFiles, into the directory `out` [run_dir]; returns its path.
 
-    Raises InputError if there is no metrics.jsonl, or if a file there cannot be read.
+    Warns of damage, which is passed over.  Raises InputError if there is no metrics.jsonl.
     """
-    run_dir = Path(run_dir)
-    run = read_run(run_dir)
+    run = read_run(Path(run_dir))
+    if run.damage:
+        warnings.warn(run.damage, stacklevel=2)
+    return write_page(run, Path(run_dir), Path(out or run_dir))
+
+
+def write_page(run: RunFiles, run_dir: Path, out: Path) -> Path:
+    """Write report.html from a run's files into a directory; returns its path."""
     name = escape(run_dir.resolve().name)
     parts = [
         f"<header><h1>{name}</h1>{_summary(run.metrics)}</header>",
         *_figures(run),
-        _surprise(run.surprise, run_dir / SURPRISE),
+        _surprise(run.surprise),
         _evaluations(run.metrics.evaluations),
         _samples(run.metrics.samples, run_dir / "samples.txt"),
         _settings(run.config, run.environment),
@@ -52,7 +59,7 @@ def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
         + "\n".join(part for part in parts if part)
         + "\n</body></html>\n"
     )
-    path = Path(out or run_dir) / "report.html"
+    path = out / "report.html"
     write_whole(path, page.encode(errors="replace"))  # JSON may hold lone surrogates, which UTF-8 cannot encode
     return path
 
@@ -62,8 +69,10 @@ def _summary(metrics: Metrics) -> str:
     facts: dict[str, str] = {}
     state = []
     if metrics.starts:
-        state.append(f"started {str(metrics.starts[0]['time'])[:16].replace('T', ' ')} UTC")
-        facts["Parameters"] = f"{metrics.starts[-1]['n_parameters']:,}"
+        if "time" in metrics.starts[0]:
+            state.append(f"started {metrics.starts[0]['time'][:16].replace('T', ' ')} UTC")
+        if "n_parameters" in metrics.starts[-1]:
+            facts["Parameters"] = f"{metrics.starts[-1]['n_parameters']:,}"
     if metrics.steps:
         last, seconds = metrics.steps[-1], _seconds(metrics.steps)
         facts |= {"Updates": f"{last['step'] + 1:,}", "Epoch": str(last["epoch"]), "Tokens seen": f"{last['tokens']:,}"}
@@ -164,20 +173,17 @@ def _inline(figure: Figure, name: str, label: str) -> str:
     return svg
 
 
-def _surprise(surprise: Mapping[str, Any], path: Path) -> str:
-    """The beginning of both texts, coloured by surprise.  Raises InputError if the file does not hold texts."""
+def _surprise(surprise: Mapping[str, Any]) -> str:
+    """The beginning of both texts, coloured by surprise."""
     means, texts = {}, []
-    try:
-        for name in ("training", "validation"):
-            if name not in surprise:
-                continue
-            tokens, probabilities = surprise[name]["tokens"], surprise[name]["probabilities"]
-            known = [nats(p) for p in probabilities if p is not None]
-            means[name] = sum(known) / len(known)
-            text = surprise_html(tokens, probabilities)
-            texts.append(f'<h3>{name.capitalize()} text</h3><p class="text tokens">{text}</p>')
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        raise InputError(f"report: {path} does not hold tokens and their probabilities; remove it") from None
+    for name in ("training", "validation"):
+        if name not in surprise:
+            continue
+        tokens, probabilities = surprise[name]["tokens"], surprise[name]["probabilities"]
+        known = [nats(p) for p in probabilities if p is not None]
+        means[name] = sum(known) / len(known)
+        text = surprise_html(tokens, probabilities)
+        texts.append(f'<h3>{name.capitalize()} text</h3><p class="text tokens">{text}</p>')
     if not texts:
         return ""
     return (
@@ -213,7 +219,10 @@ def _evaluations(evaluations: Sequence[Event]) -> str:
 def _samples(samples: Sequence[Event], path: Path) -> str:
     """The samples of all epochs, and the last one again."""
     if not samples:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        try:
+            text = read_bytes(path, MAX_SAMPLES).decode(errors="replace")
+        except UnreadableError:  # it is only a second place for them
+            text = ""
         return f'<h2>Samples</h2><p class="text">{escape(text)}</p>' if text else ""
     rows = "".join(
         f'<li><span class="epoch">Epoch {escape(str(sample["epoch"]))}</span>'

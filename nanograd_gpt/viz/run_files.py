@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import InputError
+from ..documents import read_json, read_toml
+from ..errors import counted
+from ..files import UnreadableError
 from ..training.metrics import Metrics, read_metrics
 from ..training.run_directory import SURPRISE
 
 
 class RunFiles(NamedTuple):
-    """A run's metrics, and its settings, environment and surprise, each empty if its file does not exist."""
+    """A run's metrics, and its settings, environment and surprise, each empty if its file is missing or damaged."""
 
     metrics: Metrics
     config: dict[str, Any]
     environment: dict[str, Any]
     surprise: dict[str, Any]
+    damage: str = ""  # what was passed over, as one sentence; empty if nothing
 
     @property
     def vocab_size(self) -> int | None:
@@ -33,30 +35,49 @@ class RunFiles(NamedTuple):
         return self._setting("training", "max_norm") or None
 
     def _setting(self, group: str, name: str) -> float:
-        """A number > 0 in config.toml, or 0."""
+        """A number > 0 in config.toml, in the range of float32, or 0."""
         values = self.config.get(group)
         value = values.get(name) if isinstance(values, dict) else None
-        return value if isinstance(value, int | float) and 0 < value < float("inf") else 0
+        return value if isinstance(value, int | float) and 1e-37 < value < 3e38 else 0
 
 
 def read_run(run_dir: Path) -> RunFiles:
-    """Read a run's files.  Raises InputError if there is no metrics.jsonl, or if a file cannot be read."""
-    return RunFiles(
-        read_metrics(run_dir / "metrics.jsonl"),
-        _loaded(run_dir / "config.toml", tomllib.loads),
-        _loaded(run_dir / "environment.json", json.loads),
-        _loaded(run_dir / SURPRISE, json.loads),
-    )
+    """Read a run's files, passing over what is damaged.  Raises InputError if there is no metrics.jsonl."""
+    path = run_dir / "metrics.jsonl"
+    metrics, damage = read_metrics(path), list[str]()
+    if metrics.damaged:
+        lines = counted(len(metrics.damaged), "line")
+        damage.append(f"{path} has {lines} with damage, the first is line {metrics.damaged[0]}")
+    config = _loaded(run_dir / "config.toml", read_toml, damage)
+    environment = _loaded(run_dir / "environment.json", read_json, damage)
+    surprise = _loaded(run_dir / SURPRISE, _read_surprise, damage)
+    return RunFiles(metrics, config, environment, surprise, f"{'; '.join(damage)}; passed over" if damage else "")
 
 
-def _loaded(path: Path, read: Any) -> dict[str, Any]:
-    """The mapping in a file, empty if the file does not exist.  Raises InputError for any other content."""
+def _loaded(path: Path, read: Callable[[Path], dict[str, Any]], damage: list[str]) -> dict[str, Any]:
+    """The content of a file; empty, with a line for `damage`, if it cannot be read, and empty if it does not exist."""
     if not path.exists():
         return {}
     try:
-        content = read(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # the base class of the errors of TOML, JSON and UTF-8
-        raise InputError(f"report: {path} cannot be read ({error}); restore it, or remove it") from None
-    if not isinstance(content, dict):
-        raise InputError(f"report: {path} does not hold a table; restore it, or remove it")
+        return read(path)
+    except UnreadableError as error:
+        damage.append(f"{path} cannot be read ({error})")
+        return {}
+
+
+def _read_surprise(path: Path) -> dict[str, Any]:
+    """The texts of surprise.json, each a list of tokens and one of probabilities, the first of which may be None."""
+    content = read_json(path)
+    for name in ("training", "validation"):
+        text = content.get(name, {"tokens": [""], "probabilities": [1.0]})
+        tokens, numbers = (text.get(key) if isinstance(text, dict) else None for key in ("tokens", "probabilities"))
+        if not (
+            isinstance(tokens, list)
+            and isinstance(numbers, list)
+            and len(tokens) == len(numbers)
+            and all(isinstance(token, str) for token in tokens)
+            and all(p is None or (type(p) in (int, float) and 0 <= p <= 1) for p in numbers)
+            and any(p is not None for p in numbers)
+        ):
+            raise UnreadableError(f"it does not hold the tokens of the {name} text and their probabilities")
     return content

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..documents import json_object, read_json
 from ..errors import InputError
+from ..files import UnreadableError
 from ..gpt.config import GPTConfig
 from .gpt2_names import Layout
 from .safetensors_file import StoredTensor
@@ -34,7 +35,7 @@ RATES = "resid_pdrop", "embd_pdrop", "attn_pdrop"
 
 def from_config_json(path: Path) -> GPTConfig:
     """Read Hugging Face's config.json; drop_rate is resid_pdrop.  Raises InputError for an unsupported architecture."""
-    given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))
+    given = _read(path)
     for name, (supported, default) in SUPPORTED.items():
         if given.get(name, default) != supported:
             raise InputError(f"model: {path}: unsupported {name} {given[name]!r}; only {supported!r} is supported")
@@ -61,7 +62,7 @@ def from_config_json(path: Path) -> GPTConfig:
 
 def differing_rates(path: Path) -> dict[str, float]:
     """Return the three dropout rates of Hugging Face's config.json, or {} if they agree and fit one drop_rate."""
-    given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))
+    given = _read(path)
     rates = {name: given.get(name, DEFAULT_DROP_RATE) for name in RATES}
     return rates if any(rate != rates[RATES[0]] for rate in rates.values()) else {}
 
@@ -101,7 +102,7 @@ def to_generation_config(config: GPTConfig, eot_token: int | None, padding: list
 
 def from_hparams(path: Path) -> GPTConfig:
     """Read OpenAI's hparams.json.  Raises InputError for a missing or invalid size."""
-    given = _parsed(path, path.read_text(encoding="utf-8", errors="replace"))
+    given = _read(path)
     sizes = {"vocab_size": "n_vocab", "context_length": "n_ctx", "emb_dim": "n_embd", "n_heads": "n_head"}
     return _config(path, qkv_bias=True, tied_head=True, **_sizes_from(path, given, {**sizes, "n_layers": "n_layer"}))
 
@@ -109,7 +110,9 @@ def from_hparams(path: Path) -> GPTConfig:
 def from_metadata(path: Path, text: str) -> GPTConfig:
     """Read the package's own configuration, from the header of the file `path`.  Raises InputError if it is invalid."""
     try:
-        return GPTConfig.of(_parsed(path, text))
+        return GPTConfig.of(json_object(text))
+    except UnreadableError as error:
+        raise InputError(f"model: {path}: its configuration cannot be read ({error})") from None
     except InputError as error:
         raise _with_path(path, error) from None
 
@@ -148,14 +151,11 @@ def from_shapes(
     )
 
 
-def _parsed(path: Path, text: str) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"model: {path}: its configuration is not JSON ({error})") from None
-    if not isinstance(parsed, dict):
-        raise InputError(f"model: {path}: its configuration is {type(parsed).__name__}; expected a JSON object")
-    return parsed
+        return read_json(path)
+    except UnreadableError as error:
+        raise InputError(f"model: {path}: its configuration cannot be read ({error})") from None
 
 
 def _sizes_from(path: Path, given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

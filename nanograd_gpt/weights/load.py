@@ -44,21 +44,25 @@ class Pretrained:
         """Build the model in eval mode; weights are copied a few rows at a time, without a second copy in memory."""
         model = GPTModel(self.config, rng=_ZeroStream())
         state = model.state_dict()
+        targets: dict[str, list[Array]] = {}  # three for query, key and value in one array, in this order
         for mapping in self.mappings:
             target = state[mapping.name].T if mapping.transposed else state[mapping.name]
-            _copy(self.stored[mapping.gpt2_name], target, mapping.qkv_index)
+            targets.setdefault(mapping.gpt2_name, []).append(target)
+        for name, parts in targets.items():
+            _copy(self.stored[name], parts)
         return model.eval()
 
 
-def _copy(stored: StoredTensor, target: Array, qkv_index: int | None) -> None:
-    """Copy into target (..., C) from the same shape, or from one third of (..., 3C)."""
-    C = target.shape[-1]
-    columns = slice(None) if qkv_index is None else slice(qkv_index * C, (qkv_index + 1) * C)
-    if target.ndim == 1:
-        target[:] = stored[:][columns]
-        return
-    for rows, piece in row_chunks(stored):
-        target[rows] = piece[:, columns]
+def _copy(stored: StoredTensor, targets: list[Array]) -> None:
+    """Copy an array (..., n C) into n targets (..., C)."""
+    if len(stored.shape) == 1:
+        stored = replace(stored, shape=(1, *stored.shape))
+        targets = [target[None] for target in targets]
+    C = targets[0].shape[-1]
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which commands report in words
+        for rows, piece in row_chunks(stored):
+            for i, target in enumerate(targets):
+                target[rows] = piece[:, i * C : (i + 1) * C]
 
 
 class _ZeroStream(Generator):
@@ -96,17 +100,19 @@ def open_pretrained(path: Path | str, n_heads: int | None = None, drop_rate: flo
     given = Overrides(n_heads, drop_rate)
     if not path.is_dir():
         return _from_safetensors(path, *open_safetensors(path), given)
-    if (path / HPARAMS).is_file():
+    if (path / HPARAMS).exists():
         return _from_tensorflow(path, given)
-    if (path / INDEX).is_file() and not (path / SINGLE).is_file():  # of both, Hugging Face uses the single file
+    if (path / INDEX).exists() and not (path / SINGLE).exists():  # of both, Hugging Face uses the single file
         return _from_safetensors(path / INDEX, open_shards(path / INDEX), {}, given)
     path = path / SINGLE
     return _from_safetensors(path, *open_safetensors(path), given)
 
 
 def is_pretrained(path: Path) -> bool:
-    """Tell whether a path is a file or a directory in one of these layouts, rather than a run's directory."""
-    return path.is_file() or any((path / name).is_file() for name in (CONFIG, HPARAMS, INDEX))
+    """Tell whether a path is a file, even a special one, or a directory in one of these layouts; else it is a run."""
+    if path.exists() and not path.is_dir():
+        return True
+    return any((path / name).exists() for name in (CONFIG, HPARAMS, INDEX))
 
 
 # --- the layouts
@@ -122,7 +128,7 @@ def _from_safetensors(
     if HUGGING_FACE.tokens in stored:
         opened = _checked(path, stored, _hugging_face_config(path, stored, given.n_heads), HUGGING_FACE, given)
         beside = path.with_name(CONFIG)
-        several = given.drop_rate is None and beside.is_file()
+        several = given.drop_rate is None and beside.exists()
         return replace(opened, rates=differing_rates(beside)) if several else opened
     raise InputError(f"model: {path} has neither {NATIVE.tokens} nor {HUGGING_FACE.tokens}; give GPT-2's weights")
 
@@ -138,7 +144,7 @@ def _native_config(
 
 def _hugging_face_config(path: Path, stored: Mapping[str, StoredTensor], n_heads: int | None) -> GPTConfig:
     beside = path.with_name(CONFIG)
-    if beside.is_file():
+    if beside.exists():
         return from_config_json(beside)
     tied = HUGGING_FACE.head not in stored or _equal(stored[HUGGING_FACE.head], stored[HUGGING_FACE.tokens])
     return from_shapes(path, stored, HUGGING_FACE, n_heads, qkv_bias=True, tied_head=tied)
@@ -155,7 +161,10 @@ def _without_prefix(path: Path, stored: Mapping[str, StoredTensor]) -> dict[str,
 
 def _from_tensorflow(directory: Path, given: Overrides) -> Pretrained:
     config, prefix = from_hparams(directory / HPARAMS), directory / "model.ckpt"
-    arrays = {from_openai(name): array for name, array in open_tf_checkpoint(prefix).items()}
+    stored = open_tf_checkpoint(prefix)
+    arrays = {from_openai(name): array for name, array in stored.items()}
+    if len(arrays) < len(stored):
+        raise InputError(f"model: {prefix} has an array twice under two names; download it again")
     for name, array in arrays.items():
         if len(array.shape) == 3 and array.shape[0] == 1:  # linear layers are stored as convolutions of width 1
             arrays[name] = replace(array, shape=array.shape[1:])

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tiktoken
 
-from ..backend.contract import Array, HostArray
-from ..backend.select import to_host
+from ..backend.contract import Array
 from ..errors import InputError
 from ..files import fsync, not_written
 from ..gpt.model import GPTModel
@@ -21,8 +19,7 @@ from ..tokenizer.export import tokenizer_files
 from ..tokenizer.tokenizer import save_tokenizer
 from .config_files import to_config_json, to_generation_config
 from .gpt2_names import HUGGING_FACE, PREFIX, gpt2_mappings
-
-KINDS = {"float16": "F16", "float32": "F32", "float64": "F64"}
+from .write_safetensors import KINDS, write_safetensors
 
 
 def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.Encoding | None = None) -> Path:
@@ -66,7 +63,7 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        _write_safetensors(work / "model.safetensors", tensors)
+        write_safetensors(work / "model.safetensors", tensors, {"format": "pt"})
         _write_json(work / "config.json", to_config_json(config, last))
         _write_json(work / "generation_config.json", to_generation_config(config, last, padding))
         if tokenizer is not None:
@@ -108,25 +105,3 @@ def _gpt2_tensors(model: GPTModel) -> dict[str, list[Array]]:
         name = part.gpt2_name if part.gpt2_name == HUGGING_FACE.head else PREFIX + part.gpt2_name
         tensors.setdefault(name, []).append(array.T if part.transposed else array)
     return tensors
-
-
-def _write_safetensors(path: Path, tensors: dict[str, list[Array]]) -> None:
-    """Write one tensor at a time; safetensors' own function needs all of them, a second copy of the model in memory."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, parts in tensors.items():
-        dtype, shape = parts[0].dtype, (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
-        start, end = end, end + prod(shape) * dtype.itemsize
-        header[name] = {"dtype": KINDS[str(dtype)], "shape": shape, "data_offsets": (start, end)}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # aligns the data to 8 bytes
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for parts in tensors.values():
-            file.write(concat_last_axis([to_host(part) for part in parts]).data)
-
-
-def concat_last_axis(parts: list[HostArray]) -> HostArray:
-    """n parts (..., C)  ->  (..., n C), contiguous and little-endian"""
-    whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-    return np.ascontiguousarray(whole, dtype=whole.dtype.newbyteorder("<"))

@@ -17,11 +17,15 @@ import numpy as np
 
 from ..backend.contract import HostArray
 from ..errors import InputError
+from ..files import read_bytes, regular_size
 from .crc32c import crc32c, masked
 from .safetensors_file import StoredTensor
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48
+MAX_INDEX = 8 << 20  # bytes; GPT-2's largest has 20,000
+MAX_SHARDS = 100_000  # their number has five digits in the files' names
+MAX_AXES = 8
 KINDS = {1: "F32", 2: "F64", 3: "I32", 9: "I64", 14: "BF16", 19: "F16"}  # TensorFlow's numbers, safetensors' names
 BITS = {kind: int(kind.lstrip("BFI")) for kind in KINDS.values()}
 
@@ -58,8 +62,9 @@ def open_tf_checkpoint(prefix: Path) -> dict[str, StoredTensor]:
 
 def _mapped(path: Path) -> HostArray:
     try:
+        regular_size(path)
         return np.memmap(path, dtype=np.uint8, mode="r")
-    except (OSError, ValueError) as error:  # ValueError: an empty file
+    except (OSError, ValueError) as error:  # ValueError: an empty file, or UnreadableError
         raise InputError(f"model: {path} cannot be read ({error}); download it again") from None
 
 
@@ -83,24 +88,27 @@ def _array(name: str, entry: Entry, shard: HostArray, path: Path) -> StoredTenso
 def _entries(path: Path) -> tuple[int, dict[str, Entry]]:
     """Return the number of data files, and each tensor's entry by name."""
     try:
-        values = {key.decode(): value for key, value in _pairs(path.read_bytes())}
-        header = _fields(values.pop(""))  # the header has an empty name
-        if header.get(2, 0):
+        pairs = [(key.decode(), value) for key, value in _pairs(read_bytes(path, MAX_INDEX))]
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            raise ValueError("a name occurs twice")
+        header = _numbers(values.pop(""), {1: 1, 2: 0})  # the header has an empty name
+        if header[2]:
             raise ValueError("its data are big-endian")
-        return int(header.get(1, 1)), {name: _entry(_fields(value)) for name, value in values.items()}
-    except OSError as error:
-        raise InputError(f"model: {path} cannot be read ({error.strerror}); it belongs to the checkpoint") from None
-    except (ValueError, TypeError, LookupError, struct.error) as error:
+        if not 1 <= header[1] < MAX_SHARDS:
+            raise ValueError(f"it has {header[1]} data files")
+        return header[1], {name: _entry(value) for name, value in values.items()}
+    except (ValueError, LookupError, struct.error) as error:  # UnreadableError is a ValueError
         raise InputError(f"model: {path} is not an index of a TensorFlow checkpoint, or is damaged ({error})") from None
 
 
-def _entry(fields: Fields) -> Entry:
+def _entry(message: bytes) -> Entry:
     """Parse a BundleEntryProto; fields that are 0 are omitted there."""
-    numbers = [fields.get(number, 0) for number in (1, 3, 4, 5, 6)]
-    if not all(isinstance(number, int) for number in numbers):
-        raise ValueError("expected a number, got bytes")
-    type_, shard, start, size, checksum = numbers
-    return Entry(type_, _shape(fields.get(2, b"")), shard, start, size, checksum, is_whole=7 not in fields)
+    numbers, fields = _numbers(message, {1: 0, 3: 0, 4: 0, 5: 0, 6: 0}), _fields(message)
+    shape = fields.get(2, b"")
+    if not isinstance(shape, bytes):
+        raise ValueError("expected a shape, got a number")
+    return Entry(numbers[1], _shape(shape), numbers[3], numbers[4], numbers[5], numbers[6], is_whole=7 not in fields)
 
 
 def _pairs(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -127,16 +135,19 @@ def _block(raw: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     if raw[stop]:
         raise ValueError("its blocks are compressed")
     block = raw[start:stop]
-    (n_restarts,) = struct.unpack_from("<I", block, size - 4)
+    (n_restarts,) = struct.unpack_from("<I", block, max(0, size - 4))
     at, end, key = 0, size - 4 - 4 * n_restarts, b""
+    if end < 0:
+        raise ValueError(f"the block at {start} is shorter than it says")
     while at < end:
         shared, at = _varint(block, at)
         n_key, at = _varint(block, at)
         n_value, at = _varint(block, at)
         key = key[:shared] + block[at : at + n_key]
-        at += n_key
-        yield key, block[at : at + n_value]
-        at += n_value
+        at += n_key + n_value
+        if at > end:
+            raise ValueError(f"a name in the block at {start} extends past its end")
+        yield key, block[at - n_value : at]
 
 
 # --- protocol buffers
@@ -144,7 +155,19 @@ def _block(raw: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
 
 def _shape(message: bytes) -> tuple[int, ...]:
     """Parse a TensorShapeProto: field 2 once per dimension, each a message with its size in field 1."""
-    return tuple(int(_fields(dim).get(1, 0)) for number, dim in _walk(message) if number == 2)
+    sizes = [value for number, value in _walk(message) if number == 2]
+    if len(sizes) > MAX_AXES or not all(isinstance(size, bytes) for size in sizes):
+        raise ValueError(f"a shape has more than {MAX_AXES} axes, or they are not messages")
+    return tuple(_numbers(size, {1: 0})[1] for size in sizes)
+
+
+def _numbers(message: bytes, defaults: dict[int, int]) -> dict[int, int]:
+    """Return some fields of a message, which are numbers."""
+    fields = _fields(message)
+    numbers = {number: fields.get(number, default) for number, default in defaults.items()}
+    if not all(isinstance(number, int) for number in numbers.values()):
+        raise ValueError("expected a number, got bytes")
+    return numbers
 
 
 def _fields(message: bytes) -> Fields:
@@ -165,6 +188,8 @@ def _walk(message: bytes) -> Iterator[tuple[int, Any]]:
             case 2:
                 size, at = _varint(message, at)
                 value, at = message[at : at + size], at + size
+                if at > len(message):
+                    raise ValueError("a field extends past the end of its message")
             case 5:
                 (value,), at = struct.unpack_from("<I", message, at), at + 4
             case kind:
@@ -173,11 +198,12 @@ def _walk(message: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """Decode a varint, 7 bits per byte, least significant first; returns it and the offset after it."""
-    value = shift = 0
-    while True:
+    """Decode a varint of up to 64 bits, 7 per byte, least significant first; returns it and the offset after it."""
+    value = 0
+    for shift in range(0, 70, 7):
         byte = raw[at]
         value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
+        at += 1
         if byte < 128:
             return value, at
+    raise ValueError("a number has more than 64 bits")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from nanograd_gpt.cli import main
+from nanograd_gpt.training.metrics import Event, read_metrics
 
 SENTENCE = "the sun rose over a quiet river and an old miller opened his door to see who had come with the wind"
 WORDS = SENTENCE.split()
@@ -84,3 +87,26 @@ def train(directory: Path, data: Path, *argv: object) -> list[str]:
 def contents(directory: Path) -> dict[Path, bytes]:
     """Every file of a directory."""
     return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def without_times(events: list[Event]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in event.items() if name != "seconds"} for event in events]
+
+
+def interrupted(directory: Path, data: Path, number: signal.Signals) -> int:
+    """Start a long run and send it a signal after a few updates; returns the number of updates."""
+    running = process(*train(directory, data, *LONG))
+    log, deadline = directory / "metrics.jsonl", monotonic() + 30
+    while not (log.exists() and '"step": 4,' in log.read_text(encoding="utf-8")):
+        assert running.poll() is None, running.communicate()
+        assert monotonic() < deadline
+        sleep(0.01)
+    running.send_signal(number)
+    result = finished(running)
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    again = f"{'press' if number == signal.SIGINT else 'send'} {name} again"
+    assert result.err == f"stopping after this update; {again} to stop at once, without a checkpoint\n"
+    assert result.code == 128 + number
+    last = result.out.splitlines()[-1]
+    assert last == f"stopped by {name}; resume with: nanograd-gpt train --resume {directory}"
+    return len(read_metrics(log).steps)

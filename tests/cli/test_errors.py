@@ -52,7 +52,9 @@ def test_unusable_data_is_refused(tmp_path: Path, content: bytes | None, message
 
 
 def test_a_directory_as_data_is_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path, tmp_path).startswith(f"--data: {tmp_path} is not a file")
+    assert refused(tmp_path, tmp_path).startswith(
+        f"--data: {tmp_path} cannot be read (it is a directory, not a regular file); give a UTF-8 text file"
+    )
 
 
 # --- settings
@@ -114,7 +116,7 @@ def test_a_size_beyond_all_machines_is_refused_or_fails_in_one_line(tmp_path: Pa
 @pytest.mark.parametrize(
     ("toml", "message"),
     [
-        ("lr = ", "--config: .*settings.toml is not TOML"),
+        ("lr = ", "--config: .*settings.toml cannot be read .it is not TOML"),
         ("learning_rates = 1", "setting in .*settings.toml: 'learning_rates' is unknown"),
         ("[model]\nemb_dims = 16", "setting in .*settings.toml: 'emb_dims' is unknown; did you mean 'emb_dim'?"),
         ('lr = "fast"', "lr in .*settings.toml: 'fast' is not allowed"),

@@ -10,20 +10,14 @@ from pathlib import Path
 
 import pytest
 from cli.commands import Result, complaint, fails, train
-from safetensors import SafetensorError
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 DEVICE = Path("/dev/full")
-SAFETENSORS = "Error while serializing: I/O error: No space left on device (os error 28)"
 needs_device = pytest.mark.skipif(not DEVICE.exists(), reason="/dev/full, a disk that is always full, is Linux's")
 
 
 def full(*_: object, **__: object) -> None:
     raise FULL
-
-
-def full_for_safetensors(*_: object, **__: object) -> None:
-    raise SafetensorError(SAFETENSORS)
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -54,7 +48,7 @@ def test_a_disk_that_is_full_before_the_first_update_is_named(
 def test_a_disk_that_is_full_in_convert_is_named(
     target: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nanograd_gpt.training.checkpoint.save_file", full_for_safetensors)
+    monkeypatch.setattr("nanograd_gpt.training.checkpoint.write_safetensors", full)
     monkeypatch.setattr("nanograd_gpt.weights.save.fsync", full)
     message = fails("convert", trained, tmp_path / target, code=1)
     assert message.startswith(f"{tmp_path}/")

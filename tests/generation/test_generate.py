@@ -288,7 +288,7 @@ def test_greedy_text_draws_nothing(model: GPTModel) -> None:
             "prompt: expected token ids of shape (B, T) with T >= 1, got shape (0, 3)",
         ),
         ({"idx": np.array([1, 2])}, "prompt: expected token ids of shape (B, T) with T >= 1, got shape (2,)"),
-        ({"max_new_tokens": -1}, "max_new_tokens: -1 is not allowed; choose a number >= 0"),
+        ({"max_new_tokens": -1}, "max_new_tokens: -1 is not allowed; choose a number 0 .. 1000000000"),
         ({"context_size": 0}, "context_size: 0 is not allowed; choose 1 .. 6"),
         ({"context_size": -3}, "context_size: -3 is not allowed; choose 1 .. 6"),
         ({"context_size": 7}, "context_size: 7 is not allowed; choose 1 .. 6"),

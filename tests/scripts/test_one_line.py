@@ -11,7 +11,7 @@ import _one_line
 import pytest
 from project_files import ROOT
 
-OWN = ["numpy", "tiktoken", "safetensors"]  # what nanograd_gpt itself imports
+OWN = ["numpy", "tiktoken"]  # what nanograd_gpt itself imports
 NEEDS = {
     "scripts/01_backpropagation.py": OWN,
     "scripts/02_gradient_microscope.py": [*OWN, "matplotlib"],

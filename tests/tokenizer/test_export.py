@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from time import process_time
 
 import pytest
 from goldens.make_export_goldens import PADDING, cases, exported
 
+from nanograd_gpt.tokenizer.byte_level import parts_below
 from nanograd_gpt.tokenizer.encoding import encode, end_of_text, padding_ids, token_bytes
-from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer
+from nanograd_gpt.tokenizer.export import tokenizer_files
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer, train_tokenizer
 
 from .random_texts import random_texts
 
@@ -69,3 +72,14 @@ def test_generation_stops_and_leaves_out_ids_as_here() -> None:
     written = json.loads((GOLDENS / "exported_special" / "generation_config.json").read_text(encoding="utf-8"))
     assert written["eos_token_id"] == end_of_text(tokenizer)
     assert written["suppress_tokens"] == padding_ids(tokenizer, tokenizer.n_vocab + PADDING).tolist()
+
+
+def test_the_parts_of_a_token_of_thousands_of_bytes_are_found_at_once() -> None:
+    tokenizer = train_tokenizer("a" * 80_000, 20)
+    ranks = tokenizer._mergeable_ranks
+    longest = max(ranks, key=len)
+    started = process_time()
+    assert [len(part) for part in parts_below(longest, ranks)] == [len(longest) // 2] * 2
+    assert len(longest) == 32_768
+    assert process_time() - started < 5
+    assert tokenizer_files(tokenizer, 8) is not None

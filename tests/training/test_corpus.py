@@ -66,8 +66,15 @@ def test_a_missing_file_is_refused_with_what_to_give_instead(tmp_path: Path) -> 
 
 
 def test_a_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is not a file"):
+    with pytest.raises(InputError, match="it is a directory, not a regular file"):
         load_text(str(tmp_path))
+
+
+def test_a_text_above_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.txt").open("wb") as file:
+        file.truncate((1 << 30) + 1)  # sparse
+    with pytest.raises(InputError, match="it has 1,073,741,825 bytes, more than the limit of 1,073,741,824"):
+        load_text(str(tmp_path / "large.txt"))
 
 
 # --- the download

@@ -138,7 +138,7 @@ def crash_at(n: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     monkeypatch.setattr(shutil, "rmtree", counted(shutil_rmtree))
     for name in ("rename", "mkdir", "write_text"):
         monkeypatch.setattr(Path, name, counted(getattr(Path, name)))
-    for name in ("save_file", "fsync"):
+    for name in ("write_safetensors", "fsync"):
         monkeypatch.setattr(checkpoint_module, name, counted(getattr(checkpoint_module, name)))
     return lambda: count
 

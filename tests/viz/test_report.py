@@ -244,18 +244,20 @@ def test_both_texts_are_coloured_by_surprise(tmp_path):
      {"training": {"tokens": ["a"], "probabilities": ["b"]}}],
     ids=str,
 )  # fmt: skip
-def test_surprise_of_another_shape_is_an_error(tmp_path, surprise):
-    with pytest.raises(InputError, match=r"report: .*surprise\.json does not hold tokens"):
-        written(tmp_path, [START], surprise_json=json.dumps(surprise))
+def test_surprise_of_another_shape_is_passed_over_with_a_warning(tmp_path, surprise):
+    with pytest.warns(UserWarning, match=r"surprise\.json cannot be read .it does not hold the tokens of the training"):
+        page = written(tmp_path, RUN, surprise_json=json.dumps(surprise))
+    assert "surprise the model" not in page.words
+    assert "two" in page.words
 
 
 def test_text_from_files_stays_text(tmp_path):
     evil = "<script>alert('&')</script>\x00</body>"
     events = [
         {**START, "time": evil},
-        step(0, epoch=evil),
+        step(0),
         {**evaluation(0, 2.0)},
-        {"event": "sample", "step": 0, "epoch": evil, "text": evil + " \ud800"},
+        {"event": "sample", "step": 0, "epoch": 1, "text": evil + " \ud800"},
     ]
     config = '[model]\n"<script>" = "<script>"\n["<b>"]\nx = ["<i>"]\n'
     environment = json.dumps({"<script>": {"<script>": "<script>"}})
@@ -322,11 +324,33 @@ def test_the_same_run_gives_the_same_page(tmp_path):
     ("name", "content"),
     [("config.toml", "= 1"), ("environment.json", "{"), ("environment.json", "[1]"), ("config.toml", b"\xff")],
 )
-def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content):
+def test_a_file_that_cannot_be_read_is_named_and_passed_over(tmp_path, name, content):
     (tmp_path / "metrics.jsonl").write_text("", encoding="utf-8")
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(InputError, match=f"report: .*{name}"):
-        write_report(tmp_path)
+    with pytest.warns(UserWarning, match=f"{name} cannot be read .*; passed over$"):
+        assert "not finished" in Page(write_report(tmp_path)).words
+
+
+def test_all_damage_to_a_run_is_one_warning(tmp_path):
+    lines = [json.dumps(event) for event in RUN]
+    lines[3] = lines[3][:20]
+    lines[5] = json.dumps(step(5, lr="fast"))
+    lines[12] = json.dumps({name: value for name, value in RUN[12].items() if name != "tokens"})
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "environment.json").write_text("{", encoding="utf-8")
+    with pytest.warns(
+        UserWarning, match=r"3 lines with damage, the first is line 4; .*environment\.json cannot"
+    ) as found:
+        page = Page(write_report(tmp_path))
+    assert len(found) == 1
+    assert len(page.rows) == 2 + 2
+    assert "20" in page.words
+
+
+def test_a_run_killed_after_the_evaluation_of_its_weights_is_drawn(tmp_path):
+    page = written(tmp_path, [START, {**evaluation(-1, 6.5), "epoch": 0, "tokens": 0}])
+    assert len(page.tags("svg")) == 2 * 3
+    assert ["0", "as loaded", "0", "3.000", "6.500", "20.09", "665.1"] in page.rows
 
 
 def test_a_directory_without_a_run_is_an_error(tmp_path):

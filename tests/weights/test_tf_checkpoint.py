@@ -241,6 +241,10 @@ ENTRY = b"\x08\x01\x12\x04\x12\x02\x08\x30(\xc0\x01"  # float32 (48,), 192 bytes
         (b"\x08\x01", b"\x08\x01\x10\x05"),  # its shape is a number
         (b"\x08\x01", b"\x08\x01\x12\x05\x12\x03\x0a\x01a"),  # and one of its sizes is text
         (b"\x08\x01", ENTRY + b"\xff" * 30),
+        (b"\x08\xff\xff\xff\xff\x0f", ENTRY),  # 4 billion data files
+        (b"\x08\x00", ENTRY),  # none
+        (b"\x08\x01", ENTRY + b"\x22\x09a"),  # a field that ends behind its message
+        (b"\x08\x01", b"\x08\x01\x12\x24" + b"\x12\x02\x08\x01" * 9),  # nine axes
     ],
 )
 def test_an_index_that_is_sound_but_makes_no_sense_is_refused(copied: Path, header: bytes | None, entry: bytes) -> None:
@@ -249,6 +253,12 @@ def test_an_index_that_is_sound_but_makes_no_sense_is_refused(copied: Path, head
     assert refusal(copied).startswith(
         f"model: {copied / INDEX} is not an index of a TensorFlow checkpoint, or is damaged"
     )
+
+
+def test_one_array_under_two_names_is_refused(copied: Path) -> None:
+    arrays = contents(copied)
+    write_tf_checkpoint(copied / "model.ckpt", {**arrays, "wte": arrays["model/wte"]})
+    assert refusal(copied).endswith("has an array twice under two names; download it again")
 
 
 def test_a_tensor_that_reaches_beyond_the_data_is_named(copied: Path) -> None:

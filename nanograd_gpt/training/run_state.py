@@ -1,0 +1,60 @@
+"""The part of a checkpoint's state.json that belongs to a run: its progress, its data's stream, and two hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from math import isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..arguments import not_allowed, real_number, whole_number
+from ..errors import InputError
+from .loop import Progress
+
+
+class RunState(NamedTuple):
+    """A run's state, checked; the streams are checked by the generator that takes them."""
+
+    progress: Progress
+    data_stream: Any
+    data_sha256: str
+    tokenizer_sha256: str
+
+
+def run_state(checkpoint: Path, state: Mapping[str, Any]) -> RunState:
+    """Return the run's part of a checkpoint's state.
+
+    Raises InputError for one that no run wrote, and for a value of the wrong type or out of range.
+    """
+    for name in ("progress", "data_stream", "data_sha256", "tokenizer_sha256"):
+        if name not in state:
+            raise InputError(f"checkpoint: {checkpoint} has no {name}, so it is not a run's; use one that train wrote")
+    try:
+        progress = _progress(state["progress"])
+        hashes = [_text(name, state[name]) for name in ("data_sha256", "tokenizer_sha256")]
+    except InputError as error:
+        raise InputError(f"checkpoint: {checkpoint / 'state.json'}: {error}; use an earlier one") from None
+    return RunState(progress, state["data_stream"], *hashes)
+
+
+def _progress(saved: Any) -> Progress:
+    known = {field.name for field in fields(Progress)}
+    if not isinstance(saved, Mapping) or not known >= saved.keys():
+        raise not_allowed("progress", saved, f"a table of {', '.join(sorted(known))}")
+    progress = Progress(**saved)
+    for name, least in (("epoch", 0), ("batch", 0), ("global_step", -1), ("tokens_seen", 0)):
+        whole_number(name, getattr(progress, name), least)
+    if progress.best_step is not None:
+        whole_number("best_step", progress.best_step, 0)
+    if progress.best_val_loss is not None and not isfinite(real_number("best_val_loss", progress.best_val_loss)):
+        raise not_allowed("best_val_loss", progress.best_val_loss, "a finite number")
+    if (progress.best_step is None) != (progress.best_val_loss is None):
+        raise not_allowed("best_step", progress.best_step, "a number with a best_val_loss, or neither")
+    return progress
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise not_allowed(name, value, "a text")
+    return value
