@@ -1,4 +1,4 @@
-"""The short form of tests/kills/run.py: thirty kills, spread over all file operations of a training."""
+"""The short forms of tests/kills/run.py and faults.py: thirty kills and two dozen faults, spread over a training."""
 
 from __future__ import annotations
 
@@ -15,18 +15,28 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, {here!r})
-from run import killed, memory_disk
+from faults import failed
+from run import killed
+from trial import memory_disk
 
 with tempfile.TemporaryDirectory(dir=memory_disk()) as directory:
+    {what}
+print(*trial.wrong, sep="\\n", end="")
+"""
+KILLS = """
     trial = killed(30, 7, lambda operations: [*range(3, operations, operations // 20)], Path(directory))
 assert trial.kills >= 30, trial.kills
-print(*trial.wrong, sep="\\n", end="")
+"""
+FAULTS = """
+    trial = failed(24, 7, Path(directory))
+assert trial.ended >= 8, trial.ended
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither fork nor SIGKILL")
-def test_a_run_killed_anywhere_goes_on_to_the_same_bits() -> None:
-    script = SHORT.format(here=str(HERE))
+@pytest.mark.parametrize("what", [KILLS, FAULTS], ids=["killed", "with a fault"])
+def test_a_run_that_something_happens_to_goes_on_to_the_same_bits(what: str) -> None:
+    script = SHORT.format(here=str(HERE), what=what.strip())
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
