@@ -14,13 +14,11 @@ import tiktoken
 from ..errors import InputError, counted
 from ..files import full_disk_named
 from ..gpt.model import GPTModel
-from ..tokenizer.tokenizer import save_tokenizer
+from ..tokenizer.tokenizer import GPT2_VOCAB, save_tokenizer
 from ..training.checkpoint import check_suffix, save_model
 from ..training.sources import open_model, tokenizer_for_model
 from ..weights.save import save_pretrained
 from .options import add_model_path, add_tokenizer, model_path, user_path
-
-GPT2_VOCAB = 50257  # weights of this size without a tokenizer are GPT-2's
 
 ONE_FILE = ".safetensors"
 
@@ -42,8 +40,9 @@ def run(options: Namespace) -> int:
     source = open_model(model)
     setting = options.tokenizer or source.own_tokenizer()
     if setting is None and target.suffix != ONE_FILE and source.model.config.vocab_size == GPT2_VOCAB:
-        setting = "gpt2"
-    tokenizer = tokenizer_for_model(setting, source.model.config, "the model") if setting else None
+        setting = "gpt2"  # weights of this size without a tokenizer are GPT-2's
+    given = options.tokenizer is not None
+    tokenizer = tokenizer_for_model(setting, source.model.config, "the model", given) if setting else None
     with full_disk_named(target):
         _write(source.model, tokenizer, target, beside)
     print(f"{target}: {source.model.n_parameters:,} parameters")

@@ -67,13 +67,12 @@ def _print_saved(path: Path) -> None:
             print(f"{'dropout':<16} {several_rates(opened.rates)}")
         _print_tokenizer(tokenizer_beside(path), opened.config)
         return
-    checkpoint, state, damaged = found = find_checkpoint(path)
+    checkpoint, state, damaged = find_checkpoint(path)
     for damage in damaged:
         note(f"{damage}; {checkpoint} is used")
     config = GPTConfig.of(state["config"])
     _print_model(config)
-    own = found.run / "tokenizer.json"
-    _print_tokenizer(own if own.is_file() else None, config)
+    _print_tokenizer(tokenizer_beside(checkpoint), config)
     print(f"{'checkpoint':<16} {checkpoint}")
     for name, value in state.get("progress", {}).items():
         if name != "epoch_stream":

@@ -91,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.close()  # or the interpreter tries again at its end
             return _failed(not_written("the output", error), 1)
         return _failed(f"{error.strerror or error}: {error.filename or 'no file'}", 1)
-    except KeyboardInterrupt:
-        return _failed("interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _failed(str(error) or "interrupted", 130)
 
 
 def _failed(message: object, code: int) -> int:

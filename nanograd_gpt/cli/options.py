@@ -201,8 +201,8 @@ def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
     source = open_model(path)
     for damage in source.damaged:
         note(f"{damage}; an earlier checkpoint is used")
-    setting = options.tokenizer or source.own_tokenizer() or "gpt2"
-    tokenizer = tokenizer_for_model(setting, source.model.config, "the model")
+    setting = options.tokenizer or source.tokenizer_setting()
+    tokenizer = tokenizer_for_model(setting, source.model.config, "the model", given=options.tokenizer is not None)
     V = source.model.config.vocab_size
     if source.run is None and tokenizer.n_vocab < V:  # a run prints this in its header
         note(

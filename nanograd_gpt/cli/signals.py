@@ -29,8 +29,8 @@ class Signals:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
-        again = "press Ctrl-C again" if number == signal.SIGINT else f"send {self.received} again"
+        self.received = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        again = f"{'press' if number == signal.SIGINT else 'send'} {self.received} again"
         line = f"stopping after this update; {again} to stop at once, without a checkpoint"
         # in a thread, since the signal may have interrupted a write to the same stream
         self.telling = Thread(target=self.tell, args=(line,))

@@ -10,6 +10,7 @@ from ..backend.select import Device
 from ..errors import RunError
 from ..training.config import TrainingConfig
 from ..training.loop import StepResult, evaluation_line
+from ..training.loss import Evaluation
 from ..training.metrics import MetricsLog
 
 UPDATES_PER_READING = {"cpu": 1, "cuda": 16}
@@ -35,6 +36,12 @@ class StepLog:
         while self.unread:
             self._write(*self.unread.pop(0))
 
+    def add_evaluation(self, report: StepResult, evaluation: Evaluation) -> None:
+        """Write and print an evaluation after an update."""
+        where = {"step": report.global_step, "epoch": report.epoch, "tokens": report.tokens_seen}
+        self.log.write("evaluation", **where, **evaluation._asdict())
+        self.bar.write(evaluation_line(report.epoch, report.global_step, evaluation), file=sys.stdout)
+
     def _write(self, report: StepResult, seconds: float) -> None:
         loss = float(report.loss)
         where = {"step": report.global_step, "epoch": report.epoch, "tokens": report.tokens_seen}
@@ -43,8 +50,7 @@ class StepLog:
         if not math.isfinite(loss):
             raise RunError(f"training: the loss is {loss} at step {report.global_step}; {_remedy(self.training)}")
         if report.evaluation is not None:
-            self.log.write("evaluation", **where, **report.evaluation._asdict())
-            self.bar.write(evaluation_line(report.epoch, report.global_step, report.evaluation), file=sys.stdout)
+            self.add_evaluation(report, report.evaluation)
         self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self.bar.update()
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..errors import InputError, did_you_mean
 from ..files import full_disk_named
 from ..gpt.model import GPTModel
-from ..training.find_checkpoint import recover_checkpoints, run_of
+from ..training.find_checkpoint import recover_checkpoints
 from ..training.loop import StepResult, sample_line
 from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog, read_metrics
@@ -30,7 +30,7 @@ from .figures import check_figures, write_figures
 from .gpu_memory import gpu_memory_named
 from .header import print_header
 from .options import add_device, add_settings, add_weights, device_from, note, user_path
-from .resume import Resumption, complete_line, resumption_from
+from .resume import Resumption, complete_line, resumption_from, run_directory
 from .signals import Signals
 from .step_log import StepLog
 from .unused import note_unused_settings
@@ -66,7 +66,7 @@ def run(options: Namespace) -> int:
         raise InputError(f"--graph: {options.graph!r} is unknown{did_you_mean(options.graph, GRAPH)}")
     if not options.resume:
         return _start(options)
-    directory = run_of(options.resume)
+    directory = run_directory(options.resume)
     if options.dry_run or not directory.is_dir():
         return _resume(options)
     with run_lock(directory):
@@ -82,7 +82,9 @@ def _start(options: Namespace) -> int:
     freed = 0 if plan.weights is None else _nbytes(plan.weights)
     if options.dry_run:
         with gpu_memory_named(training.config):
-            print_header(training, options.out or new_directory(Path("runs"), plan.name), freed=freed)
+            directory = options.out or new_directory(Path("runs"), plan.name)
+            print_header(training, directory, freed=freed)
+            training.check_room(directory)
         return 0
     with gpu_memory_named(training.config), new_run(options.out, plan.name) as directory:
         print_header(training, directory, freed=freed)
@@ -121,6 +123,7 @@ def _resume(options: Namespace) -> int:
         else:
             print_header(plan.run, plan.directory, plan.done, plan.rate)
         if options.dry_run:
+            plan.run.check_room(plan.directory)
             return 0
         if plan.is_complete:
             _save_changes(plan, options)
@@ -143,7 +146,12 @@ def _save_changes(plan: Resumption, options: Namespace) -> None:
 def _train_and_draw(training: Run, directory: Path, replay: bool) -> int:
     with full_disk_named(directory, f"then resume with: nanograd-gpt train --resume {directory}"):
         check_figures(directory)
-        stopped_by = _train(training, directory, replay)
+        try:
+            stopped_by = _train(training, directory, replay)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted; go on from the last checkpoint with: nanograd-gpt train --resume {directory}"
+            ) from None
         if (best := _best_line(training, directory)) is not None:
             print(best)
         write_surprise(training, directory)
@@ -181,6 +189,7 @@ def _train(training: Run, directory: Path, replay: bool) -> str | None:
         if t.weights and first < 0:
             _evaluate_weights(training, log, bar)
         updates = StepLog(log, bar, training.device, t)
+        report: StepResult | None = None
         replay_note = (lambda text: bar.write(f"note: {text}", file=sys.stderr)) if replay else None
         for report in training.steps(replay_note):
             updates.add(report, perf_counter() - started)
@@ -196,6 +205,10 @@ def _train(training: Run, directory: Path, replay: bool) -> str | None:
                 break
         updates.flush()
         training.save(directory)
+        if report is not None and report.evaluation is None and training.evaluates_at_end:
+            updates.add_evaluation(report, training.evaluate())
+            if training.progress.best_step == report.global_step:
+                training.save_best(directory)
         log.write("end", steps=training.progress.global_step + 1, seconds=round(perf_counter() - started, 3))
     return signals.received
 
@@ -207,10 +220,9 @@ def _best_line(training: Run, directory: Path) -> str | None:
     if best.best_step is None or best.best_step == evaluations[-1]["step"]:
         return None
     epoch = best.best_step // training.steps_per_epoch + 1
-    return (
-        f"lowest validation loss {best.best_val_loss:.3f} at step {best.best_step} (epoch {epoch}): "
-        f"nanograd-gpt generate {best_checkpoint(directory)}"
-    )
+    weights = best_checkpoint(directory)
+    use = f"nanograd-gpt generate {weights}" if weights.is_dir() else f"its weights are not at {weights} any more"
+    return f"lowest validation loss {best.best_val_loss:.3f} at step {best.best_step} (epoch {epoch}): {use}"
 
 
 def _evaluate_weights(training: Run, log: MetricsLog, bar: Any) -> None:

@@ -47,7 +47,7 @@ def plan_from(options: Namespace) -> Plan:
     if found.rates and "drop_rate" not in settings:
         raise InputError(f"drop_rate: {several_rates(found.rates)}; choose it with --drop-rate")
     if "tokenizer" not in settings:
-        settings["tokenizer"] = found.own_tokenizer() or "gpt2"
+        settings["tokenizer"] = found.tokenizer_setting()
     config = base.replace({**weights.config.to_dict(), **settings})
     return Plan(name, config, _tokenizer(config, weights, source), weights, weights.config.vocab_size)
 

@@ -26,6 +26,7 @@ from .byte_level import MERGES_OF_VOCAB, from_tokenizer_json, from_vocab_and_mer
 from .encoding import Tokenizer, encode, end_of_text, token_bytes
 
 _GPT2_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
+GPT2_VOCAB = 50_257  # tokens
 _FORMAT = "nanograd_gpt tokenizer, version 1"
 _CHOICES = (
     "give 'gpt2', the path of a file by save_tokenizer, of Hugging Face's tokenizer.json or vocab.json with "
@@ -91,14 +92,6 @@ def get_tokenizer(name_or_path: str | Path = "gpt2") -> tiktoken.Encoding:
             raise InputError(f"tokenizer: cannot read {str(path)!r} (a directory without a tokenizer); {_CHOICES}")
         path = file
     return _load(path)
-
-
-def pretrained_tokenizer(weights: str | Path) -> tiktoken.Encoding:
-    """The tokenizer stored beside weights, or GPT-2's if there is none; a checkpoint has its run's.
-
-    Raises InputError for a stored tokenizer that get_tokenizer cannot load.
-    """
-    return get_tokenizer(tokenizer_beside(Path(weights)) or "gpt2")
 
 
 def tokenizer_beside(weights: Path) -> Path | None:

@@ -166,7 +166,7 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     weights = _load_arrays(path / "model.safetensors")
     model.check_state_dict(weights)
     if optimizer is not None:
-        moments = _optimizer_state(path, state.get("optimizer"), _names_of(optimizer, model))
+        moments = _optimizer_state(path, state, _names_of(optimizer, model))
         optimizer.check_state_dict(moments)
         model.rng.set_state(state["model_stream"])
         optimizer.load_state_dict(moments)
@@ -183,20 +183,26 @@ def check_configuration(path: Path, state: Mapping[str, Any], config: GPTConfig)
         raise InputError(f"checkpoint: {path} is of another configuration: {', '.join(differing)}")
 
 
-def _optimizer_state(path: Path, metadata: Any, names: list[str]) -> dict[str, Any]:
-    """Assemble an optimizer's state_dict from its file and from state.json."""
-    if not isinstance(metadata, dict):
+def check_has_optimizer(path: Path, state: Mapping[str, Any]) -> None:
+    """Raise InputError for a checkpoint of weights alone, which training cannot be resumed from."""
+    if not isinstance(state.get("optimizer"), dict):
         raise InputError(
             f"checkpoint: {path} holds weights without the optimizer's state; resume from a step_N, or start a new run "
             f"from these weights with train --init-from {path}"
         )
+
+
+def _optimizer_state(path: Path, state: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """Assemble an optimizer's state_dict from its file and from state.json."""
+    check_has_optimizer(path, state)
+    metadata = state["optimizer"]
     path /= "optimizer.safetensors"
     arrays = _load_arrays(path)
     steps = metadata.get("steps") or {}
     for n in names:
         if f"exp_avg.{n}" not in arrays or f"exp_avg_sq.{n}" not in arrays or n not in steps:
             raise InputError(f"checkpoint: {path} has no optimizer state for {n}; use another checkpoint")
-    state = {
+    assembled = {
         **metadata,
         "steps": [steps[n] for n in names],
         "exp_avg": [arrays[f"exp_avg.{n}"] for n in names],
@@ -204,8 +210,8 @@ def _optimizer_state(path: Path, metadata: Any, names: list[str]) -> dict[str, A
     }
     if "groups" in metadata:
         numbers = {n: i for i, n in enumerate(names)}
-        state["groups"] = [{**g, "params": [numbers.get(n) for n in g["params"]]} for g in metadata["groups"]]
-    return state
+        assembled["groups"] = [{**g, "params": [numbers.get(n) for n in g["params"]]} for g in metadata["groups"]]
+    return assembled
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-START = "start"
+START, BEST = "start", "best"
 SURPRISE = "surprise.json"  # see surprise.py
 
 
@@ -22,7 +22,7 @@ def checkpoint_path(directory: Path, step: int) -> Path:
 
 def best_checkpoint(directory: Path) -> Path:
     """Return the path of the weights with the lowest validation loss of a run, whether they are there or not."""
-    return directory / "checkpoints" / "best"
+    return directory / "checkpoints" / BEST
 
 
 def checkpoints(directory: Path) -> list[Path]:

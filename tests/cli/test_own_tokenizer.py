@@ -14,8 +14,9 @@ from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.tokenizer.encoding import Tokenizer, encode, end_of_text, token_bytes
-from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer, save_tokenizer, train_tokenizer
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
 from nanograd_gpt.training.config import from_toml
+from nanograd_gpt.training.sources import pretrained_tokenizer
 from nanograd_gpt.weights.save import save_pretrained
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

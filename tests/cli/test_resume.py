@@ -16,6 +16,7 @@ import pytest
 from cli.commands import LONG, complaint, contents, fails, finished, nanograd, process, train, works
 
 from nanograd_gpt.errors import RunError
+from nanograd_gpt.training.checkpoint import read_state
 from nanograd_gpt.training.config import from_toml
 from nanograd_gpt.training.metrics import Event, read_metrics
 from nanograd_gpt.viz.curves import evaluation_curves
@@ -41,7 +42,8 @@ def interrupted(directory: Path, data: Path, number: signal.Signals) -> int:
     assert result.err == f"stopping after this update; {again} to stop at once, without a checkpoint\n"
     assert result.code == 130
     last = result.out.splitlines()[-1]
-    assert last == f"stopped by {number.name}; resume with: nanograd-gpt train --resume {directory}"
+    name = "Ctrl-C" if number == signal.SIGINT else number.name
+    assert last == f"stopped by {name}; resume with: nanograd-gpt train --resume {directory}"
     return len(read_metrics(log).steps)
 
 
@@ -84,7 +86,9 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_metrics_of_one_that_was_not(
     stopped, whole = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("stopped", "whole"))
     assert len(whole.steps) == done + 7
     assert without_times(stopped.steps) == without_times(whole.steps)
-    assert stopped.evaluations == whole.evaluations
+    where_it_stopped = [e for e in stopped.evaluations if e not in whole.evaluations]
+    assert [e["step"] for e in where_it_stopped] == ([done - 1] if (done - 1) % 3 else [])
+    assert [e for e in stopped.evaluations if e not in where_it_stopped] == whole.evaluations
     assert stopped.samples == whole.samples
     for name in ("model.safetensors", "optimizer.safetensors"):
         parts = [tmp_path / run / "checkpoints" / f"step_{done + 6}" / name for run in ("stopped", "whole")]
@@ -228,6 +232,37 @@ def test_the_weights_of_the_lowest_validation_loss_are_kept_and_named_at_the_end
         for path in (run / "checkpoints" / "best", run)
     ]
     assert losses[0] < losses[1]
+
+
+def test_the_last_weights_are_evaluated_and_kept_as_the_best_if_they_are(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    printed = works(*train(run, data, "--max-steps", 5, "--lr", 0.01)).splitlines()
+    evaluations = read_metrics(run / "metrics.jsonl").evaluations
+    assert [event["step"] for event in evaluations] == [0, 3, 4]
+    last = evaluations[-1]
+    assert min(evaluations, key=lambda event: event["val_loss"]) is last  # or the test shows nothing
+    assert f"Ep 1 (Step 000004): Train loss {last['train_loss']:.3f}, Val loss {last['val_loss']:.3f}" in printed
+    best, newest = (run / "checkpoints" / name / "model.safetensors" for name in ("best", "step_4"))
+    assert best.read_bytes() == newest.read_bytes()
+    works("train", "--resume", run, "--max-steps", 7)  # knows of it, so what is worse does not replace it
+    later = [event for event in read_metrics(run / "metrics.jsonl").evaluations if event["step"] > 4]
+    lowest = min([last, *later], key=lambda event: event["val_loss"])
+    assert read_state(best.parent)["progress"]["best_step"] == lowest["step"]
+
+
+@pytest.mark.parametrize("random", ["own", "torch"])
+def test_the_evaluation_at_the_end_changes_no_bit_of_a_run_made_longer(tmp_path: Path, data: Path, random: str) -> None:
+    course = ["--drop-rate", 0.2, "--random", random]
+    works(*train(tmp_path / "part", data, *course, "--max-steps", 5))
+    works("train", "--resume", tmp_path / "part", "--max-steps", 8)
+    works(*train(tmp_path / "whole", data, *course, "--max-steps", 8))
+    part, whole = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("part", "whole"))
+    assert without_times(part.steps) == without_times(whole.steps)
+    assert [e for e in part.evaluations if e["step"] != 4] == whole.evaluations
+    assert [e["step"] for e in part.evaluations] == ([0, 3, 4, 6, 7] if random == "own" else [0, 3, 6])
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        parts = [tmp_path / run / "checkpoints" / "step_7" / name for run in ("part", "whole")]
+        assert parts[0].read_bytes() == parts[1].read_bytes()
 
 
 def test_a_run_that_ends_at_its_lowest_validation_loss_has_no_more_to_say(tmp_path: Path, data: Path) -> None:
