@@ -9,9 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import RunError
+from .errors import RunError, a_or_an
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space left on the device, or of the user's quota
+
+
+def as_path(path: object, call: str) -> Path:
+    """A path from a str or a Path.  Raises TypeError for anything else, with the call's arguments in their order."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path is {a_or_an(type(path).__name__)}, expected a str or a Path; the order is {call}")
+    return Path(path)
 
 
 def not_written(path: Path | str, error: Exception, then: str = "") -> RunError:

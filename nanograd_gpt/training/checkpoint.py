@@ -25,7 +25,7 @@ from ..arguments import for_json
 from ..backend.contract import Array, HostArray
 from ..backend.select import to_host
 from ..errors import InputError
-from ..files import fsync, not_written, sha256_of
+from ..files import as_path, fsync, not_written, sha256_of
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..optim import AdamW
@@ -60,7 +60,7 @@ def save_checkpoint(
     ...     print(*sorted(file.name for file in path.iterdir()))
     MANIFEST.json model.safetensors optimizer.safetensors state.json
     """
-    path = Path(path)
+    path = as_path(path, "save_checkpoint(path, model, optimizer)")
     metadata = checkpoint_metadata(model, optimizer, state)
     work, old = _aside(path, NEW), _aside(path, OLD)
     shutil.rmtree(work, ignore_errors=True)
@@ -160,7 +160,7 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     >>> state["note"], bool((model.out_head.weight.data == other.out_head.weight.data).all()), other.training
     ('ten updates', True, False)
     """
-    path = Path(path)
+    path = as_path(path, "load_checkpoint(path, model, optimizer)")
     state = read_state(path)
     check_configuration(path, state, model.config)
     weights = _load_arrays(path / "model.safetensors")
@@ -248,7 +248,7 @@ def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
 
     Raises InputError for the suffix of another format, such as .pth.
     """
-    path = Path(path)
+    path = as_path(path, "save_model(path, model)")
     check_suffix(path)
     work = path.with_name(f".{path.name}.partial")
     _save_arrays(work, model.book_state_dict() if book else model.state_dict(), model.config)
@@ -261,8 +261,7 @@ def check_suffix(path: Path) -> None:
     """Raise InputError for the name of a new file that ends as PyTorch's and pickle's files do."""
     if path.suffix in PICKLES:
         raise InputError(
-            f"path: {path} would not be a {path.suffix} file, since weights are written as safetensors; "
-            f"give {path.with_suffix('.safetensors')}"
+            f"path: {path}: weights are written as safetensors; name it {path.with_suffix('.safetensors')}"
         )
 
 

@@ -60,6 +60,11 @@ def open_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str
         raise InputError(f"model: {path} does not exist; give a safetensors file, or a directory with one")
     with path.open("rb") as file:
         begins = file.read(9)
+    if path.suffix == ".npz":
+        raise InputError(
+            f"model: {path} is a file of NumPy's, which has no configuration; write a GPT's weights with save_model, "
+            "and load others with model.load_state_dict(np.load(FILE))"
+        )
     if begins.startswith(PICKLE_MAGIC) and begins[8:] != b"{":  # a header length may begin with \x80 too
         raise InputError(
             f"model: {path} is a pickle, which can run code when loaded, so it is refused; with PyTorch, convert "

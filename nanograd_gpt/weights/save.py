@@ -14,7 +14,7 @@ import tiktoken
 from ..backend.contract import Array, HostArray
 from ..backend.select import to_host
 from ..errors import InputError
-from ..files import fsync, not_written
+from ..files import as_path, fsync, not_written
 from ..gpt.model import GPTModel
 from ..tokenizer.encoding import end_of_text, padding_ids
 from ..tokenizer.export import tokenizer_files
@@ -56,7 +56,7 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
     tokenizer_config.json
     vocab.json
     """
-    directory = Path(directory)
+    directory = as_path(directory, "save_pretrained(directory, model, tokenizer)")
     if directory.exists():
         raise InputError(f"convert: {directory} exists already; give a new directory")
     tensors, config = _gpt2_tensors(model), model.config

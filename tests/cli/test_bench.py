@@ -44,6 +44,13 @@ def test_bench_keeps_all_samples(tmp_path: Path) -> None:
     assert facts["environment"]["numpy"]
 
 
+def test_bench_does_not_overwrite_a_file(tmp_path: Path) -> None:
+    text = tmp_path / "mine.txt"
+    text.write_text("mine", encoding="utf-8")
+    assert fails("bench", *QUICK, "--out", text) == f"--out: {text} exists already; give a new name"
+    assert text.read_text(encoding="utf-8") == "mine"
+
+
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_a_short_context_is_enough(length: int) -> None:
     works("bench", *QUICK, "--context-length", length)

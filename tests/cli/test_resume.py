@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from cli.commands import LONG, complaint, contents, fails, finished, nanograd, process, train, works
+from cli.commands import COSINE, LONG, complaint, contents, fails, finished, nanograd, process, rate_line, train, works
 
 from nanograd_gpt.errors import RunError
 from nanograd_gpt.training.checkpoint import read_state
@@ -271,55 +271,6 @@ def test_a_run_that_ends_at_its_lowest_validation_loss_has_no_more_to_say(tmp_pa
     assert (tmp_path / "run" / "checkpoints" / "best" / "model.safetensors").is_file()
 
 
-# --- another length
-
-COSINE = ["--epochs", 2, "--schedule", "cosine", "--lr", 0.01, "--warmup-steps", 4, "--min-lr", 0.0001]
-
-
-def rate_line(printed: str) -> str | None:
-    lines = [line.removeprefix("rate        ") for line in printed.splitlines() if line.startswith("rate ")]
-    assert len(lines) <= 1
-    return lines[0] if lines else None
-
-
-def rates_of(run: Path) -> list[float]:
-    return [step["lr"] for step in read_metrics(run / "metrics.jsonl").steps]
-
-
-@pytest.fixture
-def cosine(tmp_path: Path, data: Path) -> Path:
-    """A finished run whose rate fell to its minimum."""
-    works(*train(tmp_path / "run", data, *COSINE))
-    return tmp_path / "run"
-
-
-def test_a_run_made_longer_keeps_its_rate_and_says_so(cosine: Path) -> None:
-    planned = rates_of(cosine)
-    n = len(planned)
-    printed = works("train", "--resume", cosine, "--epochs", 3)
-    total = n * 3 // 2
-    assert rate_line(printed) == (
-        f"from 0.0001 at update {n} to 0.0001 at update {total - 1}, as planned for {n} updates; "
-        f"--decay-steps 0 stretches the plan over all {total}"
-    )
-    assert rates_of(cosine) == [*planned, *[0.0001] * (total - n)]
-
-
-def test_a_run_made_longer_stretches_its_cosine_when_asked_and_says_how_far_the_rate_jumps(
-    cosine: Path, data: Path, tmp_path: Path
-) -> None:
-    n = len(rates_of(cosine))
-    printed = works("train", "--resume", cosine, "--epochs", 3, "--decay-steps", 0)
-    works(*train(tmp_path / "whole", data, *COSINE, "--epochs", 3))
-    planned, rates, whole = rates_of(cosine)[:n], rates_of(cosine), rates_of(tmp_path / "whole")
-    assert rates[n:] == whole[n:]
-    assert rates[n] > 10 * 0.0001
-    assert rate_line(printed) == (
-        f"from {whole[n]:.3g} at update {n} to {whole[-1]:.3g} at update {len(whole) - 1}; "
-        f"the last rate was {planned[-1]:.3g}, the next one planned 0.0001"
-    )
-
-
 @pytest.mark.slow
 def test_a_run_that_goes_on_as_it_began_says_nothing_of_its_rate(tmp_path: Path, data: Path) -> None:
     interrupted(tmp_path / "run", data, signal.SIGTERM)
@@ -329,43 +280,6 @@ def test_a_run_that_goes_on_as_it_began_says_nothing_of_its_rate(tmp_path: Path,
     config = (tmp_path / "cosine" / "config.toml").read_bytes()
     assert rate_line(works("train", "--resume", tmp_path / "cosine")) is None
     assert (tmp_path / "cosine" / "config.toml").read_bytes() == config
-
-
-def test_a_dry_run_tells_the_rate_and_changes_nothing(cosine: Path) -> None:
-    before = contents(cosine)
-    printed = works("train", "--resume", cosine, "--epochs", 3, "--dry-run")
-    assert (rate_line(printed) or "").startswith("from 0.0001 at update ")
-    assert contents(cosine) == before
-
-
-def test_a_changed_length_belongs_to_the_run_from_then_on(cosine: Path) -> None:
-    n = len(rates_of(cosine))
-    works("train", "--resume", cosine, "--epochs", 4, "--max-steps", n + 2)
-    works("train", "--resume", cosine, "--max-steps", 0)
-    assert len(rates_of(cosine)) == 2 * n
-    settings = from_toml(cosine / "config.toml")
-    assert (settings["epochs"], settings["max_steps"], settings["decay_steps"]) == (4, 0, n)
-    assert [path.name for path in cosine.glob(".*")] == [".lock"]
-
-
-def test_a_run_whose_rate_ended_at_0_does_not_go_on_at_0(tmp_path: Path, data: Path) -> None:
-    works(*train(tmp_path / "run", data, *COSINE, "--min-lr", 0))
-    n = len(rates_of(tmp_path / "run"))
-    message = fails("train", "--resume", tmp_path / "run", "--epochs", 3)
-    assert message.startswith(f"--resume: the learning rate falls to min_lr = 0 at update {n}")
-    works("train", "--resume", tmp_path / "run", "--epochs", 3, "--decay-steps", 0)
-    assert min(rates_of(tmp_path / "run")) > 0
-
-
-def test_a_run_from_before_decay_steps_goes_on_as_planned(cosine: Path) -> None:
-    config = cosine / "config.toml"
-    lines = config.read_text(encoding="utf-8").splitlines(keepends=True)
-    older = [line for line in lines if not line.startswith(("decay_steps", "initial_lr"))]
-    assert len(older) == len(lines) - 2
-    config.write_text("".join(older), encoding="utf-8")
-    planned = rates_of(cosine)
-    works("train", "--resume", cosine, "--epochs", 3)
-    assert rates_of(cosine) == [*planned, *[0.0001] * (len(planned) // 2)]
 
 
 @pytest.mark.parametrize(

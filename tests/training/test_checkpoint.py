@@ -326,7 +326,7 @@ def test_only_the_books_form_has_masks_and_both_load(tmp_path: Path, book: bool)
 @pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.bin", "model.pkl", "model.ckpt"])
 def test_a_model_file_named_as_a_pickle_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(
-        InputError, match=r"model\.\w+ would not be a \.\w+ file.*; give .*model\.safetensors$"
+        InputError, match=r"model\.\w+: weights are written as safetensors; name it .*model\.safetensors$"
     ) as error:
         save_model(tmp_path / name, small_model())
     one_line(error)
