@@ -16,6 +16,11 @@ from ..training.weights import check_sizes
 from ..weights.load import several_rates
 from .options import preset_from, settings_from, user_path
 
+NANOGPTS = {  # values of its init_from
+    "resume": "to go on with a run, give --resume RUN",
+    "scratch": "leave it out to start from random weights",
+}
+
 
 class Plan(NamedTuple):
     """A new run."""
@@ -39,6 +44,8 @@ def plan_from(options: Namespace) -> Plan:
     if not source:
         config = base.replace(settings)
         return Plan(name, config, None, None, config.model.vocab_size if "vocab_size" in settings else None)
+    if source in NANOGPTS and not user_path(source).exists():
+        raise InputError(f"weights: {source!r} is nanoGPT's word; {NANOGPTS[source]}")
     if options.book:
         raise InputError("book: its training starts from random numbers; leave out --book or --weights")
     found = open_model(user_path(source))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 import tiktoken
 
-from ..errors import InputError
-from ..gpt.config import GPTConfig
+from ..errors import CLOSE, InputError
+from ..gpt.config import GPT2_NAMES, GPTConfig
 from ..gpt.model import GPTModel
 from ..tokenizer.tokenizer import GPT2_VOCAB, get_tokenizer, tokenizer_beside
 from ..weights.hub import GPT2, download_gpt2, is_gpt2_name
@@ -158,4 +159,10 @@ def local_path(path: Path) -> Path:
 
 
 def _missing(path: Path) -> InputError:
-    return InputError(f"model: {path} does not exist; give {MODEL_SOURCES}")
+    """The error about a path that does not exist, with a similar one beside it or GPT-2's similar name."""
+    names = [name for names in GPT2_NAMES.values() for name in names]
+    beside = [str(path.with_name(other.name)) for other in path.parent.glob("*")] if path.parent.is_dir() else []
+    close = get_close_matches(str(path), [*beside, *names], n=1, cutoff=CLOSE)
+    return InputError(
+        f"model: {path} does not exist{f'; did you mean {close[0]!r}?' if close else f'; give {MODEL_SOURCES}'}"
+    )

@@ -50,9 +50,7 @@ def test_what_exists_is_not_written_over(tmp_path: Path) -> None:
 
 def test_a_target_named_as_a_pickle_is_refused(tmp_path: Path) -> None:
     message = fails("convert", GOLDENS / "gpt2_tied", tmp_path / "out.pt")
-    assert message.endswith(
-        f"out.pt would not be a .pt file, since weights are written as safetensors; give {tmp_path / 'out.safetensors'}"
-    )
+    assert message.endswith(f"out.pt: weights are written as safetensors; name it {tmp_path / 'out.safetensors'}")
     assert [*tmp_path.iterdir()] == []
 
 
@@ -64,4 +62,6 @@ def test_weights_that_are_no_weights_are_refused(command: list[str], tmp_path: P
     path.write_bytes(b"PK\x03\x04")
     target = [tmp_path / "target"] if command == ["convert"] else []
     assert "is a pickle" in fails(*command, path, *target)
+    np.savez(tmp_path / "mlp.npz", weight=np.ones(3))
+    assert f"{tmp_path / 'mlp.npz'} is a file of NumPy's" in fails(*command, tmp_path / "mlp.npz", *target)
     assert not (tmp_path / "target").exists()
