@@ -336,7 +336,7 @@ class Tensor:
         return self.reshape(*self.shape[:first], joined, *self.shape[last + 1 :])
 
     def transpose(self, *axes: int | tuple[int, ...]) -> Tensor:
-        """Permute the axes as NumPy does, or reverse them; PyTorch's transpose(a, b), swapaxes here, raises an error."""
+        """Permute the axes as NumPy does, or reverse them; PyTorch's transpose(a, b), swapaxes here, is an error."""
         check_not_pytorchs(axes, self.ndim)
         return apply(shape.Transpose, self, axes=unpacked(axes) or tuple(reversed(range(self.ndim))))
 

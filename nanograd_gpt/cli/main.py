@@ -109,20 +109,19 @@ def _run(argv: list[str]) -> int:
     parser, parsers = _parsers()
     if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
         _complete(parser)
-    if argv[:1] == ["help"] and argv[1:2] not in (["help"], ["--help"]):
-        if len(argv) > 2:
-            raise InputError(
-                f"help: {argv[2]!r} is one argument too many; give one command: nanograd-gpt help {argv[1]}"
-            )
-        argv = [*argv[1:2], "--help"]
-    elif argv[:1] == ["help"]:
-        argv = ["--help"]
+    if argv[:1] == ["help"]:
+        of = [word for word in argv[1:] if word not in ("help", "--help", "-h")]
+        if len(of) > 1:
+            raise InputError(f"help: {of[1]!r} is one argument too many; give one command: nanograd-gpt help {of[0]}")
+        argv = [*of, "--help"]
     if argv and (argv[0] in OTHER_COMMANDS or not argv[0].startswith("-")) and argv[0] not in COMMANDS:
         raise InputError(f"command: {argv[0]!r} is unknown{command_hint(argv[0], [*COMMANDS, 'help'])}")
     command = argv[0] if argv and argv[0] in COMMANDS else None
     chosen = parser if command is None else parsers[command]
     known = [name for action in chosen._actions for name in action.option_strings if name.startswith("--")]
     argv, notes = translate(argv, known)
+    if command is None and argv[:1] and argv[0] not in (*known, "-h"):
+        raise unknown_argument(argv[:1], argv, command, known, list(COMMANDS))
     if command is None:
         _, unknown = parser.parse_known_args(argv)
         if not unknown:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cli.commands import complaint, nanograd, train
 
+from nanograd_gpt.cli import main
 from nanograd_gpt.cli.main import COMMANDS, _parsers
 from nanograd_gpt.cli.synonyms import NEAR, SYNONYMS, translate
 from nanograd_gpt.training.config import preset
@@ -167,8 +168,11 @@ def test_a_word_in_the_wrong_place_leads_to_the_right_one(typed: str, end: str) 
     assert complaint(nanograd(*typed.split()), code=2).endswith(end)
 
 
-def test_help_help_is_the_help_of_the_program() -> None:
-    assert nanograd("help", "help") == nanograd("--help") == nanograd("help")
+def test_help_help_is_the_help_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["help"], ["help", "help"], ["help", "--help"], ["--help"]):
+        with pytest.raises(SystemExit, match="^0$"):
+            main(argv)
+        assert capsys.readouterr().out.startswith("usage: nanograd-gpt [-h] [--version] COMMAND ...")
 
 
 def test_a_mistyped_path_leads_to_the_one_beside_it(trained: Path) -> None:
