@@ -57,11 +57,11 @@ def _write(model: GPTModel, tokenizer: tiktoken.Encoding | None, target: Path, b
         save_model(target, model)
         if tokenizer is not None:
             save_tokenizer(tokenizer, beside)
-            print(f"{beside}: its tokenizer, {counted(tokenizer.n_vocab, 'token')}")
+            print(f"{beside}: the model's tokenizer, {counted(tokenizer.n_vocab, 'token')}")
     else:
         save_pretrained(target, model, tokenizer)
         if tokenizer is not None:
-            print(f"{target / 'tokenizer.json'}: its tokenizer, {counted(tokenizer.n_vocab, 'token')}")
+            print(f"{target / 'tokenizer.json'}: the model's tokenizer, {counted(tokenizer.n_vocab, 'token')}")
 
 
 def _paths(options: Namespace) -> tuple[Path, Path]:
@@ -73,5 +73,5 @@ def _paths(options: Namespace) -> tuple[Path, Path]:
         raise InputError(f"out: both {options.target} and {options.out} are given; leave one out")
     target: Path | None = options.target or options.out
     if target is None:
-        raise InputError("out: it is missing; name a new file NAME.safetensors, or a new directory")
+        raise InputError("out: no target is given; name a new file NAME.safetensors, or a new directory")
     return model, target

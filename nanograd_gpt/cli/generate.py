@@ -39,15 +39,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     text.add_argument("--interactive", action="store_true", help="continue a text together, line by line")
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("--temperature", type=float, metavar="X", help="0: greedy; above 0: sample [0]")
-    sampling.add_argument("--top-k", type=int, metavar="K", help="sample from the K likeliest tokens [all]")
+    sampling.add_argument("--top-k", type=int, metavar="K", help="sample from the K most likely tokens [all]")
     sampling.add_argument(
-        "--top-p", type=float, metavar="P", help="sample from the likeliest tokens that reach this probability [1]"
+        "--top-p", type=float, metavar="P", help="sample from the most likely tokens that reach this probability [1]"
     )
     sampling.add_argument(
         "--min-p", type=float, metavar="P", help="sample from tokens with this share of the highest probability [0]"
     )
     sampling.add_argument(
-        "--repetition-penalty", type=float, metavar="X", help="above 1: tokens in the text become less likely [1]"
+        "--repetition-penalty", type=float, metavar="X", help="above 1, tokens already used become less likely [1]"
     )
     sampling.add_argument("--seed", type=int, metavar="N", help=f"seed of the sampling [{SEED}]")
     beams = parser.add_argument_group("beam search")

@@ -21,10 +21,10 @@ from ..training.config import RunConfig, book, fine_tuning, from_toml, preset
 from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_for_model
 
 MODEL_HELP = {
-    "vocab_size": "size; one above the tokenizer's is padded, for example to a multiple of 64 for a GPU",
+    "vocab_size": "vocabulary size; if larger than the tokenizer's, the extra ids are padding, say to a multiple of 64",
     "context_length": "context in tokens",
     "emb_dim": "embedding dimension",
-    "n_heads": "attention heads, which share emb_dim",
+    "n_heads": "attention heads; must divide emb_dim",
     "n_layers": "transformer blocks",
     "drop_rate": "dropout rate",
     "qkv_bias": "query, key and value layers have biases",

@@ -18,7 +18,10 @@ def add_prompt(parser: Any) -> None:
     """Add --prompt and --prompt-file."""
     parser.add_argument("--prompt", metavar="TEXT", help=f"text to continue; -: standard input [{PROMPT!r}]")
     parser.add_argument(
-        "--prompt-file", type=user_path, metavar="FILE", help="a UTF-8 file with it, less its last newline [none]"
+        "--prompt-file",
+        type=user_path,
+        metavar="FILE",
+        help="a UTF-8 file to read the prompt from; a final newline is dropped [none]",
     )
 
 

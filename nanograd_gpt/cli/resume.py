@@ -126,7 +126,7 @@ def _course(run: Run, first: int, plan: Schedule) -> str | None:
     if schedule == plan:
         planned = counted(run.config.training.decay_steps, "update")
         return f"{course}, as planned for {planned}; --decay-steps 0 stretches the plan over all {last + 1}"
-    return f"{course}; the last rate was {plan(first - 1):.3g}, the next one planned {plan(first):.3g}"
+    return f"{course} (last was {plan(first - 1):.3g}, the old plan's next was {plan(first):.3g})"
 
 
 def complete_line(run: Run, directory: Path) -> str:

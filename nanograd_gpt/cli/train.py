@@ -44,7 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--out",
         type=user_path,
         metavar="DIRECTORY",
-        help="directory of the run [runs/PRESET, runs/book or runs/fine-tuning; if taken, with -2 ...]",
+        help="directory of the run [runs/PRESET, runs/book or runs/fine-tuning; runs/PRESET-2 and so on if it exists]",
     )
     parser.add_argument(
         "--resume", type=user_path, metavar="RUN", help="resume a run from its last checkpoint [a new run]"

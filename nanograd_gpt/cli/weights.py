@@ -35,7 +35,7 @@ class Plan(NamedTuple):
 def plan_from(options: Namespace) -> Plan:
     """The plan from the options.  Raises InputError if they contradict each other or do not fit the weights."""
     if options.weights == "":
-        raise InputError("weights: it is empty; name a model, or leave out --weights to start from random numbers")
+        raise InputError("weights: no model is given; name one, or leave out --weights to start from random numbers")
     settings = settings_from(options)
     source = _source(settings)
     named = preset_name(options.preset) if options.preset else None

@@ -274,7 +274,7 @@ def check_sample_prompt(tokenizer: tiktoken.Encoding, vocab_size: int, start_con
     padding_ids(tokenizer, vocab_size)
     ids = text_to_token_ids(start_context, tokenizer)
     if not ids.size:
-        raise InputError("prompt: it is empty; give a text for samples to continue")
+        raise InputError("prompt: the prompt is empty; give a text for samples to continue")
     token_ids_to_text(ids, tokenizer)
 
 

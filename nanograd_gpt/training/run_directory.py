@@ -4,7 +4,7 @@ runs/NAME/config.toml  environment.json  tokenizer.json  metrics.jsonl  samples.
           surprise.json  figures/*.png|svg  report.html
           checkpoints/start/   before the first update
                       step_N/  after update N
-                      best/    the weights alone, where the validation loss was lowest
+                      best/    the weights alone, of the evaluation with the lowest validation loss
 """
 
 from __future__ import annotations

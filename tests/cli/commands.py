@@ -84,7 +84,8 @@ def train(directory: Path, data: Path, *argv: object) -> list[str]:
 
 def rate_line(printed: str) -> str | None:
     """The line of a header that tells the learning rate's course."""
-    lines = [line.removeprefix("rate        ") for line in printed.splitlines() if line.startswith("rate ")]
+    begin = "schedule    learning rate "
+    lines = [line.removeprefix(begin) for line in printed.splitlines() if line.startswith(begin)]
     assert len(lines) <= 1
     return lines[0] if lines else None
 

@@ -65,7 +65,7 @@ def test_convert_takes_model_and_target_as_arguments_or_options(how: list[str], 
 
 
 def test_convert_without_a_target_or_with_two_is_refused(trained: Path, tmp_path: Path) -> None:
-    assert fails("convert", trained).startswith("out: it is missing; name a new file NAME.safetensors")
+    assert fails("convert", trained).startswith("out: no target is given; name a new file NAME.safetensors")
     assert fails("convert", trained, tmp_path / "a", "--out", tmp_path / "b").startswith("--out: both ")
     assert [*tmp_path.iterdir()] == []
 
@@ -245,7 +245,7 @@ def test_a_prompt_file_that_cannot_be_used_is_refused(trained: Path, tmp_path: P
     path.write_bytes("Grüße".encode("latin-1"))
     assert fails(*command).startswith(f"--prompt-file: {path} is not UTF-8 text (byte 2)")
     path.write_bytes(b"\n")
-    assert fails(*command) == "prompt: it is empty; give a text to continue"
+    assert fails(*command) == "prompt: the prompt is empty; give a text to continue"
     assert fails(*command, "--prompt", "x").startswith("--prompt-file: the prompt is given already; leave out --prompt")
 
 

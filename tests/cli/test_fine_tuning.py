@@ -258,7 +258,7 @@ def test_a_fine_tuned_run_is_a_source_too(trained: Path, other: Path, data: Path
         (["--tokenizer", "gpt2"], "--tokenizer: 'gpt2' has 50257 tokens, the weights .* 307; give the right one"),
         (["--tokenizer", "own"], "--tokenizer: 'own' would be a new one, which does not fit the weights"),
         (["--tokenizer", "missing.json"], "--tokenizer: cannot read 'missing.json'"),
-        (["--weights", ""], "--weights: it is empty; name a model, or leave out --weights"),
+        (["--weights", ""], "--weights: no model is given; name one, or leave out --weights"),
         (["--weights", "missing"], "--weights: missing does not exist"),
         (["--weights", str(GOLDENS / "gpt2_tf")], "tokenizer: 'gpt2' has 50257 tokens, the weights .* 300; "),
         (["--book"], "--book: its training starts from random numbers"),

@@ -46,8 +46,8 @@ def test_a_run_made_longer_stretches_its_cosine_when_asked_and_says_how_far_the_
     assert rates[n:] == whole[n:]
     assert rates[n] > 10 * 0.0001
     assert rate_line(printed) == (
-        f"from {whole[n]:.3g} at update {n} to {whole[-1]:.3g} at update {len(whole) - 1}; "
-        f"the last rate was {planned[-1]:.3g}, the next one planned 0.0001"
+        f"from {whole[n]:.3g} at update {n} to {whole[-1]:.3g} at update {len(whole) - 1} "
+        f"(last was {planned[-1]:.3g}, the old plan's next was 0.0001)"
     )
 
 

@@ -170,7 +170,7 @@ def test_a_word_in_the_wrong_place_leads_to_the_right_one(typed: str, end: str) 
 
 def test_help_help_is_the_help_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     for argv in (["help"], ["help", "help"], ["help", "--help"], ["--help"]):
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             main(argv)
         assert capsys.readouterr().out.startswith("usage: nanograd-gpt [-h] [--version] COMMAND ...")
 

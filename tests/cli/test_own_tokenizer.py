@@ -126,7 +126,7 @@ def test_a_tokenizer_may_be_given_to_convert(trained: Path, model_file: Path, tm
 
 def test_weights_of_gpt2s_vocabulary_without_a_tokenizer_are_written_with_gpt2s(bare: Path, tmp_path: Path) -> None:
     out = works("convert", bare, tmp_path / "out")
-    assert out.splitlines()[0] == f"{tmp_path / 'out' / 'tokenizer.json'}: its tokenizer, 50,257 tokens"
+    assert out.splitlines()[0] == f"{tmp_path / 'out' / 'tokenizer.json'}: the model's tokenizer, 50,257 tokens"
     assert token_bytes(get_tokenizer(tmp_path / "out")) == token_bytes(get_tokenizer("gpt2"))
     works("convert", bare, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.tokenizer.json").exists()
