@@ -31,9 +31,7 @@ COLOURS = ("", "48;5;223;38;5;16", "48;5;215;38;5;16", "48;5;202;38;5;16", "48;5
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument("--prompt", metavar="TEXT", help=f"text to explain [{PROMPT!r}]")
-    parser.add_argument(
-        "--top", type=int, metavar="N", default=5, help="number of alternatives to show for each token [5]"
-    )
+    parser.add_argument("--top", type=int, metavar="N", default=5, help="alternatives to show for each token [5]")
 
 
 def run(options: Namespace) -> int:

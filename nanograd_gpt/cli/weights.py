@@ -43,6 +43,7 @@ def plan_from(options: Namespace) -> Plan:
     base = preset_from(options, weights=bool(source))
     if not source:
         config = base.replace(settings)
+        _check_rates(config)
         return Plan(name, config, None, None, config.model.vocab_size if "vocab_size" in settings else None)
     if source in NANOGPTS and not user_path(source).exists():
         raise InputError(f"weights: {source!r} is nanoGPT's word; {NANOGPTS[source]}")
@@ -53,10 +54,22 @@ def plan_from(options: Namespace) -> Plan:
     check_sizes(weights.config, settings)
     if found.rates and "drop_rate" not in settings:
         raise InputError(f"drop_rate: {several_rates(found.rates)}; choose it with --drop-rate")
-    if "tokenizer" not in settings:
+    given = "tokenizer" in settings
+    if not given:
         settings["tokenizer"] = found.tokenizer_setting()
     config = base.replace({**weights.config.to_dict(), **settings})
-    return Plan(name, config, _tokenizer(config, weights, source), weights, weights.config.vocab_size)
+    _check_rates(config)
+    return Plan(name, config, _tokenizer(config, weights, source, given), weights, weights.config.vocab_size)
+
+
+def _check_rates(config: RunConfig) -> None:
+    """Raise InputError for a learning rate that would rise in its decay."""
+    t = config.training
+    if t.schedule != "flat" and t.min_lr > t.lr:
+        raise InputError(
+            f"min_lr: {t.min_lr:g} is above lr = {t.lr:g}, so the learning rate would rise from its peak; choose "
+            f"--min-lr 0 .. {t.lr:g}, such as {t.lr / 10:g}, or --schedule flat"
+        )
 
 
 def _source(settings: dict[str, Any]) -> str:
@@ -64,11 +77,11 @@ def _source(settings: dict[str, Any]) -> str:
     return preset("tiny").replace({"weights": settings.get("weights", "")}).training.weights
 
 
-def _tokenizer(config: RunConfig, weights: GPTModel, source: str) -> tiktoken.Encoding:
+def _tokenizer(config: RunConfig, weights: GPTModel, source: str, given: bool) -> tiktoken.Encoding:
     setting = config.data.tokenizer
     if setting == "own":
         raise InputError(
             f"tokenizer: 'own' would be a new one, which does not fit the weights {source}; "
             f"leave it out, or give {TOKENIZERS}"
         )
-    return tokenizer_for_model(setting, weights.config, f"the weights {source}")
+    return tokenizer_for_model(setting, weights.config, f"the weights {source}", given)

@@ -166,6 +166,13 @@ def test_options_that_exclude_each_other_are_refused(trained: Path, options: lis
         (["--epochs", 2, "--max-steps", 100],
          "--max-steps has no effect on a run of 12 updates in 2 epochs; add --epochs 17"),
         (["--epochs", 2, "--max-steps", 12], None),
+        (["--accumulate", 100], "--accumulate 100 is more than an epoch has: each update takes 6 batches"),
+        (["--accumulate", 6], None),
+        (["--schedule", "cosine", "--warmup-steps", 12, "--epochs", 2],
+         "the whole run, 12 updates, is warm-up: the rate rises to its peak and does not decay; choose --warmup-steps "
+         "below 12, or train longer"),
+        (["--schedule", "cosine", "--warmup-steps", 11, "--epochs", 2], None),
+        (["--schedule", "cosine", "--warmup-steps", 12, "--epochs", 2, "--decay-steps", 20], None),
         (["--warmup-steps", 0], None),
         (["--schedule", "cosine", "--warmup-steps", 5, "--min-lr", 1e-5, "--initial-lr", 1e-6], None),
         (["--decay", "matrices"], None),
@@ -176,6 +183,32 @@ def test_settings_without_effect_are_noted(data: Path, tmp_path: Path, options: 
     result = nanograd(*train(tmp_path / "run", data, "--dry-run", *options))
     assert result.code == 0, result
     assert result.err == (f"note: {note}\n" if note else "")
+
+
+def test_a_learning_rate_that_would_rise_in_its_decay_is_refused(data: Path, tmp_path: Path, trained: Path) -> None:
+    command = train(tmp_path / "run", data, "--dry-run", "--schedule", "cosine", "--warmup-steps", 0, "--lr", 1e-4)
+    assert fails(*command, "--min-lr", 1) == (
+        "--min-lr: 1 is above lr = 0.0001, so the learning rate would rise from its peak; choose --min-lr 0 .. 0.0001, "
+        "such as 1e-05, or --schedule flat"
+    )
+    tuning = ["train", "--dry-run", "--init-from", trained, "--data", data, "--schedule", "cosine", "--min-lr", 1]
+    assert fails(*tuning).startswith("--min-lr: 1 is above lr = 5e-05")
+    works(*command, "--min-lr", 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "length"),
+    [
+        (["--epochs", 20, "--max-steps", 10], "10 updates within 2 epochs"),
+        (["--epochs", 20, "--max-steps", 12], "12 updates in 2 epochs"),
+        (["--epochs", 3], "18 updates in 3 epochs"),
+    ],
+    ids=str,
+)
+def test_the_header_counts_the_epochs_that_are_made(
+    data: Path, tmp_path: Path, options: list[object], length: str
+) -> None:
+    assert f"training    {length} on " in works(*train(tmp_path / "run", data, "--dry-run", *options))
 
 
 def test_a_setting_from_a_file_is_not_noted(data: Path, tmp_path: Path) -> None:

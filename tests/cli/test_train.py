@@ -189,14 +189,17 @@ def test_an_empty_directory_is_not_taken(tmp_path: Path, data: Path) -> None:
         (["--max-norm", 0], "--lr below 1e+09 or --max-norm 1 or --schedule cosine with --warmup-steps"),
         (["--max-norm", 1], "--lr below 1e+09 or --schedule cosine with --warmup-steps"),
         (["--max-norm", 1, "--schedule", "cosine", "--warmup-steps", 2], "--lr below 1e+09 or --warmup-steps above 2"),
-        (["--max-norm", 0, "--schedule", "cosine", "--warmup-steps", 1000], "--lr below 1e+09 or --max-norm 1"),
+        (
+            ["--max-norm", 0, "--schedule", "cosine", "--warmup-steps", 1000, "--decay-steps", 2000],
+            "--lr below 1e+09 or --max-norm 1",
+        ),
     ],
     ids=str,
 )
 def test_a_diverged_loss_ends_the_run_with_advice_that_is_not_followed_yet(
     tmp_path: Path, data: Path, options: list[object], advice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def steps(run: Run) -> Iterator[StepResult]:
+    def steps(run: Run, *_: object) -> Iterator[StepResult]:
         yield StepResult(1, 0, 32, np.array(np.nan), 0.1, None, None, False)
 
     monkeypatch.setattr(Run, "steps", steps)
