@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,8 @@ def not_written(path: Path | str, error: Exception, then: str = "") -> RunError:
     full = any(getattr(error, "errno", None) == number or f"os error {number})" in str(error) for number in FULL)
     if full:
         return RunError(f"{path} could not be written (the disk is full); make room there{then and f', {then}'}")
-    return RunError(f"{path} could not be written ({getattr(error, 'strerror', None) or error})")
+    why = getattr(error, "strerror", None) or re.sub(r" at path .*", "", str(error), flags=re.DOTALL)
+    return RunError(f"{path} could not be written ({why})")
 
 
 @contextmanager
@@ -41,6 +43,11 @@ def full_disk_named(path: Path, then: str = "then run this again") -> Iterator[N
         if error.errno not in FULL:
             raise
         raise not_written(error.filename or path, error, then) from None
+
+
+def is_empty_directory(path: Path) -> bool:
+    """Whether a directory is there, with nothing in it."""
+    return path.is_dir() and not any(path.iterdir())
 
 
 def sha256_of(path: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import tiktoken
 
 from ..errors import InputError, counted
-from ..files import full_disk_named
+from ..files import full_disk_named, is_empty_directory
 from ..gpt.model import GPTModel
 from ..tokenizer.tokenizer import GPT2_VOCAB, save_tokenizer
 from ..training.checkpoint import check_suffix, save_model
@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     model, target = _paths(options)
     check_suffix(target)
-    if target.exists():
+    if target.exists() and not (target.suffix != ONE_FILE and is_empty_directory(target)):
         raise InputError(f"convert: {target} exists already; give a new name")
     beside = target.with_suffix(".tokenizer.json")
     source = open_model(model)
@@ -45,6 +45,8 @@ def run(options: Namespace) -> int:
     tokenizer = tokenizer_for_model(setting, source.model.config, "the model", given) if setting else None
     with full_disk_named(target):
         _write(source.model, tokenizer, target, beside)
+    if target.suffix != ONE_FILE and not source.model.config.qkv_bias:
+        print(f"{target}: with query, key and value biases of 0, which this layout needs")
     print(f"{target}: {source.model.n_parameters:,} parameters")
     return 0
 

@@ -18,7 +18,7 @@ from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids
 from ..viz.surprise import LEVELS, level, split_space, visible_text
 from .options import add_model, model_from
-from .prompt import PROMPT, fitting
+from .prompt import PROMPT, add_prompt, note_long_prompt, prompt_from
 
 LONGEST = 20  # columns of a token
 MIN_WIDTH = 72  # columns of the table: room for one long token and one long guess
@@ -30,17 +30,20 @@ COLOURS = ("", "48;5;223;38;5;16", "48;5;215;38;5;16", "48;5;202;38;5;16", "48;5
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--prompt", metavar="TEXT", help=f"text to explain [{PROMPT!r}]")
+    add_prompt(parser, "text to explain")
     parser.add_argument("--top", type=int, metavar="N", default=5, help="alternatives to show for each token [5]")
 
 
 def run(options: Namespace) -> int:
     model, tokenizer, _ = model_from(options)
-    prompt = PROMPT if options.prompt is None else options.prompt
+    given = prompt_from(options)
+    prompt = PROMPT if given is None else given
     ids = text_to_token_ids(prompt, tokenizer)[0]
     if not ids.size:
         raise InputError("prompt: the prompt is empty; give a text to explain")
-    ids = fitting(ids, model.config.context_length, options.prompt is not None)
+    if given is not None:
+        note_long_prompt(ids, model.config.context_length)
+    ids = ids[-model.config.context_length :]
     with np.errstate(all="ignore"):  # non-finite weights are reported in one line
         positions = explain_next(model, ids, options.top, padding_ids(tokenizer, model.config.vocab_size))
     if _shows_colours():

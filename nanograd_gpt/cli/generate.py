@@ -20,7 +20,7 @@ from ..tokenizer.encoding import end_of_text, padding_ids
 from ..tokenizer.tokenizer import token_ids_to_text
 from .converse import converse
 from .options import add_model, flag_of, is_given, model_from, note
-from .prompt import PROMPT, add_prompt, fitting, prompt_from
+from .prompt import PROMPT, add_prompt, note_long_prompt, prompt_from
 
 SAMPLE_STREAM = 2  # of random numbers; those of model and data are 0 and 1, sample k has SAMPLE_STREAM + k
 SEED = 123
@@ -71,7 +71,9 @@ def run(options: Namespace) -> int:
             converse(write, prompt or "")
             return 0
         ids = prompt_ids(PROMPT if prompt is None else prompt, tokenizer)
-        ids = fitting(ids, model.config.context_length, prompt is not None)
+        if prompt is None:
+            ids = ids[-model.config.context_length :]
+        note_long_prompt(ids, model.config.context_length)
         if options.beams is not None:
             _print_beams(options, model, tokenizer, ids)
             return 0
@@ -131,9 +133,11 @@ def _stream(
 def _print_text(pieces: Iterator[str], before: str) -> None:
     first = next(pieces, "")  # before anything is printed, so that a model that fails prints an error only
     print(before + first, end="", flush=True)
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+    finally:  # after Ctrl-C too
+        print(flush=True)
 
 
 def _continuation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Collection
 from dataclasses import fields
 from importlib.util import find_spec
@@ -35,7 +35,9 @@ METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 def user_path(text: str) -> Path:
-    """A path with ~ expanded: a shell does not expand --out=~/runs."""
+    """A path with ~ expanded: a shell does not expand --out=~/runs.  An empty one, which would be ".", is refused."""
+    if not text:
+        raise ArgumentTypeError("the path is empty")
     return Path(os.path.expanduser(text))
 
 
@@ -50,7 +52,11 @@ def add_settings(parser: ArgumentParser, *, only: Collection[str] | None = None)
     parser.add_argument(
         "--book",
         action="store_true",
-        help="the book's training: gpt2-124m on the-verdict, with PyTorch's random numbers",
+        help=(
+            "the book's training: gpt2-124m on the-verdict, with PyTorch's random numbers"
+            if only is None
+            else "the book's model, gpt2-124m"
+        ),
     )
     parser.add_argument(
         "--config", type=user_path, metavar="FILE", help="a TOML file with settings, such as a run's config.toml [none]"

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 from ..errors import InputError, counted
 from ..tokenizer.tokenizer import get_tokenizer
 from ..training.checkpoint import check_configuration, check_has_optimizer, read_state
-from ..training.config import from_toml, preset
+from ..training.config import RunConfig, from_toml, preset
 from ..training.find_checkpoint import find_checkpoint, is_checkpoint, run_of
 from ..training.run import Run
 from ..training.run_directory import best_checkpoint, checkpoints, step_of
 from ..training.run_text import check_text, find_text
 from ..training.schedule import Flat, Schedule
 from .options import device_from, flag_of, given_settings
+
+CHANGEABLE = ("epochs", "max_steps", "decay_steps", "data")  # settings
 
 
 class Resumption(NamedTuple):
@@ -41,13 +43,6 @@ def resumption_from(options: Namespace) -> Resumption:
     Raises InputError for settings that the run fixes, a length shorter than what is done, and a run that cannot be
     resumed.
     """
-    given = given_settings(options)
-    for name in given:
-        if name not in ("epochs", "max_steps", "decay_steps", "data"):
-            raise InputError(
-                f"resume: {flag_of(name)} is fixed by the run; only --epochs, --max-steps and --decay-steps can "
-                "be changed, and --data if the text has moved"
-            )
     if options.out or options.config or options.preset or options.book:
         raise InputError("resume: the run's own settings are used; leave out --out, --config, --preset and --book")
     directory, (checkpoint, state, damaged) = run_directory(options.resume), find_checkpoint(options.resume)
@@ -55,6 +50,7 @@ def resumption_from(options: Namespace) -> Resumption:
     if checkpoint == options.resume:
         _check_newest(directory, checkpoint, state)
     config = preset("tiny").replace(from_toml(directory / "config.toml"))
+    given = _changes(given_settings(options), config)
     check_configuration(checkpoint, state, config.model)
     data = _text_of(directory, config.data.data, given.pop("data", None), state.get("data_sha256"))
     tokenizer = get_tokenizer(directory / "tokenizer.json")
@@ -72,6 +68,19 @@ def resumption_from(options: Namespace) -> Resumption:
     unchanged = run.schedule == plan and run.total_steps == planned_steps
     rate = None if unchanged else _course(run, done, plan)
     return Resumption(run, directory, checkpoint, damaged, done, bool(given), rate)
+
+
+def _changes(given: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+    """The given settings that a run may change.  Raises InputError for another value of one that it fixes."""
+    present = {name: value for group in config.groups().values() for name, value in vars(group).items()}
+    for name, value in given.items():
+        if name not in CHANGEABLE and value != present[name]:
+            option = "--init-from" if name == "weights" else flag_of(name)
+            raise InputError(
+                f"resume: {option} is fixed by the run; only --epochs, --max-steps and --decay-steps can be changed, "
+                "and --data if the text has moved"
+            )
+    return {name: value for name, value in given.items() if name in CHANGEABLE}
 
 
 def run_directory(path: Path) -> Path:

@@ -14,6 +14,7 @@ from ..training.loss import Evaluation
 from ..training.metrics import MetricsLog
 
 UPDATES_PER_READING = {"cpu": 1, "cuda": 16}
+USUAL_LR = 1e-3  # AdamW's default
 MUCH_WARM_UP = 1000  # updates; more rarely helps
 
 
@@ -57,7 +58,7 @@ class StepLog:
 
 def _remedy(t: TrainingConfig) -> str:
     """The end of the error about a loss that is not finite: settings to try in a new run, none that is on already."""
-    remedies = [f"--lr below {t.lr:g}"]
+    remedies = [f"a lower --lr, such as {min(t.lr / 10, USUAL_LR):g}"]
     if not t.max_norm:
         remedies.append("--max-norm 1")
     if t.schedule == "flat":

@@ -14,7 +14,9 @@ TokenIds: TypeAlias = Ints | Tensor | Sequence[Any] | int  # an array, a Tensor 
 
 
 def as_ids(ids: TokenIds) -> Ints:
-    """Token ids as an array, for use as an operation's parameter."""
+    """Token ids as an array, for use as an operation's parameter.  Raises TypeError for a text."""
+    if isinstance(ids, str):
+        raise TypeError("expected token ids, got a text; encode it first: text_to_token_ids(text, tokenizer)")
     given = ids.data if isinstance(ids, Tensor) else ids
     array = np.asarray(given) if isinstance(given, list | tuple | int) else cast("Ints", given)
     return array if array.size else array.astype(np.int64)  # np.asarray([]) is float64

@@ -251,9 +251,12 @@ def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
     path = as_path(path, "save_model(path, model)")
     check_suffix(path)
     work = path.with_name(f".{path.name}.partial")
-    _save_arrays(work, model.book_state_dict() if book else model.state_dict(), model.config)
-    fsync(work)
-    work.replace(path)
+    try:
+        _save_arrays(work, model.book_state_dict() if book else model.state_dict(), model.config, named=path)
+        fsync(work)
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)
     return path
 
 
@@ -284,13 +287,16 @@ def _names_of(optimizer: AdamW, model: GPTModel) -> list[str]:
         raise InputError("checkpoint: the optimizer has parameters that are not the model's; make a new one") from None
 
 
-def _save_arrays(path: Path, arrays: Mapping[str, Array], config: GPTConfig | None = None) -> None:
+def _save_arrays(
+    path: Path, arrays: Mapping[str, Array], config: GPTConfig | None = None, named: Path | None = None
+) -> None:
+    """Write arrays as safetensors; an error names the path, or the one that the file is to have in the end."""
     # at most one entry: safetensors writes several in an order that differs between processes
     metadata = {"format": "pt"} if config is None else {"config": json.dumps(config.to_dict())}
     try:
         save_file({name: np.ascontiguousarray(to_host(a)) for name, a in arrays.items()}, path, metadata)
     except SafetensorError as error:
-        raise not_written(path, error) from None
+        raise not_written(named or path, error) from None
 
 
 def _load_arrays(path: Path) -> dict[str, HostArray]:

@@ -78,8 +78,8 @@ def open_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header: dict[str, Any] = json.loads(file.read(size))
-    except (SafetensorError, ValueError, OSError) as error:
-        raise InputError(f"model: {path} is not a safetensors file, or is truncated or damaged ({error})") from None
+    except (SafetensorError, ValueError, OSError):
+        raise InputError(f"model: {path} is not a safetensors file, or is truncated or damaged") from None
     header.pop("__metadata__", None)
     return {
         name: StoredTensor(path, 8 + size + entry["data_offsets"][0], tuple(entry["shape"]), entry["dtype"])

@@ -9,6 +9,9 @@ from cli.commands import fails, finished, nanograd, process, train, works
 
 from nanograd_gpt.cli.main import COMMANDS, _parsers
 from nanograd_gpt.errors import counted
+from nanograd_gpt.generation.streaming import complete
+from nanograd_gpt.tokenizer.tokenizer import text_to_token_ids
+from nanograd_gpt.training.sources import load_pretrained, pretrained_tokenizer
 
 PROMPT = ["--prompt", "the sun rose", "--max-new-tokens", 8]
 MODELS = {  # commands that take a model, with what else they need
@@ -216,7 +219,38 @@ def test_a_setting_from_a_file_is_not_noted(data: Path, tmp_path: Path) -> None:
     works(*train(tmp_path / "run", data, "--dry-run", "--config", tmp_path / "settings.toml"))
 
 
+EMPTY = [
+    (["train", "--data", ""], "--data: no text is given; name a UTF-8 text file, 'story' or 'the-verdict'"),
+    (["train", "--out", ""], "nanograd-gpt train: argument --out: the path is empty; see nanograd-gpt train --help"),
+    (["train", "--resume="], "argument --resume: the path is empty"),
+    (["generate", ""], "argument MODEL: the path is empty"),
+    (["generate", "gpt2", "--prompt-file", ""], "argument --prompt-file: the path is empty"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), EMPTY, ids=str)
+def test_an_empty_path_is_not_the_current_directory(argv: list[str], message: str) -> None:
+    assert message in fails(*argv)
+
+
 # --- samples and prompts
+
+
+@pytest.mark.parametrize("by", ["--prompt", "--prompt-file"])
+def test_of_a_prompt_longer_than_the_context_the_model_sees_the_end(trained: Path, tmp_path: Path, by: str) -> None:
+    text, path = "the sun rose over a quiet river " * 10, tmp_path / "prompt.txt"
+    path.write_text(text, encoding="utf-8")
+    prompt = [by, text if by == "--prompt" else path]
+    model, tokenizer = load_pretrained(trained), pretrained_tokenizer(trained)
+    n = text_to_token_ids(text, tokenizer).size
+    note = f"note: the prompt has {n} tokens; the model sees the last 16, its context\n"
+    result = nanograd("generate", trained, *prompt, "--max-new-tokens", 5)
+    assert (result.code, result.err) == (0, note)
+    assert result.out == text + complete(model, text, tokenizer, 5) + "\n"
+    result = nanograd("explain-next", trained, *prompt)
+    assert (result.code, result.err) == (0, note)
+    assert "\n17  (next)" in result.out
+    assert "\n18 " not in result.out
 
 
 def test_sample_k_does_not_depend_on_how_many_there_are(trained: Path) -> None:

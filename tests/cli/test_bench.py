@@ -65,7 +65,7 @@ def test_a_short_context_is_enough(length: int) -> None:
         (["--out", "missing/bench.json"], "--out: missing/bench.json cannot be a file"),
         (["--out", "."], "--out: . cannot be a file"),
         (["--preset", "tniy"], "--preset: 'tniy' is unknown; did you mean 'tiny'?"),
-        (["--n-heads", "3"], "--emb-dim: 8 is not divisible by n_heads = 3"),
+        (["--n-heads", "3"], "--n-heads: 3 does not divide emb_dim = 8; choose 2 or 4, or emb_dim 6 or 9"),
         (["--device", "gpu"], "--device: 'gpu' is unknown"),
     ],
     ids=str,

@@ -95,6 +95,20 @@ def test_a_run_stopped_by_a_signal_goes_on_to_the_metrics_of_one_that_was_not(
         assert parts[0].read_bytes() == parts[1].read_bytes()
 
 
+def test_a_second_ctrl_c_names_the_way_to_go_on(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted_at_once(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nanograd_gpt.cli.train.Run.steps", interrupted_at_once)
+    assert fails(*train(tmp_path / "run", data), code=130) == (
+        f"interrupted; go on from the last checkpoint with: nanograd-gpt train --resume {tmp_path / 'run'}"
+    )
+
+
+def test_a_setting_that_a_run_has_already_is_no_change(trained: Path) -> None:
+    works("train", "--resume", trained, "--seed", 123, "--emb-dim", 16, "--dry-run")
+
+
 def test_a_finished_run_goes_on_for_more_epochs(tmp_path: Path, data: Path) -> None:
     works(*train(tmp_path / "part", data, "--epochs", 1))
     works("train", "--resume", tmp_path / "part", "--epochs", 2)
@@ -292,7 +306,8 @@ def test_a_run_that_goes_on_as_it_began_says_nothing_of_its_rate(tmp_path: Path,
         (["--emb-dim", "32"], "--emb-dim"),
         (["--data", "story"], "--data"),
         (["--batch-size", "4", "--epochs", "3"], "--batch-size"),
-        (["--seed", "123"], "--seed"),
+        (["--seed", "124"], "--seed"),
+        (["--init-from", "gpt2"], "--init-from"),
         (["--preset", "gpt2-124m"], "--preset"),
         (["--book"], "--book"),
         (["--out", "elsewhere"], "--out"),

@@ -186,12 +186,15 @@ def test_an_empty_directory_is_not_taken(tmp_path: Path, data: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        (["--max-norm", 0], "--lr below 1e+09 or --max-norm 1 or --schedule cosine with --warmup-steps"),
-        (["--max-norm", 1], "--lr below 1e+09 or --schedule cosine with --warmup-steps"),
-        (["--max-norm", 1, "--schedule", "cosine", "--warmup-steps", 2], "--lr below 1e+09 or --warmup-steps above 2"),
+        (["--max-norm", 0], "a lower --lr, such as 0.001 or --max-norm 1 or --schedule cosine with --warmup-steps"),
+        (["--max-norm", 1], "a lower --lr, such as 0.001 or --schedule cosine with --warmup-steps"),
+        (
+            ["--max-norm", 1, "--schedule", "cosine", "--warmup-steps", 2],
+            "a lower --lr, such as 0.001 or --warmup-steps above 2",
+        ),
         (
             ["--max-norm", 0, "--schedule", "cosine", "--warmup-steps", 1000, "--decay-steps", 2000],
-            "--lr below 1e+09 or --max-norm 1",
+            "a lower --lr, such as 0.001 or --max-norm 1",
         ),
     ],
     ids=str,
@@ -210,7 +213,7 @@ def test_a_diverged_loss_ends_the_run_with_advice_that_is_not_followed_yet(
 def test_a_loss_that_diverges_ends_the_run(tmp_path: Path, data: Path) -> None:
     running = process(*train(tmp_path / "run", data, "--lr", "1e9", "--max-norm", 0))
     assert re.search(
-        r"the loss is (nan|inf) at step \d+; start a new run with --lr", complaint(finished(running), code=1)
+        r"the loss is (nan|inf) at step \d+; start a new run with a lower --lr", complaint(finished(running), code=1)
     )
 
 
