@@ -68,7 +68,8 @@ def default_run() -> str:
         f"Ep {e['epoch']} (Step {e['step']:06d}): Train loss {e['train_loss']:.3f}, Val loss {e['val_loss']:.3f}"
         for e in chosen
     ]
-    console = "\n".join([*facts["header"], "...", *lines, sample["text"], "..."])
+    *first, last = lines  # the last evaluation follows the last sample
+    console = "\n".join([*facts["header"], "...", *first, "...", sample["text"], last, "..."])
     cpus = facts["environment"]["cpus"]
     return f"```text\n{console}\n```\n\nIt took {facts['seconds']:.0f} s on {cpus} cores, figures and report included."
 

@@ -28,7 +28,6 @@ from .tensor import Tensor, apply
 from .tokenizer.encoding import padding_ids
 from .tokenizer.tokenizer import (
     get_tokenizer,
-    pretrained_tokenizer,
     save_tokenizer,
     text_to_token_ids,
     token_ids_to_text,
@@ -39,7 +38,7 @@ from .training.data import GPTDatasetV1, create_dataloader_v1
 from .training.evaluation import evaluate_text
 from .training.loop import generate_and_print_sample, train_model_simple
 from .training.loss import calc_loss_batch, calc_loss_loader, evaluate_model
-from .training.sources import load_pretrained
+from .training.sources import load_pretrained, pretrained_tokenizer
 from .weights.hub import download_gpt2
 from .weights.save import save_pretrained
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from .backend.contract import Array, GradOut, Kernels
 from .backend.select import kernels_of
 from .grad_mode import is_grad_enabled
+from .pytorch_names import FUNCTION, missing_names
 from .rule_checks import check_result, check_returned
 from .versions import check_unchanged, tick
 
@@ -63,6 +64,7 @@ class Function(Node):
     """
 
     __slots__ = ("kernels", "saved")
+    takes_numbers: ClassVar[bool] = False  # False: forward gets a plain number beside arrays as a 0-d array
     kernels: Kernels
     saved: Any
 
@@ -72,6 +74,9 @@ class Function(Node):
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         name = type(self).__name__
         raise TypeError(f"{name}() is an instance of the operation {name}; give the class: apply({name}, x)")
+
+    if not TYPE_CHECKING:  # a type checker would accept any attribute
+        __getattr__ = missing_names(FUNCTION)
 
     def forward(self, *arrays: Any, **params: Any) -> Array:
         raise TypeError(f"{type(self).__name__} has no forward rule")

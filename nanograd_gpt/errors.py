@@ -28,6 +28,12 @@ def did_you_mean(word: str, known: list[str]) -> str:
     return f"; choose one of {', '.join(known)}" if len(known) <= LISTED else ""
 
 
+def a_or_an(noun: str) -> str:
+    """A noun with its article, by its first letter: "a list", "an ndarray"."""
+    vowel = noun[:1].lower() in "aeiou" or noun.startswith("nd")
+    return f"{'an' if vowel else 'a'} {noun}"
+
+
 def counted(n: int, noun: str) -> str:
     """A number with its noun, which takes an s unless the number is 1: "1 token", "2,000 tokens", "3 batches"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}{'es' if noun.endswith('tch') else 's'}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import RunError
+from .errors import RunError, a_or_an
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space left on the device, or of the user's quota
 
@@ -25,6 +25,13 @@ SPECIAL = {
 
 class UnreadableError(ValueError):
     """A file that is not what it should be; the message is the reason, for an error that names the file."""
+
+
+def as_path(path: object, call: str) -> Path:
+    """A path from a str or a Path.  Raises TypeError for anything else, with the call's arguments in their order."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path is {a_or_an(type(path).__name__)}, expected a str or a Path; the order is {call}")
+    return Path(path)
 
 
 def regular_size(path: Path) -> int:
@@ -76,6 +83,11 @@ def full_disk_named(path: Path, then: str = "then run this again") -> Iterator[N
         if error.errno not in FULL:
             raise
         raise not_written(error.filename or path, error, then) from None
+
+
+def is_empty_directory(path: Path) -> bool:
+    """Whether a directory is there, with nothing in it."""
+    return path.is_dir() and not any(path.iterdir())
 
 
 def sha256_of(path: Path) -> str:

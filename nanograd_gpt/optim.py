@@ -11,7 +11,7 @@ import numpy as np
 from .arguments import not_allowed, real_number, whole_number
 from .backend.contract import AdamWNumbers, Array, HostArray
 from .backend.select import Device, device_of, kernels_of, to_device
-from .errors import InputError
+from .errors import InputError, a_or_an
 from .nn.flat import FlatParameters
 from .nn.module import Module, Parameter
 from .nn.param_groups import SETTINGS, Parameters, ParamGroup, checked_setting, make_param_groups
@@ -147,8 +147,8 @@ class AdamW:
     def step(self, max_norm: float | None = None) -> Array | None:
         """Update every parameter that has a gradient, in place; graphs that saved the old values become invalid.
 
-        max_norm: float > 0: use the gradients clipped to this global norm, as after clip_grad_norm, but leave the
-        gradients themselves as they are; returns the norm before clipping then, (), else None.
+        max_norm: float > 0: use the gradients clipped to this global norm, as after clip_grad_norm.  The gradients are
+        left unchanged; returns the norm before clipping (shape ()), otherwise None.
         """
         self.flat.check_in_place()
         norm, scale = (None, None) if max_norm is None else self.clip_scale(max_norm)
@@ -236,7 +236,9 @@ class AdamW:
     def check_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raise InputError for a state that load_state_dict would refuse."""
         if not isinstance(state, Mapping):
-            raise InputError(f"optimizer: the state is a {type(state).__name__}; give what state_dict() returned")
+            raise InputError(
+                f"optimizer: the state is {a_or_an(type(state).__name__)}; give what state_dict() returned"
+            )
         for name in ("settings", "steps", "exp_avg", "exp_avg_sq"):
             if name not in state:
                 hint = " (it looks like PyTorch's)" if "param_groups" in state else ""

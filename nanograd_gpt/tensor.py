@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,12 @@ from .autograd import Function, Leaf, Node, backward, record
 from .backend.contract import Array, Axis, Bools, HostArray, Ints
 from .backend.select import Device, device_of, kernels_of, to_host
 from .ops import elementwise, matmul, reduce, shape
-from .ops.axes import takes_dim, unpacked
-from .ops.operands import PLAIN, as_array, as_operand, call_text
-from .pytorch_names import TENSOR, missing_names
+from .ops.axes import check_not_pytorchs, takes_dim, unpacked
+from .ops.operands import NUMBERS, PLAIN, as_array, as_operand, call_text, numbers_as_arrays
+from .pytorch_names import BACKWARD, FIXED, TENSOR, missing_names, without_keywords
 
 Index: TypeAlias = Any  # any index that an array takes, or an integer Tensor
 Operand: TypeAlias = "Tensor | Array | complex | Sequence[Any]"
-TokenIds: TypeAlias = "Ints | Tensor | Sequence[Any] | int"  # an array, a Tensor of integers, or a nested list
 
 
 class Tensor:
@@ -82,10 +81,21 @@ class Tensor:
     def requires_grad(self) -> bool:
         return self.node is not None
 
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value != self.requires_grad:
+            raise TypeError(FIXED["requires_grad"])
+
     @property
     def grad(self) -> Array | None:
         """The gradient of a leaf, in this tensor's shape; None before backward, and for results of operations."""
         return self.node.grad if isinstance(self.node, Leaf) else None
+
+    @grad.setter
+    def grad(self, value: None) -> None:
+        if value is not None:
+            raise TypeError(FIXED["grad"])
+        self.zero_grad()
 
     if not TYPE_CHECKING:  # a type checker would accept any attribute
         __getattr__ = missing_names(TENSOR)
@@ -96,7 +106,6 @@ class Tensor:
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Iterate over the first axis."""
         return (self[i] for i in range(len(self)))
 
     def __contains__(self, value: Operand) -> bool:
@@ -149,6 +158,7 @@ class Tensor:
 
     # Backward
 
+    @without_keywords(BACKWARD)
     def backward(self, gradient: Array | None = None) -> None:
         """Add d(self)/d(leaf) to the gradient of every leaf of this graph, and free the graph.
 
@@ -326,10 +336,8 @@ class Tensor:
         return self.reshape(*self.shape[:first], joined, *self.shape[last + 1 :])
 
     def transpose(self, *axes: int | tuple[int, ...]) -> Tensor:
-        """Permute the axes as NumPy's transpose does; without arguments, reverse them.
-
-        PyTorch's transpose(a, b) is swapaxes(a, b).
-        """
+        """Permute the axes as NumPy does, or reverse them; PyTorch's transpose(a, b), swapaxes here, is an error."""
+        check_not_pytorchs(axes, self.ndim)
         return apply(shape.Transpose, self, axes=unpacked(axes) or tuple(reversed(range(self.ndim))))
 
     def swapaxes(self, a: int, b: int) -> Tensor:
@@ -357,6 +365,8 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
     """
     arrays = [t.data if isinstance(t, Tensor) else t if type(t) in PLAIN else as_operand(op, inputs, t) for t in inputs]
     parents = [t.node if isinstance(t, Tensor) else None for t in inputs]
+    if not (op.takes_numbers and any(parents)) and not NUMBERS.isdisjoint(map(type, arrays)):
+        arrays = numbers_as_arrays(op, arrays, params)
     try:
         out, node = record(op, arrays, parents, params)
     except Exception as error:  # of any kind: a note is added, and it is raised again
@@ -388,10 +398,3 @@ def _raw_index(index: Index) -> Index:
 def as_tensor(x: Operand, function: str) -> Tensor:
     """A Tensor unchanged; an array, a number or a list as a Tensor.  Raises TypeError for others."""
     return x if isinstance(x, Tensor) else Tensor(as_operand(function, (x,), x))
-
-
-def as_ids(ids: TokenIds) -> Ints:
-    """Token ids as an array, for use as an operation's parameter."""
-    given = ids.data if isinstance(ids, Tensor) else ids
-    array = np.asarray(given) if isinstance(given, list | tuple | int) else cast("Ints", given)
-    return array if array.size else array.astype(np.int64)  # np.asarray([]) is float64

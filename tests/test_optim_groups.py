@@ -185,7 +185,7 @@ def test_settings_as_attributes_are_those_of_all_groups() -> None:
         ([], "optimizer: there are no parameters to train"),
         (iter([]), "optimizer: there are no parameters to train"),
         ([{"params": []}], "optimizer: there are no parameters to train"),
-        ([np.ones(2)], "optimizer: parameter 0 is a ndarray, not a Tensor; give model.parameters()"),
+        ([np.ones(2)], "optimizer: parameter 0 is an ndarray, not a Tensor; give model.parameters()"),
         ([*parameters(), ("name", 1)], "optimizer: parameter 3 is a tuple, not a Tensor; give model.parameters()"),
         (
             [Tensor(np.ones(2))],

@@ -44,7 +44,7 @@ def resolve_device(name: str) -> Device:
     if missing is None:
         return "cuda"
     if name == "cuda":
-        raise InputError(f"device: 'cuda' cannot be used: {missing}; or choose --device cpu")
+        raise InputError(f"device: 'cuda' cannot be used: {missing}; or choose 'cpu'")
     return "cpu"
 
 

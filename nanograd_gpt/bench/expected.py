@@ -46,6 +46,7 @@ def _seconds(run: Run, done: int) -> float:
         clipped=t.max_norm > 0,
     )
     evaluations = -(-last // t.eval_freq) - -(-done // t.eval_freq)
+    evaluations += run.evaluates_at_end and (last - 1) % t.eval_freq > 0
     batches = sum(min(t.eval_iter, len(loader)) for loader in (run.train_loader, run.val_loader))
     first_epoch, last_epoch = done // run.steps_per_epoch, last // run.steps_per_epoch
     samples = last_epoch // t.sample_every - first_epoch // t.sample_every

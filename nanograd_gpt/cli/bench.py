@@ -47,6 +47,8 @@ def run(options: Namespace) -> int:
     config, device = config_from(options), device_from(options)
     if not 0 <= options.seconds < float("inf"):
         raise InputError(f"seconds: {options.seconds} is not allowed; choose a finite number >= 0")
+    if options.out is not None and options.out.is_file():
+        raise InputError(f"out: {options.out} exists already; give a new name")
     if options.out is not None and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
         raise InputError(f"out: {options.out} cannot be a file; give one in a directory that exists")
     facts: dict[str, Any] = {

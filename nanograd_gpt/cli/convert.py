@@ -12,15 +12,13 @@ from pathlib import Path
 import tiktoken
 
 from ..errors import InputError, counted
-from ..files import full_disk_named
+from ..files import full_disk_named, is_empty_directory
 from ..gpt.model import GPTModel
-from ..tokenizer.tokenizer import save_tokenizer
+from ..tokenizer.tokenizer import GPT2_VOCAB, save_tokenizer
 from ..training.checkpoint import check_suffix, save_model
 from ..training.sources import open_model, tokenizer_for_model
 from ..weights.save import save_pretrained
 from .options import add_model_path, add_tokenizer, model_path, user_path
-
-GPT2_VOCAB = 50257  # weights of this size without a tokenizer are GPT-2's
 
 ONE_FILE = ".safetensors"
 
@@ -36,16 +34,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     model, target = _paths(options)
     check_suffix(target)
-    if target.exists():
+    if target.exists() and not (target.suffix != ONE_FILE and is_empty_directory(target)):
         raise InputError(f"convert: {target} exists already; give a new name")
     beside = target.with_suffix(".tokenizer.json")
     source = open_model(model)
     setting = options.tokenizer or source.own_tokenizer()
     if setting is None and target.suffix != ONE_FILE and source.model.config.vocab_size == GPT2_VOCAB:
-        setting = "gpt2"
-    tokenizer = tokenizer_for_model(setting, source.model.config, "the model") if setting else None
+        setting = "gpt2"  # weights of this size without a tokenizer are GPT-2's
+    given = options.tokenizer is not None
+    tokenizer = tokenizer_for_model(setting, source.model.config, "the model", given) if setting else None
     with full_disk_named(target):
         _write(source.model, tokenizer, target, beside)
+    if target.suffix != ONE_FILE and not source.model.config.qkv_bias:
+        print(f"{target}: with query, key and value biases of 0, which this layout needs")
     print(f"{target}: {source.model.n_parameters:,} parameters")
     return 0
 
@@ -58,11 +59,11 @@ def _write(model: GPTModel, tokenizer: tiktoken.Encoding | None, target: Path, b
         save_model(target, model)
         if tokenizer is not None:
             save_tokenizer(tokenizer, beside)
-            print(f"{beside}: its tokenizer, {counted(tokenizer.n_vocab, 'token')}")
+            print(f"{beside}: the model's tokenizer, {counted(tokenizer.n_vocab, 'token')}")
     else:
         save_pretrained(target, model, tokenizer)
         if tokenizer is not None:
-            print(f"{target / 'tokenizer.json'}: its tokenizer, {counted(tokenizer.n_vocab, 'token')}")
+            print(f"{target / 'tokenizer.json'}: the model's tokenizer, {counted(tokenizer.n_vocab, 'token')}")
 
 
 def _paths(options: Namespace) -> tuple[Path, Path]:
@@ -74,5 +75,5 @@ def _paths(options: Namespace) -> tuple[Path, Path]:
         raise InputError(f"out: both {options.target} and {options.out} are given; leave one out")
     target: Path | None = options.target or options.out
     if target is None:
-        raise InputError("out: it is missing; name a new file NAME.safetensors, or a new directory")
+        raise InputError("out: no target is given; name a new file NAME.safetensors, or a new directory")
     return model, target

@@ -35,7 +35,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=int,
         metavar="N",
         default=0,
-        help="tokens between the starts of windows; fewer give each more context [0: the context length]",
+        help=(
+            "tokens between the starts of windows; a smaller stride gives each token more context "
+            "[0: the context length]"
+        ),
     )
     parser.add_argument("--batch-size", type=int, metavar="N", default=1, help="windows per batch [1]")
 
@@ -67,7 +70,7 @@ def _text(options: Namespace, run_directory: Path | None) -> tuple[str, str]:
             raise InputError("evaluate: --split selects a part of the run's own text; give --split or --data, not both")
         return options.data, load_text(options.data)
     if run_directory is None:
-        raise InputError("evaluate: a model file has no text of its own; give one with --data")
+        raise InputError("evaluate: a model file does not record its training text; give a text with --data")
     split = options.split or "val"
     if split not in SPLITS:
         raise InputError(f"split: {split!r} is unknown{did_you_mean(split, SPLITS)}")

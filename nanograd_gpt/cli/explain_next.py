@@ -1,4 +1,4 @@
-"""Show the probability of each token of a prompt, and the likeliest tokens in its place."""
+"""Show the probability of each token of a prompt, and the most likely alternatives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids
 from ..viz.surprise import LEVELS, level, split_space, visible_text
 from .options import add_model, model_from
-from .prompt import PROMPT, fitting
+from .prompt import PROMPT, add_prompt, note_long_prompt, prompt_from
 from .terminal import unescaped
 
 LONGEST = 20  # columns of a token
@@ -31,24 +31,27 @@ COLOURS = ("", "48;5;223;38;5;16", "48;5;215;38;5;16", "48;5;202;38;5;16", "48;5
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("--prompt", metavar="TEXT", help=f"text to explain [{PROMPT!r}]")
-    parser.add_argument("--top", type=int, default=5, help="number of likeliest tokens to show in each place [5]")
+    add_prompt(parser, "text to explain")
+    parser.add_argument("--top", type=int, metavar="N", default=5, help="alternatives to show for each token [5]")
 
 
 def run(options: Namespace) -> int:
     model, tokenizer, _ = model_from(options)
-    prompt = PROMPT if options.prompt is None else options.prompt
+    given = prompt_from(options)
+    prompt = PROMPT if given is None else given
     ids = text_to_token_ids(prompt, tokenizer)[0]
     if not ids.size:
-        raise InputError("prompt: it is empty; give a text to explain")
-    ids = fitting(ids, model.config.context_length, options.prompt is not None)
+        raise InputError("prompt: the prompt is empty; give a text to explain")
+    if given is not None:
+        note_long_prompt(ids, model.config.context_length)
+    ids = ids[-model.config.context_length :]
     with np.errstate(all="ignore"):  # non-finite weights are reported in one line
         positions = explain_next(model, ids, options.top, padding_ids(tokenizer, model.config.vocab_size))
     if _shows_colours():
         levels = " ".join(_coloured(name, i) for i, name in enumerate(LEVELS))
         coloured = f"{coloured_text(positions, tokenizer)}\n\nprobability of a token: {levels}\n"
         print(coloured, file=unescaped(sys.stdout))  # its tokens are escaped one by one
-    print("each token's probability and rank after the text before it, and the likeliest tokens there (*: this one)")
+    print("each token's probability and rank after the text before it, and the most likely alternatives (*: this one)")
     for line in _table(positions, tokenizer, max(MIN_WIDTH, get_terminal_size().columns)):
         print(line)
     return 0
@@ -85,7 +88,7 @@ def _table(positions: list[Position], tokenizer: tiktoken.Encoding, width: int) 
     digits = max(2, len(str(len(tokens))))
     longest = max(columns(token) for token in [*tokens, "token"])
     head = f"{'#':>{digits}}  {_padded('token', longest)}  {'prob.':>6}  {'rank':>6}  "
-    yield f"{head}likeliest in its place"
+    yield f"{head}most likely alternatives"
     yield f"{1:>{digits}}  {_padded(tokens[0], longest)}  {'':>6}  {'':>6}  (the first token is given)"
     for i, (token, before) in enumerate(zip(tokens[1:], positions, strict=True), start=2):
         actual = before.actual

@@ -20,7 +20,7 @@ from ..tokenizer.encoding import end_of_text, padding_ids
 from ..tokenizer.tokenizer import token_ids_to_text
 from .converse import converse
 from .options import add_model, flag_of, is_given, model_from, note
-from .prompt import PROMPT, add_prompt, fitting, prompt_from
+from .prompt import PROMPT, add_prompt, note_long_prompt, prompt_from
 
 SAMPLE_STREAM = 2  # of random numbers; those of model and data are 0 and 1, sample k has SAMPLE_STREAM + k
 SEED = 123
@@ -40,15 +40,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     text.add_argument("--interactive", action="store_true", help="continue a text together, line by line")
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("--temperature", type=float, metavar="X", help="0: greedy; above 0: sample [0]")
-    sampling.add_argument("--top-k", type=int, metavar="K", help="sample from the K likeliest tokens [all]")
+    sampling.add_argument("--top-k", type=int, metavar="K", help="sample from the K most likely tokens [all]")
     sampling.add_argument(
-        "--top-p", type=float, metavar="P", help="sample from the likeliest tokens that reach this probability [1]"
+        "--top-p", type=float, metavar="P", help="sample from the most likely tokens that reach this probability [1]"
     )
     sampling.add_argument(
         "--min-p", type=float, metavar="P", help="sample from tokens with this share of the highest probability [0]"
     )
     sampling.add_argument(
-        "--repetition-penalty", type=float, metavar="X", help="above 1: tokens in the text become less likely [1]"
+        "--repetition-penalty", type=float, metavar="X", help="above 1, tokens already used become less likely [1]"
     )
     sampling.add_argument("--seed", type=int, metavar="N", help=f"seed of the sampling [{SEED}]")
     beams = parser.add_argument_group("beam search")
@@ -72,7 +72,9 @@ def run(options: Namespace) -> int:
             converse(write, prompt or "")
             return 0
         ids = prompt_ids(PROMPT if prompt is None else prompt, tokenizer)
-        ids = fitting(ids, model.config.context_length, prompt is not None)
+        if prompt is None:
+            ids = ids[-model.config.context_length :]
+        note_long_prompt(ids, model.config.context_length)
         if options.beams is not None:
             _print_beams(options, model, tokenizer, ids)
             return 0
@@ -132,9 +134,11 @@ def _stream(
 def _print_text(pieces: Iterator[str], before: str) -> None:
     first = next(pieces, "")  # before anything is printed, so that a model that fails prints an error only
     print(before + first, end="", flush=True)
-    for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+    finally:  # after Ctrl-C too
+        print(flush=True)
 
 
 def _continuation(

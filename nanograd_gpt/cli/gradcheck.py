@@ -18,6 +18,7 @@ from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..gradcheck import GradientError, check_function, check_hessian_symmetry
 from ..gradcheck.cases import Case, cases
+from ..gradcheck.messages import KINKS
 from ..tensor import Tensor
 
 WHOLE = "GPT"
@@ -28,11 +29,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"operations to check, such as Tanh or LayerNorm, or {WHOLE} [all]"
     )
+    parser.add_argument("--list", action="store_true", help="print the names of the operations, and check nothing")
     parser.epilog = "Each error is relative to the norm of the whole gradient; the limit is 1e-12."
 
 
 def run(options: Namespace) -> int:
     by_operation = {name: list(group) for name, group in groupby(sorted(cases(), key=_name), key=_name)}
+    if options.list:
+        print(*by_operation, WHOLE, sep="\n")
+        return 0
     chosen = _chosen(options.names, [*by_operation, WHOLE])
     started, failures = perf_counter(), 0
     print(f"checking {Path(__file__).parents[1]}")
@@ -58,7 +63,7 @@ def _chosen(names: list[str], known: list[str]) -> list[str]:
     spelled = {name.lower(): name for name in known}
     for name in names:
         if name.lower() not in spelled:
-            hint = did_you_mean(name.lower(), list(spelled)) or "; nanograd-gpt gradcheck alone lists all"
+            hint = did_you_mean(name.lower(), list(spelled)) or "; nanograd-gpt gradcheck --list names all"
             raise InputError(f"gradcheck: {name!r} is unknown{hint}")
     return [spelled[name.lower()] for name in names] or known
 
@@ -70,10 +75,13 @@ def _line(name: str, group: list[Case]) -> int:
         try:
             error = case.check()
         except GradientError as failure:
-            print(f"{name:<20} FAILED {case.what}: {failure}")
+            if not failures:  # the others of a wrong rule say much the same
+                print(f"{name:<20} FAILED {case.what}: {str(failure).replace(KINKS, '')}")
             failures += 1
         else:
             worst = max(worst, error) if case.method == "complex step" and not case.is_empty else worst
+    if failures > 1:
+        print(f"{'':<20} and {failures - 1} more of its {len(group)} cases")
     if not failures:
         print(f"{name:<20} {len(group):>5}  {worst:.1e}")
     return failures

@@ -29,9 +29,11 @@ def print_header(training: Run, directory: Path, done: int = 0, rate: str | None
         print(f"weights     {t.weights}")
     updates = counted(training.total_steps, "update")
     updates = f"{left:,} of {updates} left" if done else updates
-    print(f"training    {updates} in {counted(t.epochs, 'epoch')} on {training.device}, seed {t.seed}")
+    epochs = counted(-(-training.total_steps // training.steps_per_epoch), "epoch")
+    within = "within" if training.total_steps % training.steps_per_epoch else "in"
+    print(f"training    {updates} {within} {epochs} on {training.device}, seed {t.seed}")
     if rate is not None:
-        print(f"rate        {rate}")
+        print(f"schedule    learning rate {rate}")
     load_drawing()
     expected = expected_of(training, done, freed)
     print(f"expected    {gigabytes(expected.memory)} of memory, about {_duration(expected.seconds)}")

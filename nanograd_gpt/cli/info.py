@@ -60,13 +60,12 @@ def _print_saved(path: Path) -> None:
             print(f"{'dropout':<16} {several_rates(opened.rates)}")
         _print_tokenizer(tokenizer_beside(path), opened.config)
         return
-    checkpoint, state, damaged = found = find_checkpoint(path)
+    checkpoint, state, damaged = find_checkpoint(path)
     for damage in damaged:
         note(f"{damage}; {checkpoint} is used")
     config = GPTConfig.of(state["config"])
     _print_model(config)
-    own = found.run / "tokenizer.json"
-    _print_tokenizer(own if own.exists() else None, config)
+    _print_tokenizer(tokenizer_beside(checkpoint), config)
     print(f"{'checkpoint':<16} {checkpoint}")
     progress = state.get("progress")  # none in a checkpoint of the caller's own
     for name, value in progress.items() if isinstance(progress, dict) else ():

@@ -12,18 +12,19 @@ from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter, Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
-from shlex import quote
 from textwrap import wrap
 from typing import Any, NoReturn
 
 from ..environment import own_version
-from ..errors import InputError, NonFiniteError, RunError, did_you_mean
+from ..errors import InputError, NonFiniteError, RunError
 from ..files import FULL, not_written
 from . import bench, convert, diff_backends, evaluate, explain_next, generate, gradcheck, info, plot, train
 from .naming import located, settings_file
 from .options import note
-from .synonyms import suggestion, translate
+from .synonyms import COMMANDS as OTHER_COMMANDS
+from .synonyms import translate
 from .terminal import escaped, protected_terminal
+from .unknown import command_hint, unknown_argument
 
 COMMANDS = {
     "train": train,
@@ -38,7 +39,7 @@ COMMANDS = {
     "diff-backends": diff_backends,
 }
 
-FREE_TEXT = {"train": "--data", "evaluate": "--data", "generate": "--prompt", "explain-next": "--prompt"}
+NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|-inf|-nan", re.IGNORECASE)
 
 
 class Formatter(HelpFormatter):
@@ -66,8 +67,12 @@ class Parser(ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, formatter_class=Formatter, allow_abbrev=False)
+        self._negative_number_matcher = NEGATIVE_NUMBER  # argparse's own takes -1e-3 for an option
 
     def error(self, message: str) -> NoReturn:
+        ignored = re.fullmatch(r"argument (.*): ignored explicit argument (.*)", message, re.DOTALL)
+        if ignored:
+            message = f"argument {ignored[1]}: takes no value, and got {ignored[2]}"
         raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
@@ -97,8 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.close()  # or the interpreter tries again at its end
             return _failed(not_written("the output", error), 1)
         return _failed(f"{error.strerror or error}: {error.filename or 'no file'}", 1)
-    except KeyboardInterrupt:
-        return _failed("interrupted", 130)
+    except KeyboardInterrupt as error:
+        return _failed(str(error) or "interrupted", 130)
 
 
 def _failed(message: object, code: int) -> int:
@@ -111,13 +116,18 @@ def _run(argv: list[str]) -> int:
     if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
         _complete(parser)
     if argv[:1] == ["help"]:
-        argv = [*argv[1:2], "--help", *argv[2:]]
-    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
-        raise InputError(f"command: {argv[0]!r} is unknown{did_you_mean(argv[0], [*COMMANDS, 'help'])}")
+        of = [word for word in argv[1:] if word not in ("help", "--help", "-h")]
+        if len(of) > 1:
+            raise InputError(f"help: {of[1]!r} is one argument too many; give one command: nanograd-gpt help {of[0]}")
+        argv = [*of, "--help"]
+    if argv and (argv[0] in OTHER_COMMANDS or not argv[0].startswith("-")) and argv[0] not in COMMANDS:
+        raise InputError(f"command: {argv[0]!r} is unknown{command_hint(argv[0], [*COMMANDS, 'help'])}")
     command = argv[0] if argv and argv[0] in COMMANDS else None
     chosen = parser if command is None else parsers[command]
     known = [name for action in chosen._actions for name in action.option_strings if name.startswith("--")]
     argv, notes = translate(argv, known)
+    if command is None and argv[:1] and argv[0] not in (*known, "-h"):
+        raise unknown_argument(argv[:1], argv, command, known, list(COMMANDS))
     if command is None:
         _, unknown = parser.parse_known_args(argv)
         if not unknown:
@@ -126,22 +136,13 @@ def _run(argv: list[str]) -> int:
     else:  # intermixed: a positional argument may follow options
         options, unknown = chosen.parse_known_intermixed_args(argv[1:], Namespace(command=command))
     if unknown:
-        first = next((argument for argument in unknown if argument.startswith("-")), unknown[0])
-        hint = _hint(first, command, known) or f"; {chosen.prog} --help lists all options"
-        raise InputError(f"{chosen.prog}: {first!r} is unknown{hint}")
+        raise unknown_argument(unknown, argv, command, known, list(COMMANDS))
     for text in notes:
         note(text)
     try:
         return COMMANDS[options.command].run(options)
     except InputError as error:
         raise InputError(located(str(error), chosen, argv, settings_file(options))) from None
-
-
-def _hint(unknown: str, command: str | None, known: list[str]) -> str:
-    """The end of the error about an unknown option or argument: what to use instead, or nothing."""
-    if unknown.startswith("-") or command not in FREE_TEXT:
-        return suggestion(unknown, known)
-    return f"; did you mean {FREE_TEXT[command]} {quote(unknown)}?"
 
 
 def _complete(parser: Parser) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser, BooleanOptionalAction, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
 from collections.abc import Collection
 from dataclasses import fields
 from importlib.util import find_spec
@@ -22,10 +22,10 @@ from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_
 from .terminal import escaped
 
 MODEL_HELP = {
-    "vocab_size": "size; one above the tokenizer's is padded, for example to a multiple of 64 for a GPU",
+    "vocab_size": "vocabulary size; if larger than the tokenizer's, the extra ids are padding, say to a multiple of 64",
     "context_length": "context in tokens",
     "emb_dim": "embedding dimension",
-    "n_heads": "attention heads, which share emb_dim",
+    "n_heads": "attention heads; must divide emb_dim",
     "n_layers": "transformer blocks",
     "drop_rate": "dropout rate",
     "qkv_bias": "query, key and value layers have biases",
@@ -36,7 +36,9 @@ METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 def user_path(text: str) -> Path:
-    """A path with ~ expanded: a shell does not expand --out=~/runs."""
+    """A path with ~ expanded: a shell does not expand --out=~/runs.  An empty one, which would be ".", is refused."""
+    if not text:
+        raise ArgumentTypeError("the path is empty")
     return Path(os.path.expanduser(text))
 
 
@@ -51,7 +53,11 @@ def add_settings(parser: ArgumentParser, *, only: Collection[str] | None = None)
     parser.add_argument(
         "--book",
         action="store_true",
-        help="the book's training: gpt2-124m on the-verdict, with PyTorch's random numbers",
+        help=(
+            "the book's training: gpt2-124m on the-verdict, with PyTorch's random numbers"
+            if only is None
+            else "the book's model, gpt2-124m"
+        ),
     )
     parser.add_argument(
         "--config", type=user_path, metavar="FILE", help="a TOML file with settings, such as a run's config.toml [none]"
@@ -211,8 +217,8 @@ def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
     source = open_model(path)
     for damage in source.damaged:
         note(f"{damage}; an earlier checkpoint is used")
-    setting = options.tokenizer or source.own_tokenizer() or "gpt2"
-    tokenizer = tokenizer_for_model(setting, source.model.config, "the model")
+    setting = options.tokenizer or source.tokenizer_setting()
+    tokenizer = tokenizer_for_model(setting, source.model.config, "the model", given=options.tokenizer is not None)
     V = source.model.config.vocab_size
     if source.run is None and tokenizer.n_vocab < V:  # a run prints this in its header
         note(

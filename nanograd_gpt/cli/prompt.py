@@ -10,17 +10,20 @@ from typing import Any
 from ..backend.contract import Ints
 from ..errors import InputError, counted
 from ..files import UnreadableError, read_bytes
-from .options import user_path
+from .options import note, user_path
 
 MAX_PROMPT = 16 << 20  # bytes; any context has fewer
 PROMPT = "Every effort moves you"
 
 
-def add_prompt(parser: Any) -> None:
+def add_prompt(parser: Any, what: str = "text to continue") -> None:
     """Add --prompt and --prompt-file."""
-    parser.add_argument("--prompt", metavar="TEXT", help=f"text to continue; -: standard input [{PROMPT!r}]")
+    parser.add_argument("--prompt", metavar="TEXT", help=f"{what}; -: standard input [{PROMPT!r}]")
     parser.add_argument(
-        "--prompt-file", type=user_path, metavar="FILE", help="a UTF-8 file with it, less its last newline [none]"
+        "--prompt-file",
+        type=user_path,
+        metavar="FILE",
+        help="a UTF-8 file to read the prompt from; a final newline is dropped [none]",
     )
 
 
@@ -41,15 +44,10 @@ def prompt_from(options: Namespace) -> str | None:
     return options.prompt
 
 
-def fitting(ids: Ints, context: int, is_given: bool) -> Ints:
-    """The prompt's ids (T,); of the default prompt, as many of the last ones as fit the context.
-
-    Raises InputError for a prompt that was given and does not fit.
-    """
-    if is_given and len(ids) > context:
-        tokens = counted(len(ids), "token")
-        raise InputError(f"prompt: {tokens} are more than the model's context of {context}; shorten it")
-    return ids[-context:]
+def note_long_prompt(ids: Ints, context: int) -> None:
+    """Print a note for a prompt (T,) longer than the context: the model sees its end alone, as in the library."""
+    if len(ids) > context:
+        note(f"the prompt has {counted(len(ids), 'token')}; the model sees the last {context}, its context")
 
 
 def _read(path: Path) -> bytes:

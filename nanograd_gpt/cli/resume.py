@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import InputError, counted
 from ..tokenizer.tokenizer import get_tokenizer
-from ..training.checkpoint import check_configuration
-from ..training.config import from_toml, preset
-from ..training.find_checkpoint import find_checkpoint, run_of
+from ..training.checkpoint import check_configuration, check_has_optimizer, read_state
+from ..training.config import RunConfig, from_toml, preset
+from ..training.find_checkpoint import find_checkpoint, is_checkpoint, run_of
 from ..training.run import Run
+from ..training.run_directory import best_checkpoint, checkpoints, step_of
 from ..training.run_state import run_state
 from ..training.run_text import check_text, find_text
 from ..training.schedule import Flat, Schedule
 from .options import device_from, flag_of, given_settings
+
+CHANGEABLE = ("epochs", "max_steps", "decay_steps", "data")  # settings
 
 
 class Resumption(NamedTuple):
@@ -40,22 +44,20 @@ def resumption_from(options: Namespace) -> Resumption:
     Raises InputError for settings that the run fixes, a length shorter than what is done, and a run that cannot be
     resumed.
     """
-    given = given_settings(options)
-    for name in given:
-        if name not in ("epochs", "max_steps", "decay_steps", "data"):
-            raise InputError(
-                f"resume: {flag_of(name)} is fixed by the run; only --epochs, --max-steps and --decay-steps can "
-                "be changed, and --data if the text has moved"
-            )
     if options.out or options.config or options.preset or options.book:
         raise InputError("resume: the run's own settings are used; leave out --out, --config, --preset and --book")
-    directory, (checkpoint, state, damaged) = run_of(options.resume), find_checkpoint(options.resume)
+    directory, (checkpoint, state, damaged) = run_directory(options.resume), find_checkpoint(options.resume)
+    check_has_optimizer(checkpoint, state)
     own = run_state(checkpoint, state)
+    if checkpoint == options.resume:
+        _check_newest(directory, checkpoint, state)
     config = preset("tiny").replace(from_toml(directory / "config.toml"))
+    given = _changes(given_settings(options), config)
     check_configuration(checkpoint, state, config.model)
     data = _text_of(directory, config.data.data, given.pop("data", None), own.data_sha256)
     tokenizer = get_tokenizer(directory / "tokenizer.json")
     run = Run(config.replace({"data": data}), device_from(options), tokenizer, config.model.vocab_size)
+    run.check_resumable(checkpoint, own)
     done = own.progress.global_step + 1
     plan, planned_steps = run.schedule, run.total_steps
     run.change_length(given)
@@ -68,6 +70,54 @@ def resumption_from(options: Namespace) -> Resumption:
     unchanged = run.schedule == plan and run.total_steps == planned_steps
     rate = None if unchanged else _course(run, done, plan)
     return Resumption(run, directory, checkpoint, damaged, done, bool(given), rate)
+
+
+def _changes(given: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+    """The given settings that a run may change.  Raises InputError for another value of one that it fixes."""
+    present = {name: value for group in config.groups().values() for name, value in vars(group).items()}
+    for name, value in given.items():
+        if name not in CHANGEABLE and value != present[name]:
+            option = "--init-from" if name == "weights" else flag_of(name)
+            raise InputError(
+                f"resume: {option} is fixed by the run; only --epochs, --max-steps and --decay-steps can be changed, "
+                "and --data if the text has moved"
+            )
+    return {name: value for name, value in given.items() if name in CHANGEABLE}
+
+
+def run_directory(path: Path) -> Path:
+    """The directory of the run that --resume names, or names a checkpoint of.
+
+    Raises InputError for a checkpoint that is not in a run.
+    """
+    directory = run_of(path)
+    if directory == path and is_checkpoint(path):
+        raise InputError(
+            f"resume: {path} is a checkpoint, not a run, so its text and settings are unknown; give the directory of a "
+            f"run, or start one from these weights with --init-from {path}"
+        )
+    return directory
+
+
+def _check_newest(directory: Path, checkpoint: Path, state: Mapping[str, Any]) -> None:
+    """Raise InputError if a run has intact checkpoints later than the one to go on from, which would replace them."""
+    step = state["progress"]["global_step"]
+    candidates = [path for path in checkpoints(directory) if step_of(path) > step] + [best_checkpoint(directory)]
+    later = [path.name for path in candidates if _is_later(path, step)]
+    if later:
+        raise InputError(
+            f"resume: {directory} has checkpoints later than {checkpoint.name}, which would be replaced: "
+            f"{', '.join(later)}; resume the newest with --resume {directory}, or to go back, first move the later "
+            f"ones out of {directory / 'checkpoints'}"
+        )
+
+
+def _is_later(checkpoint: Path, step: int) -> bool:
+    """Tell whether an intact checkpoint is there, from after an update."""
+    try:
+        return bool(read_state(checkpoint)["progress"]["global_step"] > step)
+    except InputError:
+        return False
 
 
 def _text_of(directory: Path, data: str, given: str | None, sha256: str | None) -> str:
@@ -87,7 +137,7 @@ def _course(run: Run, first: int, plan: Schedule) -> str | None:
     if schedule == plan:
         planned = counted(run.config.training.decay_steps, "update")
         return f"{course}, as planned for {planned}; --decay-steps 0 stretches the plan over all {last + 1}"
-    return f"{course}; the last rate was {plan(first - 1):.3g}, the next one planned {plan(first):.3g}"
+    return f"{course} (last was {plan(first - 1):.3g}, the old plan's next was {plan(first):.3g})"
 
 
 def complete_line(run: Run, directory: Path) -> str:

@@ -16,6 +16,7 @@ from ..training.run import Run
 
 UPDATES_PER_READING = {"cpu": 1, "cuda": 16}
 MOST_SKIPPED = 100  # updates in a row
+USUAL_LR = 1e-3  # AdamW's default
 MUCH_WARM_UP = 1000  # updates; more rarely helps
 
 
@@ -39,6 +40,11 @@ class StepLog:
         while self.unread:
             self._write(*self.unread.pop(0))
 
+    def add_evaluation(self, evaluation: Evaluation, *, step: int, epoch: int, tokens: int) -> None:
+        """Write and print an evaluation after update `step`, in an epoch counted from 1."""
+        self.log.write("evaluation", step=step, epoch=epoch, tokens=tokens, **evaluation._asdict())
+        self.bar.write(evaluation_line(epoch, step, evaluation), file=sys.stdout)
+
     def _write(self, report: StepResult, seconds: float) -> None:
         loss = float(report.loss)
         where = {"step": report.global_step, "epoch": report.epoch, "tokens": report.tokens_seen}
@@ -58,8 +64,7 @@ class StepLog:
             if not math.isfinite(value):
                 raise self._diverged(f"the {what} is {value} at step {report.global_step}")
         if report.evaluation is not None:
-            self.log.write("evaluation", **where, **report.evaluation._asdict())
-            self.bar.write(evaluation_line(report.epoch, report.global_step, report.evaluation), file=sys.stdout)
+            self.add_evaluation(report.evaluation, **where)
         self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         self.bar.update()
 
@@ -81,7 +86,7 @@ class StepLog:
 
 def _remedy(t: TrainingConfig) -> str:
     """The end of the error about a loss that is not finite: settings to try in a new run, none that is on already."""
-    remedies = [f"--lr below {t.lr:g}"]
+    remedies = [f"a lower --lr, such as {min(t.lr / 10, USUAL_LR):g}"]
     if not t.max_norm:
         remedies.append("--max-norm 1")
     if t.schedule == "flat":

@@ -32,6 +32,8 @@ SYNONYMS = {
     "--checkpoint": "--model",
     "--checkpoint-dir": "--model",
     "--ckpt": "--model",
+    "--ckpt-dir": "--model",
+    "--ckpt-path": "--model",
     "--temp": "--temperature",
     "--max-tokens": "--max-new-tokens",
     "--num-tokens": "--max-new-tokens",
@@ -51,6 +53,8 @@ SYNONYMS = {
     "--chat": "--interactive",
 }
 
+BETAS = "leave it out: AdamW's betas are 0.9 and 0.999; the library's AdamW(betas=...) takes others"
+
 # Near, but not the same setting: named in the error.
 NEAR = {
     "--bias": "see --qkv-bias; every layer but query, key and value has a bias",
@@ -68,9 +72,56 @@ NEAR = {
     "--max-length": "use --max-new-tokens, which does not count the prompt",
     "--do-sample": "sampling is on where --temperature is above 0",
     "--greedy": "greedy is the default, --temperature 0",
+    "--beta1": BETAS,
+    "--beta2": BETAS,
+    "--adam-beta1": BETAS,
+    "--adam-beta2": BETAS,
+    "--fp16": "use --precision bf16, on a GPU",
+    "--bf16": "use --precision bf16, on a GPU",
+    "--warmup-ratio": "use --warmup-steps, in updates",
+    "--logging-steps": "every update is logged, in metrics.jsonl; see --eval-freq",
+    "--num-workers": "leave it out: batches are made in the training's own process",
+    "--dataloader-num-workers": "leave it out: batches are made in the training's own process",
+    "--force": "nothing is overwritten; give a new name with --out",
+    "--overwrite": "nothing is overwritten; give a new name with --out",
+    "--overwrite-output-dir": "nothing is overwritten; give a new name with --out",
     "--config-file": "use --config",
     "--pretrained": "use --init-from gpt2",
     "--from-pretrained": "use --init-from gpt2",
+}
+
+
+# An option of other commands that one command has not: named in its error.
+ELSEWHERE = {
+    "train": {
+        **dict.fromkeys(
+            ["--model", "--model-path", "--model-name", "--model-name-or-path", "--checkpoint", "--ckpt"],
+            "use --init-from to start from weights, --preset for a size, or --resume for a run",
+        ),
+        "--temperature": "samples are greedy; see nanograd-gpt generate",
+    },
+    "generate": {"--data": "use --prompt-file"},
+}
+
+# Commands under other names.
+COMMANDS = {
+    "chat": "generate MODEL --interactive",
+    "continue": "train --resume RUN",
+    "eval": "evaluate",
+    "explain": "explain-next",
+    "export": "convert",
+    "fine-tune": "train --init-from MODEL",
+    "finetune": "train --init-from MODEL",
+    "infer": "generate",
+    "inference": "generate",
+    "perplexity": "evaluate",
+    "predict": "generate",
+    "pretrain": "train",
+    "resume": "train --resume RUN",
+    "sample": "generate",
+    "test": "evaluate MODEL --split test",
+    "version": "--version",
+    "-V": "--version",
 }
 
 
@@ -99,12 +150,14 @@ def translate(argv: list[str], known: Collection[str]) -> Translated:
     return Translated(translated, notes)
 
 
-def suggestion(option: str, known: Collection[str]) -> str:
-    """The end of an error about an unknown option: what to use instead where that is likely, or nothing.
+def suggestion(option: str, known: Collection[str], command: str | None = None) -> str:
+    """The end of an error about a command's unknown option: what to use instead where that is likely, or nothing.
 
     A wrong guess is worse than none, so names are compared without the dashes, which all of them share.
     """
     name = _option(option.partition("=")[0])
+    if text := ELSEWHERE.get(command or "", {}).get(name):
+        return f"; {text}"
     if name in NEAR and all(option in known for option in findall(r"--[a-z-]+", NEAR[name])):
         return f"; {NEAR[name]}"
     words = {word.lstrip("-"): word for word in known}

@@ -17,11 +17,11 @@ import numpy as np
 from tqdm import tqdm
 
 from ..anomaly import detect_anomaly
-from ..errors import InputError, did_you_mean
+from ..errors import InputError, RunError, did_you_mean
 from ..files import full_disk_named
 from ..gpt.model import GPTModel
 from ..training.checkpoint_clock import CheckpointClock
-from ..training.find_checkpoint import recover_checkpoints, run_of
+from ..training.find_checkpoint import recover_checkpoints
 from ..training.loop import StepResult, sample_line
 from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog, read_metrics
@@ -34,7 +34,7 @@ from .figures import check_figures, write_figures
 from .gpu_memory import gpu_memory_named
 from .header import print_header
 from .options import add_device, add_settings, add_weights, device_from, note, user_path
-from .resume import Resumption, complete_line, resumption_from
+from .resume import Resumption, complete_line, resumption_from, run_directory
 from .signals import CLOSED_PIPE, Signals, name_of
 from .step_log import StepLog
 from .unused import note_unused_settings
@@ -48,7 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--out",
         type=user_path,
         metavar="DIRECTORY",
-        help="directory of the run [runs/PRESET, runs/book or runs/fine-tuning; if taken, with -2 ...]",
+        help="directory of the run [runs/PRESET, runs/book or runs/fine-tuning; runs/PRESET-2 and so on if it exists]",
     )
     parser.add_argument(
         "--resume", type=user_path, metavar="RUN", help="resume a run from its last checkpoint [a new run]"
@@ -75,7 +75,7 @@ def run(options: Namespace) -> int:
         raise InputError(f"--graph: {options.graph!r} is unknown{did_you_mean(options.graph, GRAPH)}")
     if not options.resume:
         return _start(options)
-    directory = run_of(options.resume)
+    directory = run_directory(options.resume)
     if options.dry_run or not directory.is_dir():
         return _resume(options)
     with run_lock(directory):
@@ -91,7 +91,9 @@ def _start(options: Namespace) -> int:
     freed = 0 if plan.weights is None else _nbytes(plan.weights)
     if options.dry_run:
         with gpu_memory_named(training.config):
-            print_header(training, options.out or new_directory(Path("runs"), plan.name), freed=freed)
+            directory = options.out or new_directory(Path("runs"), plan.name)
+            print_header(training, directory, freed=freed)
+            _note_no_room(training, directory)
         return 0
     with gpu_memory_named(training.config), new_run(options.out, plan.name) as directory:
         print_header(training, directory, freed=freed)
@@ -103,6 +105,14 @@ def _start(options: Namespace) -> int:
             training.save_settings(directory)
             training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
         return _train_and_draw(training, directory, options)
+
+
+def _note_no_room(training: Run, directory: Path) -> None:
+    """Note, in a dry run, that the disk has too little room for the checkpoints."""
+    try:
+        training.check_room(directory)
+    except RunError as error:
+        note(str(error))
 
 
 def _nbytes(model: GPTModel) -> int:
@@ -131,6 +141,7 @@ def _resume(options: Namespace) -> int:
         else:
             print_header(plan.run, plan.directory, plan.done, plan.rate)
         if options.dry_run:
+            _note_no_room(plan.run, plan.directory)
             return 0
         if plan.is_complete:
             _save_changes(plan, options)
@@ -160,8 +171,13 @@ def _save_changes(plan: Resumption, options: Namespace) -> None:
 def _train_and_draw(training: Run, directory: Path, options: Namespace) -> int:
     with full_disk_named(directory, f"then resume with: nanograd-gpt train --resume {directory}"):
         check_figures(directory)
-        with detect_anomaly() if options.detect_anomaly else nullcontext():
-            stopped_by = _train(training, directory, options.graph == "auto" and not options.detect_anomaly)
+        try:
+            with detect_anomaly() if options.detect_anomaly else nullcontext():
+                stopped_by = _train(training, directory, options.graph == "auto" and not options.detect_anomaly)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted; go on from the last checkpoint with: nanograd-gpt train --resume {directory}"
+            ) from None
         if stopped_by == CLOSED_PIPE:  # nobody reads
             return 128 + CLOSED_PIPE
         if (best := _best_line(training, directory)) is not None:
@@ -223,8 +239,24 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
                 break
         updates.flush()
         training.save(directory)
+        if training.evaluates_at_end and not _is_evaluated(directory, training.progress.global_step):
+            _evaluate_end(training, updates, directory)
         log.write("end", steps=training.progress.global_step + 1, seconds=round(perf_counter() - started, 3))
     return signals.received
+
+
+def _is_evaluated(directory: Path, step: int) -> bool:
+    """Whether an evaluation followed update `step`; -1 is before the first."""
+    return step < 0 or any(event["step"] == step for event in read_metrics(directory / "metrics.jsonl").evaluations)
+
+
+def _evaluate_end(training: Run, updates: StepLog, directory: Path) -> None:
+    """Evaluate after the last update, and keep its weights if they are the best."""
+    progress, evaluation = training.progress, training.evaluate()
+    epoch = progress.epoch + (progress.batch > 0)
+    updates.add_evaluation(evaluation, step=progress.global_step, epoch=epoch, tokens=progress.tokens_seen)
+    if progress.best_step == progress.global_step:
+        training.save_best(directory)
 
 
 def _best_line(training: Run, directory: Path) -> str | None:
@@ -234,10 +266,9 @@ def _best_line(training: Run, directory: Path) -> str | None:
     if best.best_step is None or (evaluations and best.best_step == evaluations[-1]["step"]):
         return None
     epoch = best.best_step // training.steps_per_epoch + 1
-    return (
-        f"lowest validation loss {best.best_val_loss:.3f} at step {best.best_step} (epoch {epoch}): "
-        f"nanograd-gpt generate {best_checkpoint(directory)}"
-    )
+    weights = best_checkpoint(directory)
+    use = f"nanograd-gpt generate {weights}" if weights.is_dir() else f"its weights are not at {weights} any more"
+    return f"lowest validation loss {best.best_val_loss:.3f} at step {best.best_step} (epoch {epoch}): {use}"
 
 
 def _evaluate_weights(training: Run, log: MetricsLog, bar: Any) -> None:

@@ -1,4 +1,4 @@
-"""Settings of a training run that were given, but change nothing in this combination."""
+"""Notes on settings of a training run that do less in their combination than they seem to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .options import flag_of, given_settings, note
 
 
 def note_unused_settings(options: Namespace, run: Run) -> None:
-    """Print a note for each option given on the command line that has no effect in this run."""
+    """Print a note for each option given that has no effect in this run, and for what is beyond the run's size."""
     given, data, t = given_settings(options), run.config.data, run.config.training
     ends = f"{counted(run.total_steps, 'update')} in {counted(t.epochs, 'epoch')}"
     enough = -(-t.max_steps // run.steps_per_epoch)  # epochs
@@ -22,6 +22,13 @@ def note_unused_settings(options: Namespace, run: Run) -> None:
         "max_steps": f"on a run of {ends}; add --epochs {enough}" if t.max_steps > run.total_steps else "",
         "decay": "with --weight-decay 0" if t.weight_decay == 0 else "",
     }
+    if t.accumulate > (batches := len(run.train_loader)):
+        note(f"--accumulate {t.accumulate} is more than an epoch has: each update takes {counted(batches, 'batch')}")
+    if t.schedule != "flat" and not t.decay_steps and t.warmup_steps >= run.total_steps:
+        note(
+            f"the whole run, {counted(run.total_steps, 'update')}, is warm-up: the rate rises to its peak and does "
+            f"not decay; choose --warmup-steps below {run.total_steps}, or train longer"
+        )
     if options.graph == "off" and run.device == "cpu":
         note("--graph has no effect on the CPU")
     for name, reason in reasons.items():

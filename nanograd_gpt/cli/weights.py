@@ -16,6 +16,11 @@ from ..training.weights import check_sizes
 from ..weights.load import several_rates
 from .options import preset_from, settings_from, user_path
 
+NANOGPTS = {  # values of its init_from
+    "resume": "to go on with a run, give --resume RUN",
+    "scratch": "leave it out to start from random weights",
+}
+
 
 class Plan(NamedTuple):
     """A new run."""
@@ -30,7 +35,7 @@ class Plan(NamedTuple):
 def plan_from(options: Namespace) -> Plan:
     """The plan from the options.  Raises InputError if they contradict each other or do not fit the weights."""
     if options.weights == "":
-        raise InputError("weights: it is empty; name a model, or leave out --weights to start from random numbers")
+        raise InputError("weights: no model is given; name one, or leave out --weights to start from random numbers")
     settings = settings_from(options)
     source = _source(settings)
     named = preset_name(options.preset) if options.preset else None
@@ -38,7 +43,10 @@ def plan_from(options: Namespace) -> Plan:
     base = preset_from(options, weights=bool(source))
     if not source:
         config = base.replace(settings)
+        _check_rates(config)
         return Plan(name, config, None, None, config.model.vocab_size if "vocab_size" in settings else None)
+    if source in NANOGPTS and not user_path(source).exists():
+        raise InputError(f"weights: {source!r} is nanoGPT's word; {NANOGPTS[source]}")
     if options.book:
         raise InputError("book: its training starts from random numbers; leave out --book or --weights")
     found = open_model(user_path(source))
@@ -46,10 +54,22 @@ def plan_from(options: Namespace) -> Plan:
     check_sizes(weights.config, settings)
     if found.rates and "drop_rate" not in settings:
         raise InputError(f"drop_rate: {several_rates(found.rates)}; choose it with --drop-rate")
-    if "tokenizer" not in settings:
-        settings["tokenizer"] = found.own_tokenizer() or "gpt2"
+    given = "tokenizer" in settings
+    if not given:
+        settings["tokenizer"] = found.tokenizer_setting()
     config = base.replace({**weights.config.to_dict(), **settings})
-    return Plan(name, config, _tokenizer(config, weights, source), weights, weights.config.vocab_size)
+    _check_rates(config)
+    return Plan(name, config, _tokenizer(config, weights, source, given), weights, weights.config.vocab_size)
+
+
+def _check_rates(config: RunConfig) -> None:
+    """Raise InputError for a learning rate that would rise in its decay."""
+    t = config.training
+    if t.schedule != "flat" and t.min_lr > t.lr:
+        raise InputError(
+            f"min_lr: {t.min_lr:g} is above lr = {t.lr:g}, so the learning rate would rise from its peak; choose "
+            f"--min-lr 0 .. {t.lr:g}, such as {t.lr / 10:g}, or --schedule flat"
+        )
 
 
 def _source(settings: dict[str, Any]) -> str:
@@ -57,11 +77,11 @@ def _source(settings: dict[str, Any]) -> str:
     return preset("tiny").replace({"weights": settings.get("weights", "")}).training.weights
 
 
-def _tokenizer(config: RunConfig, weights: GPTModel, source: str) -> tiktoken.Encoding:
+def _tokenizer(config: RunConfig, weights: GPTModel, source: str, given: bool) -> tiktoken.Encoding:
     setting = config.data.tokenizer
     if setting == "own":
         raise InputError(
             f"tokenizer: 'own' would be a new one, which does not fit the weights {source}; "
             f"leave it out, or give {TOKENIZERS}"
         )
-    return tokenizer_for_model(setting, weights.config, f"the weights {source}")
+    return tokenizer_for_model(setting, weights.config, f"the weights {source}", given)

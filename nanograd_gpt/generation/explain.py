@@ -14,6 +14,7 @@ from ..backend.select import to_host
 from ..errors import InputError, RunError
 from ..gpt.model import GPTModel
 from ..nn.inference_mode import inference_mode
+from ..nn.token_ids import TokenIds, as_ids
 from ..tokenizer.encoding import checked_padding
 
 LOGITS_PER_CHUNK = 1 << 22  # 16 MiB in float32
@@ -42,13 +43,13 @@ class Position(NamedTuple):
     actual: ActualToken | None  # None at the end of the text
 
 
-def explain_next(model: GPTModel, ids: Ints, top: int = 5, padding: Ints | None = None) -> list[Position]:
+def explain_next(model: GPTModel, ids: TokenIds, top: int = 5, padding: Ints | None = None) -> list[Position]:
     """List the most likely tokens after each token of a text, and the probability and rank of the actual one.
 
     ids (T,)  ->  a list of T Positions
 
     model               GPTModel; runs without dropout, and its mode is restored afterwards
-    ids                 token ids (T,), T in 1 .. context_length: an array
+    ids                 token ids (T,), T in 1 .. context_length: an array or a list
     top                 int in 1 .. V [5]: how many candidates to list; V without padding
     padding             ids (n,) that stand for no token, neither listed nor ranked [None]; see padding_ids
 
@@ -66,7 +67,7 @@ def explain_next(model: GPTModel, ids: Ints, top: int = 5, padding: Ints | None 
     2 [(10, 0.026), (94, 0.023)] (3, 21)
     3 [(80, 0.036), (93, 0.035)] None
     """
-    ids, padding = to_host(ids), checked_padding(padding, model.config.vocab_size)
+    ids, padding = to_host(as_ids(ids)), checked_padding(padding, model.config.vocab_size)
     V = model.config.vocab_size - len(padding)
     if ids.ndim != 1:
         raise InputError(f"prompt: expected token ids of shape (T,), got shape {ids.shape}")

@@ -11,8 +11,8 @@ from ..backend.contract import Ints
 from ..backend.select import to_host
 from ..errors import InputError
 from ..gpt.model import GPTModel
+from ..nn.token_ids import TokenIds, as_ids
 from ..rng import Generator, RandomStream, checked_stream
-from ..tensor import TokenIds, as_ids
 from .decoder import IncrementalDecoder, pad_right
 from .sampling import Sampling, next_tokens
 

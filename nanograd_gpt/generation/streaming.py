@@ -157,7 +157,7 @@ def prompt_ids(prompt: str | Ints, tokenizer: tiktoken.Encoding) -> Ints:
         return prompt
     ids = encode(prompt, tokenizer)
     if not ids:
-        raise InputError("prompt: it is empty; give a text to continue")
+        raise InputError("prompt: the prompt is empty; give a text to continue")
     return np.array(ids, dtype=np.int64)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from ..arguments import dropout_rate, flag, whole_number
 from ..errors import InputError, did_you_mean
@@ -35,7 +35,7 @@ class GPTConfig:
     9824
     >>> GPTConfig(emb_dim=100, n_heads=12)
     Traceback (most recent call last):
-    nanograd_gpt.errors.InputError: emb_dim: 100 is not divisible by n_heads = 12; use a multiple
+    nanograd_gpt.errors.InputError: n_heads: 12 does not divide emb_dim = 100; choose 10 or 20, or emb_dim 96 or 108
     """
 
     vocab_size: int = 50257
@@ -47,11 +47,19 @@ class GPTConfig:
     qkv_bias: bool = False
     tied_head: bool = False
 
+    def __new__(cls, *_: Any, **settings: Any) -> Self:
+        """Refuse an unknown name with a similar one, before the generated __init__ does without."""
+        known = [f.name for f in fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise TypeError(f"GPTConfig has no argument {name!r}{did_you_mean(name, known)}")
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), 1))
         if self.emb_dim % self.n_heads:
-            raise InputError(f"emb_dim: {self.emb_dim} is not divisible by n_heads = {self.n_heads}; use a multiple")
+            raise InputError(_indivisible(self.emb_dim, self.n_heads))
         for name in ("qkv_bias", "tied_head"):
             object.__setattr__(self, name, flag(name, getattr(self, name)))
         object.__setattr__(self, "drop_rate", dropout_rate("drop_rate", self.drop_rate))
@@ -80,6 +88,18 @@ class GPTConfig:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _indivisible(emb_dim: int, n_heads: int) -> str:
+    """The error about a number of heads that does not divide the channels, with the nearest of either that fit."""
+    heads = [h for h in range(1, emb_dim + 1) if emb_dim % h == 0]
+    near = [*[h for h in heads if h < n_heads][-1:], *[h for h in heads if h > n_heads][:1]]
+    below = emb_dim // n_heads * n_heads
+    sizes = [size for size in (below, below + n_heads) if size]
+    return (
+        f"n_heads: {n_heads} does not divide emb_dim = {emb_dim}; choose {' or '.join(map(str, near))}, "
+        f"or emb_dim {' or '.join(map(str, sizes))}"
+    )
 
 
 def parameter_shapes(config: GPTConfig) -> Shapes:

@@ -16,8 +16,9 @@ from ..nn import functional as F
 from ..nn.flat import pack_contiguous
 from ..nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
 from ..nn.module import Module, Sequential
+from ..nn.token_ids import TokenIds, as_ids
 from ..rng import Generator, RandomStream, checked_stream
-from ..tensor import Tensor, TokenIds, as_ids
+from ..tensor import Tensor
 from .config import GPTConfig
 from .kv_cache import KVCache, LayerCache
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function
+from ..errors import a_or_an
 from ..tensor import Tensor
 
 KINKS = (
@@ -23,7 +24,9 @@ def check_arguments(name: str, function: Any, inputs: Any) -> None:
     if not callable(function):
         raise TypeError(f"{name}: expected a function of Tensors, got a {type(function).__name__}")
     if isinstance(inputs, np.ndarray | Tensor) or not isinstance(inputs, Sequence):
-        raise TypeError(f"{name}: inputs is a {type(inputs).__name__}; give a list with one entry per argument: [x]")
+        raise TypeError(
+            f"{name}: inputs is {a_or_an(type(inputs).__name__)}; give a list with one entry per argument: [x]"
+        )
 
 
 def checked_leaves(name: str, output: Any, leaves: Any) -> Mapping[str, Tensor]:

@@ -10,6 +10,7 @@ import numpy as np
 from ..autograd import Function, Leaf
 from ..backend.contract import Array, GradOut
 from ..backend.select import kernels_of
+from ..errors import a_or_an
 from ..tensor import Tensor
 from .check import GradientError
 
@@ -50,7 +51,7 @@ def _check_any_float(inputs: Sequence[Array]) -> None:
     for k, a in enumerate(inputs):
         if not isinstance(a, np.ndarray):
             raise TypeError(
-                f"input {k} is a {type(a).__name__}; give NumPy arrays, as the operation's forward gets them"
+                f"input {k} is {a_or_an(type(a).__name__)}; give NumPy arrays, as the operation's forward gets them"
             )
     if all(a.dtype.kind != "f" for a in inputs):
         raise ValueError("no input is of float dtype, so there is no gradient to check")

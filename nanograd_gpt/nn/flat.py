@@ -10,7 +10,7 @@ from ..autograd import Leaf
 from ..backend.contract import Array
 from ..backend.cpu.allocator import give_freed_memory_back
 from ..backend.select import kernels_of
-from ..errors import InputError
+from ..errors import InputError, a_or_an
 from ..tensor import Tensor
 from .module import Parameter
 
@@ -79,9 +79,12 @@ class FlatParameters:
         return flat[end - p.size : end].reshape(p.shape)
 
     def check_in_place(self) -> None:
-        """Raise InputError if a parameter's array was replaced, as by Module.to after the optimizer was made."""
+        """Raise InputError if a parameter's array was replaced after the optimizer was made."""
         if any(p.data is not view for p, view in zip(self.parameters, self.views, strict=True)):
-            raise InputError("optimizer: the model was moved after its optimizer was made; make a new optimizer")
+            raise InputError(
+                "optimizer: its parameters' arrays were replaced (by .to, .data = or another optimizer); "
+                "make a new optimizer"
+            )
 
     def contiguous_groups(self, steps: Sequence[int], members: range | None = None) -> Iterator[tuple[slice, slice]]:
         """Yield runs of adjacent parameters with a gradient and equal step counts: slices of parameters and of `data`.
@@ -106,7 +109,9 @@ class FlatParameters:
 
 def _check_trainable(i: int, p: Parameter) -> None:
     if not isinstance(p, Tensor):
-        raise InputError(f"optimizer: parameter {i} is a {type(p).__name__}, not a Tensor; give model.parameters()")
+        raise InputError(
+            f"optimizer: parameter {i} is {a_or_an(type(p).__name__)}, not a Tensor; give model.parameters()"
+        )
     if isinstance(p.node, Leaf):
         return
     if p.requires_grad:

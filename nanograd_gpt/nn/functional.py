@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from ..backend.contract import Axis, Bools, Ints, Keep
@@ -14,8 +15,9 @@ from ..ops import activation, attention, elementwise, loss, matmul, norm, reduce
 from ..ops import dropout as dropout_op
 from ..ops import embedding as embedding_op
 from ..ops.axes import takes_dim
-from ..pytorch_names import FUNCTIONAL, missing_name
-from ..tensor import Operand, Tensor, TokenIds, apply, as_ids, as_tensor
+from ..pytorch_names import CROSS_ENTROPY, FUNCTIONAL, GELU, missing_name, without_keywords
+from ..tensor import Operand, Tensor, apply, as_tensor
+from .token_ids import TokenIds, as_ids
 
 
 def linear(x: Operand, weight: Operand, bias: Operand | None = None) -> Tensor:
@@ -38,6 +40,7 @@ def layer_norm(x: Operand, scale: Operand, shift: Operand, eps: float = 1e-5) ->
     return apply(norm.LayerNorm, x, scale, shift, eps=eps)
 
 
+@without_keywords(GELU)
 def gelu(x: Operand) -> Tensor:
     """x (...)  ->  (...); the tanh form, as in GPT-2"""
     return apply(activation.GELU, x)
@@ -89,6 +92,7 @@ def dropout_add(x: Operand, residual: Operand, keep: Keep, rate: float) -> Tenso
     return apply(dropout_op.DropoutAdd, x, residual, keep=keep, rate=rate)
 
 
+@without_keywords(CROSS_ENTROPY)
 def cross_entropy(logits: Operand, targets: TokenIds) -> Tensor:
     """logits (N, V), targets (N,)  ->  minus the mean log probability of the targets, in nats ()"""
     return apply(loss.CrossEntropy, logits, targets=as_ids(targets))
@@ -143,9 +147,14 @@ def stack(tensors: Sequence[Operand], axis: int = 0, *, dim: int = 0) -> Tensor:
 
 @takes_dim
 def split(x: Operand, sections: int, axis: int = 0, *, dim: int = 0) -> list[Tensor]:
-    """Split into equal sections along an axis.  Raises ValueError if its length is not a multiple of their number."""
+    """Split into a number of equal sections along an axis, as numpy.split does.
+
+    PyTorch's split(x, size) is split(x, length // size).  Raises ValueError if the length is not a multiple.
+    """
     x = as_tensor(x, "split")
     length = x.shape[normalize_axis_index(axis, x.ndim)]
+    if not isinstance(sections, int | np.integer):
+        raise TypeError(f"split: sections is {sections!r}, expected the number of equal sections")
     if sections < 1 or length % sections:
         raise ValueError(f"split: axis {axis} of shape {x.shape} cannot be cut into {sections} equal sections")
     before, step = (slice(None),) * (axis % x.ndim), length // sections

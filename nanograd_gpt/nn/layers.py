@@ -13,6 +13,7 @@ import numpy as np
 from ..arguments import dropout_rate, whole_number
 from ..backend.contract import Array, Ints, Keep
 from ..backend.select import kernels_of
+from ..pytorch_names import DROPOUT, EMBEDDING, LAYER_NORM, LINEAR, without_keywords
 from ..rng import Generator, RandomStream, checked_stream
 from ..tensor import Tensor, as_tensor
 from . import functional as F
@@ -25,6 +26,7 @@ class Linear(Module):
     x (..., d_in)  ->  (..., d_out)
     """
 
+    @without_keywords(LINEAR)
     def __init__(self, d_in: int, d_out: int, bias: bool = True, *, rng: RandomStream | None = None) -> None:
         d_in, d_out = whole_number("d_in", d_in, 1), whole_number("d_out", d_out, 0)
         bound, rng = 1 / sqrt(d_in), Generator.unseeded() if rng is None else checked_stream(rng)
@@ -45,6 +47,7 @@ class Embedding(Module):
     ids (...)  ->  (..., C)
     """
 
+    @without_keywords(EMBEDDING)
     def __init__(self, n_vectors: int, emb_dim: int, *, rng: RandomStream | None = None) -> None:
         shape = whole_number("n_vectors", n_vectors, 0), whole_number("emb_dim", emb_dim, 0)
         self.weight = Parameter((Generator.unseeded() if rng is None else checked_stream(rng)).normal(shape))
@@ -63,6 +66,7 @@ class LayerNorm(Module):
     x (..., C)  ->  (..., C)
     """
 
+    @without_keywords(LAYER_NORM)
     def __init__(self, emb_dim: int) -> None:
         emb_dim = whole_number("emb_dim", emb_dim, 0)
         self.eps = 1e-5
@@ -96,6 +100,7 @@ class Dropout(Module):
     x (...)  ->  (...)
     """
 
+    @without_keywords(DROPOUT)
     def __init__(self, rate: float, *, rng: RandomStream | None = None) -> None:
         self.rate = dropout_rate("dropout", rate)
         self.rng = Generator.unseeded() if rng is None else checked_stream(rng)

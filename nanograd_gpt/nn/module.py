@@ -10,7 +10,7 @@ import numpy as np
 from ..autograd import Leaf
 from ..backend.contract import Array
 from ..backend.select import Device, device_of, to_device
-from ..errors import InputError
+from ..errors import InputError, a_or_an
 from ..pytorch_names import MODULE, missing_names
 from ..tensor import Tensor
 from ..versions import mark_changed
@@ -166,7 +166,7 @@ class Sequential(Module):
         for i, layer in enumerate(layers):
             if not isinstance(layer, Module):
                 hint = "write Sequential(*layers)" if isinstance(layer, list | tuple) else "give Modules"
-                raise TypeError(f"Sequential: layer {i} is a {type(layer).__name__}, expected a Module; {hint}")
+                raise TypeError(f"Sequential: layer {i} is {a_or_an(type(layer).__name__)}, expected a Module; {hint}")
         self.layers = layers
 
     def named_children(self) -> Iterator[tuple[str, Module | Parameter]]:

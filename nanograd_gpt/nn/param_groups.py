@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..arguments import not_allowed, real_number
-from ..errors import InputError
+from ..errors import InputError, a_or_an
 from ..tensor import Tensor
 from .module import Module, Parameter
 
@@ -65,7 +65,7 @@ def make_param_groups(parameters: Parameters, defaults: Mapping[str, Any]) -> li
     for i, group in enumerate(given):
         where = f"parameter group {i}: "
         if not isinstance(group, Mapping) or "params" not in group:
-            what = "'params' is missing" if isinstance(group, Mapping) else f"it is a {type(group).__name__}"
+            what = "'params' is missing" if isinstance(group, Mapping) else f"it is {a_or_an(type(group).__name__)}"
             raise InputError(f"optimizer: {where}{what}; give {{'params': [...], 'weight_decay': 0.1}}, for example")
         params: Any = group["params"]
         params = [params] if isinstance(params, Tensor) else _as_list(where + "params", params)

@@ -42,6 +42,18 @@ def unpacked(numbers: tuple[int | tuple[int, ...], ...]) -> tuple[int, ...]:
     return cast("tuple[int, ...]", numbers)  # NumPy raises for anything else
 
 
+def check_not_pytorchs(axes: tuple[int | tuple[int, ...], ...], ndim: int) -> None:
+    """Raise TypeError for a matrix's two axes in their own order, given to transpose() one by one.
+
+    In NumPy they change nothing, which nobody writes; in PyTorch they are swapped.  One tuple (0, 1) is NumPy's alone.
+    """
+    if len(axes) == ndim == 2 and axes in ((0, 1), (-2, -1), (0, -1), (-2, 1)):
+        raise TypeError(
+            f"transpose{axes} of a matrix: in NumPy, and here, these are all axes in their new order, so nothing would "
+            "change; to swap the two, as in PyTorch, write x.T or x.swapaxes(0, 1)"
+        )
+
+
 def takes_dim(function: Callable[P, R]) -> Callable[P, R]:
     """Let dim= and keepdim= stand for axis= and keepdims=; a call that gives both raises TypeError.
 

@@ -16,6 +16,7 @@ class Add(Function):
     """x + y"""
 
     __slots__ = ()
+    takes_numbers = True
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = shape_of(x), shape_of(y)
@@ -33,6 +34,7 @@ class Sub(Function):
     """x - y"""
 
     __slots__ = ()
+    takes_numbers = True
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = shape_of(x), shape_of(y)
@@ -50,6 +52,7 @@ class Mul(Function):
     """x * y"""
 
     __slots__ = ()
+    takes_numbers = True
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = x, y
@@ -67,6 +70,7 @@ class Div(Function):
     """z = x / y;  dz/dx = 1 / y,  dz/dy = -z / y"""
 
     __slots__ = ()
+    takes_numbers = True
 
     def forward(self, x: Any, y: Any) -> Array:
         z = x / y
@@ -98,6 +102,7 @@ class Pow(Function):
     """z = x ** y;  dz/dx = y x ** (y - 1),  dz/dy = z log x (and 0 where x is 0 and y is not negative)"""
 
     __slots__ = ()
+    takes_numbers = True
 
     def forward(self, x: Any, y: Any) -> Array:
         z = x**y
@@ -185,6 +190,7 @@ class Maximum(Function):
     """The larger of x and y.  Gradient: half to each where they are equal, all to both where one is nan."""
 
     __slots__ = ()
+    takes_numbers = True
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = x, y
@@ -205,6 +211,7 @@ class Minimum(Function):
     """The smaller of x and y.  Gradient: half to each where they are equal, all to both where one is nan."""
 
     __slots__ = ()
+    takes_numbers = True
 
     def forward(self, x: Any, y: Any) -> Array:
         self.saved = x, y
@@ -233,6 +240,7 @@ class Where(Function):
     """
 
     __slots__ = ()
+    takes_numbers = True
 
     def forward(self, x: Any, y: Any, *, condition: Any) -> Array:
         xp = self.kernels.xp

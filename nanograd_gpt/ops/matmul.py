@@ -97,7 +97,7 @@ class PackedLinear(Function):
         x, *operands = in_one_dtype(x, *weights_and_biases)
         weights, biases = operands[:n], operands[n:]
         for weight, bias in zip(weights, biases or [None] * n, strict=True):
-            check_shape("a weight", weight, len(weights[0]), *x.shape[-1:])
+            check_shape("a weight", weight, *weights[0].shape[:1], *x.shape[-1:])
             check_shape("a bias", bias, len(weight))
         self.saved = x, weights, biases
         return self.kernels.packed_linear(x, weights, biases or [None] * n)

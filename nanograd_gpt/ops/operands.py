@@ -13,7 +13,8 @@ from ..backend.contract import Array, Keep
 from ..backend.select import Device, kernels_of, to_device
 from ..rule_checks import NUMERIC
 
-PLAIN = frozenset({np.ndarray, float, int, bool, complex})  # types of operands that are used as they are
+NUMBERS = frozenset({float, int, bool, complex})
+PLAIN = NUMBERS | {np.ndarray}  # types of operands that are used as they are
 
 
 def as_array(data: Any, device: Device = "cpu") -> Array:
@@ -49,6 +50,22 @@ def as_operand(operation: type[Function] | str, operands: Sequence[Any], value: 
         f"{getattr(operation, '__name__', operation)}: operand {i} is {repr(value)[:60]}, a {type(value).__name__}; "
         "give a Tensor, an array, a number or a list of numbers"
     )
+
+
+def numbers_as_arrays(operation: type[Function], operands: list[Any], params: Mapping[str, Any]) -> list[Any]:
+    """Operands with plain numbers as 0-d arrays, of the dtype that promotion gives a number beside the other operands.
+
+    Of an operation that takes numbers, they are converted only where there is no array among its operands.
+    """
+    dtypes = [a.dtype for a in operands if hasattr(a, "dtype")]
+    if operation.takes_numbers and dtypes:
+        return operands
+    xp = kernels_of(*operands, *params.values()).xp if dtypes or _has_array(params) else np
+    return [a if hasattr(a, "dtype") else xp.asarray(a, dtype=np.result_type(a, *dtypes)) for a in operands]
+
+
+def _has_array(params: Mapping[str, Any]) -> bool:
+    return any(hasattr(value, "dtype") for value in params.values())
 
 
 def in_one_dtype(*arrays: Any) -> Sequence[Any]:

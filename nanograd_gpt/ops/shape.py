@@ -92,8 +92,9 @@ class Concatenate(Function):
     __slots__ = ()
 
     def forward(self, *arrays: Array, axis: int) -> Array:
+        joined = self.kernels.xp.concatenate(arrays, axis=axis)
         self.saved = [a.shape[axis] for a in arrays], axis
-        return self.kernels.xp.concatenate(arrays, axis=axis)
+        return joined
 
     def backward(self, dy: Array) -> list[Gradient]:
         lengths, axis = self.saved

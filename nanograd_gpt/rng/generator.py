@@ -77,7 +77,9 @@ class RandomStream(Protocol):
 def checked_stream(rng: RandomStream) -> RandomStream:
     """Return the stream.  Raises TypeError for anything else, such as a seed or another library's generator."""
     if not hasattr(rng, "epoch_order"):
-        raise TypeError(f"rng is {type(rng).__name__}, expected a Generator or TorchStream, such as Generator(123)")
+        kind = type(rng)
+        name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.split('.')[0]}'s {kind.__name__}"
+        raise TypeError(f"rng is {name}, expected nanograd_gpt's Generator or TorchStream, such as ng.Generator(123)")
     return rng
 
 

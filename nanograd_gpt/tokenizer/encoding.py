@@ -13,7 +13,7 @@ import tiktoken
 
 from ..arguments import whole_number
 from ..backend.contract import Ints
-from ..errors import InputError
+from ..errors import InputError, a_or_an
 from .bpe import END_OF_TEXT, GPT2_PATTERN
 
 LONG_RUN_CHARS = 100_000  # tiktoken's regex engine backtracks per space of a run, and fails at a million
@@ -99,6 +99,9 @@ def encode(text: str, tokenizer: tiktoken.Encoding) -> list[int]:
     Equals tiktoken's encode(allowed_special="all"), but takes runs of whitespace of any length.  Raises InputError for
     a run too long for a tokenizer whose word pattern is not GPT-2's.
     """
+    if not isinstance(tokenizer, tiktoken.Encoding):
+        kind = a_or_an(type(tokenizer).__name__)
+        raise TypeError(f"tokenizer is {kind}, expected a tiktoken.Encoding, such as get_tokenizer('gpt2')")
     special = tokenizer._special_tokens
     ids: list[int] = []
     for passage in _special_pattern(tuple(special)).split(text) if special else [text]:

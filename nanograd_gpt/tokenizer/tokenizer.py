@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from base64 import b64decode, b64encode
 from functools import cache
 from importlib import resources
@@ -22,13 +23,15 @@ from numpy.typing import ArrayLike, NDArray
 from ..arguments import whole_number
 from ..documents import read_json
 from ..errors import InputError
-from ..files import UnreadableError, write_whole
+from ..files import UnreadableError, as_path, write_whole
 from .bpe import END_OF_TEXT, GPT2_PATTERN, learn_ranks
 from .byte_level import MAX_BYTES, MAX_VOCAB, MERGES_OF_VOCAB, from_tokenizer_json, from_vocab_and_merges
 from .encoding import Tokenizer, encode, end_of_text, token_bytes
 
 _GPT2_SHA256 = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
 MAX_MERGES = MAX_VOCAB - 257  # 256 bytes and the end of text have ids too
+LONGEST_NAME = 1000  # characters; a longer text is not taken for the name of a file
+GPT2_VOCAB = 50_257  # tokens
 _FORMAT = "nanograd_gpt tokenizer, version 1"
 _CHOICES = (
     "give 'gpt2', the path of a file by save_tokenizer, of Hugging Face's tokenizer.json or vocab.json with "
@@ -96,14 +99,6 @@ def get_tokenizer(name_or_path: str | Path = "gpt2") -> tiktoken.Encoding:
     return _load(path)
 
 
-def pretrained_tokenizer(weights: str | Path) -> tiktoken.Encoding:
-    """The tokenizer stored beside weights, or GPT-2's if there is none; a checkpoint has its run's.
-
-    Raises InputError for a stored tokenizer that get_tokenizer cannot load.
-    """
-    return get_tokenizer(tokenizer_beside(Path(weights)) or "gpt2")
-
-
 def tokenizer_beside(weights: Path) -> Path | None:
     """The tokenizer file in a directory of weights, or beside a weights file (NAME.tokenizer.json first), or None.
 
@@ -145,8 +140,13 @@ def train_tokenizer(text: str, n_merges: int = 512, *, name: str = "bpe") -> tik
     """A byte-level tokenizer learned from the text: 256 bytes, then up to n_merges tokens, then `<|endoftext|>`.
 
     Deterministic: `bpe.learn_merges` defines the order of ties.  Learning stops early when no pair repeats, so read the
-    size from `n_vocab`.  Raises InputError for n_merges outside 0 .. MAX_MERGES.
+    size from `n_vocab`.  Raises InputError for n_merges outside 0 .. MAX_MERGES, and for the name of a file in place of
+    its text.
     """
+    if len(text) < LONGEST_NAME and os.path.isfile(text):
+        raise InputError(
+            f"text: {text!r} is the name of a file; give its contents, open(path, encoding='utf-8').read()"
+        )
     n_merges = whole_number("n_merges", n_merges, 0, MAX_MERGES)
     return _with_end_of_text(name, learn_ranks(text, n_merges))
 
@@ -156,6 +156,7 @@ def save_tokenizer(tokenizer: tiktoken.Encoding, path: str | Path) -> None:
 
     The private attributes that it reads are those that tiktoken's README names for extending an encoding.
     """
+    path = as_path(path, "save_tokenizer(tokenizer, path)")
     contents: dict[str, Any] = {
         "name": tokenizer.name,
         "pattern": tokenizer._pat_str,
@@ -165,7 +166,7 @@ def save_tokenizer(tokenizer: tiktoken.Encoding, path: str | Path) -> None:
     if isinstance(tokenizer, Tokenizer):
         contents["eot_token"] = end_of_text(tokenizer)
     document = {"format": _FORMAT, "sha256": _digest(contents), **contents}
-    write_whole(Path(path), (json.dumps(document, indent=1) + "\n").encode())
+    write_whole(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
 @cache

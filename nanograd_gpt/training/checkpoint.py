@@ -21,7 +21,7 @@ from ..arguments import for_json
 from ..backend.contract import Array, HostArray
 from ..documents import read_json
 from ..errors import InputError
-from ..files import UnreadableError, fsync, not_written, regular_size, sha256_of
+from ..files import UnreadableError, as_path, fsync, not_written, regular_size, sha256_of
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..optim import AdamW
@@ -59,7 +59,7 @@ def save_checkpoint(
     ...     print(*sorted(file.name for file in path.iterdir()))
     MANIFEST.json model.safetensors optimizer.safetensors state.json
     """
-    path = Path(path)
+    path = as_path(path, "save_checkpoint(path, model, optimizer)")
     metadata = checkpoint_metadata(model, optimizer, state)
     work, old = _aside(path, NEW), _aside(path, OLD)
     shutil.rmtree(work, ignore_errors=True)
@@ -159,13 +159,13 @@ def load_checkpoint(path: Path | str, model: GPTModel, optimizer: AdamW | None =
     >>> state["note"], bool((model.out_head.weight.data == other.out_head.weight.data).all()), other.training
     ('ten updates', True, False)
     """
-    path = Path(path)
+    path = as_path(path, "load_checkpoint(path, model, optimizer)")
     state = read_state(path)
     check_configuration(path, state, model.config)
     weights = _load_arrays(path / "model.safetensors")
     model.check_state_dict(weights)
     if optimizer is not None:
-        moments = _optimizer_state(path, state.get("optimizer"), _names_of(optimizer, model))
+        moments = _optimizer_state(path, state, _names_of(optimizer, model))
         optimizer.check_state_dict(moments)
         model.rng.set_state(state.get("model_stream"))
         optimizer.load_state_dict(moments)
@@ -182,13 +182,19 @@ def check_configuration(path: Path, state: Mapping[str, Any], config: GPTConfig)
         raise InputError(f"checkpoint: {path} is of another configuration: {', '.join(differing)}")
 
 
-def _optimizer_state(path: Path, metadata: Any, names: list[str]) -> dict[str, Any]:
-    """Assemble an optimizer's state_dict from its file and from state.json."""
-    if not isinstance(metadata, dict):
+def check_has_optimizer(path: Path, state: Mapping[str, Any]) -> None:
+    """Raise InputError for a checkpoint of weights alone, which training cannot be resumed from."""
+    if not isinstance(state.get("optimizer"), dict):
         raise InputError(
             f"checkpoint: {path} holds weights without the optimizer's state; resume from a step_N, or start a new run "
             f"from these weights with train --init-from {path}"
         )
+
+
+def _optimizer_state(path: Path, state: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """Assemble an optimizer's state_dict from its file and from state.json."""
+    check_has_optimizer(path, state)
+    metadata = state["optimizer"]
     path /= "optimizer.safetensors"
     arrays = _load_arrays(path)
     steps = metadata.get("steps")
@@ -196,7 +202,7 @@ def _optimizer_state(path: Path, metadata: Any, names: list[str]) -> dict[str, A
     for n in names:
         if f"exp_avg.{n}" not in arrays or f"exp_avg_sq.{n}" not in arrays or n not in steps:
             raise InputError(f"checkpoint: {path} has no optimizer state for {n}; use another checkpoint")
-    state = {
+    assembled = {
         **metadata,
         "steps": [steps[n] for n in names],
         "exp_avg": [arrays[f"exp_avg.{n}"] for n in names],
@@ -205,10 +211,10 @@ def _optimizer_state(path: Path, metadata: Any, names: list[str]) -> dict[str, A
     if "groups" in metadata:
         numbers = {n: i for i, n in enumerate(names)}
         try:
-            state["groups"] = [{**g, "params": [numbers.get(n) for n in g["params"]]} for g in metadata["groups"]]
+            assembled["groups"] = [{**g, "params": [numbers.get(n) for n in g["params"]]} for g in metadata["groups"]]
         except (TypeError, LookupError):
             raise InputError(f"checkpoint: {path} has parameter groups that are damaged; use another one") from None
-    return state
+    return assembled
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -262,12 +268,15 @@ def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
 
     Raises InputError for the suffix of another format, such as .pth.
     """
-    path = Path(path)
+    path = as_path(path, "save_model(path, model)")
     check_suffix(path)
     work = path.with_name(f".{path.name}.partial")
-    _save_arrays(work, model.book_state_dict() if book else model.state_dict(), model.config)
-    fsync(work)
-    work.replace(path)
+    try:
+        _save_arrays(work, model.book_state_dict() if book else model.state_dict(), model.config, named=path)
+        fsync(work)
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)
     return path
 
 
@@ -275,8 +284,7 @@ def check_suffix(path: Path) -> None:
     """Raise InputError for the name of a new file that ends as PyTorch's and pickle's files do."""
     if path.suffix in PICKLES:
         raise InputError(
-            f"path: {path} would not be a {path.suffix} file, since weights are written as safetensors; "
-            f"give {path.with_suffix('.safetensors')}"
+            f"path: {path}: weights are written as safetensors; name it {path.with_suffix('.safetensors')}"
         )
 
 
@@ -299,12 +307,15 @@ def _names_of(optimizer: AdamW, model: GPTModel) -> list[str]:
         raise InputError("checkpoint: the optimizer has parameters that are not the model's; make a new one") from None
 
 
-def _save_arrays(path: Path, arrays: Mapping[str, Array], config: GPTConfig | None = None) -> None:
+def _save_arrays(
+    path: Path, arrays: Mapping[str, Array], config: GPTConfig | None = None, named: Path | None = None
+) -> None:
+    """Write arrays as safetensors; an error names the path, or the one that the file is to have in the end."""
     metadata = {"format": "pt"} if config is None else {"config": json.dumps(config.to_dict())}
     try:
         write_safetensors(path, {name: [array] for name, array in arrays.items()}, metadata)
     except OSError as error:
-        raise not_written(path, error) from None
+        raise not_written(named or path, error) from None
 
 
 def _load_arrays(path: Path) -> dict[str, HostArray]:

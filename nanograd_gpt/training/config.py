@@ -68,7 +68,9 @@ class TrainingConfig:
     initial_lr: float = setting(0.0, "learning rate at the start of the warm-up")
     min_lr: float = setting(0.0, "learning rate at the end, if the schedule is not flat")
     weight_decay: float = setting(0.1, "AdamW's weight decay")
-    decay: str = setting("all", "what decays: 'all' parameters, or 'matrices' and embeddings, not biases and norms")
+    decay: str = setting(
+        "all", "apply weight decay to 'all' parameters, or only to 'matrices' (weights and embeddings)"
+    )
     max_norm: float = setting(0.0, "clip gradients to this global norm; 0: no clipping")
     accumulate: int = setting(1, "batches per update (gradient accumulation)")
     eval_freq: int = setting(5, "updates between evaluations")

@@ -23,6 +23,8 @@ def load_text(source: str = STORY) -> str:
 
     Raises InputError if a file is missing, empty or not UTF-8 text, and RunError if a download fails.
     """
+    if not source:
+        raise InputError(f"data: no text is given; name a UTF-8 text file, '{STORY}' or '{VERDICT}'")
     if source == STORY:
         return files("nanograd_gpt").joinpath("assets/story.txt").read_text(encoding="utf-8")
     return read_text(download_verdict() if source == VERDICT else Path(os.path.expanduser(source)))

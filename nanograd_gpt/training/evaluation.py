@@ -21,6 +21,7 @@ from ..errors import InputError, counted
 from ..gpt.model import GPTModel
 from ..nn import functional as F
 from ..nn.inference_mode import inference_mode
+from ..nn.token_ids import TokenIds, as_ids
 
 MAX_EXPONENT = 700  # exp overflows a float64 above about 709
 
@@ -59,13 +60,13 @@ class Window(NamedTuple):
         return self.stop - self.start
 
 
-def evaluate_text(model: GPTModel, ids: Ints, stride: int | None = None, batch_size: int = 1) -> TextLoss:
+def evaluate_text(model: GPTModel, ids: TokenIds, stride: int | None = None, batch_size: int = 1) -> TextLoss:
     """Compute the loss of a whole text, in windows of context_length tokens; the last may be shorter.
 
     ids (n,)  ->  a TextLoss over n - 1 predicted tokens: nats, loss per token, perplexity, bits per byte
 
     model               GPTModel; runs without dropout, and its mode is restored afterwards
-    ids                 token ids (n,), n >= 2: an array
+    ids                 token ids (n,), n >= 2: an array or a list
     stride              int in 1 .. context_length: tokens between the starts of windows [context_length, no overlap]
     batch_size          int >= 1 [1]: windows per forward pass
 
@@ -80,7 +81,7 @@ def evaluate_text(model: GPTModel, ids: Ints, stride: int | None = None, batch_s
     >>> print(f"{found.tokens} tokens in {found.windows} windows: loss {found.loss:.3f}, log(100) = {np.log(100):.3f}")
     19 tokens in 4 windows: loss 4.807, log(100) = 4.605
     """
-    ids, length = to_host(ids), model.config.context_length
+    ids, length = to_host(as_ids(ids)), model.config.context_length
     _check(model, ids)
     stride = (
         length if stride is None else whole_number("stride", stride, 1, length, f"1 .. {length}, the context length")

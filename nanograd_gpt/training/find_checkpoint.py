@@ -19,15 +19,22 @@ class FoundCheckpoint(NamedTuple):
     damaged: list[str]
 
     @property
-    def run(self) -> Path:
-        """The directory of its run."""
-        return run_of(self.path)
+    def run(self) -> Path | None:
+        """The directory of its run; None for one that is not in a run, as save_checkpoint writes it."""
+        run = run_of(self.path)
+        return None if run == self.path else run
 
 
 def run_of(path: Path) -> Path:
-    """The directory of the run that a checkpoint belongs to; any other path is returned as it is."""
-    is_checkpoint = (path / "state.json").exists() or (path / "MANIFEST.json").exists()
-    return path.absolute().parent.parent if is_checkpoint else path
+    """The directory of the run that a checkpoint RUN/checkpoints/NAME is in; any other path is returned as it is."""
+    folder, run = path.absolute().parent, path.absolute().parent.parent
+    in_run = folder.name == "checkpoints" and any((run / name).is_file() for name in ("config.toml", "tokenizer.json"))
+    return run if in_run and is_checkpoint(path) else path
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Tell whether a directory is a checkpoint, whole or damaged."""
+    return (path / "state.json").exists() or (path / "MANIFEST.json").exists()
 
 
 def find_checkpoint(path: Path) -> FoundCheckpoint:
@@ -35,7 +42,7 @@ def find_checkpoint(path: Path) -> FoundCheckpoint:
 
     Raises InputError if there is none; if all are damaged, with the newest one's damage.
     """
-    if run_of(path) != path:
+    if is_checkpoint(path):
         return FoundCheckpoint(path, read_state(path), [])
     damaged: list[str] = []
     for candidate in reversed(checkpoints(path)):
@@ -45,7 +52,8 @@ def find_checkpoint(path: Path) -> FoundCheckpoint:
             damaged.append(str(error))
     if damaged:
         raise InputError(damaged[0])
-    raise InputError(f"run: {path} has no checkpoint; give a directory that `nanograd-gpt train` wrote")
+    what = "has no checkpoint" if path.exists() else "does not exist"
+    raise InputError(f"run: {path} {what}; give a directory that `nanograd-gpt train` wrote")
 
 
 def recover_checkpoints(run: Path) -> None:

@@ -46,10 +46,10 @@ class Progress:
     best_step: int | None = None  # number of the update after which the validation loss was lowest
     best_val_loss: float | None = None
 
-    def note_validation(self, val_loss: float) -> None:
-        """Keep the step and the loss of the best evaluation so far."""
+    def note_best(self, step: int, val_loss: float) -> None:
+        """Keep the step and the loss of an evaluation if it is the best so far."""
         if isfinite(val_loss) and (self.best_val_loss is None or val_loss < self.best_val_loss):
-            self.best_step, self.best_val_loss = self.global_step, val_loss
+            self.best_step, self.best_val_loss = step, val_loss
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def training_steps(
             evaluation = None
             if progress.global_step % eval_freq == 0:
                 evaluation = evaluate_model(model, train_loader, val_loader, device, eval_iter)
-                progress.note_validation(evaluation.val_loss)
+                progress.note_best(progress.global_step, evaluation.val_loss)
             yield StepResult(
                 epoch=epoch + 1,
                 global_step=progress.global_step,
@@ -283,7 +283,7 @@ def check_sample_prompt(tokenizer: tiktoken.Encoding, vocab_size: int, start_con
     padding_ids(tokenizer, vocab_size)
     ids = text_to_token_ids(start_context, tokenizer)
     if not ids.size:
-        raise InputError("prompt: it is empty; give a text for samples to continue")
+        raise InputError("prompt: the prompt is empty; give a text for samples to continue")
     token_ids_to_text(ids, tokenizer)
 
 

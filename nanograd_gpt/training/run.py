@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from hashlib import sha256
@@ -23,19 +24,21 @@ from ..optim import AdamW
 from ..rng import Generator, RandomStream, TorchStream
 from ..tokenizer.encoding import encode, token_bytes
 from ..tokenizer.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
-from .checkpoint import checkpoint_metadata, load_checkpoint, save_checkpoint
+from .checkpoint import checkpoint_metadata, load_checkpoint, read_state, save_checkpoint
 from .config import DataConfig, RunConfig, TrainingConfig, from_toml, preset
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
 from .finite import first_not_finite
 from .loop import Progress, StepResult, check_sample_prompt, training_steps
+from .loss import Evaluation, evaluate_model
 from .replay import Note
-from .run_directory import best_checkpoint, checkpoint_path, checkpoints, step_of
-from .run_state import run_state
+from .run_directory import BEST, best_checkpoint, checkpoint_path, checkpoints, step_of
+from .run_state import RunState, run_state
 from .run_text import read_environment, relative_data_path, text_hash, with_absolute_paths
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
 from .weights import transfer_weights, weights_hash
 
+FLOAT32 = 4  # bytes of a parameter
 MODEL_STREAM, DATA_STREAM = 0, 1  # separate random streams, so that draws from one do not shift the other
 
 
@@ -137,21 +140,22 @@ class Run:
 
         The rate never jumps unasked: a run made longer stays at min_lr after its cosine, as nanoGPT's does after
         lr_decay_iters.  Hugging Face's Trainer instead recomputes the schedule for the new length.
-        The schedule of a run that would have ended within its warm-up is recomputed.  Raises InputError if the rate
-        would stay at 0.
+        A run that was to end within its warm-up has no decay planned: made longer, its warm-up ends as planned, and a
+        cosine over the new length follows.  Raises InputError if the rate would stay at 0.
         """
         plan, planned_steps = self.schedule, self.total_steps
         self.config = self.config.replace(settings)
         if not isinstance(plan, WarmupCosine) or self.total_steps == planned_steps or "decay_steps" in settings:
             return
-        if plan.warmup_steps == plan.total_steps:  # all warm-up, so no decay to keep
+        if plan.warmup_steps == plan.total_steps < self.total_steps:  # all warm-up, so no decay to keep
+            self.config = self.config.replace({"warmup_steps": plan.warmup_steps})
             return
         if plan.minimum == 0 and self.total_steps > plan.total_steps:
             raise InputError(
                 f"resume: the learning rate falls to min_lr = 0 at update {plan.total_steps}, so updates up to "
                 f"{self.total_steps} would change nothing; add --decay-steps 0 to stretch the decay over the whole run"
             )
-        self.config = self.config.replace({"decay_steps": plan.total_steps})
+        self.config = self.config.replace({"warmup_steps": plan.warmup_steps, "decay_steps": plan.total_steps})
 
     def steps(self, replay_note: Note | None = None) -> Iterator[StepResult]:
         """Train from `progress` to the end; see training_steps."""
@@ -174,6 +178,23 @@ class Run:
             skip_nonfinite=t.on_nonfinite == "skip",
             replay_note=replay_note,
         )
+
+    @property
+    def evaluates_at_end(self) -> bool:
+        """Whether an evaluation follows the last update; not with PyTorch's random numbers, for the book's log."""
+        return self.config.training.random == "own"
+
+    def evaluate(self) -> Evaluation:
+        """Evaluate after the last update, and note the loss; random streams are left as they were.
+
+        A run that goes on later makes the same updates as one that was never evaluated here.
+        """
+        stream = self.data_rng.state()
+        loaders = self.train_loader, self.val_loader
+        evaluation = evaluate_model(self.model, *loaders, self.device, self.config.training.eval_iter)
+        self.data_rng.set_state(stream)
+        self.progress.note_best(self.progress.global_step, evaluation.val_loss)
+        return evaluation
 
     def init_from(self, weights: GPTModel) -> None:
         """Start from a model's weights.  Raises InputError if sizes differ, and for weights that are not finite."""
@@ -211,6 +232,10 @@ class Run:
         Raises InputError or RunError otherwise.
         """
         checkpoint_metadata(self.model, self.optimizer, self._state())
+        self.check_room(directory)
+
+    def check_room(self, directory: Path) -> None:
+        """Raise RunError if the disk has no room for the checkpoints."""
         parent = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.is_dir())
         needed, disk = self._bytes_needed(directory), shutil.disk_usage(parent)
         if disk.total and disk.free < needed:  # some virtual file systems report 0 for both
@@ -221,7 +246,7 @@ class Run:
 
     def _bytes_needed(self, directory: Path) -> int:
         """Size of what is still to be written before anything is deleted: checkpoints, and the best weights twice."""
-        t, weights = self.config.training, sum(p.data.nbytes for p in self.model.parameters())
+        t, weights = self.config.training, FLOAT32 * self.config.model.n_parameters
         planned = 2 + (self.total_steps // t.checkpoint_every if t.checkpoint_every else 0)  # with the first and last
         planned += t.keep if t.checkpoint_minutes else 0
         there = len(checkpoints(directory))
@@ -263,8 +288,19 @@ class Run:
         return save_checkpoint(best_checkpoint(directory), self.model, None, self._state())
 
     def load(self, checkpoint: Path) -> None:
-        """Resume from a checkpoint of this run.  Raises InputError if the text or the tokenizer has changed since."""
+        """Resume from a checkpoint of this run.  Raises InputError as check_resumable does."""
         state = run_state(checkpoint, load_checkpoint(checkpoint, self.model, self.optimizer))
+        self.check_resumable(checkpoint, state)
+        self.data_rng.set_state(state.data_stream)
+        self.progress, self._saved = state.progress, checkpoint
+        best = checkpoint.with_name(BEST)
+        with suppress(InputError):  # without intact best weights, those to come are compared with the record alone
+            found = run_state(best, read_state(best)).progress
+            if found.best_val_loss is not None and found.global_step <= self.progress.global_step:
+                self.progress.note_best(found.global_step, found.best_val_loss)
+
+    def check_resumable(self, checkpoint: Path, state: RunState) -> None:
+        """Raise InputError if the text or the tokenizer has changed since the checkpoint, or its position cannot be."""
         if state.data_sha256 != text_hash(self.text):
             raise InputError(f"resume: the text {self.config.data.data!r} has changed since {checkpoint} was written")
         if state.tokenizer_sha256 != tokenizer_hash(self.tokenizer):
@@ -275,9 +311,9 @@ class Run:
                 f"{len(self.train_loader)}; use another checkpoint"
             )
         if state.progress.epoch_stream is not None:
+            now = self.data_rng.state()
             self.data_rng.set_state(state.progress.epoch_stream)  # to check it now, not in the first update
-        self.data_rng.set_state(state.data_stream)
-        self.progress, self._saved = state.progress, checkpoint
+            self.data_rng.set_state(now)
 
 
 def streams(training: TrainingConfig) -> tuple[RandomStream, RandomStream]:

@@ -4,14 +4,14 @@ runs/NAME/config.toml  environment.json  tokenizer.json  metrics.jsonl  samples.
           surprise.json  figures/*.png|svg  report.html
           checkpoints/start/   before the first update
                       step_N/  after update N
-                      best/    the weights alone, where the validation loss was lowest
+                      best/    the weights alone, of the evaluation with the lowest validation loss
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-START = "start"
+START, BEST = "start", "best"
 SURPRISE = "surprise.json"  # see surprise.py
 
 
@@ -22,7 +22,7 @@ def checkpoint_path(directory: Path, step: int) -> Path:
 
 def best_checkpoint(directory: Path) -> Path:
     """Return the path of the weights with the lowest validation loss of a run, whether they are there or not."""
-    return directory / "checkpoints" / "best"
+    return directory / "checkpoints" / BEST
 
 
 def checkpoints(directory: Path) -> list[Path]:

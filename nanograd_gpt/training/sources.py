@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 import tiktoken
 
-from ..errors import InputError
-from ..gpt.config import GPTConfig
+from ..errors import CLOSE, InputError
+from ..gpt.config import GPT2_NAMES, GPTConfig
 from ..gpt.model import GPTModel
-from ..tokenizer.tokenizer import get_tokenizer, tokenizer_beside
+from ..tokenizer.tokenizer import GPT2_VOCAB, get_tokenizer, tokenizer_beside
 from ..weights.hub import GPT2, download_gpt2, is_gpt2_name
 from ..weights.load import is_pretrained, open_pretrained, several_rates
 from .checkpoint import load_checkpoint
@@ -74,17 +75,59 @@ class Source(NamedTuple):
         beside = tokenizer_beside(self.path) if self.run is None else self.run / "tokenizer.json"
         return None if beside is None else str(beside)
 
+    def tokenizer_setting(self) -> str:
+        """Return the model's own tokenizer setting; "gpt2" for a model without one that has GPT-2's ids.
 
-def tokenizer_for_model(setting: str, config: GPTConfig, whose: str) -> tiktoken.Encoding:
+        Raises InputError for a smaller model without a tokenizer.
+        """
+        own = self.own_tokenizer()
+        if own is None and self.model.config.vocab_size < GPT2_VOCAB:
+            raise _without_tokenizer(self.path, "give one with --tokenizer")
+        return own or "gpt2"
+
+
+def pretrained_tokenizer(weights: str | Path) -> tiktoken.Encoding:
+    """The tokenizer stored beside weights; without one, GPT-2's for a model with its ids.  A checkpoint has its run's.
+
+    weights             as load_pretrained's source; the name of one of GPT-2's models downloads nothing
+
+    Raises InputError for weights that do not exist, for smaller ones without a tokenizer, and for a stored tokenizer
+    that get_tokenizer cannot load.
+    """
+    path = Path(weights)
+    if is_gpt2_name(str(weights)) and not path.exists():
+        return get_tokenizer("gpt2")
+    beside = tokenizer_beside(path)
+    if beside is None and (_vocab_size(path) or GPT2_VOCAB) < GPT2_VOCAB:
+        raise _without_tokenizer(path, "load it with get_tokenizer(path)")
+    return get_tokenizer(beside or "gpt2")
+
+
+def _without_tokenizer(path: Path, remedy: str) -> InputError:
+    return InputError(f"tokenizer: {path} has no tokenizer beside its weights; {remedy}")
+
+
+def _vocab_size(path: Path) -> int | None:
+    """The vocabulary size of a model; None where its files do not tell its configuration."""
+    if not path.exists():
+        raise _missing(path)
+    if not is_pretrained(path):
+        return GPTConfig.of(find_checkpoint(path).state["config"]).vocab_size
+    try:
+        return open_pretrained(path).config.vocab_size
+    except InputError:  # loading the weights says what is missing, such as n_heads, which a tokenizer does not need
+        return None
+
+
+def tokenizer_for_model(setting: str, config: GPTConfig, whose: str, given: bool = False) -> tiktoken.Encoding:
     """Load the tokenizer of a setting; the model's ids beyond it are padding.
 
-    Raises InputError if the tokenizer has more ids than the model.
+    given: whether --tokenizer gave it, and not the model.  Raises InputError if it has more ids than the model.
     """
     tokenizer, V = get_tokenizer(setting), config.vocab_size
     if tokenizer.n_vocab > V:
-        raise InputError(
-            f"tokenizer: {setting!r} has {tokenizer.n_vocab} tokens, {whose} {V}; give the right one with --tokenizer"
-        )
+        remedy = "leave --tokenizer out, or give the model's own" if given else "give the right one with --tokenizer"
+        raise InputError(f"tokenizer: {setting!r} has {tokenizer.n_vocab} tokens, {whose} {V}; {remedy}")
     return tokenizer
 
 
@@ -112,4 +155,14 @@ def local_path(path: Path) -> Path:
         return path
     if is_gpt2_name(str(path)):
         return download_gpt2(str(path))
-    raise InputError(f"model: {path} does not exist; give {MODEL_SOURCES}")
+    raise _missing(path)
+
+
+def _missing(path: Path) -> InputError:
+    """The error about a path that does not exist, with a similar one beside it or GPT-2's similar name."""
+    names = [name for names in GPT2_NAMES.values() for name in names]
+    beside = [str(path.with_name(other.name)) for other in path.parent.glob("*")] if path.parent.is_dir() else []
+    close = get_close_matches(str(path), [*beside, *names], n=1, cutoff=CLOSE)
+    return InputError(
+        f"model: {path} does not exist{f'; did you mean {close[0]!r}?' if close else f'; give {MODEL_SOURCES}'}"
+    )

@@ -87,6 +87,11 @@ def open_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str
     """
     if not os.path.exists(path):  # False for a name that is too long too
         raise InputError(f"model: {path} does not exist; give a safetensors file, or a directory with one")
+    if path.suffix == ".npz":
+        raise InputError(
+            f"model: {path} is a file of NumPy's, which has no configuration; write a GPT's weights with save_model, "
+            "and load others with model.load_state_dict(np.load(FILE))"
+        )
     try:
         size = regular_size(path)
         with path.open("rb") as file:

@@ -12,7 +12,7 @@ import tiktoken
 
 from ..backend.contract import Array
 from ..errors import InputError
-from ..files import fsync, not_written
+from ..files import as_path, fsync, is_empty_directory, not_written
 from ..gpt.model import GPTModel
 from ..tokenizer.encoding import end_of_text, padding_ids
 from ..tokenizer.export import tokenizer_files
@@ -53,8 +53,8 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
     tokenizer_config.json
     vocab.json
     """
-    directory = Path(directory)
-    if directory.exists():
+    directory = as_path(directory, "save_pretrained(directory, model, tokenizer)")
+    if directory.exists() and not is_empty_directory(directory):
         raise InputError(f"convert: {directory} exists already; give a new directory")
     tensors, config = _gpt2_tensors(model), model.config
     padding = [] if tokenizer is None else padding_ids(tokenizer, config.vocab_size).tolist()
@@ -73,6 +73,8 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
     except OSError as error:
         shutil.rmtree(work, ignore_errors=True)
         raise not_written(directory, error) from None
+    if directory.exists():
+        directory.rmdir()
     work.rename(directory)
     fsync(directory.parent)
     return directory

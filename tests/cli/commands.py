@@ -23,6 +23,7 @@ TEXT = " ".join(WORDS[(7 * i + i // 5) % len(WORDS)] for i in range(160))
 SIZES = ["--n-layers", "1", "--emb-dim", "16", "--n-heads", "2", "--context-length", "16", "--n-merges", "50"]
 COURSE = ["--batch-size", "2", "--schedule", "flat", "--eval-freq", "3", "--eval-iter", "2", "--sample-every", "1"]
 
+COSINE = ["--epochs", 2, "--schedule", "cosine", "--lr", 0.01, "--warmup-steps", 4, "--min-lr", 0.0001]
 LONG = ["--epochs", 100_000, "--drop-rate", 0.2, "--max-norm", 1]
 
 
@@ -82,6 +83,14 @@ def finished(running: subprocess.Popen[str]) -> Result:
 def train(directory: Path, data: Path, *argv: object) -> list[str]:
     """The arguments of a very small training run."""
     return ["train", "--out", str(directory), "--data", str(data), *SIZES, *COURSE, *map(str, argv)]
+
+
+def rate_line(printed: str) -> str | None:
+    """The line of a header that tells the learning rate's course."""
+    begin = "schedule    learning rate "
+    lines = [line.removeprefix(begin) for line in printed.splitlines() if line.startswith(begin)]
+    assert len(lines) <= 1
+    return lines[0] if lines else None
 
 
 def contents(directory: Path) -> dict[Path, bytes]:

@@ -9,6 +9,9 @@ from cli.commands import fails, finished, nanograd, process, train, works
 
 from nanograd_gpt.cli.main import COMMANDS, _parsers
 from nanograd_gpt.errors import counted
+from nanograd_gpt.generation.streaming import complete
+from nanograd_gpt.tokenizer.tokenizer import text_to_token_ids
+from nanograd_gpt.training.sources import load_pretrained, pretrained_tokenizer
 
 PROMPT = ["--prompt", "the sun rose", "--max-new-tokens", 8]
 MODELS = {  # commands that take a model, with what else they need
@@ -66,7 +69,7 @@ def test_convert_takes_model_and_target_as_arguments_or_options(how: list[str], 
 
 
 def test_convert_without_a_target_or_with_two_is_refused(trained: Path, tmp_path: Path) -> None:
-    assert fails("convert", trained).startswith("out: it is missing; name a new file NAME.safetensors")
+    assert fails("convert", trained).startswith("out: no target is given; name a new file NAME.safetensors")
     assert fails("convert", trained, tmp_path / "a", "--out", tmp_path / "b").startswith("--out: both ")
     assert [*tmp_path.iterdir()] == []
 
@@ -168,6 +171,13 @@ def test_options_that_exclude_each_other_are_refused(trained: Path, options: lis
         (["--epochs", 2, "--max-steps", 100],
          "--max-steps has no effect on a run of 12 updates in 2 epochs; add --epochs 17"),
         (["--epochs", 2, "--max-steps", 12], None),
+        (["--accumulate", 100], "--accumulate 100 is more than an epoch has: each update takes 6 batches"),
+        (["--accumulate", 6], None),
+        (["--schedule", "cosine", "--warmup-steps", 12, "--epochs", 2],
+         "the whole run, 12 updates, is warm-up: the rate rises to its peak and does not decay; choose --warmup-steps "
+         "below 12, or train longer"),
+        (["--schedule", "cosine", "--warmup-steps", 11, "--epochs", 2], None),
+        (["--schedule", "cosine", "--warmup-steps", 12, "--epochs", 2, "--decay-steps", 20], None),
         (["--warmup-steps", 0], None),
         (["--schedule", "cosine", "--warmup-steps", 5, "--min-lr", 1e-5, "--initial-lr", 1e-6], None),
         (["--decay", "matrices"], None),
@@ -180,12 +190,69 @@ def test_settings_without_effect_are_noted(data: Path, tmp_path: Path, options: 
     assert result.err == (f"note: {note}\n" if note else "")
 
 
+def test_a_learning_rate_that_would_rise_in_its_decay_is_refused(data: Path, tmp_path: Path, trained: Path) -> None:
+    command = train(tmp_path / "run", data, "--dry-run", "--schedule", "cosine", "--warmup-steps", 0, "--lr", 1e-4)
+    assert fails(*command, "--min-lr", 1) == (
+        "--min-lr: 1 is above lr = 0.0001, so the learning rate would rise from its peak; choose --min-lr 0 .. 0.0001, "
+        "such as 1e-05, or --schedule flat"
+    )
+    tuning = ["train", "--dry-run", "--init-from", trained, "--data", data, "--schedule", "cosine", "--min-lr", 1]
+    assert fails(*tuning).startswith("--min-lr: 1 is above lr = 5e-05")
+    works(*command, "--min-lr", 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "length"),
+    [
+        (["--epochs", 20, "--max-steps", 10], "10 updates within 2 epochs"),
+        (["--epochs", 20, "--max-steps", 12], "12 updates in 2 epochs"),
+        (["--epochs", 3], "18 updates in 3 epochs"),
+    ],
+    ids=str,
+)
+def test_the_header_counts_the_epochs_that_are_made(
+    data: Path, tmp_path: Path, options: list[object], length: str
+) -> None:
+    assert f"training    {length} on " in works(*train(tmp_path / "run", data, "--dry-run", *options))
+
+
 def test_a_setting_from_a_file_is_not_noted(data: Path, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("warmup_steps = 7", encoding="utf-8")
     works(*train(tmp_path / "run", data, "--dry-run", "--config", tmp_path / "settings.toml"))
 
 
+EMPTY = [
+    (["train", "--data", ""], "--data: no text is given; name a UTF-8 text file, 'story' or 'the-verdict'"),
+    (["train", "--out", ""], "nanograd-gpt train: argument --out: the path is empty; see nanograd-gpt train --help"),
+    (["train", "--resume="], "argument --resume: the path is empty"),
+    (["generate", ""], "argument MODEL: the path is empty"),
+    (["generate", "gpt2", "--prompt-file", ""], "argument --prompt-file: the path is empty"),
+]
+
+
+@pytest.mark.parametrize(("argv", "message"), EMPTY, ids=str)
+def test_an_empty_path_is_not_the_current_directory(argv: list[str], message: str) -> None:
+    assert message in fails(*argv)
+
+
 # --- samples and prompts
+
+
+@pytest.mark.parametrize("by", ["--prompt", "--prompt-file"])
+def test_of_a_prompt_longer_than_the_context_the_model_sees_the_end(trained: Path, tmp_path: Path, by: str) -> None:
+    text, path = "the sun rose over a quiet river " * 10, tmp_path / "prompt.txt"
+    path.write_text(text, encoding="utf-8")
+    prompt = [by, text if by == "--prompt" else path]
+    model, tokenizer = load_pretrained(trained), pretrained_tokenizer(trained)
+    n = text_to_token_ids(text, tokenizer).size
+    note = f"note: the prompt has {n} tokens; the model sees the last 16, its context\n"
+    result = nanograd("generate", trained, *prompt, "--max-new-tokens", 5)
+    assert (result.code, result.err) == (0, note)
+    assert result.out == text + complete(model, text, tokenizer, 5) + "\n"
+    result = nanograd("explain-next", trained, *prompt)
+    assert (result.code, result.err) == (0, note)
+    assert "\n17  (next)" in result.out
+    assert "\n18 " not in result.out
 
 
 def test_sample_k_does_not_depend_on_how_many_there_are(trained: Path) -> None:
@@ -247,7 +314,7 @@ def test_a_prompt_file_that_cannot_be_used_is_refused(trained: Path, tmp_path: P
     path.write_bytes("Grüße".encode("latin-1"))
     assert fails(*command).startswith(f"--prompt-file: {path} is not UTF-8 text (byte 2)")
     path.write_bytes(b"\n")
-    assert fails(*command) == "prompt: it is empty; give a text to continue"
+    assert fails(*command) == "prompt: the prompt is empty; give a text to continue"
     assert fails(*command, "--prompt", "x").startswith("--prompt-file: the prompt is given already; leave out --prompt")
 
 

@@ -57,6 +57,13 @@ def test_on_a_gpu_its_own_memory_and_precision_are_named() -> None:
     assert re.search(r"^GPU memory: \d+ MiB$", printed, re.MULTILINE)
 
 
+def test_bench_does_not_overwrite_a_file(tmp_path: Path) -> None:
+    text = tmp_path / "mine.txt"
+    text.write_text("mine", encoding="utf-8")
+    assert fails("bench", *QUICK, "--out", text) == f"--out: {text} exists already; give a new name"
+    assert text.read_text(encoding="utf-8") == "mine"
+
+
 @pytest.mark.parametrize("length", [1, 2, 5])
 def test_a_short_context_is_enough(length: int) -> None:
     works("bench", *QUICK, "--context-length", length)
@@ -71,7 +78,7 @@ def test_a_short_context_is_enough(length: int) -> None:
         (["--out", "missing/bench.json"], "--out: missing/bench.json cannot be a file"),
         (["--out", "."], "--out: . cannot be a file"),
         (["--preset", "tniy"], "--preset: 'tniy' is unknown; did you mean 'tiny'?"),
-        (["--n-heads", "3"], "--emb-dim: 8 is not divisible by n_heads = 3"),
+        (["--n-heads", "3"], "--n-heads: 3 does not divide emb_dim = 8; choose 2 or 4, or emb_dim 6 or 9"),
         (["--device", "gpu"], "--device: 'gpu' is unknown"),
     ],
     ids=str,

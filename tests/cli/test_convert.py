@@ -48,11 +48,29 @@ def test_what_exists_is_not_written_over(tmp_path: Path) -> None:
     assert target.read_bytes() == b"mine"
 
 
+def test_an_empty_directory_is_a_target_as_it_is_for_train(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    works("convert", GOLDENS / "gpt2_tied", tmp_path / "theirs")
+    assert (tmp_path / "theirs" / "model.safetensors").is_file()
+    assert fails("convert", GOLDENS / "gpt2_tied", tmp_path / "theirs").endswith("exists already; give a new name")
+
+
+def test_biases_that_their_layout_adds_are_mentioned(model_file: Path, tmp_path: Path) -> None:
+    line = f"{tmp_path / 'theirs'}: with query, key and value biases of 0, which this layout needs\n"
+    assert line in works("convert", model_file, tmp_path / "theirs")
+    assert line.replace("theirs", "back") not in works("convert", tmp_path / "theirs", tmp_path / "back")
+
+
+def test_a_target_that_cannot_be_written_is_named_itself(model_file: Path) -> None:
+    message = fails("convert", model_file, "/proc/x.safetensors", code=1)
+    assert "/proc" in message
+    assert ".partial" not in message
+    assert ".tmp" not in message
+
+
 def test_a_target_named_as_a_pickle_is_refused(tmp_path: Path) -> None:
     message = fails("convert", GOLDENS / "gpt2_tied", tmp_path / "out.pt")
-    assert message.endswith(
-        f"out.pt would not be a .pt file, since weights are written as safetensors; give {tmp_path / 'out.safetensors'}"
-    )
+    assert message.endswith(f"out.pt: weights are written as safetensors; name it {tmp_path / 'out.safetensors'}")
     assert [*tmp_path.iterdir()] == []
 
 
@@ -64,4 +82,6 @@ def test_weights_that_are_no_weights_are_refused(command: list[str], tmp_path: P
     path.write_bytes(b"PK\x03\x04")
     target = [tmp_path / "target"] if command == ["convert"] else []
     assert "is a pickle" in fails(*command, path, *target)
+    np.savez(tmp_path / "mlp.npz", weight=np.ones(3))
+    assert f"{tmp_path / 'mlp.npz'} is a file of NumPy's" in fails(*command, tmp_path / "mlp.npz", *target)
     assert not (tmp_path / "target").exists()

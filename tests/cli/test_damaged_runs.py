@@ -9,7 +9,11 @@ from time import sleep
 import pytest
 from cli.commands import LONG, contents, fails, finished, nanograd, process, train, works
 
+from nanograd_gpt.errors import InputError
+from nanograd_gpt.optim import AdamW
+from nanograd_gpt.training.checkpoint import save_checkpoint
 from nanograd_gpt.training.metrics import read_metrics
+from nanograd_gpt.training.sources import load_pretrained, pretrained_tokenizer
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -36,12 +40,54 @@ def test_damage_to_the_newest_checkpoint_is_noted_and_the_one_before_is_used(tmp
 def test_a_run_goes_on_from_the_checkpoint_that_is_named(tmp_path: Path, data: Path) -> None:
     run = tmp_path / "run"
     works(*train(run, data, "--checkpoint-every", 2, "--epochs", 1, "--keep", 3))
-    before = contents(run / "checkpoints" / "step_5")
+    for name in ("step_3", "step_5", "best"):
+        (run / "checkpoints" / name).rename(tmp_path / name)
     printed = works("train", "--resume", run / "checkpoints" / "step_1")
     assert f"resuming from {run / 'checkpoints' / 'step_1'}" in printed
-    assert contents(run / "checkpoints" / "step_5") == before
-    message = fails("train", "--resume", run / "checkpoints" / "best")
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (run / "checkpoints" / "step_5" / name).read_bytes() == (tmp_path / "step_5" / name).read_bytes()
+
+
+def test_a_run_does_not_go_back_while_later_checkpoints_would_be_lost(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    works(*train(run, data, "--checkpoint-every", 2, "--epochs", 1, "--keep", 3, "--lr", 0.01))
+    before, command = contents(run), ["train", "--resume", run / "checkpoints" / "step_1"]
+    for more in ([], ["--dry-run"], ["--max-steps", 4]):
+        assert fails(*command, *more) == (
+            f"--resume: {run} has checkpoints later than step_1, which would be replaced: step_3, step_5, best; resume "
+            f"the newest with --resume {run}, or to go back, first move the later ones out of {run / 'checkpoints'}"
+        )
+    assert contents(run) == before
+    for name in ("step_3", "step_5", "best"):  # damaged ones are lost already
+        (run / "checkpoints" / name / "model.safetensors").write_bytes(b"")
+    works(*command)
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=str)
+def test_weights_alone_are_not_resumed_from(trained: Path, more: list[str]) -> None:
+    message = fails("train", "--resume", trained / "checkpoints" / "best", *more)
     assert "holds weights without the optimizer's state; resume from a step_N" in message
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=str)
+@pytest.mark.parametrize("folder", ["ckpt", "checkpoints/ckpt"])
+def test_a_checkpoint_outside_a_run_is_not_resumed_but_loaded(
+    trained: Path, tmp_path: Path, folder: str, more: list[str]
+) -> None:
+    """One of the library's save_checkpoint: it has neither settings nor a tokenizer."""
+    model = load_pretrained(trained)
+    path = save_checkpoint(tmp_path / folder, model, AdamW(model.parameters()))
+    before = contents(tmp_path)
+    message = fails("train", "--resume", path, *more)
+    assert message.startswith(f"--resume: {path} is a checkpoint, not a run")
+    assert f"--init-from {path}" in message
+    for command in (["generate", path], ["evaluate", path, "--data", "story"], ["train", "--init-from", path]):
+        assert fails(*command) == f"tokenizer: {path} has no tokenizer beside its weights; give one with --tokenizer"
+    with pytest.raises(InputError, match="has no tokenizer beside its weights; load it with get_tokenizer"):
+        pretrained_tokenizer(path)
+    assert contents(tmp_path) == before
+    works("generate", path, "--tokenizer", trained, "--prompt", "the", "--max-new-tokens", 3)
+    works("info", path)
 
 
 @pytest.mark.slow

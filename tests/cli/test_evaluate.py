@@ -163,4 +163,4 @@ def test_a_runs_own_text_that_has_changed_since_is_not_taken_for_it(tmp_path: Pa
 
 def test_a_model_file_has_no_text_of_its_own(model_file: Path, trained: Path) -> None:
     message = fails("evaluate", "--model", model_file, "--tokenizer", trained / "tokenizer.json")
-    assert message.startswith("evaluate: a model file has no text of its own")
+    assert message.startswith("evaluate: a model file does not record its training text")

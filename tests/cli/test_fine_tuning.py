@@ -177,7 +177,7 @@ def test_dropout_context_and_course_can_be_given(trained: Path, other: Path, tmp
 
 def test_a_preset_gives_the_course_alone(trained: Path, other: Path, tmp_path: Path) -> None:
     command = ["train", "--out", tmp_path / "run", "--data", other, "--weights", trained, "--preset", "tiny"]
-    works(*command, "--batch-size", 2, "--max-steps", 1)
+    works(*command, "--batch-size", 2, "--max-steps", 1, "--warmup-steps", 0)
     config = config_of(tmp_path / "run")
     assert config.training.lr == preset("tiny").training.lr
     assert config.model == config_of(trained).model
@@ -230,7 +230,7 @@ def test_it_goes_on_to_the_last_bit_though_its_source_is_gone(
 
 def test_a_resumed_run_keeps_its_weights(trained: Path) -> None:
     message = fails("train", "--resume", trained, "--weights", trained)
-    assert message.startswith("--resume: --weights is fixed by the run")
+    assert message.startswith("--resume: --init-from is fixed by the run")
 
 
 def test_a_fine_tuned_run_is_a_source_too(trained: Path, other: Path, data: Path, tmp_path: Path) -> None:
@@ -255,12 +255,12 @@ def test_a_fine_tuned_run_is_a_source_too(trained: Path, other: Path, data: Path
         (["--qkv-bias"], "--qkv-bias: True differs from the weights', which is False"),
         (["--tied-head"], "--tied-head: True differs from the weights', which is False"),
         (["--drop-rate", 1.0], "--drop-rate: 1.0 is not allowed"),
-        (["--tokenizer", "gpt2"], "--tokenizer: 'gpt2' has 50257 tokens, the weights .* 307; give the right one"),
+        (["--tokenizer", "gpt2"], "--tokenizer: 'gpt2' has 50257 tokens, the weights .* 307; leave --tokenizer out"),
         (["--tokenizer", "own"], "--tokenizer: 'own' would be a new one, which does not fit the weights"),
         (["--tokenizer", "missing.json"], "--tokenizer: cannot read 'missing.json'"),
-        (["--weights", ""], "--weights: it is empty; name a model, or leave out --weights"),
+        (["--weights", ""], "--weights: no model is given; name one, or leave out --weights"),
         (["--weights", "missing"], "--weights: missing does not exist"),
-        (["--weights", str(GOLDENS / "gpt2_tf")], "tokenizer: 'gpt2' has 50257 tokens, the weights .* 300; "),
+        (["--weights", str(GOLDENS / "gpt2_tf")], "tokenizer: .*gpt2_tf has no tokenizer beside its weights; "),
         (["--book"], "--book: its training starts from random numbers"),
         (["--lr", 0.0], "--lr: 0.0 is not allowed"),
     ],

@@ -174,7 +174,6 @@ def test_text_comes_as_it_is_written(trained: Path) -> None:
     ("options", "message"),
     [
         (["--prompt", ""], "--prompt: "),
-        (["--prompt", "the sun rose over " * 10], "--prompt: .* more than the model's context of 16"),
         (["--temperature", "-0.1"], "--temperature: -0.1 is not allowed"),
         (["--temperature", "nan"], "--temperature: nan is not allowed"),
         (["--temperature", "inf"], "--temperature: inf is not allowed"),
@@ -207,4 +206,5 @@ def test_settings_out_of_range_are_refused(trained: Path, options: list[str], me
 
 
 def test_a_model_file_needs_its_tokenizer(model_file: Path) -> None:
-    assert fails("generate", "--model", model_file).startswith("tokenizer: 'gpt2' has 50257 tokens, the model 307; ")
+    message = f"tokenizer: {model_file} has no tokenizer beside its weights; give one with --tokenizer"
+    assert fails("generate", "--model", model_file) == message

@@ -173,6 +173,23 @@ def test_gradcheck_checks_the_operations_that_are_named(names: list[str], checke
 
 
 @pytest.mark.usefixtures("few_cases")
+def test_gradcheck_lists_the_names_that_it_knows_and_checks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanograd_gpt.cli.gradcheck._line", lambda *_: pytest.fail("nothing is to be checked"))
+    assert works("gradcheck", "--list") == "Exp\nMul\nGPT\n"
+
+
+@pytest.mark.usefixtures("few_cases")
+def test_a_broken_rule_is_reported_once_without_advice_on_other_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elementwise.Exp, "backward", lambda self, dy: (dy * self.saved * 1.01,))
+    result = nanograd("gradcheck", "Exp")
+    lines = result.out.splitlines()[2:]
+    assert lines[0].startswith("Exp                  FAILED")
+    assert "analytic" not in result.out
+    assert re.fullmatch(r" +and \d+ more of its \d+ cases", lines[1])
+    assert len(lines) == 2
+
+
+@pytest.mark.usefixtures("few_cases")
 @pytest.mark.parametrize(
     ("name", "hint"), [("Epx", "; choose one of exp, mul, gpt"), ("mull", "; did you mean 'mul'?")]
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cli.commands import complaint, nanograd, train
 
+from nanograd_gpt.cli import main
 from nanograd_gpt.cli.main import COMMANDS, _parsers
 from nanograd_gpt.cli.synonyms import NEAR, SYNONYMS, translate
 from nanograd_gpt.training.config import preset
@@ -56,6 +57,7 @@ TAKEN = [  # the same setting under another project's name, or in another spelli
     ("generate", "--top_k", "--top-k"),
     ("generate", "--num-beams", "--beams"),
     ("generate", "--start", "--prompt"),
+    ("generate", "--ckpt-dir", "--model"),
     ("generate", "--model_name_or_path", "--model"),
     ("bench", "--n-embd", "--emb-dim"),
 ]
@@ -77,6 +79,16 @@ CORRECTED = [  # a slip of the finger, or a near miss
     ("train", "--gpu", "use --device cuda"),
     ("train", "--log-interval", "every update is logged"),
     ("train", "--steps", "use --max-steps"),
+    ("train", "--num-workers", "leave it out"),
+    ("train", "--beta1", "leave it out: AdamW's betas are 0.9 and 0.999"),
+    ("train", "--adam_beta2", "leave it out: AdamW's betas are 0.9 and 0.999"),
+    ("train", "--force", "nothing is overwritten"),
+    ("train", "--temperature", "samples are greedy"),
+    ("train", "--fp16", "use --precision bf16"),
+    ("train", "--warmup_ratio", "use --warmup-steps, in updates"),
+    ("train", "--logging-steps", "every update is logged"),
+    ("train", "--model", "use --init-from to start from weights, --preset for a size, or --resume for a run"),
+    ("train", "--model_name_or_path", "use --init-from to start from weights"),
     ("generate", "--greedy", "greedy is the default"),
     ("generate", "--max-length", "use --max-new-tokens"),
 ]
@@ -85,10 +97,6 @@ LEFT_ALONE = [  # nothing here is meant; a guess would mislead
     ("train", "--quiet"),
     ("train", "--verbose"),
     ("train", "--wandb-log"),
-    ("train", "--num-workers"),
-    ("train", "--beta1"),
-    ("train", "--force"),
-    ("train", "--temperature"),
     ("generate", "--quiet"),
     ("generate", "--learning-rate"),
     ("generate", "--json"),
@@ -120,6 +128,65 @@ def test_no_guess_is_made_where_none_is_likely(command: str, typed: str) -> None
 def needed(command: str) -> list[str]:
     """A command with the arguments that it cannot do without."""
     return [command, *{"generate": ["--model", "m"], "plot": ["run"]}.get(command, [])]
+
+
+WORDS = [  # typed after the program's name; the end of the error
+    ("eval", "did you mean nanograd-gpt evaluate?"),
+    ("sample", "did you mean nanograd-gpt generate?"),
+    ("finetune", "did you mean nanograd-gpt train --init-from MODEL?"),
+    ("explain", "did you mean nanograd-gpt explain-next?"),
+    ("version", "did you mean nanograd-gpt --version?"),
+    ("-V", "did you mean nanograd-gpt --version?"),
+    ("trian", "did you mean 'train'?"),
+    ("--threads 1 train", "options go after the command: nanograd-gpt train --threads"),
+    ("help train extra", "'extra' is one argument too many; give one command: nanograd-gpt help train"),
+    ("train help", "did you mean nanograd-gpt help train?"),
+    ("train mine.txt", "did you mean --data mine.txt?"),
+    ("train the-verdict", "did you mean --data the-verdict?"),
+    ("train settings.toml", "did you mean --config settings.toml?"),
+    ("train config/train_shakespeare.py", "but from a TOML file: --config FILE.toml"),
+    ("train something", "nanograd-gpt train --help lists all options"),
+    ("train --qkv-bias True", "--qkv-bias takes no value; write --qkv-bias, or --no-qkv-bias"),
+    ("train --no-tied-head false", "--no-tied-head takes no value; write --tied-head, or --no-tied-head"),
+    ("train --qkv_bias=True", "takes no value, and got 'True'; see nanograd-gpt train --help"),
+    ("train --lr -1e-3", "--lr: -0.001 is not allowed; choose a finite number > 0"),
+    ("train --min-lr -.5", "--min-lr: -0.5 is not allowed; choose a finite number >= 0"),
+    ("train --init-from resume", "to go on with a run, give --resume RUN"),
+    ("train --init-from scratch", "leave it out to start from random weights"),
+    ("evaluate a b", "one model is expected"),
+    ("evaluate a b.txt", "did you mean --data b.txt?"),
+    ("generate a Once", "did you mean --prompt Once?"),
+    ("info a b", "one model is expected"),
+    ("plot a b", "one run is expected"),
+    ("generate gpt2-smal", "did you mean 'gpt2-small'?"),
+    ("generate gpt2_medium", "did you mean 'gpt2-medium'?"),
+]
+
+
+@pytest.mark.parametrize(("typed", "end"), WORDS, ids=[typed for typed, _ in WORDS])
+def test_a_word_in_the_wrong_place_leads_to_the_right_one(typed: str, end: str) -> None:
+    assert complaint(nanograd(*typed.split()), code=2).endswith(end)
+
+
+def test_help_help_is_the_help_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["help"], ["help", "help"], ["help", "--help"], ["--help"]):
+        with pytest.raises(SystemExit, match=r"^0$"):
+            main(argv)
+        assert capsys.readouterr().out.startswith("usage: nanograd-gpt [-h] [--version] COMMAND ...")
+
+
+def test_a_mistyped_path_leads_to_the_one_beside_it(trained: Path) -> None:
+    typed = trained.with_name("traind")
+    for command in ("generate", "evaluate", "info"):
+        message = complaint(nanograd(command, typed), code=2)
+        assert message.endswith(f"{typed} does not exist; did you mean '{trained}'?")
+    assert complaint(nanograd("train", "--resume", typed), code=2) == (
+        f"run: {typed} does not exist; give a directory that `nanograd-gpt train` wrote"
+    )
+
+
+def test_a_run_given_to_train_is_one_to_resume(trained: Path) -> None:
+    assert complaint(nanograd("train", trained), code=2).endswith(f"did you mean --resume {trained}?")
 
 
 @pytest.mark.parametrize("name", [*SYNONYMS, *NEAR])

@@ -139,7 +139,7 @@ def test_a_fine_tuning_from_a_relative_path_goes_on_elsewhere_without_its_source
 def test_a_name_that_is_a_setting_stays_one_where_a_file_has_it_too(project: Path) -> None:
     for name in ("own", "story"):
         (project / name).write_text(TEXT, encoding="utf-8")
-    works("train", "--max-steps", 1, "--out", "run", "--batch-size", 2, "--n-layers", 1)
+    works("train", "--max-steps", 1, "--warmup-steps", 0, "--out", "run", "--batch-size", 2, "--n-layers", 1)
     settings = from_toml(Path("run/config.toml"))
     assert (settings["data"], settings["tokenizer"], settings["weights"]) == ("story", "own", "")
     goes_on("run", "--data", "story")

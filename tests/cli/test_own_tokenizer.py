@@ -14,8 +14,9 @@ from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.tokenizer.encoding import Tokenizer, encode, end_of_text, token_bytes
-from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer, save_tokenizer, train_tokenizer
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
 from nanograd_gpt.training.config import from_toml
+from nanograd_gpt.training.sources import pretrained_tokenizer
 from nanograd_gpt.weights.save import save_pretrained
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -125,7 +126,7 @@ def test_a_tokenizer_may_be_given_to_convert(trained: Path, model_file: Path, tm
 
 def test_weights_of_gpt2s_vocabulary_without_a_tokenizer_are_written_with_gpt2s(bare: Path, tmp_path: Path) -> None:
     out = works("convert", bare, tmp_path / "out")
-    assert out.splitlines()[0] == f"{tmp_path / 'out' / 'tokenizer.json'}: its tokenizer, 50,257 tokens"
+    assert out.splitlines()[0] == f"{tmp_path / 'out' / 'tokenizer.json'}: the model's tokenizer, 50,257 tokens"
     assert token_bytes(get_tokenizer(tmp_path / "out")) == token_bytes(get_tokenizer("gpt2"))
     works("convert", bare, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.tokenizer.json").exists()

@@ -318,7 +318,7 @@ def test_settings_at_the_ends_of_their_ranges_are_allowed(model: GPTModel, setti
 @pytest.mark.parametrize("rng", [123, np.random.default_rng(1), 0])
 def test_an_rng_that_is_not_a_stream_is_named(model: GPTModel, rng: Any) -> None:
     for temperature in (0.0, 1.0):
-        with pytest.raises(TypeError, match=r"rng is (int|Generator), expected a Generator or TorchStream"):
+        with pytest.raises(TypeError, match=r"rng is (int|numpy's Generator), expected nanograd_gpt's Generator or"):
             generate_text(model, [[1, 2]], 2, 6, temperature, rng=rng)
 
 

@@ -207,7 +207,7 @@ def test_several_prompts_are_continued_as_each_alone_to_its_own_stop(model: GPTM
 def test_an_empty_prompt_is_refused(model: GPTModel) -> None:
     with pytest.raises(InputError) as error:
         complete(model, "", BYTES)
-    assert one_line(error) == "prompt: it is empty; give a text to continue"
+    assert one_line(error) == "prompt: the prompt is empty; give a text to continue"
 
 
 def test_the_end_of_text_in_a_prompt_is_its_token(model: GPTModel) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -88,7 +90,7 @@ def test_a_size_that_is_no_whole_number_above_0_is_refused_by_name(name: str, va
 def test_an_emb_dim_that_the_heads_cannot_share_is_refused() -> None:
     with pytest.raises(InputError) as error:
         replace(TINY, emb_dim=10, n_heads=3)
-    assert one_line(error) == "emb_dim: 10 is not divisible by n_heads = 3; use a multiple"
+    assert one_line(error) == "n_heads: 3 does not divide emb_dim = 10; choose 2 or 5, or emb_dim 9 or 12"
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan"), float("inf")])
@@ -165,3 +167,13 @@ def test_an_unknown_preset_is_refused_with_a_suggestion(name: str, hint: str) ->
     with pytest.raises(InputError, match=f"preset: '{name}' is unknown; ") as error:
         preset_name(name)
     assert hint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("n_layer", "did you mean 'n_layers'"), ("block", "choose one of vocab_size")]
+)
+def test_an_argument_that_is_not_a_setting_is_named_with_a_similar_one(name: str, hint: str) -> None:
+    with pytest.raises(TypeError, match=f"GPTConfig has no argument '{name}'; {hint}"):
+        GPTConfig(**{name: 2})
+    config = GPTConfig(n_layers=2)
+    assert copy.deepcopy(config) == pickle.loads(pickle.dumps(config)) == replace(config, n_layers=2) == config

@@ -52,7 +52,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "one array": (
         lambda: check_gradients(lambda x: x.exp(), X),  # type: ignore[arg-type]  # the wrong type is what is tested
-        r"function: inputs is a ndarray; give a list with one entry per argument: \[x\]",
+        r"function: inputs is an ndarray; give a list with one entry per argument: \[x\]",
     ),
     "a class": (
         lambda: check_gradients(Exp, [X]),  # type: ignore[arg-type]  # the wrong type is what is tested

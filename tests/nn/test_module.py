@@ -363,7 +363,7 @@ def test_an_unknown_device_is_named(device: Any) -> None:
 @pytest.mark.parametrize("rng", [123, np.random.default_rng(1)])
 def test_a_stream_that_is_none_of_ours_is_named(rng: Any) -> None:
     for make in (lambda: Linear(2, 2, rng=rng), lambda: Embedding(2, 2, rng=rng), lambda: Dropout(0.1, rng=rng)):
-        with pytest.raises(TypeError, match=r"rng is (int|Generator), expected a Generator or TorchStream"):
+        with pytest.raises(TypeError, match=r"rng is (int|numpy's Generator), expected nanograd_gpt's Generator or"):
             make()
 
 

@@ -16,7 +16,8 @@ from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.tokenizer.encoding import encode, end_of_text, padding_ids
-from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer, train_tokenizer
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, train_tokenizer
+from nanograd_gpt.training.sources import pretrained_tokenizer
 from nanograd_gpt.weights.save import save_pretrained
 
 from .test_tokenizers import text_of

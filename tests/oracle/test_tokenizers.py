@@ -10,7 +10,8 @@ import pytest
 
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.tokenizer.encoding import encode, end_of_text
-from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer, train_tokenizer
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, train_tokenizer
+from nanograd_gpt.training.sources import pretrained_tokenizer
 from nanograd_gpt.weights.save import save_pretrained
 
 tokenizers = pytest.importorskip("tokenizers")

@@ -20,12 +20,12 @@ from nanograd_gpt.tokenizer.byte_level import LETTERS, parts_below
 from nanograd_gpt.tokenizer.encoding import encode, end_of_text, padding_ids, token_bytes
 from nanograd_gpt.tokenizer.tokenizer import (
     get_tokenizer,
-    pretrained_tokenizer,
     save_tokenizer,
     token_ids_to_text,
     tokenizer_beside,
     train_tokenizer,
 )
+from nanograd_gpt.training.sources import pretrained_tokenizer
 from nanograd_gpt.weights.save import save_pretrained
 
 from .encodings import gappy, plain_encoding

@@ -12,7 +12,8 @@ from goldens.make_export_goldens import PADDING, cases, exported
 from nanograd_gpt.tokenizer.byte_level import parts_below
 from nanograd_gpt.tokenizer.encoding import encode, end_of_text, padding_ids, token_bytes
 from nanograd_gpt.tokenizer.export import tokenizer_files
-from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer, train_tokenizer
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, train_tokenizer
+from nanograd_gpt.training.sources import pretrained_tokenizer
 
 from .random_texts import random_texts
 

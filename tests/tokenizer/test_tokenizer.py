@@ -179,6 +179,14 @@ def test_a_trained_tokenizer_may_be_named() -> None:
     assert train_tokenizer("", name="story").name == "story"
 
 
+def test_the_name_of_a_file_is_not_learned_as_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    assert train_tokenizer(str(path), 5).n_vocab > 256  # not a file's, so a text like any other
+    path.write_text("the cat", encoding="utf-8")
+    with pytest.raises(InputError, match="is the name of a file; give its contents"):
+        train_tokenizer(str(path), 5)
+
+
 def test_a_negative_number_of_merges_is_refused() -> None:
     with pytest.raises(InputError, match="n_merges: -1") as caught:
         train_tokenizer("text", -1)

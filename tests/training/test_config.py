@@ -198,7 +198,7 @@ def test_a_setting_that_a_flat_schedule_does_not_use_is_refused(name: str, value
 
 
 def test_an_emb_dim_that_the_heads_cannot_share_is_refused() -> None:
-    with pytest.raises(InputError, match="emb_dim: 160 is not divisible by n_heads = 3") as error:
+    with pytest.raises(InputError, match="n_heads: 3 does not divide emb_dim = 160; choose 2 or 4, or") as error:
         TINY.replace({"n_heads": 3})
     one_line(error)
 

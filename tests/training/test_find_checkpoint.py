@@ -91,6 +91,8 @@ def test_where_all_are_damaged_the_error_is_about_the_newest(run: Run, tmp_path:
 
 
 def test_a_checkpoints_own_path_means_itself(run: Run, tmp_path: Path) -> None:
+    assert find_checkpoint(tmp_path / "checkpoints" / "step_0").run is None  # not in a run
+    run.save_settings(tmp_path)
     found = find_checkpoint(tmp_path / "checkpoints" / "step_0")
     assert (found.path.name, found.damaged, found.run) == ("step_0", [], tmp_path)
     damage(found.path, "no model")

@@ -199,14 +199,18 @@ def test_a_run_made_longer_with_decay_steps_stretches_its_cosine(
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_run_that_was_to_end_within_its_warm_up_is_planned_anew(config: RunConfig, schedule: str) -> None:
+def test_a_run_that_was_to_end_within_its_warm_up_ends_it_as_planned_and_then_decays(
+    config: RunConfig, schedule: str
+) -> None:
     config = config.replace({"schedule": schedule, "warmup_steps": 8, "max_steps": 4, "min_lr": MIN_LR})
-    _, whole = lengthened(config.replace({"max_steps": 0}), {})
-    for settings in ({"max_steps": 0}, {"max_steps": 0, "decay_steps": 0}):
-        run = Run(config, "cpu")
-        run.change_length(settings)
-        assert [run.schedule(step) for step in range(run.total_steps)] == whole
-        assert run.config.training.warmup_steps == 8
+    planned, rates = lengthened(config, {"max_steps": 0})
+    assert rates[:4] == planned
+    assert rates[4] == config.training.lr  # the peak, from which it decays
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    _, shorter = lengthened(config, {"max_steps": 2})
+    assert shorter == planned[:2]
+    _, anew = lengthened(config, {"max_steps": 0, "decay_steps": 0})
+    assert anew == lengthened(config.replace({"max_steps": 0}), {})[1]
 
 
 def test_a_length_is_changed_twice_as_if_at_once(config: RunConfig) -> None:

@@ -73,8 +73,7 @@ def test_the_lowest_validation_loss_is_known_and_survives_a_checkpoint(config: R
 def test_the_first_of_the_lowest_finite_losses_is_the_best(losses: list[float], best: tuple[Any, Any]) -> None:
     progress = Progress()
     for step, loss in enumerate(losses):
-        progress.global_step = step
-        progress.note_validation(loss)
+        progress.note_best(step, loss)
     assert (progress.best_step, progress.best_val_loss) == best
 
 

@@ -156,7 +156,7 @@ def test_an_array_that_does_not_fit_is_named(tmp_path: Path, change: Callable[[A
         ({"n_layer": "2"}, "n_layers: '2' is not allowed"),
         ({"n_layer": 1}, "is not a part of this model"),
         ({"n_embd": 24}, "wte.weight has shape (29, 12), expected (29, 24)"),
-        ({"n_head": 5}, "emb_dim: 12 is not divisible by n_heads = 5"),
+        ({"n_head": 5}, "n_heads: 5 does not divide emb_dim = 12"),
         ({"n_head": "left out"}, "has no 'n_head'"),
         ({"tie_word_embeddings": False}, "lm_head.weight (29, 12) is missing"),
     ],

@@ -49,7 +49,10 @@ def _initial_threads() -> int:
     with _blas_lock:
         if _n_threads is None:
             if chosen := os.environ.get("NANOGRAD_THREADS"):
-                set_threads(chosen)
+                try:
+                    set_threads(chosen)
+                except InputError as error:
+                    raise InputError(f"NANOGRAD_THREADS, an environment variable: {error}") from None
             else:
                 _n_threads = max((library.get_num_threads() for library in _blas()), default=os.cpu_count() or 1)
     assert _n_threads is not None

@@ -1,0 +1,44 @@
+"""What users give in the place of something else: a text for token ids, a number for a tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import nanograd_gpt as ng
+from nanograd_gpt import functional as F
+
+MODEL = ng.GPTModel(ng.GPTConfig(vocab_size=300, context_length=8, emb_dim=8, n_heads=2, n_layers=1))
+TEXT: Any = "The cat"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: ng.explain_next(MODEL, TEXT),
+        lambda: ng.evaluate_text(MODEL, TEXT),
+        lambda: MODEL(TEXT),
+        lambda: F.embedding(TEXT, MODEL.tok_emb.weight),
+    ],
+    ids=["explain_next", "evaluate_text", "model", "embedding"],
+)
+def test_a_text_in_the_place_of_token_ids_is_to_be_encoded_first(call: Callable[[], Any]) -> None:
+    with pytest.raises(TypeError, match=r"got a text; encode it first: text_to_token_ids\(text, tokenizer\)"):
+        call()
+
+
+def test_a_list_of_ids_is_as_good_as_an_array() -> None:
+    assert len(ng.explain_next(MODEL, [1, 2, 3])) == 3
+    assert ng.evaluate_text(MODEL, [1, 2, 3]).tokens == 2
+
+
+@pytest.mark.parametrize("given", [5, None, "gpt2"])
+def test_what_is_not_a_tokenizer_is_named(given: Any) -> None:
+    for call in (
+        lambda: ng.complete(MODEL, "The", given),
+        lambda: ng.text_to_token_ids("The", given),
+    ):
+        with pytest.raises(TypeError, match=r"tokenizer is .*, expected a tiktoken\.Encoding, such as get_tokenizer"):
+            call()
