@@ -21,13 +21,14 @@ import nanograd_gpt as ng
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.tokenizer.encoding import encode, padding_ids
-from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, pretrained_tokenizer, save_tokenizer
+from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, save_tokenizer
 from nanograd_gpt.training.checkpoint import load_checkpoint
 from nanograd_gpt.training.config import from_toml, preset
 from nanograd_gpt.training.corpus import load_text
 from nanograd_gpt.training.find_checkpoint import find_checkpoint
 from nanograd_gpt.training.run import Run
 from nanograd_gpt.training.run_state import run_state
+from nanograd_gpt.training.sources import pretrained_tokenizer
 from nanograd_gpt.viz.captions import loss_caption, training_caption
 from nanograd_gpt.viz.curves import evaluation_curves
 from nanograd_gpt.viz.report import write_page
