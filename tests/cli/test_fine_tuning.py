@@ -230,7 +230,7 @@ def test_it_goes_on_to_the_last_bit_though_its_source_is_gone(
 
 def test_a_resumed_run_keeps_its_weights(trained: Path) -> None:
     message = fails("train", "--resume", trained, "--weights", trained)
-    assert message.startswith("--resume: --weights is fixed by the run")
+    assert message.startswith("--resume: --init-from is fixed by the run")
 
 
 def test_a_fine_tuned_run_is_a_source_too(trained: Path, other: Path, data: Path, tmp_path: Path) -> None:
