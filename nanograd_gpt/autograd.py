@@ -78,6 +78,11 @@ class Function(Node):
     if not TYPE_CHECKING:  # a type checker would accept any attribute
         __getattr__ = missing_names(FUNCTION)
 
+    @classmethod
+    def apply(cls, *_: Any) -> None:
+        """Refuse PyTorch's way to run an operation: this module knows no Tensors."""
+        raise TypeError(f"{cls.__name__} has no apply(x); write apply({cls.__name__}, x), with the package's apply")
+
     def forward(self, *arrays: Any, **params: Any) -> Array:
         raise TypeError(f"{type(self).__name__} has no forward rule")
 

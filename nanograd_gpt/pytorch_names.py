@@ -98,7 +98,6 @@ FIXED = {  # attributes of Tensors that cannot be set, or to one value alone
 }
 
 FUNCTION = {
-    "apply": "apply(MyFunction, x), a function of the package",
     "ctx": "self",
     "mark_dirty": "nothing: forward never changes its inputs",
     "save_for_backward": "self.saved = x, y",

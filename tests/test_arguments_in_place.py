@@ -1,8 +1,9 @@
-"""What users give in the place of something else: a text for token ids, a number for a tokenizer."""
+"""Arguments in the place of others: a text for token ids, a number for a tokenizer, a model for a path."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,3 +43,19 @@ def test_what_is_not_a_tokenizer_is_named(given: Any) -> None:
     ):
         with pytest.raises(TypeError, match=r"tokenizer is .*, expected a tiktoken\.Encoding, such as get_tokenizer"):
             call()
+
+
+def test_a_call_in_another_order_of_arguments_is_told_the_right_one(tmp_path: Path) -> None:
+    model: Any = MODEL
+    optimizer, tokenizer, path = ng.AdamW(model.parameters()), ng.get_tokenizer(), tmp_path / "m"
+    calls: list[tuple[str, Callable[[], object]]] = [
+        (r"GPTModel, .* order is save_model\(path, model\)", lambda: ng.save_model(model, path)),
+        (r"save_checkpoint\(path, model, optimizer\)", lambda: ng.save_checkpoint(model, optimizer, path)),
+        (r"load_checkpoint\(path, model, optimizer\)", lambda: ng.load_checkpoint(model, path)),
+        (r"save_pretrained\(directory, model, tokenizer\)", lambda: ng.save_pretrained(model, path)),
+        (r"Encoding, .* is save_tokenizer\(tokenizer, path\)", lambda: ng.save_tokenizer(path, tokenizer)),
+    ]
+    for message, call in calls:
+        with pytest.raises(TypeError, match=message):
+            call()
+    assert not any(tmp_path.iterdir())

@@ -96,3 +96,11 @@ def test_a_suggested_activation_has_the_right_value_and_gradient_far_from_0_too(
         y.sum().backward()
         np.testing.assert_allclose(x.grad, slopes, atol=1e-6)  # type: ignore[arg-type]  # None would fail
     assert not any("/ (1 + (-x).exp())" in text for *_, text in MISSING)
+
+
+def test_an_operations_own_apply_leads_to_the_packages() -> None:
+    class Doubled(ng.Function):
+        pass
+
+    with pytest.raises(TypeError, match=r"Doubled has no apply\(x\); write apply\(Doubled, x\)"):
+        Doubled.apply(Tensor([1.0]))

@@ -15,6 +15,8 @@ from ..gpt.config import GPTConfig
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import tokenizer_beside
 from ..training.find_checkpoint import find_checkpoint
+from ..training.run import saved_progress
+from ..training.run_state import RunState, run_state
 from ..training.sources import MODEL_SOURCES, local_path, tokenizer_for_model
 from ..weights.load import is_pretrained, open_pretrained, several_rates
 from .options import MODEL_HELP, add_model_path, add_settings, check_no_settings, config_from, model_path_if_given, note
@@ -67,8 +69,9 @@ def _print_saved(path: Path) -> None:
     _print_model(config)
     _print_tokenizer(tokenizer_beside(checkpoint), config)
     print(f"{'checkpoint':<16} {checkpoint}")
-    progress = state.get("progress")  # none in a checkpoint of the caller's own
-    for name, value in progress.items() if isinstance(progress, dict) else ():
+    is_a_runs = all(name in state for name in RunState._fields)  # not the caller's own state
+    progress = asdict(saved_progress(checkpoint, run_state(checkpoint, state))) if is_a_runs else {}
+    for name, value in progress.items():
         if name != "epoch_stream":
             print(f"{name:<16} {value}")
 

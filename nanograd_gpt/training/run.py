@@ -292,12 +292,7 @@ class Run:
         state = run_state(checkpoint, load_checkpoint(checkpoint, self.model, self.optimizer))
         self.check_resumable(checkpoint, state)
         self.data_rng.set_state(state.data_stream)
-        self.progress, self._saved = state.progress, checkpoint
-        best = checkpoint.with_name(BEST)
-        with suppress(InputError):  # without intact best weights, those to come are compared with the record alone
-            found = run_state(best, read_state(best)).progress
-            if found.best_val_loss is not None and found.global_step <= self.progress.global_step:
-                self.progress.note_best(found.global_step, found.best_val_loss)
+        self.progress, self._saved = saved_progress(checkpoint, state), checkpoint
 
     def check_resumable(self, checkpoint: Path, state: RunState) -> None:
         """Raise InputError if the text or the tokenizer has changed since the checkpoint, or its position cannot be."""
@@ -314,6 +309,16 @@ class Run:
             now = self.data_rng.state()
             self.data_rng.set_state(state.progress.epoch_stream)  # to check it now, not in the first update
             self.data_rng.set_state(now)
+
+
+def saved_progress(checkpoint: Path, state: RunState) -> Progress:
+    """The progress in a checkpoint's state, with the best evaluation, which may have followed the checkpoint."""
+    progress, path = state.progress, checkpoint.with_name(BEST)
+    with suppress(InputError):  # without intact best weights, the checkpoint's own record stands
+        best = run_state(path, read_state(path)).progress
+        if best.best_val_loss is not None and best.global_step <= progress.global_step:
+            progress.note_best(best.global_step, best.best_val_loss)
+    return progress
 
 
 def streams(training: TrainingConfig) -> tuple[RandomStream, RandomStream]:

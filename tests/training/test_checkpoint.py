@@ -14,7 +14,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from training.small import CONFIG, one_line, small_loader, small_model
 
-import nanograd_gpt as ng
 from nanograd_gpt.errors import InputError, RunError
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.optim import AdamW
@@ -322,22 +321,6 @@ def test_only_the_books_form_has_masks_and_both_load(tmp_path: Path, book: bool)
         np.testing.assert_array_equal(mask, np.triu(np.ones((8, 8)), k=1))
     assert arrays.keys() - masks.keys() == model.state_dict().keys()
     np.testing.assert_array_equal(load_model(path).out_head.weight.data, model.out_head.weight.data)
-
-
-def test_a_call_in_another_order_of_arguments_is_told_the_right_one(tmp_path: Path) -> None:
-    model: Any = small_model(1)
-    optimizer, tokenizer, path = AdamW(model.parameters()), ng.get_tokenizer(), tmp_path / "m"
-    calls: list[tuple[str, Callable[[], object]]] = [
-        (r"GPTModel, .* order is save_model\(path, model\)", lambda: ng.save_model(model, path)),
-        (r"save_checkpoint\(path, model, optimizer\)", lambda: ng.save_checkpoint(model, optimizer, path)),
-        (r"load_checkpoint\(path, model, optimizer\)", lambda: ng.load_checkpoint(model, path)),
-        (r"save_pretrained\(directory, model, tokenizer\)", lambda: ng.save_pretrained(model, path)),
-        (r"Encoding, .* is save_tokenizer\(tokenizer, path\)", lambda: ng.save_tokenizer(path, tokenizer)),
-    ]
-    for message, call in calls:
-        with pytest.raises(TypeError, match=message):
-            call()
-    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.bin", "model.pkl", "model.ckpt"])
