@@ -15,6 +15,7 @@ from ..gpt.config import GPTConfig
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import tokenizer_beside
 from ..training.find_checkpoint import find_checkpoint
+from ..training.run import saved_progress
 from ..training.sources import MODEL_SOURCES, local_path, tokenizer_for_model
 from ..weights.load import is_pretrained, open_pretrained, several_rates
 from .options import MODEL_HELP, add_model_path, add_settings, config_from, flag_of, is_given, model_path_if_given, note
@@ -74,7 +75,7 @@ def _print_saved(path: Path) -> None:
     _print_model(config)
     _print_tokenizer(tokenizer_beside(checkpoint), config)
     print(f"{'checkpoint':<16} {checkpoint}")
-    for name, value in state.get("progress", {}).items():
+    for name, value in asdict(saved_progress(checkpoint, state)).items() if "progress" in state else ():
         if name != "epoch_stream":
             print(f"{name:<16} {value}")
 

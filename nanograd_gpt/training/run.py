@@ -281,12 +281,8 @@ class Run:
         """Resume from a checkpoint of this run.  Raises InputError as check_resumable does."""
         state = load_checkpoint(checkpoint, self.model, self.optimizer)
         self.check_resumable(checkpoint, state)
-        self.progress, self._saved = Progress(**state["progress"]), checkpoint
+        self.progress, self._saved = saved_progress(checkpoint, state), checkpoint
         self.data_rng.set_state(state["data_stream"])
-        with suppress(InputError):  # without intact best weights, those to come are compared with the record alone
-            best = Progress(**read_state(checkpoint.with_name(BEST))["progress"])
-            if best.best_val_loss is not None and best.global_step <= self.progress.global_step:
-                self.progress.note_best(best.global_step, best.best_val_loss)
 
     def check_resumable(self, checkpoint: Path, state: Mapping[str, Any]) -> None:
         """Raise InputError for weights alone, and if the text or the tokenizer has changed since the checkpoint."""
@@ -295,6 +291,16 @@ class Run:
             raise InputError(f"resume: the text {self.config.data.data!r} has changed since {checkpoint} was written")
         if state["tokenizer_sha256"] != tokenizer_hash(self.tokenizer):
             raise InputError(f"resume: the tokenizer has changed since {checkpoint} was written")
+
+
+def saved_progress(checkpoint: Path, state: Mapping[str, Any]) -> Progress:
+    """The progress in a checkpoint's state, with the best evaluation, which may have followed the checkpoint."""
+    progress = Progress(**state["progress"])
+    with suppress(InputError):  # without intact best weights, the checkpoint's own record stands
+        best = Progress(**read_state(checkpoint.with_name(BEST))["progress"])
+        if best.best_val_loss is not None and best.global_step <= progress.global_step:
+            progress.note_best(best.global_step, best.best_val_loss)
+    return progress
 
 
 def streams(training: TrainingConfig) -> tuple[RandomStream, RandomStream]:

@@ -258,6 +258,7 @@ def test_the_last_weights_are_evaluated_and_kept_as_the_best_if_they_are(tmp_pat
     assert f"Ep 1 (Step 000004): Train loss {last['train_loss']:.3f}, Val loss {last['val_loss']:.3f}" in printed
     best, newest = (run / "checkpoints" / name / "model.safetensors" for name in ("best", "step_4"))
     assert best.read_bytes() == newest.read_bytes()
+    assert re.search(r"^best_step +4$", works("info", run), re.MULTILINE)
     works("train", "--resume", run, "--max-steps", 7)  # knows of it, so what is worse does not replace it
     later = [event for event in read_metrics(run / "metrics.jsonl").evaluations if event["step"] > 4]
     lowest = min([last, *later], key=lambda event: event["val_loss"])
