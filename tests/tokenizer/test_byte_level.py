@@ -304,7 +304,9 @@ def test_weights_have_the_tokenizer_beside_them_or_gpt2s(tmp_path: Path) -> None
     weights = tmp_path / "some.safetensors"
     weights.touch()
     assert tokenizer_beside(weights) is None
-    assert pretrained_tokenizer(weights) is pretrained_tokenizer(tmp_path) is get_tokenizer("gpt2")
+    assert pretrained_tokenizer(weights) is pretrained_tokenizer("gpt2") is get_tokenizer("gpt2")
+    with pytest.raises(InputError, match="has no checkpoint"):  # nor weights, which might be smaller than GPT-2's
+        pretrained_tokenizer(tmp_path)
     shutil.copy(WHOLE / "tokenizer.json", tmp_path)
     assert tokenizer_beside(weights) == tokenizer_beside(tmp_path) == tmp_path / "tokenizer.json"
     assert pretrained_tokenizer(str(tmp_path)).n_vocab == 349

@@ -60,8 +60,10 @@ def test_numbers_that_no_file_holds_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_exists_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="exists already"):
         save_pretrained(tmp_path, GPTModel(TINY))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 @pytest.mark.parametrize("fails_at", [0, 1])
