@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, Self
 
 STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows: two
+ALWAYS = (signal.SIGINT, signal.SIGTERM)  # also in a shell's background job, which is started with SIGINT ignored
 CLOSED_PIPE = 13  # the number of SIGPIPE, which Python turns into an exception
 
 
@@ -19,7 +20,7 @@ class Signals:
     """Record SIGINT, SIGTERM and SIGHUP in this block instead of stopping, so that an update is never interrupted.
 
     The first signal calls `tell` with a line that says what happens now; a second one raises KeyboardInterrupt.
-    A signal that is ignored, as SIGHUP under nohup, stays so.
+    A SIGHUP that is ignored, as under nohup, stays so.
     """
 
     def __init__(self, tell: Callable[[str], object]) -> None:
@@ -30,7 +31,7 @@ class Signals:
 
     def __enter__(self) -> Self:
         for number in STOPPING:
-            if signal.getsignal(number) != signal.SIG_IGN:
+            if number in ALWAYS or signal.getsignal(number) != signal.SIG_IGN:
                 self.handlers[number] = signal.signal(number, self._receive)
         return self
 

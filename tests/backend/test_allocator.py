@@ -18,7 +18,8 @@ def resident():
 
 keep_freed_memory()
 before = resident()
-arrays = [np.ones(1 << 18, dtype=np.float32) for _ in range(200)]  # 1 MiB each
+arrays = [np.ones(6 << 20, dtype=np.float32) for _ in range(9)]  # 24 MiB each: more than imports free at once, to which
+# glibc fits its threshold, and less than the threshold that is set
 held = resident()
 arrays.clear()
 kept = resident()

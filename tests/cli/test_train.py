@@ -105,7 +105,7 @@ def test_the_header_tells_model_data_updates_needs_and_directory(trained: Path, 
         strict=True,
     ):
         assert line.startswith(part)
-    assert re.fullmatch(r"expected    \d+ MiB of memory, about \d+ (s|min)", header[3])
+    assert re.fullmatch(r"expected    [\d.]+ [MG]iB of memory, about \d+ (s|min)", header[3])  # of this process too
 
 
 def test_evaluations_are_printed_in_the_books_format(trained: Path) -> None:
