@@ -232,9 +232,6 @@ ELSEWHERE = {
 }
 
 
-ERRORS = "InputError", "NonFiniteError", "RunError"  # classes without a signature
-
-
 def test_every_number_that_a_public_name_takes_is_in_the_tables() -> None:
     asked = {
         f"{name} {parameter.name}"
