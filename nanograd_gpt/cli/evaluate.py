@@ -1,4 +1,4 @@
-"""Measure the loss, perplexity and bits per byte of a model.
+"""Measure a model's loss, perplexity and bits per byte.
 
 The text is a part of its run's own, or another one.
 """

@@ -1,4 +1,4 @@
-"""Generate text: greedily, by sampling or beam search, interactively."""
+"""Generate text by sampling, beam search, or interactively."""
 
 from __future__ import annotations
 
