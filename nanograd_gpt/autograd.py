@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from .backend.contract import Array, GradOut, Kernels
 from .backend.select import kernels_of
 from .grad_mode import is_grad_enabled
-from .pytorch_names import FUNCTION, missing_names
+from .pytorch_names import TorchFunction
 from .rule_checks import check_result, check_returned
 from .versions import check_unchanged, tick
 
@@ -55,7 +55,7 @@ class Leaf(Node):
         return Leaf, (self.dtype,), (None, {"grad": self.grad})
 
 
-class Function(Node):
+class Function(Node, TorchFunction):
     """An operation; an instance is one call of it, and its node in the graph.
 
     A subclass defines `forward(*arrays, **params)`, which stores what `backward` needs in `self.saved`, and
@@ -70,18 +70,6 @@ class Function(Node):
 
     def __init__(self) -> None:
         self.grad, self.parents, self.saved = None, (), None
-
-    def __call__(self, *inputs: Any, **params: Any) -> Any:
-        name = type(self).__name__
-        raise TypeError(f"{name}() is an instance of the operation {name}; give the class: apply({name}, x)")
-
-    if not TYPE_CHECKING:  # a type checker would accept any attribute
-        __getattr__ = missing_names(FUNCTION)
-
-    @classmethod
-    def apply(cls, *_: Any) -> None:
-        """Refuse PyTorch's way to run an operation: this module knows no Tensors."""
-        raise TypeError(f"{cls.__name__} has no apply(x); write apply({cls.__name__}, x), with the package's apply")
 
     def forward(self, *arrays: Any, **params: Any) -> Array:
         raise TypeError(f"{type(self).__name__} has no forward rule")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import wraps
 from types import ModuleType
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 SIGMOID = (
     "(x / 2).tanh() / 2 + 0.5"  # with a finite gradient for every x; that of 1 / (1 + (-x).exp()) overflows to nan
@@ -158,3 +158,20 @@ def missing_names(table: Mapping[str, str]) -> Callable[[object, str], Any]:
         raise missing_name(self, name, table)
 
     return refuse
+
+
+class TorchFunction:
+    """PyTorch's ways to run an operation, and its names there, which say what to write here."""
+
+    __slots__ = ()
+    if not TYPE_CHECKING:  # a type checker would accept any attribute
+        __getattr__ = missing_names(FUNCTION)
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
+        name = type(self).__name__
+        raise TypeError(f"{name}() is an instance of the operation {name}; give the class: apply({name}, x)")
+
+    @classmethod
+    def apply(cls, *_: Any) -> None:
+        """Refuse PyTorch's way to run an operation: the engine knows no Tensors."""
+        raise TypeError(f"{cls.__name__} has no apply(x); write apply({cls.__name__}, x), with the package's apply")

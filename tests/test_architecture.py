@@ -233,6 +233,10 @@ def test_importing_the_package_leaves_what_is_slow_or_optional_alone() -> None:
     assert sorted(AT_USE_ONLY & imported) == []
 
 
+def test_the_engine_is_read_in_two_hundred_lines() -> None:
+    assert (PACKAGE / "autograd.py").read_text(encoding="utf-8").count("\n") <= 200
+
+
 def test_no_file_is_longer_than_400_lines() -> None:
     lines = {short(path): path.read_text(encoding="utf-8").count("\n") for path in sources()}
     assert {path: n for path, n in lines.items() if n > 400} == {}
