@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from _one_line import run, writable
+from _one_line import UsageError, run, writable
 
 # isort: split
 import numpy as np
@@ -159,6 +159,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.out is not None:
         writable(options.out.parent)  # before the training
+        if options.out.is_dir():
+            raise UsageError(f"--out: {options.out} is a directory; give the name of a file")
 
     text, tokenizer, rng = load_text(options.data), ng.get_tokenizer("gpt2"), TorchStream(123)
     compare("characters", len(text), 20479)

@@ -89,6 +89,11 @@ def test_an_out_that_cannot_be_written_to_is_one_line_before_any_work(script: st
     assert (code, errors) == (2, message)
 
 
+def test_the_books_numbers_refuse_a_directory_before_the_training(tmp_path: Path) -> None:
+    code, errors = ran("scripts/04_the_books_numbers.py", "--out", tmp_path, folder=tmp_path)
+    assert (code, errors) == (2, f"error: --out: {tmp_path} is a directory; give the name of a file\n")
+
+
 def test_a_script_that_is_taken_out_of_its_clone_says_what_it_lacks(tmp_path: Path) -> None:
     code, errors = ran("scripts/07_an_attention_kernel.py", hidden="cusim", folder=tmp_path)
     message = "error: 07_an_attention_kernel.py needs tests/cusim; run it in a clone of nanograd_gpt\n"
