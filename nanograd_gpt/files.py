@@ -67,10 +67,10 @@ def read_bytes(path: Path, most: int) -> bytes:
 def not_written(path: Path | str, error: OSError, then: str = "") -> RunError:
     """An error that says why a file could not be written, and what to do if its disk is full.
 
-    then: what to do after making room.
+    then: what to do after freeing space.
     """
     if error.errno in FULL:
-        return RunError(f"{path} could not be written (the disk is full); make room there{then and f', {then}'}")
+        return RunError(f"{path} could not be written (the disk is full); free space there{then and f', {then}'}")
     return RunError(f"{path} could not be written ({error.strerror or error})")
 
 

@@ -27,7 +27,7 @@ def run(main: Callable[[], int]) -> int:
         return main()
     except KeyboardInterrupt:
         return _failed("interrupted", 130)
-    except Exception as error:  # known kinds become one line; all others are raised again
+    except Exception as error:  # kinds listed in _described become one line; any other is raised again
         if (described := _described(error)) is None:
             raise  # an error of the program: its traceback is needed
         return _failed(*described)

@@ -22,7 +22,7 @@ from .prompt import PROMPT, add_prompt, note_long_prompt, prompt_from
 from .terminal import unescaped
 
 LONGEST = 20  # columns of a token
-MIN_WIDTH = 72  # columns of the table: room for one long token and one long guess
+MIN_WIDTH = 72  # columns of the table: fits one long token and one long guess
 
 # Terminal codes for the levels of surprise 1 .. 4: a background with black or white text, on which it has a contrast
 # above 4.5 whatever the terminal's own colours; level 0 keeps those

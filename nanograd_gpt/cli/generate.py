@@ -144,7 +144,7 @@ def _print_text(pieces: Iterator[str], before: str) -> None:
 def _continuation(
     options: Namespace, sampling: Sampling, model: GPTModel, tokenizer: Any
 ) -> Callable[[str], Iterator[str]]:
-    """A function that continues a text; a long text is cut on the left, to leave room for the new tokens."""
+    """A function that continues a text; a long text is cut on the left, so that the new tokens fit."""
     rng, context = _stream_of(options), model.config.context_length
     sampling.check(model.config.vocab_size)  # before the user is asked for a line
     kept = max(context // 2, context - options.max_new_tokens)

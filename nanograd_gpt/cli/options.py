@@ -211,7 +211,7 @@ def add_tokenizer(parser: Any) -> None:
 def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
     """The model that the command line names, in evaluation mode; its tokenizer; and its run's directory, if it has one.
 
-    Raises InputError if there is no such model, or if the tokenizer does not fit it.
+    Raises InputError if the model is missing, or if the tokenizer does not fit it.
     """
     path, device = model_path(options), device_from(options)
     source = open_model(path)

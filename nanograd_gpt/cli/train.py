@@ -108,7 +108,7 @@ def _start(options: Namespace) -> int:
 
 
 def _note_no_room(training: Run, directory: Path) -> None:
-    """Note, in a dry run, that the disk has too little room for the checkpoints."""
+    """Note, in a dry run, that the disk has too little space for the checkpoints."""
     try:
         training.check_room(directory)
     except RunError as error:

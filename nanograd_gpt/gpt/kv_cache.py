@@ -48,9 +48,8 @@ class KVCache:
             raise InputError(f"cache: it has {len(self.lengths)} rows, and {B} were given")
         if self.lengths.max() + T > capacity:
             b = self.lengths.argmax()
-            raise InputError(
-                f"cache: row {b} holds {counted(int(self.lengths[b]), 'token')}; no room for {T} more in {capacity}"
-            )
+            held = counted(int(self.lengths[b]), "token")
+            raise InputError(f"cache: row {b} holds {held}; {T} more exceed the capacity, {capacity}")
         return to_device(self.lengths[:, None] + np.arange(T), device_of(self.memory))
 
     def layers(self, slots: Ints) -> Iterator[LayerCache]:

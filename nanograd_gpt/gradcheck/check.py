@@ -106,7 +106,7 @@ def check_function(
     if directions < (0 if exhaustive else 1):
         raise ValueError(f"{name}: {directions} directions compare nothing; choose 1 or more")
     if not any(t.size for t in leaves.values()):
-        raise ValueError(f"{name}: no input has an element of float dtype, so there is no gradient to check")
+        raise ValueError(f"{name}: no input has an element of float dtype, so none has a gradient to check")
     limit = TOLERANCE[method] if tolerance is None else tolerance
     rng = np.random.default_rng(seed)
     worst = 0.0
@@ -143,7 +143,7 @@ def _comparisons(
     with replaced(tensors, np.float64):
         shape = _shape_of_a_pure_function(output, tensors, name)
         if 0 in shape:
-            raise ValueError(f"{name}: the result has shape {shape} and no elements, so there is no gradient to check")
+            raise ValueError(f"{name}: the result has shape {shape} and no elements, so it has no gradient to check")
         weights = rng.standard_normal(shape)  # project the output onto a scalar
         projected = _gradients(output, tensors, weights)
         jacobians = {k: _jacobian(output, tensors, k, shape) for k in _with_small_jacobian(tensors, shape)}

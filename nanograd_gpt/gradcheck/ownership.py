@@ -54,7 +54,7 @@ def _check_any_float(inputs: Sequence[Array]) -> None:
                 f"input {k} is {a_or_an(type(a).__name__)}; give NumPy arrays, as the operation's forward gets them"
             )
     if all(a.dtype.kind != "f" for a in inputs):
-        raise ValueError("no input is of float dtype, so there is no gradient to check")
+        raise ValueError("no input is of float dtype, so none has a gradient to check")
 
 
 def _arrays(saved: Any) -> list[Array]:

@@ -235,13 +235,13 @@ class Run:
         self.check_room(directory)
 
     def check_room(self, directory: Path) -> None:
-        """Raise RunError if the disk has no room for the checkpoints."""
+        """Raise RunError if the disk has too little space for the checkpoints."""
         parent = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.is_dir())
         needed, disk = self._bytes_needed(directory), shutil.disk_usage(parent)
         if disk.total and disk.free < needed:  # some virtual file systems report 0 for both
             raise RunError(
                 f"training: checkpoints in {directory} will take {needed:,} bytes, its disk has {disk.free:,} left; "
-                "make room there, or give another directory with --out"
+                "free space there, or give another directory with --out"
             )
 
     def _bytes_needed(self, directory: Path) -> int:

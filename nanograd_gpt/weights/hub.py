@@ -103,5 +103,5 @@ def _download(name: str, source: Source, path: Path, record: Path) -> None:
         ) from None
     except OSError as error:
         raise RunError(
-            f"model: {path} could not be written ({error.strerror or error}); make room there, {by_hand}"
+            f"model: {path} could not be written ({error.strerror or error}); free space there, {by_hand}"
         ) from None

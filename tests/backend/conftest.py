@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from standin.cupy_standin import installed
+from standin.either import simulator_or_gpu
 from standin.record import Record
 
 from nanograd_gpt.backend.select import to_device
@@ -15,14 +15,8 @@ from nanograd_gpt.backend.select import to_device
 @pytest.fixture(params=["simulator", pytest.param("GPU", marks=pytest.mark.gpu)])
 def standin(request: pytest.FixtureRequest) -> Iterator[Record | None]:
     """The stand-in's record, or None where the real CuPy runs."""
-    if request.param == "simulator":
-        with installed() as record:
-            yield record
-    else:
-        cupy = pytest.importorskip("cupy")
-        if not cupy.is_available():
-            pytest.skip("CuPy finds no GPU")
-        yield None
+    with simulator_or_gpu(request.param) as record:
+        yield record
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ def test_a_disk_without_room_for_the_checkpoints_is_found_before_the_first_updat
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=10**9, free=100_000))
     message = fails(*train(tmp_path / "run", data, "--max-steps", 2), code=1)
     assert message.startswith(f"training: checkpoints in {tmp_path / 'run'} will take 587,136 bytes")
-    assert message.endswith("its disk has 100,000 left; make room there, or give another directory with --out")
+    assert message.endswith("its disk has 100,000 left; free space there, or give another directory with --out")
     dry = nanograd(*train(tmp_path / "run", data, "--max-steps", 2), "--dry-run")
     assert (dry.code, dry.err) == (0, f"note: {message}\n")
     assert not (tmp_path / "run").exists()

@@ -28,7 +28,7 @@ def test_a_disk_that_is_full_during_training_is_named_with_the_way_to_resume(
     monkeypatch.setattr(f"nanograd_gpt.cli.train.{what}", full)
     run = tmp_path / "run"
     assert fails(*train(run, data, "--max-steps", 4), code=1) == (
-        f"{run} could not be written (the disk is full); make room there, then resume with: "
+        f"{run} could not be written (the disk is full); free space there, then resume with: "
         f"nanograd-gpt train --resume {run}"
     )
 
@@ -40,7 +40,7 @@ def test_a_disk_that_is_full_before_the_first_update_is_named(
     monkeypatch.setattr(f"nanograd_gpt.training.{what}", full)
     message = fails(*train(tmp_path / "run", data, "--max-steps", 1), code=1)
     assert (
-        message == f"{tmp_path / 'run'} could not be written (the disk is full); make room there, then run this again"
+        message == f"{tmp_path / 'run'} could not be written (the disk is full); free space there, then run this again"
     )
 
 
@@ -53,7 +53,7 @@ def test_a_disk_that_is_full_in_convert_is_named(
     message = fails("convert", trained, tmp_path / target, code=1)
     assert message.startswith(f"{tmp_path}/")
     assert target in message
-    assert "could not be written (the disk is full); make room there" in message
+    assert "could not be written (the disk is full); free space there" in message
 
 
 def test_a_tokenizer_that_does_not_fit_beside_the_weights_is_named(
@@ -62,13 +62,13 @@ def test_a_tokenizer_that_does_not_fit_beside_the_weights_is_named(
     monkeypatch.setattr("nanograd_gpt.cli.convert.save_tokenizer", full)
     target = tmp_path / "new.safetensors"
     message = fails("convert", trained, target, code=1)
-    assert message == f"{target} could not be written (the disk is full); make room there, then run this again"
+    assert message == f"{target} could not be written (the disk is full); free space there, then run this again"
 
 
 def test_a_disk_that_is_full_in_plot_is_named(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanograd_gpt.cli.plot.write_figures", full)
     message = fails("plot", trained, code=1)
-    assert message == f"{trained} could not be written (the disk is full); make room there, then run this again"
+    assert message == f"{trained} could not be written (the disk is full); free space there, then run this again"
 
 
 @needs_device
@@ -78,11 +78,11 @@ def test_output_to_a_full_disk_ends_in_one_line(command: list[str], trained: Pat
     with DEVICE.open("w") as out:
         done = subprocess.run(argv, stdout=out, stderr=subprocess.PIPE, text=True, check=False)
     message = complaint(Result(done.returncode, "", done.stderr), code=1)
-    assert message == "the output could not be written (the disk is full); make room there"
+    assert message == "the output could not be written (the disk is full); free space there"
 
 
 @needs_device
 def test_bench_to_a_full_disk_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanograd_gpt.cli.bench._measured", lambda *_: iter(()))
     message = fails("bench", "--out", DEVICE, code=1)
-    assert message == f"{DEVICE} could not be written (the disk is full); make room there, then run this again"
+    assert message == f"{DEVICE} could not be written (the disk is full); free space there, then run this again"

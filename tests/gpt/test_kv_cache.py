@@ -164,7 +164,7 @@ def test_a_row_that_would_outgrow_the_context_is_refused_and_the_cache_is_as_it_
     model, text = model_of(), ids_of((2, 100), CONFIG)
     cache = model.new_cache(2)
     fed(model, [text[0, :3], text[1, :98]], cache)
-    message = "cache: row 1 holds 98 tokens; no room for 3 more in 100"
+    message = "cache: row 1 holds 98 tokens; 3 more exceed the capacity, 100"
     assert refused(model, text[:, :3], cache) == message
     assert cache.lengths.tolist() == [3, 98]
     logits = fed(model, [text[0, 3:5], text[1, 98:]], cache)
@@ -174,7 +174,7 @@ def test_a_row_that_would_outgrow_the_context_is_refused_and_the_cache_is_as_it_
 def test_more_tokens_than_its_room_are_refused() -> None:
     model = model_of()
     cache = model.new_cache(1, capacity=4)
-    assert refused(model, ids_of((1, 5), CONFIG), cache) == "cache: row 0 holds 0 tokens; no room for 5 more in 4"
+    assert refused(model, ids_of((1, 5), CONFIG), cache) == "cache: row 0 holds 0 tokens; 5 more exceed the capacity, 4"
 
 
 def test_another_number_of_rows_is_refused() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from standin.cupy_standin import installed
+from standin.either import simulator_or_gpu
 from standin.record import CUDARuntimeError, Record
 
 from nanograd_gpt.backend.select import kernels_of, to_host
@@ -36,13 +36,8 @@ pytestmark = pytest.mark.slow  # kernels run on the simulator
 
 @pytest.fixture(params=["simulator", pytest.param("GPU", marks=pytest.mark.gpu)])
 def standin(request: pytest.FixtureRequest) -> Iterator[Record | None]:
-    if request.param == "simulator":
-        with installed() as record:
-            yield record
-    else:
-        if not pytest.importorskip("cupy").is_available():
-            pytest.skip("CuPy finds no GPU")
-        yield None
+    with simulator_or_gpu(request.param) as record:
+        yield record
 
 
 def trainer(rng: Any = None) -> tuple[GPTModel, AdamW]:
