@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 
 import numpy as np
@@ -31,13 +30,11 @@ SIZES = {  # vocabulary, context, channels, heads, layers, dropout rate; batch
 
 @pytest.fixture
 def peak(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The most bytes in use since the list was cleared, on the stand-in, without those of earlier tests."""
+    """The most bytes in use since the list was cleared, on the stand-in."""
     most: list[int] = []
-    gc.collect()
-    before = used_bytes()
 
     def allocate(size: int) -> None:
-        most[:] = [max([*most, used_bytes() + size - before])]
+        most[:] = [max([*most, used_bytes() + size])]
 
     monkeypatch.setattr(device_array, "allocate", allocate)
     with installed():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import re
 from collections.abc import Iterator
@@ -46,7 +45,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def gpu() -> Iterator[Record]:
-    gc.collect()  # arrays of tests before this one take room
     with installed() as record:
         yield record
 

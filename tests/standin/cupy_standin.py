@@ -26,6 +26,7 @@ from cublaslt_twin import Twin
 from . import device, functions
 from .api import api
 from .device_array import DeviceArray
+from .memory import owners
 from .raw_module import RawModule
 from .record import Record, record
 from .ufuncs import DeviceUfunc, named
@@ -102,6 +103,7 @@ def installed(available: bool = True, on_exit: Iterable[Callable[[], None]] = ()
     before = {name: module for name, module in sys.modules.items() if is_cupys(name)}
     replace_cupy(MODULES)
     record.reset(available)
+    owners.clear()  # arrays that tests before this one left alive are not on the new machine's GPU
     use_twin()
     try:
         yield record

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from standin.cupy_standin import installed
 from standin.record import Record, deeds
 
 # Memory.
@@ -137,6 +138,14 @@ def test_the_memory_pool_counts_the_arrays_that_are_alive(cp: ModuleType) -> Non
     assert pool.used_bytes() - before == 4096
     del view
     assert pool.used_bytes() == before
+
+
+def test_arrays_of_an_installation_before_take_no_memory_of_the_next() -> None:
+    with installed():
+        held = importlib.import_module("cupy").zeros(1 << 20)
+    with installed():
+        assert held.nbytes == 8 << 20
+        assert importlib.import_module("cupy").get_default_memory_pool().used_bytes() == 0
 
 
 # Indexing.
