@@ -12,6 +12,8 @@ import contextlib
 import io
 import json
 import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -26,8 +28,9 @@ from nanograd_gpt.training.metrics import read_metrics
 RESULTS = Path(__file__).parent / "results"
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run both commands; returns the first exit code that is not 0."""
+    ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args(argv)
     with TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         started, printed = perf_counter(), io.StringIO()

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,13 @@ from speed_parts import IN_BENCHMARKS, IN_README
 RESULTS = Path(__file__).parent / "results"
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Rewrite both, or check whether they would change."""
+    parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if a document would change")
+    options = parser.parse_args(argv)
     differ = [path for path in DOCUMENTS if filled(path) != path.read_text(encoding="utf-8")]
-    if "--check" in sys.argv:
+    if options.check:
         print(f"run python benchmarks/readme.py: {differ} would change" if differ else "all is up to date")
         return int(bool(differ))
     from speed_figure import write_figure  # matplotlib is slow to import

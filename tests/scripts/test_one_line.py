@@ -70,6 +70,13 @@ def test_a_missing_library_is_one_line(script: str, library: str, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir() if path.suffix in (".json", ".svg", ".png")] == []
 
 
+@pytest.mark.parametrize("script", NEEDS)
+def test_an_option_that_does_not_exist_is_refused_before_any_work(script: str, tmp_path: Path) -> None:
+    code, errors = ran(script, "--bogus", folder=tmp_path)
+    assert code == 2
+    assert errors.splitlines()[-1] == f"{Path(script).name}: error: unrecognized arguments: --bogus"
+
+
 # --- everything else that can be missing
 
 WITH_OUT = [script for script in NEEDS if not script.endswith(("default_run.py", "readme.py"))]
