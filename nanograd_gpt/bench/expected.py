@@ -53,8 +53,8 @@ def _seconds(run: Run, done: int) -> float:
     samples += first_epoch < last_epoch == t.epochs and t.epochs % t.sample_every > 0
     checkpoints = 1 + ((last - done) // t.checkpoint_every if t.checkpoint_every else 0)
     weights = BYTES * run.config.model.n_parameters
-    # the weights after each evaluation, as if each were the best so far; in a checkpoint, the two moments as well
-    written = evaluations * weights + checkpoints * 3 * weights
+    # weights and two moments; before each checkpoint and at the end the best weights too, as if they were new each time
+    written = checkpoints * 3 * weights + min(evaluations, checkpoints + 1) * weights
     return times.total(last - done, evaluations * batches, samples * SAMPLE_TOKENS) + written / written_per_second()
 
 

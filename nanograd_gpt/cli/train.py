@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -17,9 +18,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ..anomaly import detect_anomaly
-from ..errors import InputError, RunError, did_you_mean
+from ..errors import InputError, NonFiniteError, RunError, did_you_mean
 from ..files import full_disk_named
 from ..gpt.model import GPTModel
+from ..training.background import Background
 from ..training.checkpoint_clock import CheckpointClock
 from ..training.find_checkpoint import recover_checkpoints
 from ..training.loop import StepResult, sample_line
@@ -214,6 +216,8 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
             disable=not sys.stderr.isatty(),
         ) as bar,
         Signals(lambda line: bar.write(line, file=sys.stderr)) as signals,
+        Background() as beside,
+        _best_kept(training, directory, beside),
         np.errstate(all="ignore"),  # a loss that is not finite ends the run with one line
     ):
         log.write("start", **facts)
@@ -226,7 +230,7 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
             with signals.closed_pipe():
                 updates.add(report, perf_counter() - started)
             if training.progress.best_step == report.global_step:
-                training.save_best(directory)
+                training.keep_best()
             if report.epoch_ended and (report.epoch % t.sample_every == 0 or report.epoch == t.epochs):
                 updates.flush()
                 with signals.closed_pipe():
@@ -234,15 +238,28 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
             if clock.is_due() or (t.checkpoint_every and (report.global_step + 1) % t.checkpoint_every == 0):
                 updates.flush()  # so that a loss that is not finite ends the run before its weights are saved
                 with clock.saving():
-                    training.save(directory)
+                    training.save(directory, beside)
             if signals.received:
                 break
         updates.flush()
-        training.save(directory)
+        training.save(directory, beside)
         if training.evaluates_at_end and not _is_evaluated(directory, training.progress.global_step):
-            _evaluate_end(training, updates, directory)
+            _evaluate_end(training, updates)
+        beside.wait()
+        training.save_best(directory)
         log.write("end", steps=training.progress.global_step + 1, seconds=round(perf_counter() - started, 3))
     return signals.received
+
+
+@contextmanager
+def _best_kept(training: Run, directory: Path, beside: Background) -> Iterator[None]:
+    """Write the best weights kept so far where training ends with nan or infinity, which resuming would only repeat."""
+    try:
+        yield
+    except NonFiniteError:
+        beside.wait()
+        training.save_best(directory)
+        raise
 
 
 def _is_evaluated(directory: Path, step: int) -> bool:
@@ -250,13 +267,13 @@ def _is_evaluated(directory: Path, step: int) -> bool:
     return step < 0 or any(event["step"] == step for event in read_metrics(directory / "metrics.jsonl").evaluations)
 
 
-def _evaluate_end(training: Run, updates: StepLog, directory: Path) -> None:
+def _evaluate_end(training: Run, updates: StepLog) -> None:
     """Evaluate after the last update, and keep its weights if they are the best."""
     progress, evaluation = training.progress, training.evaluate()
     epoch = progress.epoch + (progress.batch > 0)
     updates.add_evaluation(evaluation, step=progress.global_step, epoch=epoch, tokens=progress.tokens_seen)
     if progress.best_step == progress.global_step:
-        training.save_best(directory)
+        training.keep_best()
 
 
 def _best_line(training: Run, directory: Path) -> str | None:

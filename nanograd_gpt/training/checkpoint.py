@@ -61,13 +61,31 @@ def save_checkpoint(
     """
     path = as_path(path, "save_checkpoint(path, model, optimizer)")
     metadata = checkpoint_metadata(model, optimizer, state)
-    work, old = _aside(path, NEW), _aside(path, OLD)
+    moments = None if optimizer is None else moments_of(optimizer, model)
+    write_checkpoint(path, metadata, model.config, model.state_dict(), moments)
+    return seal_checkpoint(path)
+
+
+def write_checkpoint(
+    path: Path,
+    metadata: str,
+    config: GPTConfig,
+    weights: Mapping[str, Array],
+    moments: Mapping[str, Array] | None = None,
+) -> None:
+    """Write a checkpoint's arrays and state beside its place, as no checkpoint yet: seal_checkpoint makes it one."""
+    work = _aside(path, NEW)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    _save_arrays(work / "model.safetensors", model.state_dict(), model.config)
-    if optimizer is not None:
-        _save_arrays(work / "optimizer.safetensors", _moments(optimizer, model))
+    _save_arrays(work / "model.safetensors", weights, config)
+    if moments is not None:
+        _save_arrays(work / "optimizer.safetensors", moments)
     (work / "state.json").write_text(metadata, encoding="utf-8")
+
+
+def seal_checkpoint(path: Path) -> Path:
+    """Hash what write_checkpoint wrote, flush it to the disk and move it to its place; returns the path."""
+    work, old = _aside(path, NEW), _aside(path, OLD)
     hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
     (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
     for file in (*work.iterdir(), work):
@@ -101,7 +119,8 @@ def _aside(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}{suffix}")
 
 
-def _moments(optimizer: AdamW, model: GPTModel) -> dict[str, Array]:
+def moments_of(optimizer: AdamW, model: GPTModel) -> dict[str, Array]:
+    """Return AdamW's two moments by a checkpoint's names, without copying."""
     names, saved = _names_of(optimizer, model), optimizer.state_dict()
     return {
         f"{kind}.{name}": array

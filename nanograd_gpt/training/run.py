@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,16 @@ from ..optim import AdamW
 from ..rng import Generator, RandomStream, TorchStream
 from ..tokenizer.encoding import encode, token_bytes
 from ..tokenizer.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
-from .checkpoint import checkpoint_metadata, load_checkpoint, read_state, save_checkpoint
+from .background import Background
+from .best_weights import BestWeights
+from .checkpoint import (
+    checkpoint_metadata,
+    load_checkpoint,
+    moments_of,
+    read_state,
+    seal_checkpoint,
+    write_checkpoint,
+)
 from .config import DataConfig, RunConfig, TrainingConfig, from_toml, preset
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
@@ -87,6 +96,7 @@ class Run:
         check_sample_prompt(self.tokenizer, config.model.vocab_size, config.training.prompt)
         self.progress = Progress()
         self._saved: Path | None = None  # the checkpoint of this very moment, if there is one
+        self._best = BestWeights()
         self.weights_sha256: str | None = None  # of the initial weights, if they were loaded
 
     @cached_property
@@ -262,12 +272,15 @@ class Run:
             "environment": environment(),
         }
 
-    def save(self, directory: Path) -> Path:
+    def save(self, directory: Path, beside: Background | None = None) -> Path:
         """Write a checkpoint, unless it is there already, and delete the oldest beyond the number to keep.
 
-        A checkpoint of a later update is deleted too: it belongs to a course that this run has left, by being resumed
-        from an earlier checkpoint.
+        The best weights that are not written yet go first.  A checkpoint of a later update is deleted too: it belongs
+        to a course that this run has left, by being resumed from an earlier checkpoint.
+        beside: where the files are hashed and flushed, and old ones deleted, while training goes on [here, at once]
         """
+        if beside is not None:
+            beside.wait()  # for an earlier checkpoint
         step = self.progress.global_step
         path = checkpoint_path(directory, step)
         if broken := first_not_finite(self.model, self.optimizer):
@@ -275,17 +288,43 @@ class Run:
             raise NonFiniteError(
                 f"training: after step {step}, {broken} is nan or infinite, so no checkpoint is written{last}"
             )
+        written = self._write_best(directory)
         if path != self._saved or not path.is_dir():
-            self._saved = save_checkpoint(path, self.model, self.optimizer, self._state())
+            metadata = checkpoint_metadata(self.model, self.optimizer, self._state())
+            moments = moments_of(self.optimizer, self.model)
+            write_checkpoint(path, metadata, self.config.model, self.model.state_dict(), moments)
+            written, self._saved = [*written, path], path
+        seal = partial(self._seal, directory, written, step)
+        if beside is None:
+            seal()
+        else:
+            beside.start(seal)
+        return path
+
+    def _seal(self, directory: Path, written: list[Path], step: int) -> None:
+        for path in written:
+            seal_checkpoint(path)
         others = checkpoints(directory)
         later = [other for other in others if step_of(other) > step]
         for needless in (*later, *others[: len(others) - len(later)][: -self.config.training.keep]):
             shutil.rmtree(needless)
-        return path
 
-    def save_best(self, directory: Path) -> Path:
-        """Write the weights alone, as those with the lowest validation loss so far."""
-        return save_checkpoint(best_checkpoint(directory), self.model, None, self._state())
+    def keep_best(self) -> None:
+        """Keep the present weights as those with the lowest validation loss so far, to be written when saving."""
+        self._best.keep(self.model, checkpoint_metadata(self.model, None, self._state()))
+
+    def save_best(self, directory: Path) -> None:
+        """Write the weights alone that keep_best kept, unless they are on the disk."""
+        for path in self._write_best(directory):
+            seal_checkpoint(path)
+
+    def _write_best(self, directory: Path) -> list[Path]:
+        if (metadata := self._best.metadata) is None:
+            return []
+        path = best_checkpoint(directory)
+        write_checkpoint(path, metadata, self.config.model, self._best.arrays)
+        self._best.metadata = None
+        return [path]
 
     def load(self, checkpoint: Path) -> None:
         """Resume from a checkpoint of this run.  Raises InputError as check_resumable does."""

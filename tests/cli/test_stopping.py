@@ -7,14 +7,20 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from cli.commands import LONG, interrupted, train, without_times, works
+from cli.commands import LONG, interrupted, nanograd, train, without_times, works
 
+from nanograd_gpt.training.checkpoint import read_state
+from nanograd_gpt.training.loop import StepResult
 from nanograd_gpt.training.metrics import read_metrics
+from nanograd_gpt.training.run import Run
+from nanograd_gpt.training.run_directory import best_checkpoint
 
 UNDER_NOHUP = """
 import signal, sys
@@ -113,3 +119,23 @@ def test_checkpoints_are_written_by_the_clock(tmp_path: Path, data: Path, monkey
     works(*train(tmp_path / "run", data, "--max-steps", 4, "--checkpoint-minutes", 1e-9, "--keep", 9))
     found = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert found == ["best", "start", "step_0", "step_1", "step_2", "step_3"]
+
+
+def test_a_run_that_ends_with_nan_has_written_its_best_weights(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resumed, it would only become nan again."""
+    steps = Run.steps
+
+    def spoiled(run: Run, note: Any) -> Iterator[StepResult]:
+        for report in steps(run, note):
+            if report.global_step == 3:
+                run.model.final_norm.scale.data[0] = np.nan
+            yield report
+
+    monkeypatch.setattr(Run, "steps", spoiled)
+    run = tmp_path / "run"
+    options = ["--eval-freq", "2", "--checkpoint-every", "4", "--checkpoint-minutes", "0"]
+    result = nanograd(*train(run, data, "--max-steps", 8, *options))
+    assert result.code == 3
+    assert read_state(best_checkpoint(run))["progress"]["global_step"] == 2

@@ -15,7 +15,7 @@ from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.training.config import RunConfig
 from nanograd_gpt.training.loop import Progress
 from nanograd_gpt.training.run import Run
-from nanograd_gpt.training.run_directory import checkpoints, new_directory, step_of
+from nanograd_gpt.training.run_directory import best_checkpoint, checkpoints, new_directory, step_of
 from nanograd_gpt.training.sources import load_pretrained
 
 
@@ -79,7 +79,9 @@ def test_the_first_of_the_lowest_finite_losses_is_the_best(losses: list[float], 
 
 def test_the_best_weights_are_no_place_to_resume_from(config: RunConfig, tmp_path: Path) -> None:
     run = Run(config, "cpu")
-    best = run.save_best(tmp_path)
+    run.keep_best()
+    run.save_best(tmp_path)
+    best = best_checkpoint(tmp_path)
     assert sorted(file.name for file in best.iterdir()) == ["MANIFEST.json", "model.safetensors", "state.json"]
     assert checkpoints(tmp_path) == []
     model = load_pretrained(best)
