@@ -30,8 +30,10 @@ def expected_of(run: Run, done: int = 0, freed: int = 0) -> Expected:
     """
     seconds = _seconds(run, done)
     sizes = run.config.model, run.config.data.batch_size
-    on_cpu = run.device == "cpu"
-    return Expected(resident_memory() - freed + memory_bytes(*sizes) if on_cpu else gpu_memory_bytes(*sizes), seconds)
+    if run.device != "cpu":
+        return Expected(gpu_memory_bytes(*sizes), seconds)
+    best = BYTES * run.config.model.n_parameters  # the copy of the best weights, until they are written
+    return Expected(resident_memory() - freed + memory_bytes(*sizes) + best, seconds)
 
 
 def _seconds(run: Run, done: int) -> float:
