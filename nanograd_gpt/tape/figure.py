@@ -15,6 +15,7 @@ from .table import HOST_TIME, byte_count
 
 MOST_ROWS = 40
 HEAD, ROW, FOOT, INDENT = 78, 36, 44, 12  # pixels
+LONGEST = 28  # characters of a name that fit beside its times on a phone, less two for each level
 TICKS = 4  # at most, after 0: as many numbers as fit on a phone
 
 CSS = """
@@ -22,7 +23,8 @@ CSS = """
   --backward: #d55e00; }
 @media (prefers-color-scheme: dark) { .tape { --paper: #14181d; --ink: #e6e9ec; --soft: #9aa4ae; --line: #30363d;
   --forward: #56b4e9; --backward: #f0863a; } }
-.tape text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: var(--ink); }
+.tape text { font: 12px system-ui, "DejaVu Sans", sans-serif; fill: var(--ink); paint-order: stroke;
+  stroke: var(--paper); stroke-width: 4px; }
 .tape .title { font-weight: 700; font-size: 14px; }
 .tape .soft { fill: var(--soft); }
 .tape .module { font-weight: 700; }
@@ -67,13 +69,13 @@ def figure(operations: Sequence[Operation], ms: float, on_gpu: bool) -> str:
             f'<svg class="tape" xmlns="http://www.w3.org/2000/svg" width="100%" height="{height}" role="img" '
             'aria-label="Time in each module, forward and backward">',
             f'<style>{CSS}</style><rect class="paper" width="100%" height="100%"/>',
-            '<text class="title" x="16" y="26">Time in each module</text>',
-            f'<rect class="forward" x="16" y="37" width="11" height="11"/>'
-            f'<text x="32" y="47">forward {_ms(root.forward)} ms</text>'
-            f'<rect class="backward" x="156" y="37" width="11" height="11"/>'
-            f'<text x="172" y="47">backward {_ms(root.backward)} ms</text>',
-            f'<text class="soft" x="16" y="66">{outside}</text>',
             f'<svg x="4%" width="92%" height="{height}" overflow="visible">',
+            '<text class="title" y="26">Time in each module</text>',
+            f'<rect class="forward" y="37" width="11" height="11"/>'
+            f'<text x="16" y="47">forward {_ms(root.forward)} ms</text>'
+            f'<rect class="backward" x="150" y="37" width="11" height="11"/>'
+            f'<text x="166" y="47">backward {_ms(root.backward)} ms</text>',
+            f'<text class="soft" y="66">{outside}</text>',
             *_axis(most, HEAD + ROW * len(rows)),
             *(_row(part, level, HEAD + ROW * i, most, depth) for i, (part, level) in enumerate(rows)),
             "</svg></svg>\n",
@@ -103,23 +105,35 @@ def _rows(part: Part, depth: int, level: int = 0) -> Iterator[tuple[Part, int]]:
     """Yield the parts down to a depth, with their level; an only part has its module's time, and no row of its own."""
     for inner in part.parts.values():
         yield inner, level
-        if depth > 1 and len(inner.parts) > 1:
-            yield from _rows(inner, depth - 1, level + 1)
+        if depth > 1:
+            yield from _rows(_with_parts(inner), depth - 1, level + 1)
+
+
+def _with_parts(part: Part) -> Part:
+    """The part, or inside it the first one that has several parts or none."""
+    while len(part.parts) == 1:
+        (part,) = part.parts.values()
+    return part
 
 
 def _row(part: Part, level: int, top: int, most: float, depth: int) -> str:
-    closed = level == depth - 1 and len(part.parts) > 1
-    name = f"{part.name} ({part.n} operations)" if closed else part.name
+    closed = level == depth - 1 and len(_with_parts(part).parts) > 1
+    note = f" ({part.n} operations)" if closed else ""
+    name, shown = part.name + note, _cut(part.name, LONGEST - 2 * level - len(note)) + note
     kept = f" · {byte_count(part.kept)} kept" if part.kept else ""
     forward, backward = (100 * ms / most for ms in (part.forward, part.backward))
     return (
         f"<g><title>{escape(name)}: forward {_ms(part.forward)} ms, backward {_ms(part.backward)} ms{kept}</title>"
-        f'<text{_class(part)} x="{INDENT * level}" y="{top + 13}">{escape(name)}</text>'
+        f'<text{_class(part)} x="{INDENT * level}" y="{top + 13}">{escape(shown)}</text>'
         f'<text class="end soft" x="100%" y="{top + 13}">{_ms(part.forward)} + {_ms(part.backward)} ms'
         f'<tspan class="wide">{kept}</tspan></text>'
         f'<rect class="forward" y="{top + 18}" width="{forward:.3f}%" height="10"/>'
         f'<rect class="backward" x="{forward:.3f}%" y="{top + 18}" width="{backward:.3f}%" height="10"/></g>'
     )
+
+
+def _cut(name: str, length: int) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def _class(part: Part) -> str:
@@ -143,5 +157,5 @@ def _nice_step(most: float) -> float:
 
 
 def _ms(ms: float) -> str:
-    """Milliseconds with three digits."""
-    return f"{ms:.{max(0, 2 - floor(log10(ms)))}f}" if 1e-3 <= ms < 1e3 else f"{ms:,.0f}"
+    """Milliseconds with at least three digits, down to hundredths."""
+    return f"{ms:,.{2 if ms < 10 else 1 if ms < 100 else 0}f}"

@@ -35,7 +35,7 @@ class Places:
 
     def __init__(self, kinds: Collection[str]) -> None:
         self.kinds = kinds
-        self.found: dict[str, list[Place]] = defaultdict(list)
+        self.found: dict[str, list[Place]] = {}
         self._waiting: dict[int, list[tuple[Place, GradientOf]]] = defaultdict(list)  # by the order of their node
         self._rows: tuple[int, ...] = ()  # (B, T) of the last block
 
@@ -82,7 +82,7 @@ class Places:
 
     def _add(self, name: str, value: Array, node: Node | None, gradient_of: GradientOf | None = None) -> None:
         place = Place(name, value)
-        self.found[name].append(place)
+        self.found.setdefault(name, []).append(place)
         if isinstance(node, Function):
             self._waiting[node.order].append((place, gradient_of or _copy))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import InputError, did_you_mean
+from ..errors import InputError, counted, did_you_mean
 from ..files import as_path, write_whole
 from .chrome_trace import trace
 from .figure import figure
@@ -14,7 +14,7 @@ from .operation import ModuleCall, Operation, Place
 from .table import table
 
 
-@dataclass
+@dataclass(repr=False)
 class Tape:
     """The operations that record() saw, in order; print it, or look at its parts.
 
@@ -57,6 +57,9 @@ class Tape:
             hint = did_you_mean(name, [*self.places]) if self.places else "; record(values=True) keeps them"
             raise InputError(f"tape: {name!r} is not one of its {len(self.places)} places{hint}")
         return self.places[name][-1]
+
+    def __repr__(self) -> str:
+        return f"Tape({counted(len(self.operations), 'operation')}, {self.ms:,.2f} ms)"
 
     def __str__(self) -> str:
         return table(self.operations, self.ms, self.on_gpu)
