@@ -1,4 +1,4 @@
-"""What a tape holds: operations, calls of modules, and arrays of named places."""
+"""The contents of a tape: operations, calls of modules, and arrays of named places."""
 
 from __future__ import annotations
 

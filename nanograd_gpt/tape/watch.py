@@ -47,23 +47,23 @@ class Watcher:
         parents: Sequence[Node | None],
         params: Mapping[str, Any],
     ) -> Recorded:
-        """An operation is run."""
+        """Run an operation."""
         return run(op, arrays, parents, params)
 
     def backward(self, run: Callable[..., Sequence[Gradient]], node: Function, dy: Array) -> Sequence[Gradient]:
-        """The backward of an operation is run, for the gradient of its result."""
+        """Run an operation's backward for the gradient of its result."""
         return run(node, dy)
 
     def deliver(self, run: Callable[..., None], *arguments: Any) -> None:
-        """One of the gradients that the last backward returned is added to its node's."""
+        """Add a gradient that the last backward returned to that of its node."""
         run(*arguments)
 
     def call(self, run: Callable[..., Any], module: Module, *inputs: Any, **options: Any) -> Any:
-        """A module is called; calls() has this call already."""
+        """Call a module; calls() has this call already."""
         return run(module, *inputs, **options)
 
     def other(self, run: Callable[..., Any], name: str, *arguments: Any, **options: Any) -> Any:
-        """A computation is run that is not an operation, such as an optimizer's step."""
+        """Compute what is not an operation, such as an optimizer's step."""
         return run(name, *arguments, **options)
 
 
