@@ -121,6 +121,33 @@ def test_the_gradient_of_weights_that_dropout_changes_gives_the_gradient_of_the_
     np.testing.assert_allclose(dq, qkv.grad[..., :C], rtol=1e-9, atol=1e-13)  # type: ignore[index]  # not None
 
 
+class InPlace(ng.Function):
+    """2 x, whose backward writes to the gradient it is given."""
+
+    def forward(self, x: Any) -> Any:
+        return 2 * x
+
+    def backward(self, dy: Any) -> Any:
+        dy *= 2
+        return (dy,)
+
+
+def test_a_gradient_stays_as_it_was_where_an_operation_writes_to_it_later() -> None:
+    class Doubling(ng.TransformerBlock):
+        def forward(self, x: Tensor, cache: Any = None) -> Tensor:
+            return ng.apply(InPlace, super().forward(x, cache))
+
+    model = model_of()
+    for block in model.trf_blocks:
+        block.__class__ = Doubling
+    with ng.record(values=["residual"]) as tape:
+        model.loss(IDS, TARGETS).backward()
+    place = tape["trf_blocks.1.residual"]
+    x = Tensor(place.value, requires_grad=True)
+    F.cross_entropy(model.out_head(model.final_norm(x)).reshape(-1, V), TARGETS.reshape(-1)).backward()
+    np.testing.assert_allclose(place.grad, x.grad, rtol=1e-4, atol=1e-8)
+
+
 def test_only_the_kinds_that_are_asked_for_are_kept() -> None:
     kinds = {"embedding": 1, "residual": 1 + L, "attention": L, "mlp": L, "logits": 1}
     assert set(kinds) == set(KINDS)
