@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tape.small import IDS, model_of
 
 import nanograd_gpt as ng
 from nanograd_gpt.backend.select import to_host
+from nanograd_gpt.training.loop import make_update
 
 
 @pytest.fixture(params=["simulator", pytest.param("GPU", marks=pytest.mark.gpu)])
@@ -61,3 +63,22 @@ def test_what_is_read_off_a_model_is_on_the_host_and_that_of_the_cpu(standin: Re
     for look in (ng.attention_weights, ng.logit_lens, lambda *given: ng.token_attribution(*given, 3)):
         assert type(look(there, IDS)) is np.ndarray
         np.testing.assert_allclose(look(there, IDS), look(here, IDS), atol=1e-5)
+
+
+@pytest.mark.slow  # kernels run on the simulator
+@pytest.mark.usefixtures("standin")
+@pytest.mark.parametrize("values", [False, True])
+def test_updates_are_replayed_on_tape_with_the_same_bits(values: bool) -> None:
+    def weights(taped: bool) -> tuple[Any, Any]:
+        model = model_of(0.1).to("cuda").train()
+        notes: list[str] = []
+        update = make_update(model, ng.AdamW(model.parameters(), lr=1e-2), "cuda", notes.append)
+        with ng.record(values=values) if taped else nullcontext() as tape:
+            for _ in range(4):
+                update([(IDS, IDS)], 1.0)
+        assert (notes, len(update.recorded)) == ([], 1)  # type: ignore[attr-defined]  # it is a ReplayedUpdates
+        return tape, [to_host(p.data) for p in model.parameters()]
+
+    (tape, ours), (_, theirs) = weights(taped=True), weights(taped=False)
+    assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert len({o.path for o in tape.operations}) > 10
