@@ -18,7 +18,8 @@ from nanograd_gpt import GPTModel
 from nanograd_gpt.bench.machine import measured_machine
 from nanograd_gpt.bench.profile import profiled_step
 from nanograd_gpt.bench.step import TrainStep, random_batch
-from nanograd_gpt.bench.table import COLUMNS, aligned, profile_cells, profile_metadata
+from nanograd_gpt.bench.table import COLUMNS, profile_cells, profile_metadata
+from nanograd_gpt.tables import aligned
 
 
 def main(argv: Sequence[str] | None = None) -> int:

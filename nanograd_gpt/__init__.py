@@ -24,6 +24,10 @@ from .nn.param_groups import decay_groups
 from .optim import AdamW, clip_grad_norm
 from .pytorch_names import TORCH, missing_name
 from .rng import Generator, TorchStream
+from .tape.attention_weights import attention_weights
+from .tape.logit_lens import logit_lens
+from .tape.recorder import record
+from .tape.token_attribution import token_attribution
 from .tensor import Tensor, apply
 from .tokenizer.encoding import padding_ids
 from .tokenizer.tokenizer import (
@@ -74,6 +78,7 @@ __all__ = [
     "TorchStream",
     "TransformerBlock",
     "apply",
+    "attention_weights",
     "beam_search",
     "calc_loss_batch",
     "calc_loss_loader",
@@ -100,6 +105,7 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "load_pretrained",
+    "logit_lens",
     "nn",
     "no_grad",
     "padding_ids",
@@ -107,6 +113,7 @@ __all__ = [
     "plot_losses",
     "plot_perplexity",
     "pretrained_tokenizer",
+    "record",
     "save_checkpoint",
     "save_model",
     "save_pretrained",
@@ -114,6 +121,7 @@ __all__ = [
     "set_precision",
     "set_threads",
     "text_to_token_ids",
+    "token_attribution",
     "token_ids_to_text",
     "train_model_simple",
     "train_tokenizer",

@@ -5,12 +5,10 @@ As PyTorch's torch.autograd.detect_anomaly, but in forward too.  Every result is
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +16,7 @@ import numpy as np
 from .backend.contract import Array, GradOut
 from .backend.select import kernels_of
 from .errors import NonFiniteError
-
-PACKAGE = Path(__file__).parent
-ENGINE = {"anomaly.py", "autograd.py", "grad_mode.py", "rule_checks.py", "tensor.py", "ops", "nn/functional.py"}
+from .source_line import calling_line
 
 _enabled: ContextVar[bool] = ContextVar("anomaly_detection", default=False)
 _called_at: dict[int, str] = {}  # the line that called an operation, by its node's id
@@ -55,7 +51,7 @@ def is_enabled() -> bool:
 
 def check_forward(node: object, arrays: Sequence[Any], params: Mapping[str, Any], out: Array) -> None:
     """Raise NonFiniteError if an operation's result is not finite and its inputs are."""
-    _called_at[id(node)] = _caller()
+    _called_at[id(node)] = calling_line()
     if not (bad := _n_bad(out)) or any(_n_bad(value) for value in (*arrays, *params.values())):
         return
     name, shapes = type(node).__name__, ", ".join(str(getattr(array, "shape", array)) for array in arrays)
@@ -87,20 +83,3 @@ def _n_bad(value: Any) -> int:
         return 0
     xp = np if isinstance(value, np.generic) else kernels_of(value).xp
     return int((~xp.isfinite(value)).sum())
-
-
-def _caller() -> str:
-    """'gpt/model.py:91', the nearest line outside the engine; the package's own files by their path inside it."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_engine(Path(frame.f_code.co_filename)):
-        frame = frame.f_back
-    path = Path(frame.f_code.co_filename)
-    shown = path.relative_to(PACKAGE) if path.is_relative_to(PACKAGE) else path
-    return f"{shown}:{frame.f_lineno}"
-
-
-def _is_engine(path: Path) -> bool:
-    if not path.is_relative_to(PACKAGE):
-        return False
-    inside = path.relative_to(PACKAGE)
-    return inside.as_posix() in ENGINE or inside.parts[0] in ENGINE

@@ -127,16 +127,16 @@ def backward(root: Node, gradient: Array) -> None:
     while pending:
         node = heappop(pending)[1]
         dy, node.grad = node.grad, None
-        for parent, result in zip(node.parents, _input_grads(node, dy), strict=True):
+        for parent, result in zip(node.parents, input_grads(node, dy), strict=True):
             if parent is None or result is None:
                 continue
             if parent.grad is None and isinstance(parent, Function):
                 heappush(pending, (-parent.order, parent))
-            _deliver(parent, result, dy)
+            deliver(parent, result, dy)
         node.parents, node.saved = (), None
 
 
-def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
+def input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
     """Call an operation's backward, with its name added to errors as a note."""
     name = type(node).__name__
     if dy is None or not node.parents:
@@ -154,7 +154,8 @@ def _input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
 # Without copies: a gradient is fresh (may be changed in place) or borrowed (shared with others, never written to)
 
 
-def _deliver(parent: Node, result: Array | GradOut, dy: Array | None) -> None:
+def deliver(parent: Node, result: Array | GradOut, dy: Array | None) -> None:
+    """Add what a backward returned for an input, where dy is its own gradient, to that of the input's node."""
     if not isinstance(result, GradOut):
         gradient = _in_dtype(result, parent.dtype)
         # borrowed: dy may be another input's gradient too, and a view shares memory with its base

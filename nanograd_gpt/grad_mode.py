@@ -41,3 +41,13 @@ def _not_recorded() -> Iterator[None]:
 def is_grad_enabled() -> bool:
     """Whether operations are recorded: False inside no_grad()."""
     return _grad_enabled.get()
+
+
+@contextlib.contextmanager
+def enable_grad() -> Iterator[None]:
+    """Enable graph recording in a block, also within no_grad()."""
+    token = _grad_enabled.set(True)
+    try:
+        yield
+    finally:
+        _grad_enabled.reset(token)

@@ -40,7 +40,7 @@ def check_unchanged(name: str, saved: Any, moment: int) -> None:
     if _last_change < moment:
         return
     changed = [span for span, when in _changes.items() if when > moment]
-    for array in _arrays_in(saved):
+    for array in arrays_in(saved):
         if any(_overlap(_span(array), span) for span in changed):
             raise RuntimeError(
                 f"{name}: a parameter {array.dtype}{list(array.shape)} was written to after forward (by an optimizer's "
@@ -61,9 +61,10 @@ def _span(array: Array) -> Span:
     return start + sum(o for o in offsets if o < 0), start + sum(o for o in offsets if o > 0) + array.itemsize
 
 
-def _arrays_in(saved: Any) -> Iterator[Array]:
+def arrays_in(saved: Any) -> Iterator[Array]:
+    """Yield the arrays in what an operation saved: arrays, and tuples and lists of them."""
     if isinstance(saved, tuple | list):
         for part in saved:
-            yield from _arrays_in(part)
+            yield from arrays_in(part)
     elif hasattr(saved, "strides"):
         yield saved

@@ -9,7 +9,8 @@ from nanograd_gpt import GPTModel
 from nanograd_gpt.bench.machine import Machine, measured_machine
 from nanograd_gpt.bench.profile import profiled_step
 from nanograd_gpt.bench.step import TrainStep, random_batch
-from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, aligned, profile_cells, profile_metadata
+from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, profile_cells, profile_metadata
+from nanograd_gpt.tables import aligned
 from nanograd_gpt.training.config import preset
 from nanograd_gpt.viz.palette import BLUE, GREEN, ORANGE
 from nanograd_gpt.viz.plots import new_figure, style

@@ -13,7 +13,7 @@ import pytest
 from project_files import PACKAGE, ROOT, short, sources
 
 LAYERS = [  # bottom up; modules of one layer do not import each other
-    ["errors", "mask_recipe", "pytorch_names"],
+    ["errors", "mask_recipe", "pytorch_names", "source_line", "tables"],
     ["arguments"],
     ["files", "backend", "rng"],
     ["documents"],
@@ -24,7 +24,7 @@ LAYERS = [  # bottom up; modules of one layer do not import each other
     ["tensor"],
     ["gradcheck", "nn"],
     ["optim", "gpt"],
-    ["generation", "weights"],
+    ["generation", "tape", "weights"],
     ["training"],
     ["bench", "viz"],
     ["cli"],

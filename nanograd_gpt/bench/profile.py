@@ -18,6 +18,7 @@ from ..autograd import Function, Node
 from ..backend.contract import KERNELS
 from ..backend.select import Device, kernels_of, synchronize
 from ..gpt.model import GPTModel
+from ..tape.watch import replaced
 from .costs import Cost, cost_of, cost_of_new_arrays
 from .statistics import summary
 from .step import TrainStep
@@ -79,9 +80,9 @@ def record(model: GPTModel) -> Iterator[Profile]:
     process: run nothing else at the same time.
     """
     recorder = _Recorder(model.device)
-    with ExitStack() as replaced:
+    with ExitStack() as patches:
         for owner, name, timed in _instrumented(model, recorder):
-            replaced.enter_context(_replaced(owner, name, timed))
+            patches.enter_context(replaced(owner, name, timed))
         start = perf_counter()
         try:
             yield recorder.profile
@@ -105,19 +106,6 @@ def _instrumented(model: GPTModel, recorder: _Recorder) -> Iterator[tuple[Any, s
 
 def _subclasses(cls: type[Function]) -> list[type[Function]]:
     return [below for direct in cls.__subclasses__() for below in (direct, *_subclasses(direct))]
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    own = vars(owner).get(name)  # None: a method inherited from the class
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, own)
 
 
 class _Recorder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -51,18 +51,6 @@ def profile_cells(profile: Mapping[str, Any]) -> list[list[str]]:
     bound = sum(min(entry["lower_bound"], entry["seconds"]) for entry in profile["entries"])
     overhead = [OVERHEAD, "", _ms(profile["overhead"]), "", f"{profile['overhead_share']:.1%}", ""]
     return [*rows, overhead, ["total", "", _ms(total), "", "100.0%", _ms(bound)]]
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Format rows as aligned lines of text: first column left, others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _ms(seconds: float) -> str:

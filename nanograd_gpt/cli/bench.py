@@ -13,13 +13,14 @@ from ..bench.machine import measured_machine, peak_memory
 from ..bench.profile import profiled_step
 from ..bench.statistics import Summary, summary
 from ..bench.step import PHASES, TrainStep, random_batch, repeated, token_times
-from ..bench.table import COLUMNS, aligned, profile_cells, profile_metadata
+from ..bench.table import COLUMNS, profile_cells, profile_metadata
 from ..environment import environment
 from ..errors import InputError, counted
 from ..files import full_disk_named
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..rng import Generator
+from ..tables import aligned
 from .info import gigabytes
 from .options import MODEL_HELP, add_device, add_settings, config_from, device_from, user_path
 

@@ -15,11 +15,11 @@ from ..backend.cuda_probe import cuda_problem
 from ..backend.precision import set_precision
 from ..backend.repeat import BACKENDS, Backend, Call, backend_named, first_difference, repeated
 from ..bench.step import random_batch
-from ..bench.table import aligned
 from ..errors import InputError, RunError, counted, did_you_mean
 from ..gpt.model import GPTModel
 from ..optim import AdamW
 from ..rng import Generator
+from ..tables import aligned
 from ..training.sources import MODEL_SOURCES, open_model
 from .options import (
     MODEL_HELP,

@@ -14,8 +14,9 @@ from nanograd_gpt.bench.costs import Cost, cost_of, cost_of_new_arrays
 from nanograd_gpt.bench.machine import Machine
 from nanograd_gpt.bench.profile import KERNELS, Entry, Profile, profiled_step, record
 from nanograd_gpt.bench.step import TrainStep, random_batch
-from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, aligned, profile_cells, profile_metadata
+from nanograd_gpt.bench.table import COLUMNS, OVERHEAD, profile_cells, profile_metadata
 from nanograd_gpt.gpt.config import GPTConfig
+from nanograd_gpt.tables import aligned
 
 CONFIG = GPTConfig(vocab_size=31, context_length=8, emb_dim=12, n_heads=3, n_layers=2, drop_rate=0.1)
 B, T, C, V, L = 3, 8, 12, 31, 2
