@@ -223,7 +223,7 @@ def test_an_error_in_the_block_comes_out_with_its_notes() -> None:
 
 def ordinary_step() -> Callable[[], None]:
     """Forward and backward of a model of ordinary size, where Python between operations is little."""
-    config = {"vocab_size": 512, "context_length": 64, "emb_dim": 96, "n_heads": 4, "n_layers": 3, "drop_rate": 0.1}
+    config = {"vocab_size": 512, "context_length": 64, "emb_dim": 320, "n_heads": 4, "n_layers": 2, "drop_rate": 0.1}
     model = GPTModel(config, rng=ng.Generator(1))
     ids = np.random.default_rng(0).integers(0, 512, (8, 64))
 
@@ -237,7 +237,7 @@ def ordinary_step() -> Callable[[], None]:
 
 @pytest.fixture
 def cpu_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other processes take the wall clock's time, not this one's."""
+    """Other processes take the wall clock's time, not this one's; tests have one thread."""
     monkeypatch.setattr("nanograd_gpt.tape.recorder.perf_counter", process_time)
 
 
