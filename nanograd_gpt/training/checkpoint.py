@@ -248,6 +248,21 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's state.json, after verifying this file alone.  Raises InputError as read_state does."""
+    try:
+        state = (
+            {}
+            if _differs(path / "state.json", read_json(path / "MANIFEST.json"))
+            else read_json(path / "state.json", MAX_STATE)
+        )
+    except (UnreadableError, OSError) as error:
+        raise InputError(f"checkpoint: {path} cannot be read ({error}); use an earlier one") from None
+    if state.get("schema") != SCHEMA:
+        raise InputError(f"checkpoint: {path / 'state.json'} is damaged, or not of schema {SCHEMA}; use an earlier one")
+    return state
+
+
 def _differs(file: Path, hashes: Mapping[str, Any]) -> bool:
     regular_size(file)  # or hashing a FIFO would never end
     return bool(hashes.get(file.name) != sha256_of(file))
