@@ -185,7 +185,7 @@ def test_another_setting_is_shown_and_refused_and_taken_with_allow_mismatch_wher
     assert f"note: {difference}" in allowed.err
     name = difference.partition(":")[0]
     kept = from_toml(run / "config.toml")[name]
-    assert f"{name} = {json.dumps(kept)}" in new
+    assert new.strip().endswith(json.dumps(kept))
     assert read_state(run / "checkpoints" / "step_3")["settings"]["training"][name] == kept
     works("train", "--resume", run, "--max-steps", 5)  # it is the run's own now
 
