@@ -1,4 +1,4 @@
-"""The short forms of tests/kills/run.py, faults.py and together.py: kills and faults spread over a training, readers."""
+"""The short forms of tests/kills/run.py, faults.py and together.py, a few kills, faults and updates each."""
 
 from __future__ import annotations
 
