@@ -38,9 +38,10 @@ def accepted_settings(
     return settings.config.replace({d.name: d.written for d in differences}), differences
 
 
-def restored(settings: RunSettings, checkpoint: Path) -> list[str]:
+def restored(settings: RunSettings, checkpoint: Path, dry_run: bool) -> list[str]:
     """A note about a config.toml that is missing, damaged or incomplete."""
-    return [f"{settings.damage}; it is restored from {checkpoint} when the run goes on"] if settings.damage else []
+    what = "would be" if dry_run else "is"
+    return [f"{settings.damage}; it {what} restored from {checkpoint}"] if settings.damage else []
 
 
 def other_text_note(is_other: bool, data: str, checkpoint: Path) -> list[str]:

@@ -84,7 +84,7 @@ def resumption_from(options: Namespace) -> Resumption:
         checkpoint,
         notes=[
             *(f"{damage}; {checkpoint} is used" for damage in damaged),
-            *restored(settings, checkpoint),
+            *restored(settings, checkpoint, options.dry_run),
             *(f"{difference}; config.toml's is used from now on" for difference in accepted),
             *other_text_note(other_text, data, checkpoint),
             *environment_note(state.get("environment"), run.device, checkpoint),

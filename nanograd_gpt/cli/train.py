@@ -175,7 +175,7 @@ def has_ended(directory: Path) -> bool:
 
 def _save_changes(plan: Resumption, options: Namespace) -> None:
     """Make the path of the text and the settings that were given the run's own."""
-    if options.data:
+    if options.data or plan.mismatched:
         plan.run.save_data_path(plan.directory)
     if plan.new_config:
         keep_damaged(plan.directory)

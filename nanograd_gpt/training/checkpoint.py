@@ -2,7 +2,7 @@
 
     step_N/model.safetensors      the parameters by name
            optimizer.safetensors  exp_avg.NAME and exp_avg_sq.NAME; absent from one that holds the weights alone
-           state.json             progress, random streams, configuration, versions; the optimizer's settings, per
+           state.json             progress, random streams, settings, versions; the optimizer's settings, per
                                   parameter group if there are several, and its step counts
            MANIFEST.json          the SHA-256 of each of these, written last
 
@@ -250,12 +250,10 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """Read a checkpoint's state.json, after verifying this file alone.  Raises InputError as read_state does."""
+    state: dict[str, Any] = {}
     try:
-        state = (
-            {}
-            if _differs(path / "state.json", read_json(path / "MANIFEST.json"))
-            else read_json(path / "state.json", MAX_STATE)
-        )
+        if not _differs(path / "state.json", read_json(path / "MANIFEST.json")):
+            state = read_json(path / "state.json", MAX_STATE)
     except (UnreadableError, OSError) as error:
         raise InputError(f"checkpoint: {path} cannot be read ({error}); use an earlier one") from None
     if state.get("schema") != SCHEMA:

@@ -6,7 +6,7 @@ config.toml alone decides the run's length, which train --resume changes, and wh
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,13 +74,12 @@ def run_settings(directory: Path, checkpoint: Path, state: Mapping[str, Any]) ->
         written = from_toml(file)
     except InputError:
         return RunSettings(saved, saved, _damage(file))
-    lacking = [name for name in own if name not in written and name not in LATER]
-    damage = f"{file} lacks {', '.join(lacking)}" if written else f"{file} has no settings"
+    damage = _lacking(file, written, own)
     different = {n: v for n, v in written.items() if not _same(v, own.get(n))}
     kept = {"data": written["data"]} if _is_text_of(directory, written.get("data"), saved, state) else {}
     kept |= _length(different, saved)
     differences = (Difference(n, v, own.get(n)) for n, v in different.items() if n not in kept)
-    return RunSettings(saved.replace(kept), saved, damage if lacking else "", tuple(differences))
+    return RunSettings(saved.replace(kept), saved, damage, tuple(differences))
 
 
 def differ(directory: Path, checkpoint: Path) -> str:
@@ -100,10 +99,17 @@ def _of_older(file: Path) -> RunConfig:
         written = from_toml(file)
     except InputError:
         raise InputError(f"config: {_damage(file)}; {remedy}") from None
-    lacking = [name for name in preset("tiny").flat() if name not in written and name not in LATER]
-    if lacking:
-        raise InputError(f"config: {file} lacks {', '.join(lacking)}; {remedy}")
+    if lacking := _lacking(file, written, preset("tiny").flat()):
+        raise InputError(f"config: {lacking}; {remedy}")
     return preset("tiny").replace(written)
+
+
+def _lacking(file: Path, written: Collection[str], settings: Iterable[str]) -> str:
+    """What is missing in a config.toml; empty if nothing is."""
+    lacking = [name for name in settings if name not in written and name not in LATER]
+    if not lacking:
+        return ""
+    return f"{file} lacks {', '.join(lacking)}" if written else f"{file} has no settings"
 
 
 def _damage(file: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..arguments import not_allowed, real_number, whole_number
 from ..errors import InputError
+from ..gpt.config import GPTConfig
 from .config import RunConfig, preset
 from .loop import Progress
 
@@ -53,7 +54,8 @@ def saved_settings(checkpoint: Path, state: Mapping[str, Any]) -> RunConfig | No
         for name, group in groups.items():
             if not isinstance(group, Mapping):
                 raise not_allowed(f"settings {name}", group, "a table of settings")
-        return preset("tiny").replace({**groups["data"], **groups["training"], **state["config"]})
+        model = GPTConfig.of(state.get("config", "missing")).to_dict()
+        return preset("tiny").replace({**groups["data"], **groups["training"], **model})
     except InputError as error:
         raise InputError(f"checkpoint: {checkpoint / 'state.json'}: {error}; use an earlier one") from None
 

@@ -109,11 +109,11 @@ def test_a_lost_config_is_restored_from_the_checkpoint_and_the_run_goes_on_to_th
     damage(file)
     was = file.read_bytes() if file.is_file() else b""
     note = f"note: {file} {what}"
-    for command in (["train", "--resume", run, "--dry-run"], ["train", "--resume", run, "--max-steps", 6]):
-        result = nanograd(*command)
+    for does, more in (("would be", ["--dry-run"]), ("is", ["--max-steps", 6])):
+        result = nanograd("train", "--resume", run, *more)
         assert result.code == 0, result
         assert result.err.startswith(note), result
-        assert result.err.endswith(f"; it is restored from {newest} when the run goes on\n")
+        assert result.err.endswith(f"; it {does} restored from {newest}\n")
         assert result.err.count("\n") == 1
     assert from_toml(file) == {**before, "max_steps": 6}
     if what.startswith("cannot"):
