@@ -2,8 +2,8 @@
 
     step_N/model.safetensors      the parameters by name
            optimizer.safetensors  exp_avg.NAME and exp_avg_sq.NAME; absent from one that holds the weights alone
-           state.json             progress, random streams, settings, versions; the optimizer's settings, per
-                                  parameter group if there are several, and its step counts
+           state.json             progress, random streams, the model's configuration, a run's settings, versions; the
+                                  optimizer's settings, per parameter group if there are several, and its step counts
            MANIFEST.json          the SHA-256 of each of these, written last
 
 safetensors alone does not detect a flipped bit; hence the manifest.

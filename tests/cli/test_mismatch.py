@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from hashlib import sha256
@@ -371,9 +370,3 @@ def test_settings_that_are_damaged_in_a_checkpoint_are_refused(run: Path, value:
     message = fails("train", "--resume", run)
     assert "state.json: set" in message or "state.json: lr: -1.0" in message
     assert message.endswith("; use an earlier one")
-
-
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root reads everything")
-def test_a_config_that_may_not_be_read_is_restored(run: Path) -> None:
-    (run / "config.toml").chmod(0)
-    assert "cannot be read (Permission denied)" in nanograd("train", "--resume", run, "--max-steps", 4).err
