@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -12,6 +13,20 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from .backend.cpu.threads import n_threads, with_blas_threads
+
+DECIDING = (
+    "nanograd_gpt",
+    "device",
+    "precision",
+    "threads",
+    "numpy",
+    "blas",
+    "blas_kernels",
+    "cupy",
+    "machine",
+    "system",
+)
+MAX_SHOWN = 80  # characters of a value
 
 
 def environment() -> dict[str, Any]:
@@ -24,10 +39,31 @@ def environment() -> dict[str, Any]:
         "cupy": getattr(sys.modules.get("cupy"), "__version__", None),
         "threads": n_threads(),
         "blas": blas,
+        "blas_kernels": [i["architecture"] for i in _blas() if "architecture" in i],  # chosen by the processor
         "cpus": os.cpu_count(),
         "machine": platform.machine(),
         "system": platform.system(),
     }
+
+
+def changed_since(before: Any, now: Mapping[str, Any]) -> list[str]:
+    """What has changed since an earlier environment and may change the last bits of a result: "numpy 2.3.1, was 2.3.0".
+
+    before: the earlier one from a file; a value that it does not have is no change.
+    """
+    if not isinstance(before, Mapping):
+        return []
+    return [
+        f"{name} {_shown(now[name])}, was {_shown(before[name])}"
+        for name in DECIDING
+        if None not in (before.get(name), now.get(name)) and _shown(before[name]) != _shown(now[name])
+    ]
+
+
+def _shown(value: Any) -> str:
+    """A value of an environment as a short text; of BLAS, without its threads, which it takes from `threads`."""
+    values = value if isinstance(value, list) else [value]
+    return ", ".join(str(value).partition(", ")[0] for value in values)[:MAX_SHOWN]
 
 
 def _blas() -> list[dict[str, Any]]:

@@ -13,12 +13,12 @@ import numpy as np
 
 from ..errors import InputError, RunError, counted, did_you_mean
 from ..tokenizer.tokenizer import text_to_token_ids
-from ..training.config import from_toml, preset
 from ..training.corpus import load_text, split_text
 from ..training.evaluation import count_bytes, evaluate_text
 from ..training.find_checkpoint import find_checkpoint
+from ..training.run_settings import run_settings
 from ..training.run_text import find_text
-from .options import add_model, model_from, model_path
+from .options import add_model, model_from, model_path, note
 
 SPLITS = ["train", "val", "test"]
 REMEDY = "give a text with --data to evaluate all of it, including any part used for training"
@@ -74,10 +74,13 @@ def _text(options: Namespace, run_directory: Path | None) -> tuple[str, str]:
     split = options.split or "val"
     if split not in SPLITS:
         raise InputError(f"split: {split!r} is unknown{did_you_mean(split, SPLITS)}")
-    data = preset("tiny").replace(from_toml(run_directory / "config.toml")).data
+    checkpoint, state, _ = find_checkpoint(model_path(options))
+    settings = run_settings(run_directory, checkpoint, state)
+    for line in settings.notes(run_directory, checkpoint):
+        note(line)
+    data = settings.config.data
     if split == "test" and not data.test_ratio:
         raise InputError(f"split: {run_directory} has no test part; train it with --test-ratio, or choose train or val")
-    expected = find_checkpoint(run_directory).state.get("data_sha256")
-    text = load_text(find_text(run_directory, data.data, expected, REMEDY))
+    text = load_text(find_text(run_directory, data.data, state.get("data_sha256"), REMEDY))
     parts = split_text(text, data.train_ratio, data.test_ratio)
     return f"{data.data} ({split})", parts[SPLITS.index(split)]

@@ -14,8 +14,9 @@ from ..errors import counted
 from ..gpt.config import GPTConfig
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import tokenizer_beside
-from ..training.find_checkpoint import find_checkpoint
+from ..training.find_checkpoint import find_checkpoint, run_of
 from ..training.run import saved_progress
+from ..training.run_settings import run_settings
 from ..training.run_state import RunState, run_state
 from ..training.sources import MODEL_SOURCES, local_path, tokenizer_for_model
 from ..weights.load import is_pretrained, open_pretrained, several_rates
@@ -70,6 +71,9 @@ def _print_saved(path: Path) -> None:
     _print_tokenizer(tokenizer_beside(checkpoint), config)
     print(f"{'checkpoint':<16} {checkpoint}")
     is_a_runs = all(name in state for name in RunState._fields)  # not the caller's own state
+    if is_a_runs and (run := run_of(checkpoint)) != checkpoint and "settings" in state:
+        for line in run_settings(run, checkpoint, state).notes(run, checkpoint):
+            note(line)
     progress = asdict(saved_progress(checkpoint, run_state(checkpoint, state))) if is_a_runs else {}
     for name, value in progress.items():
         if name != "epoch_stream":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..training.config import from_toml
+from ..training.find_checkpoint import run_of
 from .options import flag_of
 
 OTHER_NAMES = {"model": "--init-from"}  # a model's errors in train, where it is not called --model
@@ -29,7 +30,7 @@ def located(message: str, parser: ArgumentParser, argv: list[str], file: Path | 
 def settings_file(options: Namespace) -> Path | None:
     """The TOML file that a command reads settings from."""
     if getattr(options, "resume", None) is not None:
-        return Path(options.resume / "config.toml")
+        return run_of(Path(options.resume)) / "config.toml"
     return getattr(options, "config", None)
 
 

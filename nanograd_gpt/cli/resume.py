@@ -10,16 +10,18 @@ from typing import Any, NamedTuple
 from ..errors import InputError, counted
 from ..tokenizer.tokenizer import get_tokenizer
 from ..training.checkpoint import check_configuration, check_has_optimizer, read_state
-from ..training.config import RunConfig, from_toml, preset
+from ..training.config import RunConfig
 from ..training.find_checkpoint import find_checkpoint, is_checkpoint, run_of
 from ..training.run import Run
 from ..training.run_directory import best_checkpoint, checkpoints, step_of
+from ..training.run_settings import LENGTH, SAFE, run_settings
 from ..training.run_state import run_state
-from ..training.run_text import check_text, find_text
+from ..training.run_text import check_text, find_text, text_hash
 from ..training.schedule import Flat, Schedule
+from .mismatch import accepted_settings, environment_note, other_text_note, restored
 from .options import device_from, flag_of, given_settings
 
-CHANGEABLE = ("epochs", "max_steps", "decay_steps", "data")  # settings
+CHANGEABLE = (*LENGTH, "data")  # settings
 
 
 class Resumption(NamedTuple):
@@ -28,10 +30,11 @@ class Resumption(NamedTuple):
     run: Run
     directory: Path
     checkpoint: Path
-    damaged: list[str]  # newer checkpoints, which are passed over
+    notes: list[str]
     done: int  # updates
-    new_length: bool
-    rate: str | None  # the learning rate's course, where a new length changes it
+    new_config: bool  # config.toml is to be written
+    mismatched: bool  # settings or the text are not the checkpoint's, as --allow-mismatch allows
+    rate: str | None  # the learning rate's course, where a new length or another setting changes it
 
     @property
     def is_complete(self) -> bool:
@@ -41,8 +44,8 @@ class Resumption(NamedTuple):
 def resumption_from(options: Namespace) -> Resumption:
     """Plan to resume the run that --resume names.
 
-    Raises InputError for settings that the run fixes, a length shorter than what is done, and a run that cannot be
-    resumed.
+    Raises InputError for settings that the run fixes, a length shorter than what is done, a run that cannot be
+    resumed, and a config.toml, a text or a tokenizer that is not the checkpoint's.
     """
     if options.out or options.config or options.preset or options.book:
         raise InputError("resume: the run's own settings are used; leave out --out, --config, --preset and --book")
@@ -51,38 +54,61 @@ def resumption_from(options: Namespace) -> Resumption:
     own = run_state(checkpoint, state)
     if checkpoint == options.resume:
         _check_newest(directory, checkpoint, state)
-    config = preset("tiny").replace(from_toml(directory / "config.toml"))
-    given = _changes(given_settings(options), config)
+    settings, allow = run_settings(directory, checkpoint, state), options.allow_mismatch
+    given = _changes(given_settings(options), settings.config, allow)
+    config, accepted = accepted_settings(settings, directory, checkpoint, given, allow)
     check_configuration(checkpoint, state, config.model)
-    data = _text_of(directory, config.data.data, given.pop("data", None), own.data_sha256)
+    named = options.data or next((d.written for d in accepted if d.name == "data"), None)
+    data = _text_of(directory, config.data.data, named, own.data_sha256, allow)
     tokenizer = get_tokenizer(directory / "tokenizer.json")
-    run = Run(config.replace({"data": data}), device_from(options), tokenizer, config.model.vocab_size)
-    run.check_resumable(checkpoint, own)
+    run = Run(settings.saved.replace({"data": data}), device_from(options), tokenizer, config.model.vocab_size)
+    run.check_resumable(checkpoint, own, allow)
+    other_text = own.data_sha256 != text_hash(run.text)
     done = own.progress.global_step + 1
     plan, planned_steps = run.schedule, run.total_steps
-    run.change_length(given)
-    if given and run.total_steps < done:
-        lengths = " and ".join(f"{name} = {value}" for name, value in given.items() if name != "decay_steps")
+    length = {name: value for name, value in given.items() if name in LENGTH}
+    others = {name: value for name, value in given.items() if name not in CHANGEABLE}
+    run.config = config.replace({**others, "data": data})
+    run.change_length(length)
+    if length and run.total_steps < done:
+        lengths = " and ".join(f"{name} = {value}" for name, value in length.items() if name != "decay_steps")
         raise InputError(
             f"resume: {lengths or 'its length'} means {counted(run.total_steps, 'update')}, but {directory} has done "
             f"{done}; give more, or leave it out"
         )
     unchanged = run.schedule == plan and run.total_steps == planned_steps
-    rate = None if unchanged else _course(run, done, plan)
-    return Resumption(run, directory, checkpoint, damaged, done, bool(given), rate)
+    is_old = "settings" not in state
+    return Resumption(
+        run,
+        directory,
+        checkpoint,
+        notes=[
+            *(f"{damage}; {checkpoint} is used" for damage in damaged),
+            *restored(settings, checkpoint, options.dry_run),
+            *(f"{difference}; config.toml's is used from now on" for difference in accepted),
+            *other_text_note(other_text, data, checkpoint),
+            *environment_note(state.get("environment"), run.device, checkpoint),
+        ],
+        done=done,
+        new_config=bool(accepted or given or other_text or settings.damage or is_old),
+        mismatched=bool(accepted or others or other_text),
+        rate=None if unchanged else _course(run, done, plan),
+    )
 
 
-def _changes(given: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+def _changes(given: Mapping[str, Any], config: RunConfig, allow_mismatch: bool) -> dict[str, Any]:
     """The given settings that a run may change.  Raises InputError for another value of one that it fixes."""
-    present = {name: value for group in config.groups().values() for name, value in vars(group).items()}
-    for name, value in given.items():
-        if name not in CHANGEABLE and value != present[name]:
+    present = config.flat()
+    changes = {name: value for name, value in given.items() if name in CHANGEABLE or value != present[name]}
+    for name in changes:
+        if name not in CHANGEABLE and not (allow_mismatch and name in SAFE):
             option = "--init-from" if name == "weights" else flag_of(name)
+            remedy = "; add --allow-mismatch to change it all the same" if name in SAFE else ""
             raise InputError(
                 f"resume: {option} is fixed by the run; only --epochs, --max-steps and --decay-steps can be changed, "
-                "and --data if the text has moved"
+                f"and --data if the text has moved{remedy}"
             )
-    return {name: value for name, value in given.items() if name in CHANGEABLE}
+    return changes
 
 
 def run_directory(path: Path) -> Path:
@@ -120,11 +146,21 @@ def _is_later(checkpoint: Path, step: int) -> bool:
         return False
 
 
-def _text_of(directory: Path, data: str, given: str | None, sha256: str | None) -> str:
-    """The current path of a run's text: the given one, which must be the same text, or where it is found."""
+def _text_of(directory: Path, data: str, given: str | None, sha256: str, any_text: bool) -> str:
+    """The current path of a run's text: the given one, which must be the same text, or where it is found.
+
+    any_text: accept another text at that place.
+    """
+    remedy = f"give its path: train --resume {directory} --data PATH, or add --allow-mismatch to go on with another"
     if given is None:
-        return find_text(directory, data, sha256, f"give its path: train --resume {directory} --data PATH")
-    check_text(directory, given, sha256)
+        try:
+            return find_text(directory, data, sha256, remedy)
+        except InputError:
+            if not any_text:
+                raise
+            return find_text(directory, data, None, remedy)
+    if not any_text:
+        check_text(directory, given, sha256)
     return given
 
 

@@ -30,6 +30,7 @@ from ..training.metrics import MetricsLog, read_metrics
 from ..training.run import Run
 from ..training.run_directory import SURPRISE, best_checkpoint, checkpoints, new_directory
 from ..training.run_lock import new_run, run_lock, was_never_begun
+from ..training.run_settings import SAFE, keep_damaged
 from ..training.samples import append_sample, cut_samples
 from ..training.surprise import write_surprise
 from .figures import check_figures, write_figures
@@ -55,6 +56,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--resume", type=user_path, metavar="RUN", help="resume a run from its last checkpoint [a new run]"
     )
+    parser.add_argument(
+        "--allow-mismatch",
+        action="store_true",
+        help=(
+            "resume although config.toml, an option or the text differs from the checkpoint in what is safe to change: "
+            f"the text, {', '.join(name for name in SAFE if name != 'data')}"
+        ),
+    )
     parser.add_argument("--dry-run", action="store_true", help="print parameters, memory and expected time, then exit")
     add_weights(parser)
     machine = add_device(parser)
@@ -76,6 +85,8 @@ def run(options: Namespace) -> int:
     if options.graph not in GRAPH:
         raise InputError(f"--graph: {options.graph!r} is unknown{did_you_mean(options.graph, GRAPH)}")
     if not options.resume:
+        if options.allow_mismatch:
+            raise InputError("allow_mismatch: a new run has no checkpoint to differ from; give it with --resume RUN")
         return _start(options)
     directory = run_directory(options.resume)
     if options.dry_run or not directory.is_dir():
@@ -135,8 +146,8 @@ def _check_free(directory: Path) -> None:
 
 def _resume(options: Namespace) -> int:
     plan = resumption_from(options)
-    for damage in plan.damaged:
-        note(f"{damage}; {plan.checkpoint} is used")
+    for text in plan.notes:
+        note(text)
     with gpu_memory_named(plan.run.config, otherwise=", or resume this one with --device cpu"):
         if plan.is_complete:
             print(complete_line(plan.run, plan.directory))
@@ -145,14 +156,16 @@ def _resume(options: Namespace) -> int:
         if options.dry_run:
             _note_no_room(plan.run, plan.directory)
             return 0
-        if plan.is_complete:
-            _save_changes(plan, options)
-            if has_ended(plan.directory):
-                return 0
-        plan.run.load(plan.checkpoint)
+        if plan.is_complete and has_ended(plan.directory):
+            if not plan.mismatched:  # no checkpoint is written that would agree
+                _save_changes(plan, options)
+            return 0
+        plan.run.load(plan.checkpoint, plan.mismatched)
         plan.run.preflight(plan.directory)
         cut_samples(plan.directory, plan.run.progress.global_step)
         _save_changes(plan, options)
+        if plan.mismatched:
+            plan.run.save(plan.directory)  # so that the next --resume finds settings and text as they are now
         print(f"resuming from {plan.checkpoint}")
         return _train_and_draw(plan.run, plan.directory, options)
 
@@ -163,10 +176,11 @@ def has_ended(directory: Path) -> bool:
 
 
 def _save_changes(plan: Resumption, options: Namespace) -> None:
-    """Make the path of the text and the length that were given the run's own."""
-    if options.data:
+    """Make the path of the text and the settings that were given the run's own."""
+    if options.data or plan.mismatched:
         plan.run.save_data_path(plan.directory)
-    if plan.new_length:
+    if plan.new_config:
+        keep_damaged(plan.directory)
         plan.run.save_config(plan.directory)
 
 

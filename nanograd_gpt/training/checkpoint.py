@@ -2,8 +2,8 @@
 
     step_N/model.safetensors      the parameters by name
            optimizer.safetensors  exp_avg.NAME and exp_avg_sq.NAME; absent from one that holds the weights alone
-           state.json             progress, random streams, configuration, versions; the optimizer's settings, per
-                                  parameter group if there are several, and its step counts
+           state.json             progress, random streams, the model's configuration, a run's settings, versions; the
+                                  optimizer's settings, per parameter group if there are several, and its step counts
            MANIFEST.json          the SHA-256 of each of these, written last
 
 safetensors alone does not detect a flipped bit; hence the manifest.
@@ -264,6 +264,19 @@ def read_state(path: Path) -> dict[str, Any]:
     if state.get("schema") != SCHEMA:
         raise InputError(f"checkpoint: {path} has schema {state.get('schema')}; this version reads schema {SCHEMA}")
     _check_weights(path, state)
+    return state
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's state.json, after verifying this file alone.  Raises InputError as read_state does."""
+    state: dict[str, Any] = {}
+    try:
+        if not _differs(path / "state.json", read_json(path / "MANIFEST.json")):
+            state = read_json(path / "state.json", MAX_STATE)
+    except (UnreadableError, OSError) as error:
+        raise InputError(f"checkpoint: {path} cannot be read ({error}); use an earlier one") from None
+    if state.get("schema") != SCHEMA:
+        raise InputError(f"checkpoint: {path / 'state.json'} is damaged, or not of schema {SCHEMA}; use an earlier one")
     return state
 
 

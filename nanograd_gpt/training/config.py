@@ -132,6 +132,10 @@ class RunConfig:
     def groups(self) -> dict[str, GPTConfig | DataConfig | TrainingConfig]:
         return {"model": self.model, "data": self.data, "training": self.training}
 
+    def flat(self) -> dict[str, Any]:
+        """Return all settings by name."""
+        return {name: value for group in self.groups().values() for name, value in asdict(group).items()}
+
     def replace(self, settings: Mapping[str, Any]) -> RunConfig:
         """Return a copy with some settings replaced, by name across groups.  Raises InputError for unknown names."""
         owner = {f.name: name for name, group in self.groups().items() for f in fields(group)}

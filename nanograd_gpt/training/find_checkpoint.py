@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from os.path import lexists
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,16 +41,21 @@ def is_checkpoint(path: Path) -> bool:
 def find_checkpoint(path: Path) -> FoundCheckpoint:
     """Find the checkpoint at a path: a checkpoint itself, or the newest undamaged one of a run.
 
+    A checkpoint that its run deletes at this moment is passed over.
     Raises InputError if there is none; if all are damaged, with the newest one's damage.
     """
     if is_checkpoint(path):
         return FoundCheckpoint(path, read_state(path), [])
     damaged: list[str] = []
-    for candidate in reversed(checkpoints(path)):
+    listed = checkpoints(path)
+    for candidate in reversed(listed):
         try:
             return FoundCheckpoint(candidate, read_state(candidate), damaged)
         except InputError as error:
-            damaged.append(str(error))
+            if lexists(candidate):
+                damaged.append(str(error))
+    if not all(map(lexists, listed)):  # then there are newer ones
+        return find_checkpoint(path)
     if damaged:
         raise InputError(damaged[0])
     what = "has no checkpoint" if path.exists() else "does not exist"

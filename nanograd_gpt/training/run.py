@@ -14,6 +14,7 @@ from typing import Any
 
 import tiktoken
 
+from ..backend.precision import precision
 from ..backend.select import Device
 from ..environment import environment
 from ..errors import InputError, NonFiniteError, RunError, counted
@@ -34,7 +35,7 @@ from .checkpoint import (
     seal_checkpoint,
     write_checkpoint,
 )
-from .config import DataConfig, RunConfig, TrainingConfig, from_toml, preset
+from .config import DataConfig, RunConfig, TrainingConfig
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
 from .finite import first_not_finite
@@ -43,7 +44,7 @@ from .loss import Evaluation, evaluate_model
 from .replay import Note
 from .run_directory import BEST, best_checkpoint, checkpoint_path, checkpoints, step_of
 from .run_state import RunState, run_state
-from .run_text import read_environment, relative_data_path, text_hash, with_absolute_paths
+from .run_text import absolute_paths, read_environment, relative_data_path, text_hash
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
 from .weights import transfer_weights, weights_hash
 
@@ -75,6 +76,7 @@ class Run:
                 f"such as {-(-n_vocab // 64) * 64}, a multiple of 64"
             )
         self.config = config = config.replace({"vocab_size": vocab_size or n_vocab})
+        self.paths = absolute_paths(config)  # before the working directory or the files may change
         self.device = device
         self.train_text, self.val_text, self.test_text = split_text(
             self.text, config.data.train_ratio, config.data.test_ratio
@@ -224,16 +226,13 @@ class Run:
         write_whole(directory / "environment.json", json.dumps(metadata, indent=1).encode())
         save_tokenizer(self.tokenizer, directory / "tokenizer.json")
 
-    def save_config(self, directory: Path, config: RunConfig | None = None) -> None:
-        """Write config.toml atomically: the run's configuration, or the given one."""
-        write_whole(directory / "config.toml", with_absolute_paths(config or self.config).to_toml().encode())
+    def save_config(self, directory: Path) -> None:
+        """Write config.toml atomically, with the settings that the next checkpoint will have."""
+        write_whole(directory / "config.toml", self.config.replace(self.paths).to_toml().encode())
 
     def save_data_path(self, directory: Path) -> None:
-        """Record the text's present path for a resumed run; all other settings stay those it began with."""
-        written = from_toml(directory / "config.toml")  # applied to the preset, as on resuming
-        config = preset("tiny").replace(written | {"data": self.config.data.data})
-        self.save_config(directory, config)
-        metadata = read_environment(directory) | relative_data_path(config, directory)
+        """Record the text's present path, relative to a resumed run."""
+        metadata = read_environment(directory) | relative_data_path(self.config, directory)
         write_whole(directory / "environment.json", json.dumps(metadata, indent=1).encode())
 
     def preflight(self, directory: Path) -> None:
@@ -264,12 +263,14 @@ class Run:
 
     def _state(self) -> dict[str, Any]:
         """The run's own part of a checkpoint's state.json."""
+        settings = self.config.replace(self.paths)
         return {
+            "settings": {"data": asdict(settings.data), "training": asdict(settings.training)},
             "progress": asdict(self.progress),
             "data_stream": self.data_rng.state(),
             "data_sha256": text_hash(self.text),
             "tokenizer_sha256": tokenizer_hash(self.tokenizer),
-            "environment": environment(),
+            "environment": environment() | {"device": self.device, "precision": precision()},
         }
 
     def save(self, directory: Path, beside: Background | None = None) -> Path:
@@ -326,19 +327,32 @@ class Run:
         self._best.metadata = None
         return [path]
 
-    def load(self, checkpoint: Path) -> None:
-        """Resume from a checkpoint of this run.  Raises InputError as check_resumable does."""
-        state = run_state(checkpoint, load_checkpoint(checkpoint, self.model, self.optimizer))
-        self.check_resumable(checkpoint, state)
-        self.data_rng.set_state(state.data_stream)
-        self.progress, self._saved = saved_progress(checkpoint, state), checkpoint
+    def load(self, checkpoint: Path, changed: bool = False) -> None:
+        """Resume from a checkpoint of this run.  Raises InputError as check_resumable does.
 
-    def check_resumable(self, checkpoint: Path, state: RunState) -> None:
-        """Raise InputError if the text or the tokenizer has changed since the checkpoint, or its position cannot be."""
-        if state.data_sha256 != text_hash(self.text):
-            raise InputError(f"resume: the text {self.config.data.data!r} has changed since {checkpoint} was written")
+        changed: the settings may not be the checkpoint's, nor the text, so that the next save writes it anew.
+        """
+        state = run_state(checkpoint, load_checkpoint(checkpoint, self.model, self.optimizer))
+        self.check_resumable(checkpoint, state, any_text=changed)
+        self.data_rng.set_state(state.data_stream)
+        self.progress, self._saved = saved_progress(checkpoint, state), None if changed else checkpoint
+
+    def check_resumable(self, checkpoint: Path, state: RunState, any_text: bool = False) -> None:
+        """Raise InputError if the text or the tokenizer has changed since the checkpoint, or its position cannot be.
+
+        any_text: accept a text that has changed.
+        """
+        if not any_text and state.data_sha256 != text_hash(self.text):
+            raise InputError(
+                f"resume: the text {self.config.data.data!r} has changed since {checkpoint} was written; restore it, "
+                "or add --allow-mismatch to go on with it as it is"
+            )
         if state.tokenizer_sha256 != tokenizer_hash(self.tokenizer):
-            raise InputError(f"resume: the tokenizer has changed since {checkpoint} was written")
+            raise InputError(
+                f"resume: the tokenizer, of {counted(self.tokenizer.n_vocab, 'token')}, has changed since {checkpoint} "
+                "was written (its SHA-256 differs); put back the run's tokenizer.json, since the weights mean nothing "
+                "with another"
+            )
         if state.progress.batch >= len(self.train_loader):
             raise InputError(
                 f"resume: {checkpoint} has done {state.progress.batch} batches of its epoch, which has "

@@ -1,4 +1,4 @@
-"""The part of a checkpoint's state.json that belongs to a run: its progress, its data's stream, and two hashes."""
+"""The part of a checkpoint's state.json that belongs to a run: progress, its data's stream, two hashes, settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from ..arguments import not_allowed, real_number, whole_number
 from ..errors import InputError
+from ..gpt.config import GPTConfig
+from .config import RunConfig, preset
 from .loop import Progress
 
 
@@ -36,6 +38,26 @@ def run_state(checkpoint: Path, state: Mapping[str, Any]) -> RunState:
     except InputError as error:
         raise InputError(f"checkpoint: {checkpoint / 'state.json'}: {error}; use an earlier one") from None
     return RunState(progress, state["data_stream"], *hashes)
+
+
+def saved_settings(checkpoint: Path, state: Mapping[str, Any]) -> RunConfig | None:
+    """Return the settings in a checkpoint's state; None if it has none, as one of an older version.
+
+    Raises InputError for a setting that is unknown, of the wrong type or out of range.
+    """
+    if "settings" not in state:
+        return None
+    groups = state["settings"]
+    try:
+        if not isinstance(groups, Mapping) or groups.keys() != {"data", "training"}:
+            raise not_allowed("settings", groups, "a table of data and training")
+        for name, group in groups.items():
+            if not isinstance(group, Mapping):
+                raise not_allowed(f"settings {name}", group, "a table of settings")
+        model = GPTConfig.of(state.get("config", "missing")).to_dict()
+        return preset("tiny").replace({**groups["data"], **groups["training"], **model})
+    except InputError as error:
+        raise InputError(f"checkpoint: {checkpoint / 'state.json'}: {error}; use an earlier one") from None
 
 
 def _progress(saved: Any) -> Progress:

@@ -25,11 +25,11 @@ def text_hash(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def with_absolute_paths(config: RunConfig) -> RunConfig:
-    """Make a configuration's paths absolute; names such as "gpt2" stay as they are."""
+def absolute_paths(config: RunConfig) -> dict[str, str]:
+    """Return the settings of a configuration that are paths, made absolute; names such as "gpt2" are left out."""
     paths = {"data": config.data.data, "tokenizer": config.data.tokenizer, "weights": config.training.weights}
     names = {"data": BUILTIN_TEXTS, "tokenizer": ("own", "gpt2"), "weights": ("",)}
-    return config.replace({name: _absolute(path) for name, path in paths.items() if path not in names[name]})
+    return {name: _absolute(path) for name, path in paths.items() if path not in names[name]}
 
 
 def relative_data_path(config: RunConfig, directory: Path) -> dict[str, str]:
@@ -70,7 +70,7 @@ def check_text(directory: Path, source: str, expected: str | None) -> None:
     if expected not in (None, text_hash(load_text(source))):
         raise InputError(
             f"resume: --data {source} is not the text that {directory} was trained on (its SHA-256 differs); "
-            "give the same text, or leave out --data"
+            "give the same text, leave out --data, or add --allow-mismatch to go on with this one"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from os.path import lexists
 from pathlib import Path
 from typing import NamedTuple
 
@@ -142,7 +143,12 @@ def open_model(source: Path | str, n_heads: int | None = None, drop_rate: float 
         return Source(opened.load(), path, None, opened.rates)
     found = find_checkpoint(path)
     model = GPTModel(found.state["config"])
-    load_checkpoint(found.path, model)
+    try:
+        load_checkpoint(found.path, model)
+    except (InputError, OSError):
+        if found.path == path or lexists(found.path):
+            raise
+        return open_model(path)  # its run has deleted it in favour of newer ones
     return Source(model, path, found.run, {}, found.damaged)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..documents import read_json, read_toml
-from ..errors import counted
+from ..errors import InputError, counted
 from ..files import UnreadableError
+from ..training.checkpoint import read_metadata
 from ..training.metrics import Metrics, read_metrics
-from ..training.run_directory import SURPRISE
+from ..training.run_directory import SURPRISE, checkpoints
+from ..training.run_settings import run_settings
 
 
 class RunFiles(NamedTuple):
@@ -35,7 +38,7 @@ class RunFiles(NamedTuple):
         return self._setting("training", "max_norm") or None
 
     def _setting(self, group: str, name: str) -> float:
-        """A number > 0 in config.toml, in the range of float32, or 0."""
+        """A number > 0 in the settings, in the range of float32, or 0."""
         values = self.config.get(group)
         value = values.get(name) if isinstance(values, dict) else None
         return value if isinstance(value, int | float) and 1e-37 < value < 3e38 else 0
@@ -48,10 +51,27 @@ def read_run(run_dir: Path) -> RunFiles:
     if metrics.damaged:
         lines = counted(len(metrics.damaged), "line")
         damage.append(f"{path} has {lines} with damage, the first is line {metrics.damaged[0]}")
-    config = _loaded(run_dir / "config.toml", read_toml, damage)
+    config = _settings(run_dir, damage)
     environment = _loaded(run_dir / "environment.json", read_json, damage)
     surprise = _loaded(run_dir / SURPRISE, _read_surprise, damage)
     return RunFiles(metrics, config, environment, surprise, f"{'; '.join(damage)}; passed over" if damage else "")
+
+
+def _settings(run_dir: Path, damage: list[str]) -> dict[str, Any]:
+    """The run's settings by group, with a line for `damage` for each fault of config.toml.
+
+    They are its newest checkpoint's; config.toml's own without a checkpoint that holds settings.
+    """
+    for checkpoint in reversed(checkpoints(run_dir)):
+        try:
+            state = read_metadata(checkpoint)
+            if "settings" in state:
+                settings = run_settings(run_dir, checkpoint, state)
+                damage.extend(settings.faults(run_dir, checkpoint))
+                return {name: asdict(group) for name, group in settings.config.groups().items()}
+        except InputError:  # damaged, or deleted by the run that goes on
+            continue
+    return _loaded(run_dir / "config.toml", read_toml, damage)
 
 
 def _loaded(path: Path, read: Callable[[Path], dict[str, Any]], damage: list[str]) -> dict[str, Any]:

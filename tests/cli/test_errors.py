@@ -257,7 +257,7 @@ def test_a_damaged_checkpoint_is_refused_by_every_command(
 def test_a_checkpoint_of_another_configuration_does_not_go_on(trained: Path, tmp_path: Path) -> None:
     run = damaged(trained, tmp_path, "another configuration")
     message = fails("train", "--resume", run, "--epochs", 3)
-    assert "is of another configuration: emb_dim 16 (here 32)" in message
+    assert "emb_dim: config.toml says 32, the checkpoint 16; delete " in message
 
 
 @pytest.mark.parametrize("command", ["generate", "evaluate"])

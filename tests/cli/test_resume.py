@@ -259,7 +259,7 @@ def test_a_run_does_not_go_on_with_other_settings(trained: Path, options: list[s
     assert name in message
 
 
-@pytest.mark.parametrize("what", ["missing", "empty", "without config.toml", "without tokenizer.json", "text changed"])
+@pytest.mark.parametrize("what", ["missing", "empty", "without tokenizer.json", "text changed"])
 def test_what_is_no_whole_run_does_not_go_on(tmp_path: Path, data: Path, what: str) -> None:
     run, text = tmp_path / "run", tmp_path / "text.txt"
     text.write_bytes(data.read_bytes())

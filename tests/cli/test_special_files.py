@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cli.commands import fails, train, works
+from cli.commands import fails, nanograd, train, works
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="FIFOs are POSIX's")
 
@@ -45,13 +45,24 @@ def test_a_fifo_in_a_checkpoint_is_refused(tmp_path: Path, checkpoint: Path, nam
     fails("info", copy)
 
 
-@pytest.mark.parametrize("name", ["config.toml", "tokenizer.json", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "metrics.jsonl"])
 def test_a_fifo_in_a_run_is_refused(tmp_path: Path, trained: Path, name: str) -> None:
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     fifo(run / name)
-    command = {"config.toml": "evaluate", "tokenizer.json": "generate", "metrics.jsonl": "plot"}[name]
+    command = {"tokenizer.json": "generate", "metrics.jsonl": "plot"}[name]
     assert "it is a FIFO" in fails(command, run)
+
+
+def test_a_fifo_for_a_runs_config_is_passed_over_since_the_checkpoint_has_its_settings(
+    tmp_path: Path, trained: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    fifo(run / "config.toml")
+    result = nanograd("evaluate", run)
+    assert result.code == 0, result
+    assert "it is a FIFO (named pipe), not a regular file); the checkpoint's settings are used" in result.err
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"])

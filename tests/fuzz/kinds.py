@@ -23,10 +23,10 @@ from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.tokenizer.encoding import encode, padding_ids
 from nanograd_gpt.tokenizer.tokenizer import get_tokenizer, save_tokenizer
 from nanograd_gpt.training.checkpoint import load_checkpoint
-from nanograd_gpt.training.config import from_toml, preset
 from nanograd_gpt.training.corpus import load_text
 from nanograd_gpt.training.find_checkpoint import find_checkpoint
 from nanograd_gpt.training.run import Run
+from nanograd_gpt.training.run_settings import run_settings
 from nanograd_gpt.training.run_state import run_state
 from nanograd_gpt.training.sources import pretrained_tokenizer
 from nanograd_gpt.viz.captions import loss_caption, training_caption
@@ -87,7 +87,8 @@ def _of_a_run(run: Path) -> Iterator[Kind]:
     page, tokenizer = (lambda: _page(run)), get_tokenizer(run / "tokenizer.json")
 
     def built() -> object:
-        config = preset("tiny").replace(from_toml(run / "config.toml"))
+        found = find_checkpoint(run)
+        config = run_settings(run, found.path, found.state).config
         return Run(config, "cpu", tokenizer, config.model.vocab_size).total_steps
 
     yield Kind("run's config.toml", run / "config.toml", built, [*OF_BYTES, *[of_toml] * 6])

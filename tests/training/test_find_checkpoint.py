@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from training.small import one_line
 from training.small_run import facts, small_config, state
 
 from nanograd_gpt.errors import InputError
+from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.training import checkpoint as checkpoint_module
 from nanograd_gpt.training.background import Background
 from nanograd_gpt.training.checkpoint import load_checkpoint, load_model
@@ -201,3 +203,48 @@ def test_a_checkpoint_is_not_written_twice(run: Run, tmp_path: Path) -> None:
     shutil.rmtree(newest)
     run.save(tmp_path)
     assert newest.is_dir()
+
+
+# --- of a run that goes on and deletes its oldest
+
+
+def delete_before(reading: Any, run: Run, directory: Path, oldest: Path) -> Any:
+    """A reading before whose first call the run goes on, and deletes what was its newest checkpoint."""
+    calls: list[object] = []
+
+    def read(path: Path, *more: Any) -> Any:
+        calls.append(path)
+        if len(calls) == 1:
+            assert path == oldest
+            for _ in zip(range(3), run.steps(), strict=False):
+                run.save(directory)
+            assert not oldest.exists()
+        return reading(path, *more)
+
+    return read
+
+
+@pytest.mark.parametrize("what", ["find_checkpoint.read_state", "sources.load_checkpoint"])
+def test_a_checkpoint_that_its_run_deletes_while_it_is_read_is_passed_over_for_a_newer_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    module, name = what.split(".")
+    reading = checkpoint_module.read_state if name == "read_state" else load_checkpoint
+    newest = tmp_path / "checkpoints" / "step_1"
+    monkeypatch.setattr(f"nanograd_gpt.training.{module}.{name}", delete_before(reading, run, tmp_path, newest))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model = load_pretrained(tmp_path)
+    assert told == []  # it is not called damaged
+    assert state_of_weights(model) == state_of_weights(run.model)
+
+
+def state_of_weights(model: GPTModel) -> list[bytes]:
+    return [array.tobytes() for array in model.state_dict().values()]
+
+
+def test_a_file_that_is_named_like_a_checkpoint_is_damage_not_a_deletion(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "step_7").write_bytes(b"")
+    (tmp_path / "checkpoints" / "step_8").symlink_to(tmp_path / "nowhere")
+    found = find_checkpoint(tmp_path)
+    assert (found.path.name, len(found.damaged)) == ("step_1", 2)
