@@ -17,6 +17,7 @@ from ..files import fsync
 CONNECT, READ = 5.0, 30.0  # timeouts in seconds: to connect, and between two chunks
 CHUNK = 1 << 16  # bytes; an interrupted transfer loses at most one chunk
 MAX_REDIRECTS = 10  # the hub has one or two
+LONGEST_REASON = 80  # characters of a server's words
 
 
 class CutOffError(OSError):
@@ -28,7 +29,9 @@ def why_failed(error: Exception) -> str:
     from requests import HTTPError, RequestException, Timeout
 
     if isinstance(error, HTTPError) and error.response is not None:
-        return f"the server answered {error.response.status_code} {error.response.reason}"
+        return (
+            f"the server answered {error.response.status_code} {(error.response.reason or '')[:LONGEST_REASON]}".strip()
+        )
     if isinstance(error, Timeout):
         return "no answer in time"
     cause: BaseException = error

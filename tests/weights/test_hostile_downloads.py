@@ -63,6 +63,8 @@ KEEPS: dict[str, tuple[Callable[[], Iterable[bytes]], str]] = {
     "multiple choices": (plain(PAGE, "300 Multiple Choices"), "the server answered 300"),
     "not modified": (plain(b"", "304 Not Modified"), "the server answered 304"),
     "unauthorized": (plain(PAGE, "401 Unauthorized"), "the server answered 401"),
+    "an error without words": (plain(PAGE, "404 "), "the server answered 404.; try again"),
+    "an error of many words": (plain(PAGE, f"404 {'no ' * 9999}"), "the server answered 404 (no ){26}no.; try again"),
     "an endless error": (lambda: [head("404 Not Found"), *endless_parts()], "the server answered 404"),
     "a redirect without an address": (plain(b"", "302 Found"), "the server answered 302"),
     "a redirect to itself": (plain(b"", "302 Found", Location="/again"), "more than 10 redirects"),
