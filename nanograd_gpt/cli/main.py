@@ -101,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with suppress(OSError):
                 sys.stdout.close()  # or the interpreter tries again at its end
             return _failed(not_written("the output", error), 1)
+        if error.errno in FULL:
+            return _failed(not_written(error.filename, error), 1)
         return _failed(f"{error.strerror or error}: {error.filename or 'no file'}", 1)
     except KeyboardInterrupt as error:
         return _failed(str(error) or "interrupted", 130)

@@ -87,6 +87,21 @@ def test_a_resume_on_a_disk_without_room_is_not_told_of_an_option_that_it_refuse
     assert message.endswith(" bytes, its disk has 4,096 left; free space there")
 
 
+@pytest.mark.parametrize("what", ["cut_samples", "recover_checkpoints"])
+def test_a_disk_that_is_full_at_the_start_of_a_resume_is_named(
+    what: str, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, file = tmp_path / "run", tmp_path / "run" / "a file"
+
+    def full_there(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
+
+    nanograd(*train(run, data, "--max-steps", 2))
+    monkeypatch.setattr(f"nanograd_gpt.cli.train.{what}", full_there)
+    message = fails("train", "--resume", run, "--max-steps", 4, code=1)
+    assert message.startswith(f"{file} could not be written (the disk is full); free space there")
+
+
 def test_a_lock_that_does_not_fit_on_the_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     named = pytest.raises(RunError, match=r"\.lock could not be written \(the disk is full\); free space there")
     with monkeypatch.context() as patch:

@@ -36,7 +36,7 @@ LARGEST_FILE = 100_000  # bytes; a checkpoint has larger ones
 NOBODY = 65534  # a user's id
 EVERY_FIGURE = 5  # of the runs of a kind, one draws figures
 FAILED = (1, 2)
-FULL = r"the disk is full|bytes, its disk has [\d,]+ left; free space there$"
+FULL = r"the disk is full|bytes, its disk has [\d,]+ left; free space there"
 LARGE, DENIED, READ_ONLY = "File too large", "Permission denied", "Read-only file system"
 
 Change = Callable[[Path], None]  # of the disk with a run
