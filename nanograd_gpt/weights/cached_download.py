@@ -33,7 +33,8 @@ def cached(remote: Remote, file_name: str, subject: str, option: str) -> Path:
     if path.exists():
         _delete_if_damaged(path, remote, subject)
     if not path.exists():
-        _download(path, remote, subject, f"or save {remote.url} yourself and give it with {option} PATH")
+        by_hand = f"or save {remote.url} as {path}, or elsewhere and give it with {option} PATH"
+        _download(path, remote, subject, by_hand)
     return path
 
 

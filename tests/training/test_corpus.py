@@ -113,7 +113,8 @@ def test_a_failed_download_names_the_address_and_the_manual_way(
     with pytest.raises(RunError, match=r"^data: the-verdict") as error:
         load_text("the-verdict")
     message = one_line(error)
-    assert message.endswith(f"or save {corpus.VERDICT_URL} yourself and give it with --data PATH")
+    place = cache / "the-verdict.txt"
+    assert message.endswith(f"or save {corpus.VERDICT_URL} as {place}, or elsewhere and give it with --data PATH")
 
 
 def test_the_reason_of_a_failed_download_is_not_cut_off(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,8 @@ def refused(monkeypatch: pytest.MonkeyPatch, url: str) -> str:
     assert monotonic() - started < SLOW
     message = str(error.value)
     assert "\n" not in message
-    assert f"save {url} yourself and give it with --weights PATH" in message
+    assert f"or save {url} as " in message
+    assert message.endswith("gpt2.safetensors, or elsewhere and give it with --weights PATH")
     return message
 
 

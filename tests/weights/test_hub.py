@@ -271,7 +271,7 @@ def test_without_a_network_one_line_says_so_at_once(cache: Path, monkeypatch: py
         message = failure()
     assert monotonic() - start < 2
     assert f"{NAME} could not be downloaded (no connection: Connection refused)" in message
-    assert f"save {url} yourself and give it with --weights PATH" in message
+    assert f"save {url} as {cache / NAME}.safetensors, or elsewhere and give it with --weights PATH" in message
     assert files(cache) == []
 
 
