@@ -20,6 +20,10 @@ class NonFiniteError(RunError):
     """A number became nan or infinite; the command line exits with code 3."""
 
 
+class Notice(UserWarning):
+    """Information that a user need not act on; the command line prints `note: ...`."""
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """The end of a message about an unknown word: a close match, or all known words if they are few."""
     close = get_close_matches(word, known, n=1, cutoff=CLOSE)

@@ -1,4 +1,4 @@
-"""One BLAS thread for every test process; which tests are slow; in which order, and by which worker, they run."""
+"""One BLAS thread for every test process; Hypothesis; which tests are slow; their order, and which worker runs them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).parent
@@ -19,6 +20,10 @@ LONGEST = HERE / "test_readme.py"
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 threadpool_limits(1, user_api="blas")  # several test processes run side by side, and would wait for each other
+
+
+settings.register_profile("suite", derandomize=True, deadline=None, database=None)  # the same examples in every run
+settings.load_profile("suite")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -14,7 +14,6 @@ class FileServer:
     def __init__(self, content: bytes) -> None:
         self.content = content
         self.etag: str | None = '"first"'
-        self.linked: str | None = None  # the hash that the hub promises
         self.status = 200  # or an error, instead of the file
         self.cut_after: int | None = None  # bytes of each body; then the connection ends
         self.stalls = False  # or there it stays silent
@@ -56,8 +55,6 @@ class FileServer:
                 if self.path == "/hub":
                     self.send_response(302)
                     self.send_header("Location", "/store")
-                    if server.linked is not None:
-                        self.send_header("X-Linked-ETag", f'"{server.linked}"')
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return

@@ -51,8 +51,8 @@ NEVER = {"torch", "pickle", "tensorflow", "transformers", "jax", "cloudpickle", 
 ONLY_IN = {
     "matplotlib": {"viz"},
     "cupy": {"backend.select", "backend.cuda_probe", "backend.cuda"},
-    "pooch": {"training.corpus", "weights.hub"},
-    "requests": {"weights.hub", "weights.resumable_download"},
+    "pooch": {"weights.cached_download"},
+    "requests": {"weights.cached_download", "weights.resumable_download"},
 }
 AT_USE_ONLY = {"cupy", "matplotlib", "torch", "pooch", "requests", "nanograd_gpt.cli", "nanograd_gpt.viz.plots", "tqdm"}
 

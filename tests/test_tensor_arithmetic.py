@@ -184,7 +184,7 @@ def summed_to(shape: tuple[int, ...], wide: Array) -> Array:
         ]
     ),
 )
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=150)
 def test_broadcasting_arithmetic_is_numpys_and_gradients_come_back_in_their_leafs_form(
     arrays: tuple[Array, Array], rule: tuple[Binary, Callable[[Array, Array], tuple[Any, Any]]]
 ) -> None:

@@ -20,7 +20,7 @@ from ..errors import InputError, NonFiniteError, RunError
 from ..files import FULL, not_written
 from . import bench, convert, diff_backends, evaluate, explain_next, generate, gradcheck, info, plot, train
 from .naming import located, settings_file
-from .options import note
+from .options import note, notices_as_notes
 from .synonyms import COMMANDS as OTHER_COMMANDS
 from .synonyms import translate
 from .terminal import escaped, protected_terminal
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # for samples the terminal cannot encode, and input that is not UTF-8
     try:
         try:
-            with protected_terminal():
+            with protected_terminal(), notices_as_notes():
                 return _run(list(sys.argv[1:] if argv is None else argv))
         finally:
             sys.stdout.flush()  # here, where its failure is reported in one line
@@ -101,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with suppress(OSError):
                 sys.stdout.close()  # or the interpreter tries again at its end
             return _failed(not_written("the output", error), 1)
+        if error.errno in FULL:
+            return _failed(not_written(error.filename, error), 1)
         return _failed(f"{error.strerror or error}: {error.filename or 'no file'}", 1)
     except KeyboardInterrupt as error:
         return _failed(str(error) or "interrupted", 130)

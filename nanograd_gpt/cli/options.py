@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +17,7 @@ from ..backend.cpu.threads import set_threads
 from ..backend.cuda_probe import cuda_problem
 from ..backend.precision import set_precision
 from ..backend.select import Device, resolve_device
-from ..errors import InputError, counted
+from ..errors import InputError, Notice, counted
 from ..gpt.model import GPTModel
 from ..training.config import RunConfig, book, fine_tuning, from_toml, preset
 from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_for_model
@@ -134,6 +136,23 @@ def check_no_settings(options: Namespace, path: Path, settings: Collection[str])
 def note(text: str) -> None:
     """Print a note on stderr, apart from the output."""
     print(f"note: {escaped(text)}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def notices_as_notes() -> Iterator[None]:
+    """Print each Notice of the package as a note in this block; other warnings as before."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)
+        show = warnings.showwarning
+
+        def shown(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, Notice):
+                note(str(message))
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = shown
+        yield
 
 
 def flag_of(name: str) -> str:

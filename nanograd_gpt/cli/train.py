@@ -162,10 +162,11 @@ def _resume(options: Namespace) -> int:
             return 0
         plan.run.load(plan.checkpoint, plan.mismatched)
         plan.run.preflight(plan.directory)
-        cut_samples(plan.directory, plan.run.progress.global_step)
-        _save_changes(plan, options)
-        if plan.mismatched:
-            plan.run.save(plan.directory)  # so that the next --resume finds settings and text as they are now
+        with full_disk_named(plan.directory, f"then resume with: nanograd-gpt train --resume {plan.directory}"):
+            cut_samples(plan.directory, plan.run.progress.global_step)
+            _save_changes(plan, options)
+            if plan.mismatched:
+                plan.run.save(plan.directory)  # so that the next --resume finds settings and text as they are now
         print(f"resuming from {plan.checkpoint}")
         return _train_and_draw(plan.run, plan.directory, options)
 

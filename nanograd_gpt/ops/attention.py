@@ -13,15 +13,15 @@ class CausalAttention(Function):
     qkv (B, T, 3C): queries, keys and values, concatenated; keep (B, H, T, T): dropout's mask of the attention weights
     at this rate, or None  ->  context (B, T, C)
 
-    Raises ValueError unless C is a multiple of n_heads.
+    Raises ValueError unless C is a multiple of n_heads, and not 0.
     """
 
     __slots__ = ()
 
     def forward(self, qkv: Array, *, n_heads: int, keep: Keep | None = None, rate: float = 0.0) -> Array:
-        if qkv.ndim != 3 or n_heads < 1 or qkv.shape[-1] % (3 * n_heads):
+        if qkv.ndim != 3 or n_heads < 1 or qkv.shape[-1] % (3 * n_heads) or not qkv.shape[-1]:
             raise ValueError(
-                f"qkv has shape {qkv.shape}, expected (B, T, 3 * C) with C a multiple of n_heads {n_heads}"
+                f"qkv has shape {qkv.shape}, expected (B, T, 3 * C) with C >= 1 a multiple of n_heads {n_heads}"
             )
         B, T, _ = qkv.shape
         check_keep(keep, rate, B, n_heads, T, T)

@@ -7,15 +7,18 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..arguments import real_number
-from ..errors import InputError, RunError
+from ..errors import InputError
 from ..files import UnreadableError, read_bytes
-from ..weights.resumable_download import why_failed
+from ..weights.cached_download import Remote, cached
 
 MAX_TEXT = 1 << 30  # bytes; its tokens take ten times as much memory
 STORY, VERDICT = "story", "the-verdict"
 BUILTIN_TEXTS = (STORY, VERDICT, "")  # texts that are not the user's files
 VERDICT_URL = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/ch02/01_main-chapter-code/the-verdict.txt"
-VERDICT_SHA256 = "b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f"
+VERDICT_SIZE = 20_479  # bytes
+VERDICT_FILE = Remote(
+    VERDICT_URL, "b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f", VERDICT_SIZE, VERDICT_SIZE
+)
 
 
 def load_text(source: str = STORY) -> str:
@@ -54,17 +57,7 @@ def download_verdict() -> Path:
 
     Raises RunError, with the URL for a manual download, if it fails.
     """
-    import pooch  # slow to import, and only downloads need it
-
-    pooch.get_logger().setLevel("WARNING")
-    cache = Path(pooch.os_cache("nanograd_gpt"))
-    try:
-        return Path(pooch.retrieve(VERDICT_URL, VERDICT_SHA256, fname="the-verdict.txt", path=cache, progressbar=False))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"data: {VERDICT} could not be downloaded ({why_failed(error)}); save {VERDICT_URL} as "
-            f"{cache / 'the-verdict.txt'}, or give its path with --data"
-        ) from None
+    return cached(VERDICT_FILE, "the-verdict.txt", f"data: {VERDICT}", "--data")
 
 
 def split_text(text: str, train_ratio: float = 0.9, test_ratio: float = 0.0) -> tuple[str, str, str]:

@@ -248,9 +248,10 @@ class Run:
         parent = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.is_dir())
         needed, disk = self._bytes_needed(directory), shutil.disk_usage(parent)
         if disk.total and disk.free < needed:  # some virtual file systems report 0 for both
+            elsewhere = "" if checkpoints(directory) else ", or give another directory with --out"
             raise RunError(
                 f"training: checkpoints in {directory} will take {needed:,} bytes, its disk has {disk.free:,} left; "
-                "free space there, or give another directory with --out"
+                f"free space there{elsewhere}"
             )
 
     def _bytes_needed(self, directory: Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import InputError
-from ..files import PARTIAL, remove_partial
+from ..files import PARTIAL, full_disk_named, remove_partial
 from .run_directory import checkpoints, new_directory
 
 if sys.platform == "win32":
@@ -47,9 +47,9 @@ def run_lock(directory: Path) -> Iterator[None]:
             raise InputError(
                 f"run: {directory} is being written by {who}; wait for its end, or give another directory with --out"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with full_disk_named(directory / LOCK):
+            file.truncate(0)
+            os.write(file.fileno(), str(os.getpid()).encode())  # not buffered, or closing would try, and fail, again
         remove_partial(directory)
         yield
 

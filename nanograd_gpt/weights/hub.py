@@ -1,37 +1,48 @@
-"""GPT-2's weights from the Hugging Face hub: downloaded once, and verified by their SHA-256 at every use.
-
-NAME.safetensors         in the user's cache
-NAME.safetensors.sha256  hash of the first download, for a file whose hash is not known in advance
-"""
+"""GPT-2's weights from the Hugging Face hub."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-from ..errors import InputError, RunError, did_you_mean
-from ..files import sha256_of
-from ..gpt.config import GPT2_NAMES
-from .resumable_download import CutOffError, Resumable, why_failed
+from ..errors import InputError, did_you_mean
+from ..gpt.config import GPT2_NAMES, PRESETS
+from .cached_download import Remote, cached
+from .safetensors_file import MAX_HEADER
 
 REPOSITORIES = "https://huggingface.co/openai-community"
+CONTEXT_LENGTH = 1024  # of GPT-2; the presets have the book's
 
 
-class Source(NamedTuple):
-    """A file's URL, and its SHA-256 if known."""
+def _weights(preset: str, commit: str, sha256: str) -> Remote:
+    """A preset's weights at a commit: float32, with or without each layer's causal mask (T, T), behind a header."""
+    shape = replace(PRESETS[preset], context_length=CONTEXT_LENGTH, qkv_bias=True, tied_head=True)
+    least = 4 * shape.n_parameters
+    most = least + 4 * shape.n_layers * CONTEXT_LENGTH**2 + MAX_HEADER
+    return Remote(f"{REPOSITORIES}/{GPT2_NAMES[preset][0]}/resolve/{commit}/model.safetensors", sha256, least, most)
 
-    url: str
-    sha256: str | None = None
 
-
-GPT2 = {
-    "gpt2": Source(
-        f"{REPOSITORIES}/gpt2/resolve/607a30d783dfa663caf39e06633721c8d4cfcd7e/model.safetensors",
+GPT2 = {  # by their names on the hub
+    "gpt2": _weights(
+        "gpt2-124m",
+        "607a30d783dfa663caf39e06633721c8d4cfcd7e",
         "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
     ),
-    "gpt2-medium": Source(f"{REPOSITORIES}/gpt2-medium/resolve/main/model.safetensors"),
-    "gpt2-large": Source(f"{REPOSITORIES}/gpt2-large/resolve/main/model.safetensors"),
-    "gpt2-xl": Source(f"{REPOSITORIES}/gpt2-xl/resolve/main/model.safetensors"),
+    "gpt2-medium": _weights(
+        "gpt2-355m",
+        "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
+        "fc5a354a19255ad494f3d71549390baca1ccf61d1d822b9408971705c687c9cd",
+    ),
+    "gpt2-large": _weights(
+        "gpt2-774m",
+        "32b71b12589c2f8d625668d2335a01cac3249519",
+        "5f47f3e12f91cd33b662ce7e433b6150ad5512b5884a2cee961b50e9c3bbebce",
+    ),
+    "gpt2-xl": _weights(
+        "gpt2-1558m",
+        "15ea56dee5df4983c59b2538573817e1667135e2",
+        "0f8b28eb05a8075f48b61b6f35332978c74fc7763fa9fb4051a1c30511736a6a",
+    ),
 }
 
 
@@ -51,57 +62,11 @@ def download_gpt2(name: str = "gpt2") -> Path:
     name                "gpt2" (or "gpt2-small", "gpt2-124m"), "gpt2-medium" ("gpt2-355m"), "gpt2-large" ("gpt2-774m")
                         or "gpt2-xl" ("gpt2-1558m") ["gpt2"]
 
-    Raises InputError for another name, and RunError if the cached file is damaged or the download fails, with the URL.
+    The file is verified by its SHA-256 at every use; a damaged one is deleted, with a warning, and downloaded again.
+    Raises InputError for another name, and RunError if the download fails, with the URL.
     """
     names = _known_names()
     if not is_gpt2_name(name):
         raise InputError(f"model: {name!r} is not one of GPT-2's names{did_you_mean(name.lower(), list(names))}")
     name = names[name.lower()]
-    import pooch  # slow to import, and only downloads need it
-
-    cache, source = Path(pooch.os_cache("nanograd_gpt")), GPT2[name]
-    path, record = cache / f"{name}.safetensors", cache / f"{name}.safetensors.sha256"
-    if path.exists():
-        _verify(path, record, source)
-    else:
-        _download(name, source, path, record)
-    return path
-
-
-def _verify(path: Path, record: Path, source: Source) -> None:
-    found, known = sha256_of(path), source.sha256
-    if known is None and record.is_file():
-        known = record.read_text(encoding="ascii", errors="replace").strip()
-    if known is None:  # the user put the file there
-        record.write_text(found + "\n", encoding="ascii")
-    elif found != known:
-        raise RunError(
-            f"model: {path} is damaged: its SHA-256 is {found}, not {known}; delete it, and run this again to "
-            "download it"
-        )
-
-
-def _download(name: str, source: Source, path: Path, record: Path) -> None:
-    import pooch
-    from requests import RequestException
-
-    pooch.get_logger().setLevel("WARNING")
-    downloader = Resumable(path.with_name(f"{name}.partial"), None if source.sha256 else record)
-    by_hand = f"or save {source.url} yourself and give it with --weights PATH"
-    try:
-        pooch.retrieve(source.url, source.sha256, fname=path.name, path=path.parent, downloader=downloader)
-    except CutOffError as error:
-        raise RunError(
-            f"model: the download of {name} was cut off ({error}); run this again to go on, {by_hand}"
-        ) from None
-    except RequestException as error:
-        raise RunError(f"model: {name} could not be downloaded ({why_failed(error)}); try again, {by_hand}") from None
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise RunError(
-            f"model: {name} was damaged in transit and deleted ({reason}); run this again, {by_hand}"
-        ) from None
-    except OSError as error:
-        raise RunError(
-            f"model: {path} could not be written ({error.strerror or error}); free space there, {by_hand}"
-        ) from None
+    return cached(GPT2[name], f"{name}.safetensors", f"model: {name}", "--weights")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import socket
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
-from ..files import fsync, sha256_of
+from ..files import fsync
 
 CONNECT, READ = 5.0, 30.0  # timeouts in seconds: to connect, and between two chunks
 CHUNK = 1 << 16  # bytes; an interrupted transfer loses at most one chunk
-SHA256 = re.compile(r'(?:W/)?"?([0-9a-f]{64})"?')
+MAX_REDIRECTS = 10  # the hub has one or two
+LONGEST_REASON = 80  # characters of a server's words
 
 
 class CutOffError(OSError):
@@ -26,7 +29,9 @@ def why_failed(error: Exception) -> str:
     from requests import HTTPError, RequestException, Timeout
 
     if isinstance(error, HTTPError) and error.response is not None:
-        return f"the server answered {error.response.status_code} {error.response.reason}"
+        return (
+            f"the server answered {error.response.status_code} {(error.response.reason or '')[:LONGEST_REASON]}".strip()
+        )
     if isinstance(error, Timeout):
         return "no answer in time"
     cause: BaseException = error
@@ -38,47 +43,44 @@ def why_failed(error: Exception) -> str:
     return f"no connection: {reason}" if isinstance(error, RequestException) else reason
 
 
+class RefusedAnswerError(ValueError):
+    """An answer that cannot be the file, or a redirect that is not followed.  Nothing was written."""
+
+
 class Resumable:
     """Downloader for pooch: fills `partial`, and moves it to pooch's path once it is complete.
 
         NAME.partial          the bytes received so far
         NAME.partial.version  the server's ETag or date for that version; without it the transfer cannot be resumed
 
-    With `record`, the file's SHA-256 is written there before it is moved.
+    least, most: the file's size in bytes; an answer of another size is refused, and no more is ever received.
     """
 
-    def __init__(self, partial: Path, record: Path | None = None) -> None:
-        self.partial, self.record = partial, record
+    def __init__(self, partial: Path, least: int, most: int) -> None:
+        self.partial, self.least, self.most = partial, least, most
         self.version = partial.with_name(f"{partial.name}.version")
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
-        """Download.  Raises CutOffError if interrupted, requests' errors if refused, ValueError for a wrong hash."""
-        promised = self._transfer(url)
+        """Download.
+
+        Raises CutOffError if interrupted, requests' errors if the server refuses, RefusedAnswerError for an answer that
+        is refused, ValueError for too many bytes.
+        """
+        self._transfer(url)
         fsync(self.partial)
-        if self.record is not None:
-            found = sha256_of(self.partial)
-            if promised not in (None, found):
-                self._discard()
-                raise ValueError(f"its SHA-256 is {found}, the server's {promised}")
-            self.record.write_text(found + "\n", encoding="ascii")
         self.partial.replace(output_file)
         self._discard()
 
-    def _transfer(self, url: str) -> str | None:
-        """Complete the partial file; returns the SHA-256 that the server announces, if any."""
-        import requests  # slow to import
-
+    def _transfer(self, url: str) -> None:
+        """Complete the partial file."""
         start, headers = self._resume_point()
-        _resolve_host(url)
-        with requests.get(url, headers=headers, stream=True, timeout=(CONNECT, READ)) as response:
+        with _answer(url, headers) as response:
             answered_range = start > 0 and response.status_code in (206, 416)
             if answered_range and not self._continues(response, start):
                 self._discard()
-                return self._transfer(url)
-            if not (answered_range and response.status_code == 416):  # 416: no bytes are left
-                response.raise_for_status()
+                self._transfer(url)
+            elif not (answered_range and response.status_code == 416):  # 416: no bytes are left
                 self._receive(response, answered_range)
-            return _promised_hash(response)
 
     def _resume_point(self) -> tuple[int, dict[str, str]]:
         """Return the number of bytes present, and the headers that request the rest."""
@@ -97,11 +99,18 @@ class Resumable:
         return same and start == (begins if response.status_code == 206 else total)
 
     def _receive(self, response: Any, resumes: bool) -> None:
-        """Append the body to the partial file, or replace it.  Raises CutOffError if the body is incomplete."""
+        """Append the body to the partial file, or replace it.
+
+        Raises CutOffError if the body is incomplete, RefusedAnswerError before a byte is written if it is another's.
+        """
         import requests
         from tqdm import tqdm
 
+        if response.status_code != (206 if resumes else 200):
+            raise requests.HTTPError(response=response)
         start, total = _span(response)
+        chunks = self._checked_chunks(response, total, resumes)
+        limit = self.most if total is None else total
         with self.partial.open("ab" if resumes else "wb") as file:
             if not resumes:  # the file is empty now, so it never has bytes of another version than the recorded one
                 self.version.write_text(_version(response), encoding="latin-1")
@@ -116,21 +125,91 @@ class Resumable:
             )
             with bar:
                 try:
-                    for chunk in response.iter_content(CHUNK):
+                    for chunk in chunks:
                         file.write(chunk)
                         bar.update(len(chunk))
+                        if file.tell() > limit:
+                            break
                 except requests.RequestException:
                     raise CutOffError(f"{file.tell():,} of {total or 0:,} bytes received") from None
         size = self.partial.stat().st_size
-        if total is not None and size > total:  # two processes wrote to it
+        if size > limit:  # an answer without an end, or two processes wrote to the file
             self._discard()
-            raise ValueError(f"{size:,} bytes received of {total:,}")
-        if total is not None and size < total:
-            raise CutOffError(f"{size:,} of {total:,} bytes received")
+            raise ValueError(f"{size:,} bytes received of {limit:,}")
+        if size < (self.least if total is None else total):
+            raise CutOffError(f"{size:,} of {self.least if total is None else total:,} bytes received")
+
+    def _checked_chunks(self, response: Any, total: int | None, resumes: bool) -> Iterator[bytes]:
+        """The body in chunks.
+
+        Raises RefusedAnswerError for one that cannot be the file's, CutOffError for one that ends at once.
+        """
+        import requests
+
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding.lower() != "identity":
+            raise RefusedAnswerError(f"the answer is compressed with {encoding[:20]!r}, which was not asked for")
+        chunks: Iterator[bytes] = response.iter_content(CHUNK)
+        try:
+            first = next(chunks, b"")
+        except requests.RequestException:
+            raise CutOffError("it ended before the first bytes") from None
+        kind = "" if resumes else _kind_of_text(first)
+        if kind or not self.least <= (self.most if total is None else total) <= self.most:
+            size = "" if total is None else f" of {total:,} bytes"
+            raise RefusedAnswerError(f"the server sent {kind or 'something else'}{size}")
+        return chain([first], chunks)
 
     def _discard(self) -> None:
         self.partial.unlink(missing_ok=True)
         self.version.unlink(missing_ok=True)
+
+
+def _kind_of_text(start: bytes) -> str:
+    """Name a text that servers send in place of a file, by its first bytes; "" for anything else."""
+    if start.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page, as a network does before one has signed in,"
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS"
+    return "JSON" if re.match(rb'\s*[{\[]\s*["{\]}]', start) else ""
+
+
+def _answer(url: str, headers: dict[str, str]) -> Any:
+    """Request a URL, and follow redirects without reading their bodies.
+
+    Raises RefusedAnswerError for a redirect from https to anything else, requests' errors for a failed request.
+    """
+    import requests  # slow to import
+
+    places: list[str] = []
+
+    def take_location(response: Any, **_: Any) -> None:
+        """Take a redirect's address away, since requests would read the redirect's body, however long, to follow it."""
+        if response.is_redirect:
+            places.append(response.headers.pop("Location"))
+
+    while len(places) <= MAX_REDIRECTS:
+        _resolve_host(url)
+        done = len(places)
+        hooks = {"response": take_location}
+        response = requests.get(url, headers=headers, stream=True, timeout=(CONNECT, READ), hooks=hooks)
+        if len(places) == done:
+            return response
+        response.close()
+        url = _redirected(url, places[-1])
+    raise RefusedAnswerError(f"more than {MAX_REDIRECTS} redirects")
+
+
+def _redirected(url: str, location: str) -> str:
+    """The URL to which a location redirects."""
+    try:
+        target = urljoin(url, location)
+        start, end = urlsplit(url).scheme, urlsplit(target).scheme
+    except ValueError:
+        raise RefusedAnswerError("a redirect to an invalid address") from None
+    if end not in (start, "https"):
+        raise RefusedAnswerError(f"a redirect from {start} to {end[:20] or 'nowhere'}, which is not followed")
+    return target
 
 
 def _resolve_host(url: str) -> None:
@@ -139,12 +218,12 @@ def _resolve_host(url: str) -> None:
     from requests.utils import get_environ_proxies, select_proxy
 
     host = urlsplit(select_proxy(url, get_environ_proxies(url)) or url).hostname
-    failures = []
+    failures: list[Exception] = []
 
     def look_up() -> None:
         try:
             socket.getaddrinfo(host, None)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: not a host's name
             failures.append(error)
 
     thread = Thread(target=look_up, daemon=True)  # a daemon, so that it does not delay the process's exit
@@ -171,11 +250,3 @@ def _version(response: Any) -> str:
     etag: str = response.headers.get("ETag", "W/")
     date: str = response.headers.get("Last-Modified", "")
     return date if etag.startswith("W/") else etag
-
-
-def _promised_hash(response: Any) -> str | None:
-    """Return the SHA-256 that the Hugging Face hub announces for a large file, in the redirect to its storage."""
-    for answer in (*response.history, response):
-        if match := SHA256.fullmatch(answer.headers.get("X-Linked-ETag", "")):
-            return match[1]
-    return None

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from cli.commands import Result, complaint, fails, train
+from cli.commands import Result, complaint, fails, nanograd, train
+
+from nanograd_gpt.errors import RunError
+from nanograd_gpt.training.run_lock import run_lock
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 DEVICE = Path("/dev/full")
@@ -69,6 +73,43 @@ def test_a_disk_that_is_full_in_plot_is_named(trained: Path, monkeypatch: pytest
     monkeypatch.setattr("nanograd_gpt.cli.plot.write_figures", full)
     message = fails("plot", trained, code=1)
     assert message == f"{trained} could not be written (the disk is full); free space there, then run this again"
+
+
+def test_a_resume_on_a_disk_without_room_is_not_told_of_an_option_that_it_refuses(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    nanograd(*train(run, data, "--max-steps", 2))
+    left = shutil.disk_usage(tmp_path)._replace(free=4096)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: left)
+    message = fails("train", "--resume", run, "--max-steps", 4, code=1)
+    assert message.startswith(f"training: checkpoints in {run} will take ")
+    assert message.endswith(" bytes, its disk has 4,096 left; free space there")
+
+
+@pytest.mark.parametrize("what", ["cut_samples", "recover_checkpoints"])
+def test_a_disk_that_is_full_at_the_start_of_a_resume_is_named(
+    what: str, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, file = tmp_path / "run", tmp_path / "run" / "a file"
+
+    def full_there(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file)
+
+    nanograd(*train(run, data, "--max-steps", 2))
+    monkeypatch.setattr(f"nanograd_gpt.cli.train.{what}", full_there)
+    message = fails("train", "--resume", run, "--max-steps", 4, code=1)
+    assert message.startswith(f"{file} could not be written (the disk is full); free space there")
+
+
+def test_a_lock_that_does_not_fit_on_the_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = pytest.raises(RunError, match=r"\.lock could not be written \(the disk is full\); free space there")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with named, run_lock(tmp_path):
+            pass
+    with run_lock(tmp_path):
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
 
 
 @needs_device

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pooch
 import pytest
-from cli.commands import complaint, fails, finished, process, works
+from cli.commands import complaint, fails, finished, nanograd, process, works
 from file_server import FileServer
 
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.training.checkpoint import save_model
 from nanograd_gpt.training.sources import load_pretrained
-from nanograd_gpt.weights.hub import GPT2, Source
+from nanograd_gpt.weights.cached_download import Remote
+from nanograd_gpt.weights.hub import GPT2
 
 CONFIG = GPTConfig(50257, 16, 4, 1, 1, 0.0, True, True)  # GPT-2's vocabulary with few parameters otherwise
 
@@ -29,7 +30,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServ
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server = FileServer(content)
-    monkeypatch.setitem(GPT2, "gpt2", Source(server.url, hashlib.sha256(content).hexdigest()))
+    monkeypatch.setitem(
+        GPT2, "gpt2", Remote(server.url, hashlib.sha256(content).hexdigest(), len(content), len(content))
+    )
     yield server
     server.close()
 
@@ -46,6 +49,19 @@ def test_every_command_that_takes_a_model_takes_the_name(server: FileServer, tmp
     works("convert", "gpt2", tmp_path / "theirs")
     assert load_pretrained(tmp_path / "theirs", n_heads=1).config == CONFIG
     assert len(server.sent) == 1  # and cached from then on
+
+
+def test_a_damaged_entry_of_the_cache_is_a_note_and_another_download(server: FileServer, tmp_path: Path) -> None:
+    printed = works("info", "gpt2")
+    cached = tmp_path / "cache" / "gpt2.safetensors"
+    cached.write_bytes(cached.read_bytes()[:-1])
+    result = nanograd("info", "gpt2")
+    assert (result.code, result.out) == (0, printed)
+    assert result.err.startswith(f"note: model: gpt2: {cached} was damaged and is deleted (its SHA-256 was ")
+    assert result.err.endswith("it is downloaded again\n")
+    assert result.err.count("\n") == 1
+    assert works("info", "gpt2") == printed
+    assert len(server.sent) == 2
 
 
 def test_every_name_of_the_weights_is_a_source(server: FileServer, tmp_path: Path) -> None:
@@ -74,7 +90,7 @@ def test_a_path_of_that_name_comes_first(server: FileServer, tmp_path: Path) -> 
 def test_a_cut_off_download_is_one_line_and_no_model(server: FileServer, command: list[str]) -> None:
     server.cut_after = 1 << 16
     message = fails(*command, "gpt2", code=1)
-    assert "the download of gpt2 was cut off (65,536 of 807," in message
+    assert "model: gpt2: the download was cut off (65,536 of 807," in message
     assert "run this again to go on" in message
 
 

@@ -70,6 +70,30 @@ def test_a_fused_layer_is_its_parts_in_value_and_gradient(formula: Any, oracle: 
     check_value_and_gradients(formula, oracle, *inputs)
 
 
+NOTHING: dict[str, tuple[Callable[..., Tensor], list[tuple[int, ...]], float]] = {  # of (..., 0): operands, every value
+    "linear": (lambda x, w, b: F.linear(x, w, b), [(2, 5, 0), (3, 0), (3,)], 1.0),
+    "linear without bias": (lambda x, w: F.linear(x, w), [(2, 0), (3, 0)], 0.0),
+    "linear_gelu": (lambda x, w, b: F.linear_gelu(x, w, b), [(2, 0), (3, 0), (3,)], 0.8411919906082768),
+    "packed_linear": (lambda x, v, w: F.packed_linear(x, [v, w]), [(2, 0), (3, 0), (3, 0)], 0.0),
+    "cross_entropy": (lambda x, w: F.linear_cross_entropy(x, w, np.array([1, 0])), [(2, 0), (3, 0)], np.log(3)),
+    "embedding": (lambda w: F.embedding(np.array([1, 2, 1]), w), [(3, 0)], 0.0),
+    "layer_norm": (lambda x, scale, shift: F.layer_norm(x, scale, shift), [(2, 0), (0,), (0,)], 0.0),
+}
+
+
+@pytest.mark.parametrize(("function", "shapes", "value"), NOTHING.values(), ids=NOTHING.keys())
+def test_a_layer_of_no_channels_has_a_value_and_gradients_as_in_pytorch(
+    function: Callable[..., Tensor], shapes: list[tuple[int, ...]], value: float
+) -> None:
+    leaves = [Tensor(np.ones(shape), requires_grad=True) for shape in shapes]
+    y = function(*leaves)
+    np.testing.assert_allclose(y.data, np.full(y.shape, value), rtol=1e-15)
+    y.backward(np.ones(y.shape))
+    for leaf in leaves:
+        assert leaf.grad is not None
+        assert leaf.grad.shape == leaf.shape
+
+
 @pytest.mark.parametrize("inner", [1, 64, 768])
 def test_in_float32_a_product_is_within_4_eps_of_the_product_of_sizes(inner: int) -> None:
     a, b = (normal(*shape).astype(np.float32) for shape in ((32, inner), (inner, 48)))

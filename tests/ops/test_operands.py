@@ -75,8 +75,9 @@ WRONG_SHAPES: dict[str, tuple[Callable[[], Tensor], str]] = {
     "two biases for three": (lambda: qkv_layers(3, 2), "3 weights need 3 biases or none, got 2"),
     "widths that differ": (lambda: qkv_layers(3, 3, width=7), r"a weight has shape \(7, 4\), expected \(5, 4\)"),
     "qkv a matrix": (lambda: F.causal_attention(leaf(4, 12), 2), r"qkv has shape \(4, 12\), expected \(B, T, 3 \* C\)"),
-    "heads that do not share": (lambda: F.causal_attention(leaf(2, 4, 12), 3), "C a multiple of n_heads 3"),
-    "no heads": (lambda: F.causal_attention(leaf(2, 4, 12), 0), "C a multiple of n_heads 0"),
+    "heads that do not share": (lambda: F.causal_attention(leaf(2, 4, 12), 3), "C >= 1 a multiple of n_heads 3"),
+    "no heads": (lambda: F.causal_attention(leaf(2, 4, 12), 0), "C >= 1 a multiple of n_heads 0"),
+    "no channels": (lambda: F.causal_attention(leaf(2, 4, 0), 1), r"qkv has shape \(2, 4, 0\), expected .* C >= 1"),
     "attention's mask": (
         lambda: F.causal_attention(leaf(2, 4, 12), 2, keep(4, 4), 0.1), r"keep has shape \(4, 4\), expected \(2, 2, 4"),
     "embedding of 3-d": (lambda: F.embedding(ids(2), leaf(4, 3, 2)), r"weight has shape \(4, 3, 2\), expected"),

@@ -11,9 +11,10 @@ import pytest
 from requests.exceptions import ConnectionError as NoConnection
 from training.small import one_line, verdict_path
 
-from nanograd_gpt.errors import InputError, RunError
+from nanograd_gpt.errors import InputError, Notice, RunError
 from nanograd_gpt.training import corpus
 from nanograd_gpt.training.corpus import load_text, read_text, split_text
+from nanograd_gpt.weights.resumable_download import Resumable
 
 
 def written(directory: Path, content: bytes) -> Path:
@@ -89,10 +90,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def no_network(monkeypatch: pytest.MonkeyPatch, failure: Exception | None = None) -> None:
-    def retrieve(*args: Any, **kwargs: Any) -> str:
+    def transfer(*args: Any, **kwargs: Any) -> None:
         raise failure or AssertionError("the network was asked")
 
-    monkeypatch.setattr(pooch.HTTPDownloader, "__call__", retrieve)
+    monkeypatch.setattr(Resumable, "_transfer", transfer)
 
 
 @pytest.mark.parametrize(
@@ -108,15 +109,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch, failure: Exception | None = None
 def test_a_failed_download_names_the_address_and_the_manual_way(
     cache: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
-    def retrieve(*args: Any, **kwargs: Any) -> str:
-        raise failure
-
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
-    with pytest.raises(RunError, match="could not be downloaded") as error:
+    no_network(monkeypatch, failure)
+    with pytest.raises(RunError, match=r"^data: the-verdict") as error:
         load_text("the-verdict")
     message = one_line(error)
-    for part in (corpus.VERDICT_URL, str(cache / "the-verdict.txt"), "--data"):
-        assert part in message
+    place = cache / "the-verdict.txt"
+    assert message.endswith(f"or save {corpus.VERDICT_URL} as {place}, or elsewhere and give it with --data PATH")
 
 
 def test_the_reason_of_a_failed_download_is_not_cut_off(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,23 +128,29 @@ def test_the_reason_of_a_failed_download_is_not_cut_off(cache: Path, monkeypatch
 def test_the_manual_way_works_without_a_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = b"It was not till three years later"
     no_network(monkeypatch)
-    monkeypatch.setattr(corpus, "VERDICT_SHA256", hashlib.sha256(content).hexdigest())
+    remote = corpus.VERDICT_FILE._replace(sha256=hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(corpus, "VERDICT_FILE", remote)
     (cache / "the-verdict.txt").write_bytes(content)
     assert load_text("the-verdict") == content.decode()
 
 
-def test_a_cached_file_with_another_hash_is_not_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_file_with_another_hash_is_thrown_away(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     no_network(monkeypatch, NoConnection("offline"))
     (cache / "the-verdict.txt").write_bytes(b"something else")
-    with pytest.raises(RunError, match=r"could not be downloaded \(no connection: offline\)"):
+    with (
+        pytest.warns(Notice, match=r"the-verdict\.txt was damaged and is deleted .*; it is downloaded again$"),
+        pytest.raises(RunError, match=r"could not be downloaded \(no connection: offline\)"),
+    ):
         load_text("the-verdict")
+    assert list(cache.iterdir()) == []
 
 
-def test_the_known_hash_is_that_of_the_books_story(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_known_hash_and_size_are_those_of_the_books_story(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = verdict_path().read_bytes()
     no_network(monkeypatch)
     (cache / "the-verdict.txt").write_bytes(content)
     assert load_text("the-verdict") == content.decode()
+    assert corpus.VERDICT_FILE.least == corpus.VERDICT_FILE.most == len(content)
 
 
 # --- the split

@@ -14,7 +14,7 @@ def embedding(weight: Array, ids: Ints) -> Array:
 def embedding_backward(dy: Array, ids: Ints, dweight: GradOut) -> None:
     if not dweight.accumulate:
         dweight.array[...] = 0
-    flat_ids, flat_dy = ids.reshape(-1), dy.reshape(-1, dy.shape[-1])
+    flat_ids, flat_dy = ids.reshape(-1), dy.reshape(ids.size, dy.shape[-1])
     if not len(flat_ids):
         return
     order = np.argsort(flat_ids, kind="stable")

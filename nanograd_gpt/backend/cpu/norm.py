@@ -39,7 +39,7 @@ def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array,
 
 def _small_layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
     """The plain formula in fewer NumPy calls: for one token, call overhead dominates."""
-    C = x.shape[-1]
+    C = x.shape[-1] or 1  # of no channels there is nothing to divide
     mean = np.add.reduce(x, axis=-1, keepdims=True)
     mean /= C
     y = x - mean
@@ -80,10 +80,10 @@ def layer_norm_backward(
         sums[0, i], sums[1, i] = column_sums(product), column_sums(d)
         np.multiply(d, scale, out=out)
         along = np.einsum("nc,nc->n", out, norm)[:, None]
-        along /= C
+        along /= C or 1
         norm *= along
         mean_of_out = row_sums(out)
-        mean_of_out /= C
+        mean_of_out /= C or 1
         out -= mean_of_out
         out -= norm
         out *= rstd_[block]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from ..array_namespace import array_namespace
 from ..contract import Array, GradOut
@@ -10,7 +11,7 @@ from ..contract import Array, GradOut
 
 def rows(x: Array) -> Array:
     """(..., C) -> (N, C)"""
-    return x.reshape(-1, x.shape[-1])
+    return x.reshape(prod(x.shape[:-1]), x.shape[-1])  # -1 is undetermined where C is 0
 
 
 def matrix_product(x: Array, y: Array) -> Array:
