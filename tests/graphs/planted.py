@@ -67,11 +67,11 @@ def without_freeing(root: Any, gradient: Array) -> None:
         node = max(pending, key=lambda node: node.order)
         pending.remove(node)
         dy, node.grad = node.grad, None
-        for parent, result in zip(node.parents, autograd._input_grads(node, dy), strict=True):
+        for parent, result in zip(node.parents, autograd.input_grads(node, dy), strict=True):
             if parent is not None and result is not None:
                 if isinstance(parent, Function):
                     pending.add(parent)
-                autograd._deliver(parent, result, dy)
+                autograd.deliver(parent, result, dy)
 
 
 FAULTS: dict[str, Callable[[], Any]] = {

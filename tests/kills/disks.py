@@ -148,7 +148,6 @@ class Disks(Trial):
                 self.wrong.append(f"{what}: differs in {', '.join(differing)}")
 
     def limited(self) -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         most = self.random.randrange(LARGEST_FILE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 

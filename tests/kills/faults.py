@@ -13,7 +13,6 @@ import errno
 import os
 import resource
 import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -39,7 +38,6 @@ class Faults(Trial):
 
         def before(operation: int) -> None:
             if limit is not None and operation == 0:
-                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             elif kind and operation == at:
                 raise OSError(kind, os.strerror(kind), str(run / "a file"))
