@@ -37,6 +37,7 @@ from .options import add_device, add_settings, add_weights, device_from, note, u
 from .resume import Resumption, complete_line, resumption_from, run_directory
 from .signals import CLOSED_PIPE, Signals, name_of
 from .step_log import StepLog
+from .terminal import escaped
 from .unused import note_unused_settings
 from .weights import plan_from
 
@@ -220,9 +221,12 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
         if t.weights and first < 0:
             _evaluate_weights(training, log, bar)
         updates = StepLog(log, bar, training)
-        replay_note = (lambda text: bar.write(f"note: {text}", file=sys.stderr)) if replay else None
+
+        def told(text: str) -> None:
+            bar.write(f"note: {escaped(text)}", file=sys.stderr)
+
         clock = CheckpointClock(t.checkpoint_minutes)
-        for report in training.steps(replay_note):
+        for report in training.steps(told if replay else None):
             with signals.closed_pipe():
                 updates.add(report, perf_counter() - started)
             if training.progress.best_step == report.global_step:
@@ -234,11 +238,11 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
             if clock.is_due() or (t.checkpoint_every and (report.global_step + 1) % t.checkpoint_every == 0):
                 updates.flush()  # so that a loss that is not finite ends the run before its weights are saved
                 with clock.saving():
-                    training.save(directory)
+                    training.save(directory, told)
             if signals.received:
                 break
         updates.flush()
-        training.save(directory)
+        training.save(directory, told)
         if training.evaluates_at_end and not _is_evaluated(directory, training.progress.global_step):
             _evaluate_end(training, updates, directory)
         log.write("end", steps=training.progress.global_step + 1, seconds=round(perf_counter() - started, 3))

@@ -21,7 +21,17 @@ from ..arguments import for_json
 from ..backend.contract import Array, HostArray
 from ..documents import read_json
 from ..errors import InputError
-from ..files import UnreadableError, as_path, fsync, not_written, regular_size, sha256_of
+from ..files import (
+    UnreadableError,
+    as_path,
+    fsync,
+    fsync_tree,
+    make_directory,
+    not_written,
+    regular_size,
+    rename,
+    sha256_of,
+)
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..optim import AdamW
@@ -63,20 +73,19 @@ def save_checkpoint(
     metadata = checkpoint_metadata(model, optimizer, state)
     work, old = _aside(path, NEW), _aside(path, OLD)
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    make_directory(work.parent)
+    work.mkdir()
     _save_arrays(work / "model.safetensors", model.state_dict(), model.config)
     if optimizer is not None:
         _save_arrays(work / "optimizer.safetensors", _moments(optimizer, model))
     (work / "state.json").write_text(metadata, encoding="utf-8")
     hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
     (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
-    for file in (*work.iterdir(), work):
-        fsync(file)
+    fsync_tree(work)
     if path.exists():  # a directory cannot replace another; recover_checkpoints undoes a crash between the two renames
         shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-    work.rename(path)
-    fsync(path.parent)
+        rename(path, old)
+    rename(work, path)
     shutil.rmtree(old, ignore_errors=True)
     return path
 
@@ -274,7 +283,7 @@ def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
     try:
         _save_arrays(work, model.book_state_dict() if book else model.state_dict(), model.config, named=path)
         fsync(work)
-        work.replace(path)
+        rename(work, path)
     finally:
         work.unlink(missing_ok=True)
     return path

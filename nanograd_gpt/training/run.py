@@ -17,7 +17,7 @@ import tiktoken
 from ..backend.select import Device
 from ..environment import environment
 from ..errors import InputError, NonFiniteError, RunError, counted
-from ..files import write_whole
+from ..files import make_directory, remove_tree, write_whole
 from ..gpt.model import GPTModel
 from ..nn.param_groups import decay_groups
 from ..optim import AdamW
@@ -207,7 +207,7 @@ class Run:
 
     def save_settings(self, directory: Path) -> None:
         """Write config.toml, environment.json and tokenizer.json; only the run's length may change later."""
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         self.save_config(directory)
         metadata = environment() | ({"weights_sha256": self.weights_sha256} if self.weights_sha256 else {})
         metadata |= relative_data_path(self.config, directory)
@@ -262,11 +262,11 @@ class Run:
             "environment": environment(),
         }
 
-    def save(self, directory: Path) -> Path:
+    def save(self, directory: Path, note: Note | None = None) -> Path:
         """Write a checkpoint, unless it is there already, and delete the oldest beyond the number to keep.
 
         A checkpoint of a later update is deleted too: it belongs to a course that this run has left, by being resumed
-        from an earlier checkpoint.
+        from an earlier checkpoint.  With `note`, an old one that cannot be deleted stays, and `note` is told why.
         """
         step = self.progress.global_step
         path = checkpoint_path(directory, step)
@@ -279,8 +279,15 @@ class Run:
             self._saved = save_checkpoint(path, self.model, self.optimizer, self._state())
         others = checkpoints(directory)
         later = [other for other in others if step_of(other) > step]
-        for needless in (*later, *others[: len(others) - len(later)][: -self.config.training.keep]):
-            shutil.rmtree(needless)
+        for left in later:
+            remove_tree(left)
+        for old in others[: len(others) - len(later)][: -self.config.training.keep]:
+            try:
+                remove_tree(old)
+            except OSError as error:
+                if note is None:
+                    raise
+                note(f"{old} could not be deleted ({error.strerror or error}); it is tried again at the next checkpoint")
         return path
 
     def save_best(self, directory: Path) -> Path:

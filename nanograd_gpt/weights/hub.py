@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import InputError, RunError, did_you_mean
-from ..files import sha256_of
+from ..files import fsync, sha256_of, write_whole
 from ..gpt.config import GPT2_NAMES
 from .resumable_download import CutOffError, Resumable, why_failed
 
@@ -73,7 +73,7 @@ def _verify(path: Path, record: Path, source: Source) -> None:
     if known is None and record.is_file():
         known = record.read_text(encoding="ascii", errors="replace").strip()
     if known is None:  # the user put the file there
-        record.write_text(found + "\n", encoding="ascii")
+        write_whole(record, f"{found}\n".encode())
     elif found != known:
         raise RunError(
             f"model: {path} is damaged: its SHA-256 is {found}, not {known}; delete it, and run this again to "
@@ -90,6 +90,7 @@ def _download(name: str, source: Source, path: Path, record: Path) -> None:
     by_hand = f"or save {source.url} yourself and give it with --weights PATH"
     try:
         pooch.retrieve(source.url, source.sha256, fname=path.name, path=path.parent, downloader=downloader)
+        fsync(path.parent)  # pooch has renamed the file once more
     except CutOffError as error:
         raise RunError(
             f"model: the download of {name} was cut off ({error}); run this again to go on, {by_hand}"

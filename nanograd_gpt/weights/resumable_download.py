@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..files import fsync, sha256_of
+from ..files import fsync, rename, sha256_of, write_whole
 
 CONNECT, READ = 5.0, 30.0  # timeouts in seconds: to connect, and between two chunks
 CHUNK = 1 << 16  # bytes; an interrupted transfer loses at most one chunk
@@ -60,8 +60,8 @@ class Resumable:
             if promised not in (None, found):
                 self._discard()
                 raise ValueError(f"its SHA-256 is {found}, the server's {promised}")
-            self.record.write_text(found + "\n", encoding="ascii")
-        self.partial.replace(output_file)
+            write_whole(self.record, f"{found}\n".encode())
+        rename(self.partial, Path(output_file))
         self._discard()
 
     def _transfer(self, url: str) -> str | None:

@@ -75,7 +75,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         if len(calls) == fails_at + 1:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export, "fsync", full)
+    monkeypatch.setattr(export, "fsync_tree", full)
     with pytest.raises(RunError, match=r"could not be written \(the disk is full\)") as error:
         save_pretrained(tmp_path / "out", GPTModel(TINY))
     assert "\n" not in str(error.value)
