@@ -3,6 +3,9 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
+from . import startup as startup  # first: a command that fails in the imports below says one line
+
+# isort: split
 from . import nn
 from .anomaly import detect_anomaly
 from .autograd import Function

@@ -42,6 +42,11 @@ def as_path(path: object, call: str) -> Path:
     return Path(path)
 
 
+def reason_of(error: Exception) -> str:
+    """The reason of an error, without the number and the path that an OSError's text has; never empty."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def regular_size(path: Path) -> int:
     """The size of a regular file in bytes.
 
@@ -51,7 +56,7 @@ def regular_size(path: Path) -> int:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise UnreadableError(getattr(error, "strerror", None) or str(error)) from None
+        raise UnreadableError(reason_of(error)) from None
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableError(f"it is {SPECIAL.get(stat.S_IFMT(status.st_mode), 'special')}, not a regular file")
     return status.st_size
@@ -66,7 +71,7 @@ def read_bytes(path: Path, most: int) -> bytes:
         with path.open("rb") as file:
             content = file.read(size + 1)
     except OSError as error:
-        raise UnreadableError(error.strerror or str(error)) from None
+        raise UnreadableError(reason_of(error)) from None
     if len(content) != size:
         raise UnreadableError("it changes while it is read")
     return content
@@ -79,16 +84,17 @@ def not_written(path: Path | str, error: OSError, then: str = "") -> RunError:
     """
     if error.errno in FULL:
         return RunError(f"{path} could not be written (the disk is full); free space there{then and f', {then}'}")
-    return RunError(f"{path} could not be written ({error.strerror or error})")
+    return RunError(f"{path} could not be written ({reason_of(error)})")
 
 
 @contextmanager
-def full_disk_named(path: Path, then: str = "then run this again") -> Iterator[None]:
-    """Raise RunError, with a path, for a disk that becomes full in this block; a write's OSError has no file name."""
+def writing_named(path: Path, then: str = "then run this again") -> Iterator[None]:
+    """Raise RunError, with a path, for a file that cannot be written in this block; a write's OSError has no name."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        named = error.errno not in FULL and error.filename is not None
+        if named or isinstance(error, BrokenPipeError):  # which is about the output
             raise
         raise not_written(error.filename or path, error, then) from None
 

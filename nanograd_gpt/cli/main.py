@@ -11,19 +11,21 @@ import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter, Namespace
 from collections.abc import Sequence
 from contextlib import suppress
+from errno import ENAMETOOLONG
 from io import TextIOWrapper
 from textwrap import wrap
 from typing import Any, NoReturn
 
 from ..environment import own_version
 from ..errors import InputError, NonFiniteError, RunError
-from ..files import FULL, not_written
+from ..files import not_written
 from . import bench, convert, diff_backends, evaluate, explain_next, generate, gradcheck, info, plot, train
 from .naming import located, settings_file
 from .options import note
+from .signals import is_closed_pipe
 from .synonyms import COMMANDS as OTHER_COMMANDS
 from .synonyms import translate
-from .terminal import escaped, protected_terminal
+from .terminal import escaped, open_missing_streams, protected_terminal
 from .unknown import command_hint, unknown_argument
 
 COMMANDS = {
@@ -40,6 +42,7 @@ COMMANDS = {
 }
 
 NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|-inf|-nan", re.IGNORECASE)
+LONG_VALUE = re.compile(r"('[^']{76})[^']{4,}'")
 
 
 class Formatter(HelpFormatter):
@@ -73,11 +76,13 @@ class Parser(ArgumentParser):
         ignored = re.fullmatch(r"argument (.*): ignored explicit argument (.*)", message, re.DOTALL)
         if ignored:
             message = f"argument {ignored[1]}: takes no value, and got {ignored[2]}"
+        message = LONG_VALUE.sub(r"\1...'", message)
         raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    open_missing_streams()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # for samples the terminal cannot encode, and input that is not UTF-8
@@ -93,21 +98,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, 3 if isinstance(error, NonFiniteError) else 1)
     except MemoryError as error:
         return _failed(f"out of memory ({error}); use a smaller model, batch or context", 1)
-    except BrokenPipeError:  # the reader of the output has closed it
-        sys.stderr.close()
-        return 1
     except OSError as error:
-        if error.errno in FULL and error.filename is None:  # what is not output is named: see full_disk_named
+        if is_closed_pipe(error):
             with suppress(OSError):
-                sys.stdout.close()  # or the interpreter tries again at its end
-            return _failed(not_written("the output", error), 1)
-        return _failed(f"{error.strerror or error}: {error.filename or 'no file'}", 1)
+                sys.stderr.close()
+            return 1
+        if error.filename is not None:
+            return _failed(f"{error.strerror}: {error.filename}", 2 if error.errno == ENAMETOOLONG else 1)
+        if error.errno is None:  # a library's own
+            return _failed(error, 1)
+        if isinstance(error, FileNotFoundError):
+            return _failed("the current directory no longer exists; change to another one", 1)
+        with suppress(OSError):
+            sys.stdout.close()  # or the interpreter tries again at its end
+        return _failed(not_written("the output", error), 1)  # what is not output is named: see writing_named
     except KeyboardInterrupt as error:
         return _failed(str(error) or "interrupted", 130)
 
 
 def _failed(message: object, code: int) -> int:
-    print(f"error: {escaped(' '.join(str(message).split()))}", file=sys.stderr)
+    with suppress(OSError):  # without a stderr that can be written, the code alone tells
+        print(f"error: {escaped(' '.join(str(message).split()))}", file=sys.stderr)
     return code
 
 
@@ -162,7 +173,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     parsers = {}
     for name, module in COMMANDS.items():
         text = module.__doc__ or ""
-        parsers[name] = subparsers.add_parser(name, help=text.splitlines()[0], description=" ".join(text.split()))
+        parsers[name] = subparsers.add_parser(name, help=text.partition("\n")[0], description=" ".join(text.split()))
         module.add_arguments(parsers[name])
         positional = parsers[name]._get_positional_actions()
         arguments = [f"[{action.metavar} ...]" if action.nargs == "*" else str(action.metavar) for action in positional]

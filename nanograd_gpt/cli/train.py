@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ..anomaly import detect_anomaly
 from ..errors import InputError, RunError, did_you_mean
-from ..files import full_disk_named
+from ..files import writing_named
 from ..gpt.model import GPTModel
 from ..training.checkpoint_clock import CheckpointClock
 from ..training.find_checkpoint import recover_checkpoints
@@ -102,7 +102,7 @@ def _start(options: Namespace) -> int:
             training.init_from(plan.weights)
         del plan  # free this copy of the weights
         training.preflight(directory)
-        with full_disk_named(directory):
+        with writing_named(directory):
             training.save_settings(directory)
             training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
         return _train_and_draw(training, directory, options)
@@ -170,7 +170,7 @@ def _save_changes(plan: Resumption, options: Namespace) -> None:
 
 
 def _train_and_draw(training: Run, directory: Path, options: Namespace) -> int:
-    with full_disk_named(directory, f"then resume with: nanograd-gpt train --resume {directory}"):
+    with writing_named(directory, f"then resume with: nanograd-gpt train --resume {directory}"):
         check_figures(directory)
         try:
             with detect_anomaly() if options.detect_anomaly else nullcontext():

@@ -28,6 +28,7 @@ from ..files import (
     fsync_tree,
     make_directory,
     not_written,
+    reason_of,
     regular_size,
     rename,
     sha256_of,
@@ -248,7 +249,7 @@ def read_state(path: Path) -> dict[str, Any]:
             if "optimizer" in state and _differs(path / "optimizer.safetensors", hashes):
                 damaged.append("optimizer.safetensors")
     except (UnreadableError, OSError) as error:
-        raise InputError(f"checkpoint: {path} cannot be read ({error}); use an earlier one") from None
+        raise InputError(f"checkpoint: {path} cannot be read ({reason_of(error)}); use an earlier one") from None
     if damaged:
         raise InputError(f"checkpoint: {path / damaged[0]} is damaged: its SHA-256 differs; use an earlier one")
     if state.get("schema") != SCHEMA:

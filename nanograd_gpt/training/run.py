@@ -17,7 +17,7 @@ import tiktoken
 from ..backend.select import Device
 from ..environment import environment
 from ..errors import InputError, NonFiniteError, RunError, counted
-from ..files import make_directory, remove_tree, write_whole
+from ..files import make_directory, reason_of, remove_tree, write_whole
 from ..gpt.model import GPTModel
 from ..nn.param_groups import decay_groups
 from ..optim import AdamW
@@ -287,7 +287,7 @@ class Run:
             except OSError as error:
                 if note is None:
                     raise
-                note(f"{old} could not be deleted ({error.strerror or error}); it is tried again at the next checkpoint")
+                note(f"{old} could not be deleted ({reason_of(error)}); the next checkpoint tries again")
         return path
 
     def save_best(self, directory: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import InputError, RunError
-from ..files import PARTIAL, fsync, make_directory, remove_partial
+from ..files import PARTIAL, fsync, make_directory, reason_of, remove_partial
 from .run_directory import checkpoints, new_directory
 
 FIRST_FILES = {".lock", "config.toml", "environment.json", "tokenizer.json", "checkpoints"}  # before any checkpoint
@@ -22,7 +22,7 @@ LOCKED_BYTE = 1 << 20  # on Windows: far behind the text, which other processes 
 def run_lock(directory: Path) -> Iterator[IO[str]]:
     """Hold a run's directory for writing in this block; the operating system releases it when the process dies.
 
-    Files that a process before was writing when it died are removed.  Yields the lock's file, whose closing releases it.
+    Files that a process before was writing when it died are removed.  Yields the lock's file; closing it releases it.
     Raises InputError if another process holds it, RunError if the file system has no locks.
     """
     with (directory / LOCK).open("a+", encoding="ascii") as file:
@@ -31,7 +31,7 @@ def run_lock(directory: Path) -> Iterator[IO[str]]:
         except OSError as error:
             if not isinstance(error, BlockingIOError | PermissionError):  # PermissionError: on Windows
                 raise RunError(
-                    f"run: {directory} cannot be locked ({error.strerror or error}); give a directory of another file "
+                    f"run: {directory} cannot be locked ({reason_of(error)}); give a directory of another file "
                     "system with --out"
                 ) from None
             file.seek(0)

@@ -148,7 +148,10 @@ def _resolve_host(url: str) -> None:
             failures.append(error)
 
     thread = Thread(target=look_up, daemon=True)  # a daemon, so that it does not delay the process's exit
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # no thread can be had: the request itself looks the address up, without a limit
+        return
     thread.join(CONNECT)
     if thread.is_alive():
         raise requests.ConnectTimeout(f"no address of {host} in {CONNECT} seconds")

@@ -70,12 +70,12 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
         if tokenizer is not None:
             _write_tokenizer(work, tokenizer, config.context_length)
         fsync_tree(work)
+        if directory.exists():
+            directory.rmdir()
+        rename(work, directory)
     except OSError as error:
         shutil.rmtree(work, ignore_errors=True)
         raise not_written(directory, error) from None
-    if directory.exists():
-        directory.rmdir()
-    rename(work, directory)
     return directory
 
 

@@ -16,6 +16,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import copy_context  # numpy.errstate lives in it
 from ctypes import CDLL
 from functools import cache
@@ -194,10 +195,12 @@ class ThreadPool:
     """Daemon threads that wait for jobs, with less overhead per job than concurrent.futures."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size = 0
         self.jobs: SimpleQueue[tuple[Job, SimpleQueue[BaseException | None]]] = SimpleQueue()
-        for _ in range(size):
-            Thread(target=self._work, name=THREAD_NAME, daemon=True).start()
+        with suppress(RuntimeError):  # the system gives no more threads: fewer do the same work
+            while self.size < size:
+                Thread(target=self._work, name=THREAD_NAME, daemon=True).start()
+                self.size += 1
 
     def _work(self) -> None:
         _local.in_section = True  # runs inside its caller's section
@@ -213,7 +216,11 @@ class ThreadPool:
             del done, raised
 
     def run(self, job: Job, times: int) -> None:
-        """Run a job in `times` threads at once, this one among them; waits for all, then raises the first error."""
+        """Run a job in `times` threads at once, or as many as there are, this one among them.
+
+        Waits for all, then raises the first error.
+        """
+        times = min(times, self.size + 1)
         done: SimpleQueue[BaseException | None] = SimpleQueue()
         for _ in range(times - 1):
             self.jobs.put((_in_current_context(job), done))
