@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
-from .errors import RunError, a_or_an
+from .errors import InputError, RunError, a_or_an
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space left on the device, or of the user's quota
 
@@ -40,6 +40,12 @@ def as_path(path: object, call: str) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path is {a_or_an(type(path).__name__)}, expected a str or a Path; the order is {call}")
     return Path(path)
+
+
+def check_named(path: Path, what: str) -> None:
+    """Raise InputError for "." and a root as the place of something new, which is first written beside its place."""
+    if not path.name:
+        raise InputError(f"{what}: {path} has no name of its own; give a new name, such as {path / 'new'}")
 
 
 def reason_of(error: Exception) -> str:
@@ -210,6 +216,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
     Creates the directory if it is missing.
     """
+    check_named(path, "path")
     make_directory(path.parent)
     work = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:

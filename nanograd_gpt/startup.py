@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
 
 SCRIPT = "nanograd-gpt"
+NO_THREADS = "the system starts no more threads; raise its limit (ulimit -u), or set OPENBLAS_NUM_THREADS=1"
 
 
 def is_command() -> bool:
@@ -18,10 +20,19 @@ def is_command() -> bool:
     return name == "-m" or Path(name).stem == SCRIPT
 
 
+def threads_start() -> bool:
+    """Tell whether a thread can be started; if not, it was OpenBLAS that sent SIGINT to its own process."""
+    try:
+        Thread(target=int, daemon=True).start()
+    except RuntimeError:
+        return False
+    return True
+
+
 def say_one_line(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """Print what ended the process: Ctrl-C, or a library that cannot be loaded; anything else with its traceback."""
     if issubclass(kind, KeyboardInterrupt):
-        print("error: interrupted", file=sys.stderr)
+        print(f"error: {'interrupted' if threads_start() else NO_THREADS}", file=sys.stderr)
     elif issubclass(kind, ImportError | MemoryError):
         while (cause := error.__cause__ or error.__context__) is not None:  # NumPy wraps it in twenty lines of advice
             error = cause

@@ -12,7 +12,7 @@ from pathlib import Path
 import tiktoken
 
 from ..errors import InputError, counted
-from ..files import is_empty_directory, writing_named
+from ..files import check_named, is_empty_directory, writing_named
 from ..gpt.model import GPTModel
 from ..tokenizer.tokenizer import GPT2_VOCAB, save_tokenizer
 from ..training.checkpoint import check_suffix, save_model
@@ -36,6 +36,7 @@ def run(options: Namespace) -> int:
     check_suffix(target)
     if target.exists() and not (target.suffix != ONE_FILE and is_empty_directory(target)):
         raise InputError(f"convert: {target} exists already; give a new name")
+    check_named(target, "out")
     beside = target.with_suffix(".tokenizer.json")
     source = open_model(model)
     setting = options.tokenizer or source.own_tokenizer()

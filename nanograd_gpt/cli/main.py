@@ -42,7 +42,7 @@ COMMANDS = {
 }
 
 NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|-inf|-nan", re.IGNORECASE)
-LONG_VALUE = re.compile(r"('[^']{76})[^']{4,}'")
+LONG_WORD = re.compile(r"(\S{300})\S{400,}(\S{300})")  # longer than a path of any use
 
 
 class Formatter(HelpFormatter):
@@ -66,17 +66,21 @@ class Formatter(HelpFormatter):
 
 
 class Parser(ArgumentParser):
-    """ArgumentParser that raises InputError."""
+    """ArgumentParser that raises InputError, and takes --prompt=-- for a prompt, as Python's own does from 3.13 on."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, formatter_class=Formatter, allow_abbrev=False)
         self._negative_number_matcher = NEGATIVE_NUMBER  # argparse's own takes -1e-3 for an option
 
+    def _get_values(self, action: Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and arg_strings == ["--"]:
+            return self._get_value(action, "--")
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str) -> NoReturn:
         ignored = re.fullmatch(r"argument (.*): ignored explicit argument (.*)", message, re.DOTALL)
         if ignored:
             message = f"argument {ignored[1]}: takes no value, and got {ignored[2]}"
-        message = LONG_VALUE.sub(r"\1...'", message)
         raise InputError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
@@ -117,8 +121,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(message: object, code: int) -> int:
+    text = LONG_WORD.sub(r"\1...\2", " ".join(str(message).split()))
     with suppress(OSError):  # without a stderr that can be written, the code alone tells
-        print(f"error: {escaped(' '.join(str(message).split()))}", file=sys.stderr)
+        print(f"error: {escaped(text)}", file=sys.stderr)
     return code
 
 

@@ -24,6 +24,7 @@ from ..errors import InputError
 from ..files import (
     UnreadableError,
     as_path,
+    check_named,
     fsync,
     fsync_tree,
     make_directory,
@@ -71,6 +72,7 @@ def save_checkpoint(
     MANIFEST.json model.safetensors optimizer.safetensors state.json
     """
     path = as_path(path, "save_checkpoint(path, model, optimizer)")
+    check_named(path, "path")
     metadata = checkpoint_metadata(model, optimizer, state)
     work, old = _aside(path, NEW), _aside(path, OLD)
     shutil.rmtree(work, ignore_errors=True)
@@ -279,6 +281,7 @@ def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
     Raises InputError for the suffix of another format, such as .pth.
     """
     path = as_path(path, "save_model(path, model)")
+    check_named(path, "path")
     check_suffix(path)
     work = path.with_name(f".{path.name}.partial")
     try:

@@ -12,7 +12,7 @@ import tiktoken
 
 from ..backend.contract import Array
 from ..errors import InputError
-from ..files import as_path, fsync_tree, is_empty_directory, make_directory, not_written, rename
+from ..files import as_path, check_named, fsync_tree, is_empty_directory, make_directory, not_written, rename
 from ..gpt.model import GPTModel
 from ..tokenizer.encoding import end_of_text, padding_ids
 from ..tokenizer.export import tokenizer_files
@@ -54,6 +54,7 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
     vocab.json
     """
     directory = as_path(directory, "save_pretrained(directory, model, tokenizer)")
+    check_named(directory, "directory")
     if directory.exists() and not is_empty_directory(directory):
         raise InputError(f"convert: {directory} exists already; give a new directory")
     tensors, config = _gpt2_tensors(model), model.config
