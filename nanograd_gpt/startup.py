@@ -5,23 +5,21 @@ One line, as for every failure.  A program that imports the package keeps Python
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from threading import Thread
-from types import TracebackType
+import sys  # and nothing else yet: imports take time, in which Ctrl-C may come
 
-SCRIPT = "nanograd-gpt"
 NO_THREADS = "the system starts no more threads; raise its limit (ulimit -u), or set OPENBLAS_NUM_THREADS=1"
 
 
 def is_command() -> bool:
     """Tell whether this process is the installed script, or `python -m nanograd_gpt` as it imports the package."""
-    name = sys.argv[0] if getattr(sys, "argv", None) else ""
-    return name == "-m" or Path(name).stem == SCRIPT
+    name: str = (getattr(sys, "argv", None) or [""])[0]
+    return name == "-m" or name.replace("\\", "/").rpartition("/")[2].removesuffix(".exe") == "nanograd-gpt"
 
 
 def threads_start() -> bool:
     """Tell whether a thread can be started; if not, it was OpenBLAS that sent SIGINT to its own process."""
+    from threading import Thread
+
     try:
         Thread(target=int, daemon=True).start()
     except RuntimeError:
@@ -29,17 +27,20 @@ def threads_start() -> bool:
     return True
 
 
-def say_one_line(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+def say_one_line(kind: type[BaseException], error: BaseException, traceback: object) -> None:
     """Print what ended the process: Ctrl-C, or a library that cannot be loaded; anything else with its traceback."""
-    if issubclass(kind, KeyboardInterrupt):
-        print(f"error: {'interrupted' if threads_start() else NO_THREADS}", file=sys.stderr)
-    elif issubclass(kind, ImportError | MemoryError):
-        while (cause := error.__cause__ or error.__context__) is not None:  # NumPy wraps it in twenty lines of advice
-            error = cause
-        reason = " ".join(str(error).split()) or type(error).__name__
-        print(f"error: a library could not be loaded ({reason}); reinstall it, or free memory", file=sys.stderr)
+    if not issubclass(kind, KeyboardInterrupt | ImportError | MemoryError):
+        sys.__excepthook__(kind, error, error.__traceback__)
+        return
+    while (cause := error.__cause__ or error.__context__) is not None:  # NumPy wraps it in twenty lines of advice
+        error = cause
+    if isinstance(error, KeyboardInterrupt):
+        message = "interrupted" if threads_start() else NO_THREADS
     else:
-        sys.__excepthook__(kind, error, traceback)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        message = f"a library could not be loaded ({reason}); reinstall it, or free memory"
+    if sys.stderr is not None:
+        print(f"error: {message}", file=sys.stderr)
 
 
 if is_command():
