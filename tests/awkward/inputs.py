@@ -8,9 +8,38 @@ from __future__ import annotations
 
 HUGE = "9" * 5000
 ODD_NUMBERS = ["", " ", "nan", "-inf", "-1", "1e999", "0x10", "1_0", "\u0661\u0662", "1,5", "True", "9" * 30, HUGE]
-ODD_TEXTS = ["", " ", "-", "--", "\u200b", "\x1b[2J", "%s%n", "{0}", "caf\udce9", "x\ny", "\U0001f600" * 50, "\t", "a" * 5000]
+ODD_TEXTS = [
+    "",
+    " ",
+    "-",
+    "--",
+    "\u200b",
+    "\x1b[2J",
+    "%s%n",
+    "{0}",
+    "caf\udce9",
+    "x\ny",
+    "\U0001f600" * 50,
+    "\t",
+    "a" * 5000,
+]
 ODD_PATHS = [
-    *("", " ", ".", "/", "//", "~", "~nobody/x", "-", "caf\udce9", "a\nb", "\x1b[2J", "%s", "https://example.com/x", "/nonexistent/x"),
+    *(
+        "",
+        " ",
+        ".",
+        "/",
+        "//",
+        "~",
+        "~nobody/x",
+        "-",
+        "caf\udce9",
+        "a\nb",
+        "\x1b[2J",
+        "%s",
+        "https://example.com/x",
+        "/nonexistent/x",
+    ),
     *("{long}", "{file}/x", "{file}", "{empty}", "{new}", "/dev/null", "/dev/full", "/proc/self/mem", "/proc/1/root"),
 ]
 TRAIN = ["train", "--dry-run", "--data", "{data}", "--n-layers", "1", "--emb-dim", "16", "--n-heads", "2"]
