@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import sys  # and nothing else yet: imports take time, in which Ctrl-C may come
 
+TYPE_CHECKING = False  # as typing's, whose import takes longest
+if TYPE_CHECKING:
+    from types import TracebackType
+
 NO_THREADS = "the system starts no more threads; raise its limit (ulimit -u), or set OPENBLAS_NUM_THREADS=1"
 
 
@@ -27,10 +31,22 @@ def threads_start() -> bool:
     return True
 
 
-def say_one_line(kind: type[BaseException], error: BaseException, traceback: object) -> None:
+def is_a_librarys(traceback: TracebackType | None) -> bool:
+    """Tell whether an error came from another package, while a module of this one imported it."""
+    ours, from_ours, imported = True, False, False
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        ours = code.co_filename.startswith(__file__.removesuffix("startup.py"))
+        imported = imported or (from_ours and not ours and code.co_name == "<module>")
+        from_ours = from_ours or ours
+        traceback = traceback.tb_next
+    return imported and not ours
+
+
+def say_one_line(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """Print what ended the process: Ctrl-C, or a library that cannot be loaded; anything else with its traceback."""
-    if not issubclass(kind, KeyboardInterrupt | ImportError | MemoryError):
-        sys.__excepthook__(kind, error, error.__traceback__)
+    if not issubclass(kind, KeyboardInterrupt | ImportError | MemoryError) and not is_a_librarys(traceback):
+        sys.__excepthook__(kind, error, traceback)
         return
     while (cause := error.__cause__ or error.__context__) is not None:  # NumPy wraps it in twenty lines of advice
         error = cause

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from errno import ENAMETOOLONG
 from io import TextIOWrapper
+from logging import ERROR, getLogger
 from textwrap import wrap
 from typing import Any, NoReturn
 
@@ -87,6 +88,7 @@ class Parser(ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     open_missing_streams()
+    getLogger("matplotlib").setLevel(ERROR)  # without a cache of its own it only takes longer
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # for samples the terminal cannot encode, and input that is not UTF-8
