@@ -119,7 +119,7 @@ def sha256_of(path: Path) -> str:
 def fsync(path: Path) -> None:
     """Put a file's bytes, or a directory's entries, on the disk.
 
-    The entries are left to a system that has no fsync of directories, or where this one may not be read.
+    The entries are left to a system that has no fsync of directories, or denies the reading of this one.
     """
     directory, flags = path.is_dir(), os.O_RDONLY
     if sys.platform == "win32":

@@ -14,7 +14,7 @@ RESUME = ("train", "--resume", "{copy}", "--epochs", "3")
 
 @dataclass(frozen=True)
 class Environment:
-    """How a command is started."""
+    """The start of a command: its variables, streams, limits and interpreter."""
 
     name: str
     argv: tuple[str, ...]

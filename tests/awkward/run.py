@@ -114,7 +114,7 @@ class Place:
 
 
 def judged(place: Place, environment: Environment) -> str | None:
-    """What is wrong with a command's end, with the command; None if nothing is."""
+    """The fault of a command's end, with the command; None if it has none."""
     end = place.ended(environment)
     code = 128 - end.code if end.code < 0 else end.code
     fault = "no end" if code == 124 else wrong(code, end.out, end.err, environment.heard)

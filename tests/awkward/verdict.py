@@ -1,4 +1,4 @@
-"""What the end of a command is judged by: one line for a failure, no traceback, a code that programs know."""
+"""Judgement of the end of a command: one line for a failure, no traceback, a code that programs know."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ OTHERS = ("OpenBLAS", "note: ", "ERROR: ld.so", "usage: ")  # begins of lines th
 
 
 def wrong(code: int, out: str, err: str, heard: bool = True) -> str | None:
-    """What is wrong with the end of a command, or None; heard: whether its stderr could be written."""
+    """The fault of the end of a command, or None; heard: whether its stderr could be written."""
     lines = [line for line in err.splitlines() if line and not line.startswith(OTHERS)]
     if "Traceback" in err or "Traceback" in out:
         return "a traceback"

@@ -43,7 +43,7 @@ def open_paths() -> set[str]:
 
 
 class Disk:
-    """What is on the disk: by inode, when a file or directory had last been changed when it was last flushed."""
+    """A record of what is on the disk: by inode, when a file had last been changed at its last flush."""
 
     def __init__(self, directories: bool) -> None:
         self.directories = directories  # whether they are flushed at all
