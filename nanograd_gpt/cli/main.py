@@ -131,7 +131,7 @@ def _failed(message: object, code: int) -> int:
 
 def _run(argv: list[str]) -> int:
     parser, parsers = _parsers()
-    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
+    if "_ARGCOMPLETE" in os.environ and "COMP_LINE" in os.environ:  # the shell asks for completions
         _complete(parser)
     if argv[:1] == ["help"]:
         of = [word for word in argv[1:] if word not in ("help", "--help", "-h")]

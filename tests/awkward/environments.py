@@ -93,7 +93,6 @@ ENVIRONMENTS = [
     *with_streams("1</dev/null", INFO),
     *with_streams("</dev/full", ("generate", "{run}", "--prompt", "-", "--max-new-tokens", "1")),
     *with_streams("<&-", ("generate", "{run}", "--prompt", "-"), ("generate", "{run}", "--interactive")),
-    *with_streams("<.", ("generate", "{run}", "--prompt", "-"), ("generate", "{run}", "--interactive")),
     *with_shell("mkdir gone; cd gone; rmdir ../gone", GENERATE, TRAIN, INFO, ("train", "--out", "here"), ("plot", ".")),
     *with_shell("umask 777", TRAIN, PLOT, ("convert", "{run}", "{new}"), ("convert", "{run}", "{new}.safetensors")),
     *with_shell("umask 0", TRAIN),
