@@ -17,6 +17,8 @@ from logging import ERROR, getLogger
 from textwrap import wrap
 from typing import Any, NoReturn
 
+from tqdm import tqdm
+
 from ..environment import own_version
 from ..errors import InputError, NonFiniteError, RunError
 from ..files import not_written
@@ -88,6 +90,7 @@ class Parser(ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     open_missing_streams()
+    tqdm.monitor_interval = 0  # no thread of its own, which it warns of if none can be had
     getLogger("matplotlib").setLevel(ERROR)  # without a cache of its own it only takes longer
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

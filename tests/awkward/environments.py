@@ -96,7 +96,7 @@ ENVIRONMENTS = [
     *with_shell("mkdir gone; cd gone; rmdir ../gone", GENERATE, TRAIN, INFO, ("train", "--out", "here"), ("plot", ".")),
     *with_shell("umask 777", TRAIN, PLOT, ("convert", "{run}", "{new}"), ("convert", "{run}", "{new}.safetensors")),
     *with_shell("umask 0", TRAIN),
-    *with_shell("ulimit -n 3", GENERATE, INFO),
+    *with_shell("ulimit -n 5", GENERATE, INFO),
     *with_shell("ulimit -n 8", TRAIN, PLOT),
     *with_shell("ulimit -n 16", TRAIN),
     *with_shell("ulimit -f 0", TRAIN, PLOT, ("convert", "{run}", "{new}")),

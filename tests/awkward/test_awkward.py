@@ -20,7 +20,7 @@ CHOSEN = [
         "NANOGRAD_THREADS=nonsense: generate",
         "generate <&- >&- 2>&-",
     ),
-    *("info >/dev/full", "info 1</dev/null", "trian 2>/dev/full", "ulimit -v 100000: generate", "ulimit -n 3: info"),
+    *("info >/dev/full", "info 1</dev/null", "trian 2>/dev/full", "ulimit -v 100000: generate", "ulimit -n 5: info"),
     *("mkdir gone; cd gone; rmdir ../gone: info", "PYTHONWARNINGS=error: generate", "PYTHONIOENCODING=ascii: generate"),
 ]
 pytestmark = pytest.mark.skipif(
