@@ -1,5 +1,8 @@
 """GPT pretraining from scratch: a small autograd engine on NumPy and CuPy, and the book's chapter 5 on it."""
 
+from . import startup as startup  # first: a command that fails in the imports below says one line
+
+# isort: split
 import sys
 from typing import TYPE_CHECKING, Any
 

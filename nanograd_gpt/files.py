@@ -1,16 +1,24 @@
-"""Files: bounded reads of regular files, atomic writes, fsync, checksums, and the error of a full disk."""
+"""Files: bounded reads of regular files, atomic and durable changes, checksums, and the error of a full disk.
+
+A rename is made between two fsyncs of its directory, after one of what is renamed, so that a power cut finds the old
+entry or the new one, and all that it names.  Windows differs: it can neither open a directory for an fsync nor rename,
+replace or delete what another process has open, a virus scanner perhaps; macOS's fsync stops at the drive's own memory.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 
-from .errors import RunError, a_or_an
+from .errors import InputError, RunError, a_or_an
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # no space left on the device, or of the user's quota
 
@@ -34,6 +42,17 @@ def as_path(path: object, call: str) -> Path:
     return Path(path)
 
 
+def check_named(path: Path, what: str) -> None:
+    """Raise InputError for "." and a root as the place of something new, which is first written beside its place."""
+    if not path.name:
+        raise InputError(f"{what}: {path} has no name of its own; give a new name, such as {path / 'new'}")
+
+
+def reason_of(error: Exception) -> str:
+    """The reason of an error, without the number and the path that an OSError's text has; never empty."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def regular_size(path: Path) -> int:
     """The size of a regular file in bytes.
 
@@ -43,7 +62,7 @@ def regular_size(path: Path) -> int:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise UnreadableError(getattr(error, "strerror", None) or str(error)) from None
+        raise UnreadableError(reason_of(error)) from None
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableError(f"it is {SPECIAL.get(stat.S_IFMT(status.st_mode), 'special')}, not a regular file")
     return status.st_size
@@ -58,7 +77,7 @@ def read_bytes(path: Path, most: int) -> bytes:
         with path.open("rb") as file:
             content = file.read(size + 1)
     except OSError as error:
-        raise UnreadableError(error.strerror or str(error)) from None
+        raise UnreadableError(reason_of(error)) from None
     if len(content) != size:
         raise UnreadableError("it changes while it is read")
     return content
@@ -71,16 +90,17 @@ def not_written(path: Path | str, error: OSError, then: str = "") -> RunError:
     """
     if error.errno in FULL:
         return RunError(f"{path} could not be written (the disk is full); free space there{then and f', {then}'}")
-    return RunError(f"{path} could not be written ({error.strerror or error})")
+    return RunError(f"{path} could not be written ({reason_of(error)})")
 
 
 @contextmanager
-def full_disk_named(path: Path, then: str = "then run this again") -> Iterator[None]:
-    """Raise RunError, with a path, for a disk that becomes full in this block; a write's OSError has no file name."""
+def writing_named(path: Path, then: str = "then run this again") -> Iterator[None]:
+    """Raise RunError, with a path, for a file that cannot be written in this block; a write's OSError has no name."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        named = error.errno not in FULL and error.filename is not None
+        if named or isinstance(error, BrokenPipeError):  # which is about the output
             raise
         raise not_written(error.filename or path, error, then) from None
 
@@ -97,12 +117,85 @@ def sha256_of(path: Path) -> str:
 
 
 def fsync(path: Path) -> None:
-    """Flush a file, or a directory's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Put a file's bytes, or a directory's entries, on the disk.
+
+    The entries are left to a system that has no fsync of directories, or denies the reading of this one.
+    """
+    directory, flags = path.is_dir(), os.O_RDONLY
+    if sys.platform == "win32":
+        if directory:
+            return
+        flags = os.O_RDWR  # what is open for reading alone is not flushed there
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(path, flags)
+    except PermissionError:
+        if directory:
+            return
+        raise
+    try:
+        _flush(descriptor)
+    except OSError as error:
+        if not (directory and error.errno in (errno.EINVAL, errno.EBADF)):  # as some network file systems say
+            raise
     finally:
         os.close(descriptor)
+
+
+def fsync_tree(directory: Path) -> None:
+    """Put a directory's files and their entries on the disk."""
+    for path in (*directory.iterdir(), directory):
+        fsync(path)
+
+
+def _flush(descriptor: int) -> None:
+    if sys.platform == "darwin":
+        import fcntl
+
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.ENOTTY, errno.EINVAL):  # the file system does not have it
+                raise
+        else:
+            return
+    os.fsync(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory and those above it, their entries on the disk; one that exists already is left as it is."""
+    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for directory in missing:
+        fsync(directory.parent)
+
+
+def rename(source: Path, place: Path) -> None:
+    """Rename what is on the disk already, durably.  A file replaces another; a directory's place must be free."""
+    fsync(place.parent)
+    _when_free(lambda: source.replace(place))
+    fsync(place.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory with all that is in it."""
+    _when_free(lambda: shutil.rmtree(path))
+
+
+PATIENCE = 2.0  # seconds
+
+
+def _when_free(change: Callable[[], object]) -> None:
+    """Change a file or directory; on Windows, try again for a while if another process has it open."""
+    deadline = monotonic() + PATIENCE
+    while True:
+        try:
+            change()
+        except PermissionError:
+            if sys.platform != "win32" or monotonic() > deadline:
+                raise
+            sleep(PATIENCE / 100)
+        else:
+            return
 
 
 PARTIAL = ".partial"  # suffix of a file that is being written, whose name begins with a dot
@@ -123,12 +216,12 @@ def write_whole(path: Path, content: bytes) -> None:
 
     Creates the directory if it is missing.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_named(path, "path")
+    make_directory(path.parent)
     work = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         work.write_bytes(content)
         fsync(work)
-        work.replace(path)
-        fsync(path.parent)
+        rename(work, path)
     finally:
         work.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import pytest
 from project_files import PACKAGE, ROOT, short, sources
 
 LAYERS = [  # bottom up; modules of one layer do not import each other
-    ["errors", "mask_recipe", "pytorch_names", "source_line", "tables"],
+    ["errors", "mask_recipe", "pytorch_names", "source_line", "startup", "tables"],
     ["arguments"],
     ["files", "backend", "rng"],
     ["documents"],

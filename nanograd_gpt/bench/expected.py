@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from hashlib import sha256
+from math import inf
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
@@ -61,7 +62,10 @@ def _seconds(run: Run, done: int) -> float:
 
 
 def written_per_second() -> float:
-    """Measure the bytes per second of writing a file to the disk and hashing it, as a checkpoint's are."""
+    """Measure the bytes per second of writing a file to the disk and hashing it, as a checkpoint's are.
+
+    Infinite where no temporary file can be written.
+    """
     data = bytes(WRITTEN)
 
     def write() -> None:
@@ -71,4 +75,7 @@ def written_per_second() -> float:
             os.fsync(file.fileno())
         sha256(data)
 
-    return WRITTEN / seconds_of(write, "cpu")
+    try:
+        return WRITTEN / seconds_of(write, "cpu")
+    except OSError:  # it is an estimate only; whether the run's own files can be written, writing them tells
+        return inf

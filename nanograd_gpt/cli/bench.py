@@ -16,7 +16,7 @@ from ..bench.step import PHASES, TrainStep, random_batch, repeated, token_times
 from ..bench.table import COLUMNS, profile_cells, profile_metadata
 from ..environment import environment
 from ..errors import InputError, counted
-from ..files import full_disk_named
+from ..files import writing_named
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..rng import Generator
@@ -62,7 +62,7 @@ def run(options: Namespace) -> int:
     for name, lines in _measured(model, config.data.batch_size, options.seconds, facts):
         print(name, *(f"  {line}" for line in lines), sep="\n", flush=True)
     if options.out is not None:
-        with full_disk_named(options.out):
+        with writing_named(options.out):
             options.out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return 0
 

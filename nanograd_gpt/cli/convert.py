@@ -12,7 +12,7 @@ from pathlib import Path
 import tiktoken
 
 from ..errors import InputError, counted
-from ..files import full_disk_named, is_empty_directory
+from ..files import check_named, is_empty_directory, writing_named
 from ..gpt.model import GPTModel
 from ..tokenizer.tokenizer import GPT2_VOCAB, save_tokenizer
 from ..training.checkpoint import check_suffix, save_model
@@ -36,6 +36,7 @@ def run(options: Namespace) -> int:
     check_suffix(target)
     if target.exists() and not (target.suffix != ONE_FILE and is_empty_directory(target)):
         raise InputError(f"convert: {target} exists already; give a new name")
+    check_named(target, "out")
     beside = target.with_suffix(".tokenizer.json")
     source = open_model(model)
     setting = options.tokenizer or source.own_tokenizer()
@@ -43,7 +44,7 @@ def run(options: Namespace) -> int:
         setting = "gpt2"  # weights of this size without a tokenizer are GPT-2's
     given = options.tokenizer is not None
     tokenizer = tokenizer_for_model(setting, source.model.config, "the model", given) if setting else None
-    with full_disk_named(target):
+    with writing_named(target):
         _write(source.model, tokenizer, target, beside)
     if target.suffix != ONE_FILE and not source.model.config.qkv_bias:
         print(f"{target}: with query, key and value biases of 0, which this layout needs")

@@ -15,9 +15,8 @@ from ..gpt.config import GPTConfig
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import tokenizer_beside
 from ..training.find_checkpoint import find_checkpoint, run_of
-from ..training.run import saved_progress
 from ..training.run_settings import run_settings
-from ..training.run_state import RunState, run_state
+from ..training.run_state import RunState, run_state, saved_progress
 from ..training.sources import MODEL_SOURCES, local_path, tokenizer_for_model
 from ..weights.load import is_pretrained, open_pretrained, several_rates
 from .options import MODEL_HELP, add_model_path, add_settings, check_no_settings, config_from, model_path_if_given, note

@@ -11,9 +11,13 @@ import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter, Namespace
 from collections.abc import Sequence
 from contextlib import suppress
+from errno import ENAMETOOLONG
 from io import TextIOWrapper
+from logging import ERROR, getLogger
 from textwrap import wrap
 from typing import Any, NoReturn
+
+from tqdm import tqdm
 
 from ..environment import own_version
 from ..errors import InputError, NonFiniteError, RunError
@@ -21,9 +25,10 @@ from ..files import FULL, not_written
 from . import bench, convert, diff_backends, evaluate, explain_next, generate, gradcheck, info, plot, train
 from .naming import located, settings_file
 from .options import note, notices_as_notes
+from .signals import is_closed_pipe
 from .synonyms import COMMANDS as OTHER_COMMANDS
 from .synonyms import translate
-from .terminal import escaped, protected_terminal
+from .terminal import escaped, open_missing_streams, protected_terminal
 from .unknown import command_hint, unknown_argument
 
 COMMANDS = {
@@ -40,6 +45,7 @@ COMMANDS = {
 }
 
 NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|-inf|-nan", re.IGNORECASE)
+LONG_WORD = re.compile(r"(\S{300})\S{400,}(\S{300})")  # longer than a path of any use
 
 
 class Formatter(HelpFormatter):
@@ -63,11 +69,16 @@ class Formatter(HelpFormatter):
 
 
 class Parser(ArgumentParser):
-    """ArgumentParser that raises InputError."""
+    """ArgumentParser that raises InputError, and takes --prompt=-- for a prompt, as Python's own does from 3.13 on."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options, formatter_class=Formatter, allow_abbrev=False)
         self._negative_number_matcher = NEGATIVE_NUMBER  # argparse's own takes -1e-3 for an option
+
+    def _get_values(self, action: Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and arg_strings == ["--"]:
+            return self._get_value(action, "--")
+        return super()._get_values(action, arg_strings)
 
     def error(self, message: str) -> NoReturn:
         ignored = re.fullmatch(r"argument (.*): ignored explicit argument (.*)", message, re.DOTALL)
@@ -78,6 +89,9 @@ class Parser(ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    open_missing_streams()
+    tqdm.monitor_interval = 0  # no thread of its own, which it warns of if none can be had
+    getLogger("matplotlib").setLevel(ERROR)  # without a cache of its own it only takes longer
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # for samples the terminal cannot encode, and input that is not UTF-8
@@ -93,29 +107,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed(error, 3 if isinstance(error, NonFiniteError) else 1)
     except MemoryError as error:
         return _failed(f"out of memory ({error}); use a smaller model, batch or context", 1)
-    except BrokenPipeError:  # the reader of the output has closed it
-        sys.stderr.close()
-        return 1
     except OSError as error:
-        if error.errno in FULL and error.filename is None:  # what is not output is named: see full_disk_named
+        if is_closed_pipe(error):
             with suppress(OSError):
-                sys.stdout.close()  # or the interpreter tries again at its end
-            return _failed(not_written("the output", error), 1)
-        if error.errno in FULL:
+                sys.stderr.close()
+            return 1
+        if error.errno in FULL and error.filename is not None:
             return _failed(not_written(error.filename, error), 1)
-        return _failed(f"{error.strerror or error}: {error.filename or 'no file'}", 1)
+        if error.filename is not None:
+            return _failed(f"{error.strerror}: {error.filename}", 2 if error.errno == ENAMETOOLONG else 1)
+        if error.errno is None:  # a library's own
+            return _failed(error, 1)
+        if isinstance(error, FileNotFoundError):
+            return _failed("the current directory no longer exists; change to another one", 1)
+        with suppress(OSError):
+            sys.stdout.close()  # or the interpreter tries again at its end
+        return _failed(not_written("the output", error), 1)  # what is not output is named: see writing_named
     except KeyboardInterrupt as error:
         return _failed(str(error) or "interrupted", 130)
 
 
 def _failed(message: object, code: int) -> int:
-    print(f"error: {escaped(' '.join(str(message).split()))}", file=sys.stderr)
+    text = LONG_WORD.sub(r"\1...\2", " ".join(str(message).split()))
+    with suppress(OSError):  # without a stderr that can be written, the code alone tells
+        print(f"error: {escaped(text)}", file=sys.stderr)
     return code
 
 
 def _run(argv: list[str]) -> int:
     parser, parsers = _parsers()
-    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
+    if "_ARGCOMPLETE" in os.environ and "COMP_LINE" in os.environ:  # the shell asks for completions
         _complete(parser)
     if argv[:1] == ["help"]:
         of = [word for word in argv[1:] if word not in ("help", "--help", "-h")]
@@ -164,7 +185,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     parsers = {}
     for name, module in COMMANDS.items():
         text = module.__doc__ or ""
-        parsers[name] = subparsers.add_parser(name, help=text.splitlines()[0], description=" ".join(text.split()))
+        parsers[name] = subparsers.add_parser(name, help=text.partition("\n")[0], description=" ".join(text.split()))
         module.add_arguments(parsers[name])
         positional = parsers[name]._get_positional_actions()
         arguments = [f"[{action.metavar} ...]" if action.nargs == "*" else str(action.metavar) for action in positional]

@@ -22,6 +22,7 @@ from ..gpt.model import GPTModel
 from ..training.config import RunConfig, book, fine_tuning, from_toml, preset
 from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_for_model
 from .terminal import escaped
+from .windows_names import why_not_on_windows
 
 MODEL_HELP = {
     "vocab_size": "vocabulary size; if larger than the tokenizer's, the extra ids are padding, say to a multiple of 64",
@@ -38,10 +39,18 @@ METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 def user_path(text: str) -> Path:
-    """A path with ~ expanded: a shell does not expand --out=~/runs.  An empty one, which would be ".", is refused."""
+    """A path with ~ expanded: a shell does not expand --out=~/runs.
+
+    Raises ArgumentTypeError for an empty path, which would be ".", and for one that the system cannot have.
+    """
     if not text:
         raise ArgumentTypeError("the path is empty")
-    return Path(os.path.expanduser(text))
+    if "\0" in text:
+        raise ArgumentTypeError(f"the path {text!r} has a zero byte")
+    path = os.path.expanduser(text)
+    if sys.platform == "win32" and (reason := why_not_on_windows(path)):
+        raise ArgumentTypeError(reason)
+    return Path(path)
 
 
 def add_settings(parser: ArgumentParser, *, only: Collection[str] | None = None) -> None:

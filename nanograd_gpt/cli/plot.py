@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ..files import full_disk_named
+from ..files import writing_named
 from .figures import write_figures
 from .options import add_model_path, model_path, user_path
 
@@ -18,7 +18,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     run = model_path(options, "run")
-    with full_disk_named(options.out or run):
+    with writing_named(options.out or run):
         for path in write_figures(run, options.out):
             print(path)
     return 0

@@ -6,18 +6,25 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import EINVAL
 from threading import Thread
 from types import FrameType
 from typing import Any, Self
 
-STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows: two
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # the last, Windows sends in place of SIGHUP
 ALWAYS = (signal.SIGINT, signal.SIGTERM)  # also in a shell's background job, which is started with SIGINT ignored
 CLOSED_PIPE = 13  # the number of SIGPIPE, which Python turns into an exception
 
 
+def is_closed_pipe(error: OSError) -> bool:
+    """Tell whether an output's error is that its reader has closed it."""
+    windows = sys.platform == "win32" and error.errno == EINVAL and error.filename is None
+    return isinstance(error, BrokenPipeError) or windows
+
+
 class Signals:
-    """Record SIGINT, SIGTERM and SIGHUP in this block instead of stopping, so that an update is never interrupted.
+    """Record SIGINT, SIGTERM, SIGHUP in this block instead of stopping, so that an update is never interrupted.
 
     The first signal calls `tell` with a line that says what happens now; a second one raises KeyboardInterrupt.
     A SIGHUP that is ignored, as under nohup, stays so.
@@ -30,7 +37,7 @@ class Signals:
         self.telling: Thread | None = None
 
     def __enter__(self) -> Self:
-        for number in STOPPING:
+        for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
             if number in ALWAYS or signal.getsignal(number) != signal.SIG_IGN:
                 self.handlers[number] = signal.signal(number, self._receive)
         return self
@@ -42,8 +49,10 @@ class Signals:
         again = f"{'press' if number == signal.SIGINT else 'send'} {name_of(number)} again"
         line = f"stopping after this update; {again} to stop at once, without a checkpoint"
         # in a thread, since the signal may have interrupted a write to the same stream
-        self.telling = Thread(target=self._tell, args=(line,))
-        self.telling.start()
+        telling = Thread(target=self._tell, args=(line,))
+        with suppress(RuntimeError):  # no thread can be had; the end is told by another line anyway
+            telling.start()
+            self.telling = telling
 
     def _tell(self, line: str) -> None:
         try:
@@ -56,7 +65,9 @@ class Signals:
         """Take an output that its reader has closed, found in this block, for a signal; write nothing more to it."""
         try:
             yield
-        except BrokenPipeError:
+        except OSError as error:
+            if not is_closed_pipe(error):
+                raise
             self.received = CLOSED_PIPE
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -6,6 +6,7 @@ text as it is.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,18 @@ class EscapingStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.raw, name)
+
+
+def open_missing_streams() -> None:
+    """Give a process that was started without stdin, stdout or stderr the null device in their place.
+
+    The next files it opens would get their numbers otherwise, and what a library prints would be written into them.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: the missing one
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  # stays open to the end
+            setattr(sys, name, stream)
 
 
 def unescaped(stream: Any) -> Any:

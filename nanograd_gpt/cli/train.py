@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..anomaly import detect_anomaly
 from ..errors import InputError, NonFiniteError, RunError, did_you_mean
-from ..files import full_disk_named
+from ..files import writing_named
 from ..gpt.model import GPTModel
 from ..training.background import Background
 from ..training.checkpoint_clock import CheckpointClock
@@ -40,6 +40,7 @@ from .options import add_device, add_settings, add_weights, device_from, note, u
 from .resume import Resumption, complete_line, resumption_from, run_directory
 from .signals import CLOSED_PIPE, Signals, name_of
 from .step_log import StepLog
+from .terminal import escaped
 from .unused import note_unused_settings
 from .weights import plan_from
 
@@ -114,7 +115,7 @@ def _start(options: Namespace) -> int:
             training.init_from(plan.weights)
         del plan  # free this copy of the weights
         training.preflight(directory)
-        with full_disk_named(directory):
+        with writing_named(directory):
             training.save_settings(directory)
             training.save(directory)  # so that a run that dies before its first checkpoint can be resumed too
         return _train_and_draw(training, directory, options)
@@ -162,7 +163,7 @@ def _resume(options: Namespace) -> int:
             return 0
         plan.run.load(plan.checkpoint, plan.mismatched)
         plan.run.preflight(plan.directory)
-        with full_disk_named(plan.directory, f"then resume with: nanograd-gpt train --resume {plan.directory}"):
+        with writing_named(plan.directory, f"then resume with: nanograd-gpt train --resume {plan.directory}"):
             cut_samples(plan.directory, plan.run.progress.global_step)
             _save_changes(plan, options)
             if plan.mismatched:
@@ -186,7 +187,7 @@ def _save_changes(plan: Resumption, options: Namespace) -> None:
 
 
 def _train_and_draw(training: Run, directory: Path, options: Namespace) -> int:
-    with full_disk_named(directory, f"then resume with: nanograd-gpt train --resume {directory}"):
+    with writing_named(directory, f"then resume with: nanograd-gpt train --resume {directory}"):
         check_figures(directory)
         try:
             with detect_anomaly() if options.detect_anomaly else nullcontext():
@@ -239,9 +240,12 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
         if t.weights and first < 0:
             _evaluate_weights(training, log, bar)
         updates = StepLog(log, bar, training)
-        replay_note = (lambda text: bar.write(f"note: {text}", file=sys.stderr)) if replay else None
+
+        def told(text: str) -> None:
+            bar.write(f"note: {escaped(text)}", file=sys.stderr)
+
         clock = CheckpointClock(t.checkpoint_minutes)
-        for report in training.steps(replay_note):
+        for report in training.steps(told if replay else None):
             with signals.closed_pipe():
                 updates.add(report, perf_counter() - started)
             if training.progress.best_step == report.global_step:
@@ -253,11 +257,11 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
             if clock.is_due() or (t.checkpoint_every and (report.global_step + 1) % t.checkpoint_every == 0):
                 updates.flush()  # so that a loss that is not finite ends the run before its weights are saved
                 with clock.saving():
-                    training.save(directory, beside)
+                    training.save(directory, beside, told)
             if signals.received:
                 break
         updates.flush()
-        training.save(directory, beside)
+        training.save(directory, beside, told)
         if training.evaluates_at_end and not _is_evaluated(directory, training.progress.global_step):
             _evaluate_end(training, updates)
         beside.wait()

@@ -21,7 +21,19 @@ from ..arguments import for_json
 from ..backend.contract import Array, HostArray
 from ..documents import read_json
 from ..errors import InputError
-from ..files import UnreadableError, as_path, fsync, not_written, regular_size, sha256_of
+from ..files import (
+    UnreadableError,
+    as_path,
+    check_named,
+    fsync,
+    fsync_tree,
+    make_directory,
+    not_written,
+    reason_of,
+    regular_size,
+    rename,
+    sha256_of,
+)
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..optim import AdamW
@@ -60,6 +72,7 @@ def save_checkpoint(
     MANIFEST.json model.safetensors optimizer.safetensors state.json
     """
     path = as_path(path, "save_checkpoint(path, model, optimizer)")
+    check_named(path, "path")
     metadata = checkpoint_metadata(model, optimizer, state)
     moments = None if optimizer is None else moments_of(optimizer, model)
     write_checkpoint(path, metadata, model.config, model.state_dict(), moments)
@@ -76,7 +89,8 @@ def write_checkpoint(
     """Write a checkpoint's arrays and state beside its place, as no checkpoint yet: seal_checkpoint makes it one."""
     work = _aside(path, NEW)
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    make_directory(work.parent)
+    work.mkdir()
     _save_arrays(work / "model.safetensors", weights, config)
     if moments is not None:
         _save_arrays(work / "optimizer.safetensors", moments)
@@ -88,13 +102,11 @@ def seal_checkpoint(path: Path) -> Path:
     work, old = _aside(path, NEW), _aside(path, OLD)
     hashes = {file.name: sha256_of(file) for file in sorted(work.iterdir())}
     (work / "MANIFEST.json").write_text(json.dumps(hashes, indent=1), encoding="utf-8")
-    for file in (*work.iterdir(), work):
-        fsync(file)
+    fsync_tree(work)
     if path.exists():  # a directory cannot replace another; recover_checkpoints undoes a crash between the two renames
         shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-    work.rename(path)
-    fsync(path.parent)
+        rename(path, old)
+    rename(work, path)
     shutil.rmtree(old, ignore_errors=True)
     return path
 
@@ -258,7 +270,7 @@ def read_state(path: Path) -> dict[str, Any]:
             if "optimizer" in state and _differs(path / "optimizer.safetensors", hashes):
                 damaged.append("optimizer.safetensors")
     except (UnreadableError, OSError) as error:
-        raise InputError(f"checkpoint: {path} cannot be read ({error}); use an earlier one") from None
+        raise InputError(f"checkpoint: {path} cannot be read ({reason_of(error)}); use an earlier one") from None
     if damaged:
         raise InputError(f"checkpoint: {path / damaged[0]} is damaged: its SHA-256 differs; use an earlier one")
     if state.get("schema") != SCHEMA:
@@ -301,12 +313,13 @@ def save_model(path: Path | str, model: GPTModel, book: bool = False) -> Path:
     Raises InputError for the suffix of another format, such as .pth.
     """
     path = as_path(path, "save_model(path, model)")
+    check_named(path, "path")
     check_suffix(path)
     work = path.with_name(f".{path.name}.partial")
     try:
         _save_arrays(work, model.book_state_dict() if book else model.state_dict(), model.config, named=path)
         fsync(work)
-        work.replace(path)
+        rename(work, path)
     finally:
         work.unlink(missing_ok=True)
     return path

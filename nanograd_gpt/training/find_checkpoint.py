@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from os.path import lexists
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import InputError
+from ..files import fsync_tree, remove_tree, rename
 from .checkpoint import asides, read_state
 from .run_directory import checkpoints
 
@@ -71,9 +71,10 @@ def recover_checkpoints(run: Path) -> None:
     for place in {aside.place for aside in asides(run / "checkpoints")}:
         for aside in [aside for aside in asides(place.parent) if aside.place == place]:  # a new one before an old one
             if not place.exists() and _is_whole(aside.path):
-                aside.path.rename(place)
+                fsync_tree(aside.path)  # its writer may have died before
+                rename(aside.path, place)
             else:
-                shutil.rmtree(aside.path)
+                remove_tree(aside.path)
 
 
 def _is_whole(path: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple, Self, TypeAlias
 from ..arguments import for_json
 from ..documents import json_object
 from ..errors import InputError
-from ..files import UnreadableError, regular_size
+from ..files import UnreadableError, reason_of, regular_size
 
 Event: TypeAlias = dict[str, Any]
 Check: TypeAlias = Callable[[Any], bool]
@@ -86,7 +86,7 @@ def read_metrics(path: Path) -> Metrics:
         regular_size(path)
         file = path.open("rb")
     except (UnreadableError, OSError) as error:
-        raise InputError(f"run: {path} cannot be read ({error}); give another run") from None
+        raise InputError(f"run: {path} cannot be read ({reason_of(error)}); give another run") from None
     by_step: dict[str, dict[int, Event]] = {"step": {}, "evaluation": {}, "sample": {}}
     metrics = Metrics()
     with file:

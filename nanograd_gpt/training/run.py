@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property, partial
 from hashlib import sha256
@@ -18,7 +17,7 @@ from ..backend.precision import precision
 from ..backend.select import Device
 from ..environment import environment
 from ..errors import InputError, NonFiniteError, RunError, counted
-from ..files import write_whole
+from ..files import make_directory, reason_of, remove_tree, write_whole
 from ..gpt.model import GPTModel
 from ..nn.param_groups import decay_groups
 from ..optim import AdamW
@@ -31,7 +30,6 @@ from .checkpoint import (
     checkpoint_metadata,
     load_checkpoint,
     moments_of,
-    read_state,
     seal_checkpoint,
     write_checkpoint,
 )
@@ -42,8 +40,8 @@ from .finite import first_not_finite
 from .loop import Progress, StepResult, check_sample_prompt, training_steps
 from .loss import Evaluation, evaluate_model
 from .replay import Note
-from .run_directory import BEST, best_checkpoint, checkpoint_path, checkpoints, step_of
-from .run_state import RunState, run_state
+from .run_directory import best_checkpoint, checkpoint_path, checkpoints, step_of
+from .run_state import RunState, run_state, saved_progress
 from .run_text import absolute_paths, read_environment, relative_data_path, text_hash
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
 from .weights import transfer_weights, weights_hash
@@ -219,7 +217,7 @@ class Run:
 
     def save_settings(self, directory: Path) -> None:
         """Write config.toml, environment.json and tokenizer.json; only the run's length may change later."""
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         self.save_config(directory)
         metadata = environment() | ({"weights_sha256": self.weights_sha256} if self.weights_sha256 else {})
         metadata |= relative_data_path(self.config, directory)
@@ -274,12 +272,13 @@ class Run:
             "environment": environment() | {"device": self.device, "precision": precision()},
         }
 
-    def save(self, directory: Path, beside: Background | None = None) -> Path:
+    def save(self, directory: Path, beside: Background | None = None, note: Note | None = None) -> Path:
         """Write a checkpoint, unless it is there already, and delete the oldest beyond the number to keep.
 
         The best weights that are not written yet go first.  A checkpoint of a later update is deleted too: it belongs
         to a course that this run has left, by being resumed from an earlier checkpoint.
         beside: where the files are hashed and flushed, and old ones deleted, while training goes on [here, at once]
+        note: told why an old one cannot be deleted, which then stays [None: an error]
         """
         if beside is not None:
             beside.wait()  # for an earlier checkpoint
@@ -296,20 +295,27 @@ class Run:
             moments = moments_of(self.optimizer, self.model)
             write_checkpoint(path, metadata, self.config.model, self.model.state_dict(), moments)
             written, self._saved = [*written, path], path
-        seal = partial(self._seal, directory, written, step)
+        seal = partial(self._seal, directory, written, step, note)
         if beside is None:
             seal()
         else:
             beside.start(seal)
         return path
 
-    def _seal(self, directory: Path, written: list[Path], step: int) -> None:
+    def _seal(self, directory: Path, written: list[Path], step: int, note: Note | None) -> None:
         for path in written:
             seal_checkpoint(path)
         others = checkpoints(directory)
         later = [other for other in others if step_of(other) > step]
-        for needless in (*later, *others[: len(others) - len(later)][: -self.config.training.keep]):
-            shutil.rmtree(needless)
+        for left in later:
+            remove_tree(left)
+        for old in others[: len(others) - len(later)][: -self.config.training.keep]:
+            try:
+                remove_tree(old)
+            except OSError as error:
+                if note is None:
+                    raise
+                note(f"{old} could not be deleted ({reason_of(error)}); the next checkpoint tries again")
 
     def keep_best(self) -> None:
         """Keep the present weights as those with the lowest validation loss so far, to be written when saving."""
@@ -363,16 +369,6 @@ class Run:
             now = self.data_rng.state()
             self.data_rng.set_state(state.progress.epoch_stream)  # to check it now, not in the first update
             self.data_rng.set_state(now)
-
-
-def saved_progress(checkpoint: Path, state: RunState) -> Progress:
-    """The progress in a checkpoint's state, with the best evaluation, which may have followed the checkpoint."""
-    progress, path = state.progress, checkpoint.with_name(BEST)
-    with suppress(InputError):  # without intact best weights, the checkpoint's own record stands
-        best = run_state(path, read_state(path)).progress
-        if best.best_val_loss is not None and best.global_step <= progress.global_step:
-            progress.note_best(best.global_step, best.best_val_loss)
-    return progress
 
 
 def streams(training: TrainingConfig) -> tuple[RandomStream, RandomStream]:

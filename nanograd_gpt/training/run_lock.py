@@ -5,53 +5,59 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ..errors import InputError
-from ..files import PARTIAL, full_disk_named, remove_partial
+from ..errors import InputError, RunError
+from ..files import PARTIAL, fsync, make_directory, reason_of, remove_partial, writing_named
 from .run_directory import checkpoints, new_directory
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: IO[str]) -> None:
-        file.seek(1 << 20)  # far behind the text, which other processes could not read otherwise
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _lock(file: IO[str]) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
 
 FIRST_FILES = {".lock", "config.toml", "environment.json", "tokenizer.json", "checkpoints"}  # before any checkpoint
 LOCK = ".lock"  # the file; it stays, and means nothing unless a process holds it
+LOCKED_BYTE = 1 << 20  # on Windows: far behind the text, which other processes could not read otherwise
 
 
 @contextmanager
-def run_lock(directory: Path) -> Iterator[None]:
+def run_lock(directory: Path) -> Iterator[IO[str]]:
     """Hold a run's directory for writing in this block; the operating system releases it when the process dies.
 
-    Files that a process before was writing when it died are removed.
-    Raises InputError if another process holds it.
+    Files that a process before was writing when it died are removed.  Yields the lock's file; closing it releases it.
+    Raises InputError if another process holds it, RunError if the file system has no locks.
     """
     with (directory / LOCK).open("a+", encoding="ascii") as file:
         try:
             _lock(file)
-        except OSError:
+        except OSError as error:
+            if not isinstance(error, BlockingIOError | PermissionError):  # PermissionError: on Windows
+                raise RunError(
+                    f"run: {directory} cannot be locked ({reason_of(error)}); give a directory of another file "
+                    "system with --out"
+                ) from None
             file.seek(0)
             holder = file.read().strip()
             who = f"process {holder}" if holder.isdecimal() else "another process"
             raise InputError(
                 f"run: {directory} is being written by {who}; wait for its end, or give another directory with --out"
             ) from None
-        with full_disk_named(directory / LOCK):
+        with writing_named(directory / LOCK):
             file.truncate(0)
             os.write(file.fileno(), str(os.getpid()).encode())  # not buffered, or closing would try, and fail, again
         remove_partial(directory)
-        yield
+        yield file
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock a file until it is closed, or the process dies.  Raises OSError if another process has locked it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(LOCKED_BYTE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager
@@ -62,18 +68,26 @@ def new_run(out: Path | None, name: str) -> Iterator[Path]:
     that was stopped before its first checkpoint stood.
     """
     directory = _created(Path("runs"), name) if out is None else out
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     unfinished = was_never_begun(directory)
-    with run_lock(directory):
+    with run_lock(directory) as lock:
         if not unfinished and any(path.name != LOCK for path in directory.iterdir()):
             raise InputError(f"out: {directory} exists already; give a new directory")
         try:
             yield directory
         except BaseException:
             if all(path.name == LOCK for path in directory.iterdir()):
-                (directory / LOCK).unlink()
-                directory.rmdir()
+                _remove_empty(directory, lock)
             raise
+
+
+def _remove_empty(directory: Path, lock: IO[str]) -> None:
+    """Remove a directory that holds its lock alone, unless another process has taken it meanwhile."""
+    if sys.platform == "win32":
+        lock.close()  # an open file cannot be removed there
+    with suppress(OSError):
+        (directory / LOCK).unlink()
+        directory.rmdir()
 
 
 def was_never_begun(directory: Path) -> bool:
@@ -86,10 +100,12 @@ def was_never_begun(directory: Path) -> bool:
 
 def _created(parent: Path, name: str) -> Path:
     """Create a directory that no other process has created."""
+    make_directory(parent)
     while True:
         directory = new_directory(parent, name)
         try:
-            directory.mkdir(parents=True)
+            directory.mkdir()
         except FileExistsError:  # another process was faster
             continue
+        fsync(parent)
         return directory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from math import isfinite
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any, NamedTuple
 from ..arguments import not_allowed, real_number, whole_number
 from ..errors import InputError
 from ..gpt.config import GPTConfig
+from .checkpoint import read_state
 from .config import RunConfig, preset
 from .loop import Progress
+from .run_directory import BEST
 
 
 class RunState(NamedTuple):
@@ -80,3 +83,13 @@ def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise not_allowed(name, value, "a text")
     return value
+
+
+def saved_progress(checkpoint: Path, state: RunState) -> Progress:
+    """The progress in a checkpoint's state, with the best evaluation, which may have followed the checkpoint."""
+    progress, path = state.progress, checkpoint.with_name(BEST)
+    with suppress(InputError):  # without intact best weights, the checkpoint's own record stands
+        best = run_state(path, read_state(path)).progress
+        if best.best_val_loss is not None and best.global_step <= progress.global_step:
+            progress.note_best(best.global_step, best.best_val_loss)
+    return progress

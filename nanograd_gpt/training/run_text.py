@@ -39,7 +39,7 @@ def relative_data_path(config: RunConfig, directory: Path) -> dict[str, str]:
         path.encode()
     except ValueError:  # another drive, or a path that is not UTF-8, which JSON cannot hold
         return {}
-    return {} if config.data.data in BUILTIN_TEXTS else {RELATIVE_DATA: path}
+    return {} if config.data.data in BUILTIN_TEXTS else {RELATIVE_DATA: Path(path).as_posix()}  # for other systems too
 
 
 def find_text(directory: Path, data: str, expected: str | None, remedy: str) -> str:

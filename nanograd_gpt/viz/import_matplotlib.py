@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 if "matplotlib" not in sys.modules:
     _wanted = os.environ.pop("MPLBACKEND", "")
@@ -19,3 +20,14 @@ if "matplotlib" not in sys.modules:
     if _wanted:
         with contextlib.suppress(ValueError):  # unknown: pyplot chooses another one if it is used
             matplotlib.rcParams["backend"] = _wanted  # as matplotlib itself does, for pyplot
+
+
+@contextlib.contextmanager
+def without_variable(name: str) -> Iterator[None]:
+    """Hide an environment variable in this block."""
+    value = os.environ.pop(name, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[name] = value

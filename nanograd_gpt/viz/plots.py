@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogFormatter, MaxNLocator, StrMethodFormatter
 
 from .dark import with_dark_mode
+from .import_matplotlib import without_variable
 from .palette import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE
 
 TRAINING, VALIDATION, LEARNING_RATE, GRADIENT_NORM = BLUE, ORANGE, PURPLE, GREEN  # the same in every figure of a run
@@ -376,5 +377,6 @@ def rendered(figure: Figure, kind: str, transparent: bool = False) -> bytes:
     """The bytes of a figure as a "png" or "svg" file, without date or version."""
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
     buffer = BytesIO()
-    figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata, transparent=transparent)
+    with without_variable("SOURCE_DATE_EPOCH"):  # the figures have no date, and its nonsense would be an error
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata, transparent=transparent)
     return buffer.getvalue()

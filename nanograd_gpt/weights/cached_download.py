@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import Notice, RunError
-from ..files import UnreadableError, regular_size, sha256_of
+from ..files import UnreadableError, fsync, regular_size, sha256_of
 from .resumable_download import CutOffError, RefusedAnswerError, Resumable, why_failed
 
 
@@ -65,6 +65,7 @@ def _download(path: Path, remote: Remote, subject: str, by_hand: str) -> None:
     downloader = Resumable(path.with_name(f"{path.stem}.partial"), remote.least, remote.most)
     try:
         pooch.retrieve(remote.url, remote.sha256, fname=path.name, path=path.parent, downloader=downloader)
+        fsync(path.parent)  # pooch has renamed the file once more
     except CutOffError as error:
         raise RunError(f"{subject}: the download was cut off ({error}); run this again to go on, {by_hand}") from None
     except RefusedAnswerError as error:

@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from ..files import fsync
+from ..files import fsync, rename
 
 CONNECT, READ = 5.0, 30.0  # timeouts in seconds: to connect, and between two chunks
 CHUNK = 1 << 16  # bytes; an interrupted transfer loses at most one chunk
@@ -68,7 +68,7 @@ class Resumable:
         """
         self._transfer(url)
         fsync(self.partial)
-        self.partial.replace(output_file)
+        rename(self.partial, Path(output_file))
         self._discard()
 
     def _transfer(self, url: str) -> None:
@@ -227,7 +227,10 @@ def _resolve_host(url: str) -> None:
             failures.append(error)
 
     thread = Thread(target=look_up, daemon=True)  # a daemon, so that it does not delay the process's exit
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # no thread can be had: the request itself looks the address up, without a limit
+        return
     thread.join(CONNECT)
     if thread.is_alive():
         raise requests.ConnectTimeout(f"no address of {host} in {CONNECT} seconds")

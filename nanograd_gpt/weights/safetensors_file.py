@@ -20,7 +20,7 @@ import numpy as np
 from ..backend.contract import HostArray
 from ..documents import json_object, read_json
 from ..errors import InputError
-from ..files import UnreadableError, regular_size
+from ..files import UnreadableError, reason_of, regular_size
 
 CHUNK_BYTES = 1 << 22  # bytes
 MAX_HEADER = 8 << 20  # bytes; a GPT-2 of 3,000 layers has less
@@ -112,7 +112,8 @@ def open_safetensors(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str
     except InputError:
         raise
     except (UnreadableError, OSError) as error:
-        raise InputError(f"model: {path} is not a safetensors file, or is truncated or damaged ({error})") from None
+        reason = reason_of(error)
+        raise InputError(f"model: {path} is not a safetensors file, or is truncated or damaged ({reason})") from None
     return {
         name: StoredTensor(path, 8 + length + start, tuple(header[name]["shape"]), header[name]["dtype"], checksum)
         for (name, (start, _)), checksum in zip(offsets.items(), checksums, strict=True)

@@ -12,7 +12,7 @@ import tiktoken
 
 from ..backend.contract import Array
 from ..errors import InputError
-from ..files import as_path, fsync, is_empty_directory, not_written
+from ..files import as_path, check_named, fsync_tree, is_empty_directory, make_directory, not_written, rename
 from ..gpt.model import GPTModel
 from ..tokenizer.encoding import end_of_text, padding_ids
 from ..tokenizer.export import tokenizer_files
@@ -54,6 +54,7 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
     vocab.json
     """
     directory = as_path(directory, "save_pretrained(directory, model, tokenizer)")
+    check_named(directory, "directory")
     if directory.exists() and not is_empty_directory(directory):
         raise InputError(f"convert: {directory} exists already; give a new directory")
     tensors, config = _gpt2_tensors(model), model.config
@@ -61,22 +62,21 @@ def save_pretrained(directory: Path | str, model: GPTModel, tokenizer: tiktoken.
     last = config.vocab_size - 1 if tokenizer is None else end_of_text(tokenizer)
     work = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    make_directory(work.parent)
+    work.mkdir()
     try:
         write_safetensors(work / "model.safetensors", tensors, {"format": "pt"})
         _write_json(work / "config.json", to_config_json(config, last))
         _write_json(work / "generation_config.json", to_generation_config(config, last, padding))
         if tokenizer is not None:
             _write_tokenizer(work, tokenizer, config.context_length)
-        for file in work.iterdir():
-            fsync(file)
+        fsync_tree(work)
+        if directory.exists():
+            directory.rmdir()
+        rename(work, directory)
     except OSError as error:
         shutil.rmtree(work, ignore_errors=True)
         raise not_written(directory, error) from None
-    if directory.exists():
-        directory.rmdir()
-    work.rename(directory)
-    fsync(directory.parent)
     return directory
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..backend.contract import HostArray
 from ..errors import InputError
-from ..files import read_bytes, regular_size
+from ..files import read_bytes, reason_of, regular_size
 from .crc32c import crc32c, masked
 from .safetensors_file import StoredTensor
 
@@ -65,7 +65,7 @@ def _mapped(path: Path) -> HostArray:
         regular_size(path)
         return np.memmap(path, dtype=np.uint8, mode="r")
     except (OSError, ValueError) as error:  # ValueError: an empty file, or UnreadableError
-        raise InputError(f"model: {path} cannot be read ({error}); download it again") from None
+        raise InputError(f"model: {path} cannot be read ({reason_of(error)}); download it again") from None
 
 
 def _array(name: str, entry: Entry, shard: HostArray, path: Path) -> StoredTensor:

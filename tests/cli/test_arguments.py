@@ -356,6 +356,7 @@ def test_without_argcomplete_a_request_for_completion_changes_nothing(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "argcomplete", None)
     monkeypatch.setenv("_ARGCOMPLETE", "1")
+    monkeypatch.setenv("COMP_LINE", "nanograd-gpt gen")
     assert "13,344" in works("info", trained)
 
 

@@ -37,7 +37,7 @@ def test_a_disk_that_is_full_during_training_is_named_with_the_way_to_resume(
     )
 
 
-@pytest.mark.parametrize("what", ["run.save_tokenizer", "checkpoint.fsync"])
+@pytest.mark.parametrize("what", ["run.save_tokenizer", "checkpoint.fsync_tree"])
 def test_a_disk_that_is_full_before_the_first_update_is_named(
     what: str, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,7 +53,7 @@ def test_a_disk_that_is_full_in_convert_is_named(
     target: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nanograd_gpt.training.checkpoint.write_safetensors", full)
-    monkeypatch.setattr("nanograd_gpt.weights.save.fsync", full)
+    monkeypatch.setattr("nanograd_gpt.weights.save.fsync_tree", full)
     message = fails("convert", trained, tmp_path / target, code=1)
     assert message.startswith(f"{tmp_path}/")
     assert target in message

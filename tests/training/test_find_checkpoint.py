@@ -13,6 +13,7 @@ import pytest
 from training.small import one_line
 from training.small_run import facts, small_config, state
 
+from nanograd_gpt import files
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.training import checkpoint as checkpoint_module
@@ -141,10 +142,10 @@ def crash_at(n: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
     shutil_rmtree = shutil.rmtree
     monkeypatch.setattr(shutil, "rmtree", counted(shutil_rmtree))
-    for name in ("rename", "mkdir", "write_text"):
+    for name in ("replace", "mkdir", "write_text"):
         monkeypatch.setattr(Path, name, counted(getattr(Path, name)))
-    for name in ("write_safetensors", "fsync"):
-        monkeypatch.setattr(checkpoint_module, name, counted(getattr(checkpoint_module, name)))
+    monkeypatch.setattr(files, "fsync", counted(files.fsync))
+    monkeypatch.setattr(checkpoint_module, "write_safetensors", counted(checkpoint_module.write_safetensors))
     return lambda: count
 
 

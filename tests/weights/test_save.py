@@ -12,11 +12,11 @@ import pytest
 from gpt.tiny import TINY, ids_of, one_line
 from safetensors.numpy import load_file
 
+from nanograd_gpt import files
 from nanograd_gpt.errors import InputError, RunError
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.rng import Generator
-from nanograd_gpt.weights import save as export
 from nanograd_gpt.weights.load import load_weights
 from nanograd_gpt.weights.save import save_pretrained
 
@@ -66,7 +66,7 @@ def test_a_directory_that_exists_is_not_written_over(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("fails_at", [0, 1])
+@pytest.mark.parametrize("fails_at", [0, 1, 4])
 def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int) -> None:
     calls = []
 
@@ -75,7 +75,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         if len(calls) == fails_at + 1:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export, "fsync", full)
+    monkeypatch.setattr(files, "fsync", full)
     with pytest.raises(RunError, match=r"could not be written \(the disk is full\)") as error:
         save_pretrained(tmp_path / "out", GPTModel(TINY))
     assert "\n" not in str(error.value)

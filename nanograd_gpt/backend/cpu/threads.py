@@ -16,18 +16,20 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import copy_context  # numpy.errstate lives in it
 from ctypes import CDLL
 from functools import cache
 from itertools import product
 from queue import SimpleQueue
-from threading import Lock, RLock, Thread, current_thread
+from threading import Event, Lock, RLock, Thread, current_thread
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from threadpoolctl import ThreadpoolController
 
-from ...errors import InputError
+from ...arguments import not_allowed, shown
+from ...errors import InputError, RunError
 
 T = TypeVar("T")
 Job: TypeAlias = Callable[[], object]
@@ -62,17 +64,20 @@ def _initial_threads() -> int:
 def set_threads(number: int | str) -> None:
     """Set the number of compute threads, BLAS's included, for every user thread from its next product on.
 
-    Waits for products that other threads have begun.  Raises InputError unless the number is 1 .. 1024.
+    Waits for products that other threads have begun.  Raises InputError unless the number is 1 .. 1024, RunError if the
+    system gives fewer.
     """
-    text = str(number)
-    if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise InputError(f"threads: {text!r} is not allowed; choose a whole number 1 .. 1024")
+    text = number if isinstance(number, str) else shown(number)
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= 1024:
+        raise not_allowed("threads", text, "a whole number 1 .. 1024")
     _apply(int(text))
 
 
 def _apply(number: int) -> None:
     global _n_threads, _saved_blas_threads
     with _blas_lock:
+        if number > max((library.get_num_threads() for library in _blas()), default=number):
+            _check_startable(number)
         _saved_blas_threads = [number for _ in _blas()]
         if number > 1:
             _n_threads = number  # products that begin now wait for the lock
@@ -83,6 +88,24 @@ def _apply(number: int) -> None:
                     pass
         _restore_blas_threads()
         _n_threads = number
+
+
+def _check_startable(number: int) -> None:
+    """Raise RunError unless as many threads can run; OpenBLAS waits for ever for one that it could not start."""
+    end, others = Event(), []
+    try:
+        for _ in range(number - 1):
+            thread = Thread(target=end.wait, daemon=True)
+            thread.start()
+            others.append(thread)
+    except RuntimeError:
+        raise RunError(
+            f"threads: the system gives {len(others) + 1} of {number}; choose fewer, or raise its limit (ulimit -u)"
+        ) from None
+    finally:
+        end.set()
+        for thread in others:
+            thread.join()
 
 
 class Library(Protocol):
@@ -194,10 +217,12 @@ class ThreadPool:
     """Daemon threads that wait for jobs, with less overhead per job than concurrent.futures."""
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.size = 0
         self.jobs: SimpleQueue[tuple[Job, SimpleQueue[BaseException | None]]] = SimpleQueue()
-        for _ in range(size):
-            Thread(target=self._work, name=THREAD_NAME, daemon=True).start()
+        with suppress(RuntimeError):  # the system gives no more threads: fewer do the same work
+            while self.size < size:
+                Thread(target=self._work, name=THREAD_NAME, daemon=True).start()
+                self.size += 1
 
     def _work(self) -> None:
         _local.in_section = True  # runs inside its caller's section
@@ -213,7 +238,11 @@ class ThreadPool:
             del done, raised
 
     def run(self, job: Job, times: int) -> None:
-        """Run a job in `times` threads at once, this one among them; waits for all, then raises the first error."""
+        """Run a job in `times` threads at once, or as many as there are, this one among them.
+
+        Waits for all, then raises the first error.
+        """
+        times = min(times, self.size + 1)
         done: SimpleQueue[BaseException | None] = SimpleQueue()
         for _ in range(times - 1):
             self.jobs.put((_in_current_context(job), done))
