@@ -47,9 +47,9 @@ def environment() -> dict[str, Any]:
 
 
 def changed_since(before: Any, now: Mapping[str, Any]) -> list[str]:
-    """What has changed since an earlier environment and may change the last bits of a result: "numpy 2.3.1, was 2.3.0".
+    """List what has changed since an earlier environment and can change the last bits: "numpy 2.3.1, was 2.3.0".
 
-    before: the earlier one from a file; a value that it does not have is no change.
+    before: the earlier one, from a file; values that it lacks are not compared.
     """
     if not isinstance(before, Mapping):
         return []

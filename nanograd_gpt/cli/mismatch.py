@@ -1,4 +1,4 @@
-"""What differs between a run and its checkpoint: whether --allow-mismatch accepts it, and the notes about it."""
+"""Differences between a run and its checkpoint: whether --allow-mismatch accepts them, and notes about them."""
 
 from __future__ import annotations
 

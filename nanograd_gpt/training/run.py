@@ -337,7 +337,7 @@ class Run:
     def load(self, checkpoint: Path, changed: bool = False) -> None:
         """Resume from a checkpoint of this run.  Raises InputError as check_resumable does.
 
-        changed: the settings may not be the checkpoint's, nor the text, so that the next save writes it anew.
+        changed: settings or text can differ from the checkpoint's, so that the next save writes it anew.
         """
         state = run_state(checkpoint, load_checkpoint(checkpoint, self.model, self.optimizer))
         self.check_resumable(checkpoint, state, any_text=changed)

@@ -106,7 +106,7 @@ def _of_older(file: Path) -> RunConfig:
 
 
 def _lacking(file: Path, written: Collection[str], settings: Iterable[str]) -> str:
-    """What is missing in a config.toml; empty if nothing is."""
+    """Describe the settings that a config.toml lacks; empty if it has all."""
     lacking = [name for name in settings if name not in written and name not in LATER]
     if not lacking:
         return ""
@@ -114,7 +114,7 @@ def _lacking(file: Path, written: Collection[str], settings: Iterable[str]) -> s
 
 
 def _damage(file: Path) -> str:
-    """What is wrong with a config.toml that cannot be read."""
+    """Describe the damage of a config.toml that cannot be read."""
     if not os.path.lexists(file):
         return f"{file} is missing"
     try:

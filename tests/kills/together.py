@@ -36,7 +36,7 @@ IN_ONE_LINE = ("exit 1: error: ", "exit 2: error: ", "checkpoint: ", "run: ", "m
 
 
 class Outcome(Counter[str]):
-    """How often a reader worked, and how often it ended with each error."""
+    """Count how often a reader worked, and how often it ended with each error."""
 
 
 class Together(Trial):
