@@ -31,7 +31,7 @@ def setting(default: Any, what: str) -> Any:
 class DataConfig:
     """Settings of the text, the tokenizer, windows and batches."""
 
-    data: str = setting("story", "'story' (bundled), 'the-verdict' (downloaded), or a UTF-8 file")
+    data: str = setting("story", "'story' (bundled), 'tales' (generated), 'the-verdict' (downloaded), or a UTF-8 file")
     tokenizer: str = setting("own", "'own' (trained on the text), 'gpt2', or a tokenizer's file or directory")
     n_merges: int = setting(512, "BPE merges of an own tokenizer")
     train_ratio: float = setting(0.9, "fraction of the characters to train on")

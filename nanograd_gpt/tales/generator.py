@@ -1,0 +1,96 @@
+"""Tales by a grammar with a memory: two people go to places, where they take, give, ask for and drop two things.
+
+Every tale has the same number of sentences, and every sentence of tokens: a window of TALE_TOKENS holds one tale from
+its first word to its last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from ..arguments import whole_number
+from ..rng import Generator, RandomStream
+from .grammar import PEOPLE, PLACES, SENTENCE_TOKENS, THINGS, Event, sentence
+from .world import World
+
+T = TypeVar("T")
+
+SENTENCES = 13  # of a tale
+TALE_TOKENS = SENTENCES * SENTENCE_TOKENS + 1  # with the newline after it
+CHARACTERS = 1_200_000
+TRAINED_ON = 0.9  # the usual share of a text to train on
+AT_ONCE = 1 << 16  # random numbers
+
+
+class Dice:
+    """Choices by a random stream."""
+
+    def __init__(self, rng: RandomStream) -> None:
+        self.rng = rng
+        self.numbers: list[float] = []
+
+    def choose(self, items: Sequence[T]) -> T:
+        """One of the items, each with the same probability."""
+        if not self.numbers:
+            self.numbers = self.rng.uniform((AT_ONCE,)).tolist()  # one call for many: a call takes microseconds
+        return items[int(self.numbers.pop() * len(items))]
+
+    def pair(self, items: Sequence[T]) -> list[T]:
+        """Two different items, in random order."""
+        first = self.choose(items)
+        return [first, self.choose([item for item in items if item != first])]
+
+
+def write_tales(characters: int = CHARACTERS, seed: int = 0) -> str:
+    """Tales, one a line: at least `characters` of text, the same for the same seed.
+
+    characters          int >= 1 [1,200,000]: the text ends with the first tale that reaches them, or a few hundred
+                        tales later, so that its first 90% end with a tale too
+    seed                int in 0 .. 2^64 - 1 [0]
+
+    Raises InputError for values out of range.
+
+    >>> print(write_tales(100, seed=1).splitlines()[0])
+    """
+    characters = whole_number("characters", characters, 1)
+    dice = Dice(Generator(seed))
+    tales, length, ends = list[str](), 0, set[int]()
+    while length < characters or int(TRAINED_ON * length) not in ends:
+        tales.append(write_tale(dice))
+        length += len(tales[-1])
+        ends.add(length)
+    return "".join(tales)
+
+
+def write_tale(dice: Dice) -> str:
+    """One tale of SENTENCES sentences, with its newline."""
+    world, (first, second) = World(), dice.pair(PEOPLE)
+    events = [Event("once", first, place=dice.choose(PLACES)), Event("was", second, place=dice.choose(PLACES))]
+    events += [Event("lay", thing=thing, place=dice.choose(PLACES)) for thing in dice.pair(THINGS)]
+    told: list[Event] = []
+    while len(told) + len(events) < SENTENCES:
+        for event in events:
+            world.tell(event)
+        told += events
+        events = _visit(dice, world, *dice.pair([first, second]))
+    told += events[: SENTENCES - 1 - len(told)]
+    return f"{' '.join(map(sentence, [*told, Event('ended')]))}\n"
+
+
+def _visit(dice: Dice, world: World, who: str, other: str) -> list[Event]:
+    """One goes to where somebody or something is, takes what lies there, or gives or asks for what one of them holds."""
+    here = world.place[who]
+    there = dice.choose(sorted({*world.place.values()} - {here}) or [place for place in PLACES if place != here])
+    went = Event("went", who, place=there)
+    own, others = world.held(who), world.held(other)
+    if lying := world.lying(there):
+        return [went, Event("took", who, thing=dice.choose(lying))]
+    if world.place[other] != there:
+        return [went, *(Event("dropped", who, thing=thing) for thing in own[:1])]
+    if own:
+        return [went, Event("gave", who, other, dice.choose(own))]
+    if others:
+        thing = dice.choose(others)
+        return [went, Event("asked", who, thing=thing), Event("gave", other, who, thing)]
+    return [went]

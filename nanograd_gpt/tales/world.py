@@ -1,0 +1,70 @@
+"""The memory of a tale: who is where, what lies where, and who holds what."""
+
+from __future__ import annotations
+
+from .grammar import THINGS, Event
+
+
+class World:
+    """The state of a tale after its sentences so far."""
+
+    def __init__(self) -> None:
+        self.place: dict[str, str] = {}  # of each person, and of each thing that lies somewhere
+        self.holder: dict[str, str] = {}  # of each thing that a person holds
+        self.ended = False
+
+    def objection(self, event: Event) -> str | None:
+        """The reason why an event contradicts what was told before; None if it does not."""
+        form, who, other, thing, place = event
+        here = self.place.get(who)
+        if self.ended:
+            return "the tale has ended"
+        if form == "ended":
+            return None
+        if form == "once":
+            return "the tale has begun already" if self.place else None
+        if form == "was":
+            return f"{who} is {here} already" if here else None
+        if form == "lay":
+            told = thing in self.place or thing in self.holder
+            return f"the tale has told of the {thing} already" if told else None
+        if here is None:
+            return f"the tale has not said where {who} is"
+        if form == "went":
+            return f"{who} is {place} already" if here == place else None
+        if form == "took":
+            return None if self.place.get(thing) == here else f"the {thing} does not lie {here}, where {who} is"
+        if form == "asked":
+            return None if thing in self.held_beside(who) else f"nobody with {who} holds the {thing}"
+        if self.holder.get(thing) != who:
+            return f"{who} does not hold the {thing}"
+        if form == "gave" and (who == other or self.place.get(other) != here):
+            return f"{other} is not with {who}"
+        return None
+
+    def tell(self, event: Event) -> None:
+        """Remember an event, even one that contradicts what was told before: later sentences go on from it."""
+        form, who, other, thing, place = event
+        if form in ("once", "was", "went"):
+            self.place[who] = place
+        elif form in ("lay", "dropped"):
+            self.holder.pop(thing, None)
+            self.place[thing] = place or self.place.get(who, "")
+        elif form in ("took", "gave"):
+            self.place.pop(thing, None)
+            self.holder[thing] = other or who
+        elif form == "ended":
+            self.ended = True
+
+    def lying(self, place: str) -> list[str]:
+        """The things that lie at a place."""
+        return [name for name, where in self.place.items() if where == place and name in THINGS]
+
+    def held(self, who: str) -> list[str]:
+        """The things that a person holds."""
+        return [thing for thing, holder in self.holder.items() if holder == who]
+
+    def held_beside(self, who: str) -> list[str]:
+        """The things that others hold at the place of a person."""
+        here = self.place[who]
+        return [thing for thing, holder in self.holder.items() if holder != who and self.place.get(holder) == here]
