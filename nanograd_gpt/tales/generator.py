@@ -36,10 +36,10 @@ class Dice:
             self.numbers = self.rng.uniform((AT_ONCE,)).tolist()  # one call for many: a call takes microseconds
         return items[int(self.numbers.pop() * len(items))]
 
-    def pair(self, items: Sequence[T]) -> list[T]:
-        """Two different items, in random order."""
-        first = self.choose(items)
-        return [first, self.choose([item for item in items if item != first])]
+    def several(self, items: Sequence[T], n: int) -> list[T]:
+        """Different items, in random order."""
+        left = list(items)
+        return [left.pop(self.choose(range(len(left)))) for _ in range(n)]
 
 
 def write_tales(characters: int = CHARACTERS, seed: int = 0) -> str:
@@ -51,7 +51,8 @@ def write_tales(characters: int = CHARACTERS, seed: int = 0) -> str:
 
     Raises InputError for values out of range.
 
-    >>> print(write_tales(100, seed=1).splitlines()[0])
+    >>> for sentence in write_tales(100, seed=1).splitlines()[0].split(". "):
+    ...     print(sentence)
     """
     characters = whole_number("characters", characters, 1)
     dice = Dice(Generator(seed))
@@ -65,23 +66,26 @@ def write_tales(characters: int = CHARACTERS, seed: int = 0) -> str:
 
 def write_tale(dice: Dice) -> str:
     """One tale of SENTENCES sentences, with its newline."""
-    world, (first, second) = World(), dice.pair(PEOPLE)
-    events = [Event("once", first, place=dice.choose(PLACES)), Event("was", second, place=dice.choose(PLACES))]
-    events += [Event("lay", thing=thing, place=dice.choose(PLACES)) for thing in dice.pair(THINGS)]
+    world = World()
+    who, other = dice.several(PEOPLE, 2)
+    there = dice.several(PLACES, 4)  # one each, so that a place tells who or what is there
+    events = [Event("once", who, place=there[0]), Event("was", other, place=there[1])]
+    events += [Event("lay", thing=t, place=p) for t, p in zip(dice.several(THINGS, 2), there[2:], strict=True)]
     told: list[Event] = []
     while len(told) + len(events) < SENTENCES:
         for event in events:
             world.tell(event)
         told += events
-        events = _visit(dice, world, *dice.pair([first, second]))
+        if dice.choose(range(6)) == 0:  # now the other one goes; mostly, the same person goes on
+            who, other = other, who
+        events = _visit(dice, world, who, other)
     told += events[: SENTENCES - 1 - len(told)]
     return f"{' '.join(map(sentence, [*told, Event('ended')]))}\n"
 
 
 def _visit(dice: Dice, world: World, who: str, other: str) -> list[Event]:
-    """One goes to where somebody or something is, takes what lies there, or gives or asks for what one of them holds."""
-    here = world.place[who]
-    there = dice.choose(sorted({*world.place.values()} - {here}) or [place for place in PLACES if place != here])
+    """One goes to another place, takes what lies there, gives or asks for what one of the two holds, or drops it."""
+    there = dice.choose([place for place in PLACES if place != world.place[who]])
     went = Event("went", who, place=there)
     own, others = world.held(who), world.held(other)
     if lying := world.lying(there):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-PEOPLE = ("Anna", "Ben", "Mia", "Tom")
+PEOPLE = ("Anna", "Ben", "Ida", "Leo", "Mia", "Tom")
 PLACES = ("downstairs", "downtown", "outside", "upstairs")
-THINGS = ("bread", "honey", "milk", "salt")
+THINGS = ("bread", "honey", "milk", "rice", "salt", "tea")
 WORDS = {"who": PEOPLE, "other": PEOPLE, "place": PLACES, "thing": THINGS}
 
 FORMS = {

@@ -179,6 +179,18 @@ def preset(name: str) -> RunConfig:
             sample_every=4,
         )
         return RunConfig(MODELS["tiny"], DataConfig(), training)
+    if name == "tales":  # a window is a tale: see tales/generator.py
+        training = TrainingConfig(
+            epochs=8,
+            lr=8e-3,
+            schedule="cosine",
+            warmup_steps=50,
+            min_lr=1e-4,
+            max_norm=1.0,
+            eval_freq=300,
+            prompt="Once",
+        )
+        return RunConfig(MODELS["tales"], DataConfig(data="tales"), training)
     return RunConfig(MODELS[name], DataConfig(tokenizer="gpt2", batch_size=2), TrainingConfig())
 
 
