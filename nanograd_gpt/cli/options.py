@@ -101,7 +101,7 @@ def config_from(options: Namespace) -> RunConfig:
 
 
 def preset_from(options: Namespace, settings: Mapping[str, Any], weights: bool = False) -> RunConfig:
-    """The configuration to override: --book's or --preset's, or the default for these settings, with `weights` or not."""
+    """The configuration to override: --book's or --preset's, or the default for the settings, with `weights` or not."""
     if options.book and options.preset:
         raise InputError("book: it is a preset of its own; leave out --preset")
     if options.book:

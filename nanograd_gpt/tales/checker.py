@@ -38,8 +38,8 @@ def judge(tale: str) -> Judgement:
     A sentence that is not grammatical counts as tested and not consistent.  One that contradicts is remembered all the
     same, and the next is judged as if it were true.
 
-    >>> judge("Once Anna was upstairs. The milk was outside. Anna took the milk.").faults
-    [('Anna took the milk.', 'the milk does not lie upstairs, where Anna is')]
+    >>> judge("Once Anna was upstairs. The milk was outside. Anna found milk upstairs.").faults
+    [('Anna found milk upstairs.', 'the milk does not lie upstairs')]
     """
     world, in_opening = World(), True
     sentences, faults = split_sentences(tale), list[tuple[str, str]]()

@@ -32,8 +32,10 @@ class World:
             return f"the tale has not said where {who} is"
         if form == "went":
             return f"{who} is {place} already" if here == place else None
-        if form == "took":
-            return None if self.place.get(thing) == here else f"the {thing} does not lie {here}, where {who} is"
+        if form == "found":
+            return None if self.place.get(thing) == place else f"the {thing} does not lie {place}"
+        if form == "met":
+            return None if who != other and self.place.get(other) == place else f"{other} is not {place}"
         if form == "asked":
             return None if thing in self.held_beside(who) else f"nobody with {who} holds the {thing}"
         if self.holder.get(thing) != who:
@@ -45,20 +47,20 @@ class World:
     def tell(self, event: Event) -> None:
         """Remember an event, even one that contradicts what was told before: later sentences go on from it."""
         form, who, other, thing, place = event
-        if form in ("once", "was", "went"):
+        if who and place:  # one who finds, leaves or meets goes there
             self.place[who] = place
-        elif form in ("lay", "dropped"):
+        if form in ("lay", "left"):
             self.holder.pop(thing, None)
-            self.place[thing] = place or self.place.get(who, "")
-        elif form in ("took", "gave"):
+            self.place[thing] = place
+        elif form in ("found", "gave"):
             self.place.pop(thing, None)
             self.holder[thing] = other or who
         elif form == "ended":
             self.ended = True
 
-    def lying(self, place: str) -> list[str]:
-        """The things that lie at a place."""
-        return [name for name, where in self.place.items() if where == place and name in THINGS]
+    def lying(self) -> list[str]:
+        """The things that lie somewhere."""
+        return [name for name in self.place if name in THINGS]
 
     def held(self, who: str) -> list[str]:
         """The things that a person holds."""

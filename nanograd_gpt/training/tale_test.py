@@ -46,9 +46,7 @@ def model_tales(
     """n tales sampled from a model in one batch, each up to its newline or to the end of the context."""
     longest = model.config.context_length - len(encode(OPENING, tokenizer)) + 1  # the last token may be the newline
     with inference_mode(model):
-        ends = complete_batch(
-            model, [OPENING] * n, tokenizer, longest, Sampling(temperature), stop=["\n"], rng=rng
-        )
+        ends = complete_batch(model, [OPENING] * n, tokenizer, longest, Sampling(temperature), stop=["\n"], rng=rng)
     return [OPENING + end for end in ends]
 
 

@@ -79,7 +79,8 @@ def tales_caption(scores: Sequence[Event]) -> str:
         skills.append(f"{shares[-1]:.0%} of sentences are {what} (nine tenths of that after {reached:,} tokens)")
     return (
         f"Of {last['tales']} tales written by the model at the last evaluation, {' and '.join(skills)}; "
-        f"{last['copies']} of the tales stand word for word in the training text."
+        f"{last['copies']} of the tales {'stands' if last['copies'] == 1 else 'stand'} word for word in the training "
+        "text."
     )
 
 

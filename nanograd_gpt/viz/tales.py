@@ -1,9 +1,9 @@
-"""The figure of the tales that a model writes during its training: which skill it learns when, and whether it copies."""
+"""The figure of the tales that a model writes in training: which skill it learns when, and whether it copies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .palette import BLUE, ORANGE, PURPLE
 from .plots import Event, NotebookFigure, add_legend, label_tokens, style
@@ -11,7 +11,7 @@ from .plots import Event, NotebookFigure, add_legend, label_tokens, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # imported at run time by viz/plots.py: see viz/import_matplotlib.py
 
-CURVES = {  # of an event: the part, the whole, and a look
+CURVES: dict[str, tuple[str, str, dict[str, Any]]] = {  # of an event: the part, the whole, and a look
     "Sentences that are grammatical": ("grammatical", "sentences", {"color": BLUE, "linestyle": "-"}),
     "Sentences consistent with the tale": ("consistent", "tested", {"color": ORANGE, "linestyle": "-."}),
     "Tales copied from the training text": ("copies", "tales", {"color": PURPLE, "linestyle": ":"}),

@@ -4,45 +4,49 @@ from __future__ import annotations
 
 RIGHT = [
     "Once Anna was upstairs. And so it ended.",
-    "Once Ben was outside. The salt was outside. Ben took the salt. And so it ended.",
-    "Once Mia was downtown. The milk was upstairs. Then Mia went upstairs. Mia took the milk.",
-    "Once Tom was outside. The bread was outside. Tom took the bread. Then Tom went upstairs. Tom dropped the bread.",
-    "Once Mia was upstairs. And Tom was upstairs. The honey was upstairs. Mia took the honey. Mia gave Tom honey.",
-    "Once Tom was outside. And Mia was downtown. The milk was outside. Tom took the milk. Then Tom went downtown. "
-    "Tom gave Mia milk. Then Mia went outside. Mia dropped the milk. And so it ended.",
-    "Once Anna was upstairs. And Ben was upstairs. The salt was upstairs. Ben took the salt. Anna asked for salt. "
+    "Once Ben was outside. The salt was upstairs. Ben found salt upstairs. And so it ended.",
+    "Once Mia was downtown. And Tom was upstairs. Mia met Tom upstairs. And so it ended.",
+    "Once Tom was outside. The bread was outside. Tom found bread outside. Tom left bread upstairs.",
+    "Once Mia was upstairs. And Tom was upstairs. The honey was upstairs. Mia found honey upstairs. "
+    "Mia gave Tom honey.",
+    "Once Tom was outside. And Mia was downtown. The milk was outside. Tom found milk outside. Tom met Mia downtown. "
+    "Tom gave Mia milk. Then Mia went outside. Mia left milk upstairs. And so it ended.",
+    "Once Anna was upstairs. And Ben was upstairs. The salt was upstairs. Ben found salt upstairs. "
+    "Anna asked for salt. "
     "Ben gave Anna salt. And so it ended.",
-    # a thing travels with the one who holds it, and lies where it was dropped
-    "Once Ben was upstairs. The milk was upstairs. Ben took the milk. Then Ben went outside. Then Ben went downtown. "
-    "Ben dropped the milk. Ben took the milk.",
-    "Once Mia was downtown. And Anna was outside. The salt was downtown. Mia took the salt. Then Mia went upstairs. "
-    "Mia dropped the salt. Then Anna went upstairs. Anna took the salt. And so it ended.",
-    # the one who took it holds it still, after the other has come and gone
-    "Once Ben was outside. And Tom was upstairs. The bread was outside. Ben took the bread. Then Tom went outside. "
-    "Then Tom went upstairs. Then Ben went upstairs. Tom asked for bread. Ben gave Tom bread.",
-    # back to where one was before
-    "Once Mia was outside. Then Mia went upstairs. Then Mia went outside. Then Mia went upstairs.",
+    # a thing lies where it was left last
+    "Once Leo was upstairs. The milk was upstairs. Leo found milk upstairs. Leo left milk outside. "
+    "Then Leo went downtown. Leo found milk outside.",
+    "Once Mia was downtown. And Anna was outside. The salt was downtown. Mia found salt downtown. "
+    "Mia left salt upstairs. Anna found salt upstairs. And so it ended.",
+    # one who finds, leaves or meets goes there
+    "Once Ben was outside. And Tom was upstairs. The bread was downtown. Ben found bread downtown. "
+    "Tom met Ben downtown. Tom asked for bread. Ben gave Tom bread.",
+    "Once Ida was outside. And Leo was upstairs. Ida met Leo upstairs. Then Ida went outside. Leo met Ida outside.",
     # two things in one hand
-    "Once Anna was downtown. The honey was downtown. The milk was downtown. Anna took the honey. Anna took the milk. "
-    "Anna dropped the honey. Then Anna went outside. Anna dropped the milk. And so it ended.",
+    "Once Anna was downtown. The honey was downtown. The milk was outside. Anna found honey downtown. "
+    "Anna found milk outside. Anna left honey downtown. Then Anna went outside. Anna left milk upstairs.",
     # given back and forth
-    "Once Tom was upstairs. And Mia was upstairs. The bread was upstairs. Tom took the bread. Tom gave Mia bread. "
+    "Once Tom was upstairs. And Mia was upstairs. The bread was upstairs. Tom found bread upstairs. "
+    "Tom gave Mia bread. "
     "Mia gave Tom bread. Tom gave Mia bread.",
     # asked, and not answered: impolite, but possible
-    "Once Tom was outside. And Ben was outside. The milk was outside. Ben took the milk. Tom asked for milk. "
-    "Then Ben went downtown. Ben dropped the milk. And so it ended.",
-    # three people, of whom two stay together
-    "Once Anna was outside. And Ben was outside. And Mia was upstairs. The salt was outside. Ben took the salt. "
-    "Then Mia went outside. Ben gave Mia salt. Mia gave Anna salt. Ben asked for salt.",
+    "Once Tom was outside. And Ben was outside. The milk was outside. Ben found milk outside. Tom asked for milk. "
+    "Ben left milk downtown. And so it ended.",
+    # three people
+    "Once Anna was outside. And Ben was outside. And Mia was upstairs. The salt was outside. Ben found salt outside. "
+    "Mia met Ben outside. Ben gave Mia salt. Mia gave Anna salt. Ben asked for salt.",
     # people and things that appear late
-    "Once Anna was outside. Then Anna went upstairs. And Tom was upstairs. The bread was upstairs. Tom took the bread. "
-    "Tom gave Anna bread. And so it ended.",
+    "Once Anna was outside. Then Anna went upstairs. And Tom was upstairs. The tea was upstairs. "
+    "Tom found tea upstairs. "
+    "Tom gave Anna tea. And so it ended.",
     # an opening in another order than the generator's
-    "The honey was outside. And Mia was outside. Mia took the honey. Mia dropped the honey. Then Mia went upstairs.",
-    "Once Tom was downstairs. The milk was downstairs. Tom took the milk. Tom dropped the milk. Tom took the milk. "
-    "Then Tom went outside. And so it ended.",
+    "The honey was outside. And Mia was outside. Mia found honey outside. Mia left honey outside. "
+    "Then Mia went upstairs.",
+    # back to where one was before, and to one who is here already
+    "Once Mia was outside. And Ida was outside. Mia met Ida outside. Then Mia went upstairs. Then Mia went outside.",
     # nothing happens
-    "Once Mia was downstairs. And Ben was downstairs. The honey was upstairs. The milk was outside.",
+    "Once Mia was downstairs. And Ben was downstairs. The honey was upstairs. The rice was outside.",
     "Once Ben was downstairs. And Tom was outside. Then Ben went outside. Then Tom went downstairs. "
     "Then Ben went downstairs. And so it ended.",
 ]
@@ -50,7 +54,7 @@ RIGHT = [
 NOT_GRAMMATICAL = "not grammatical"
 WRONG: list[tuple[str, list[tuple[str, str]]]] = [  # each with its sentences at fault, and why
     ("Once Anna upstairs. And so it ended.", [("Once Anna upstairs.", NOT_GRAMMATICAL)]),
-    ("Once Ben was outside. Ben took took the salt.", [("Ben took took the salt.", NOT_GRAMMATICAL)]),
+    ("Once Ben was outside. Ben found found salt.", [("Ben found found salt.", NOT_GRAMMATICAL)]),
     ("Once Mia was outside. Then Mia went to upstairs.", [("Then Mia went to upstairs.", NOT_GRAMMATICAL)]),
     ("Once Mia was outside. Then milk went upstairs.", [("Then milk went upstairs.", NOT_GRAMMATICAL)]),
     ("Once Tom was the bread.", [("Once Tom was the bread.", NOT_GRAMMATICAL)]),
@@ -60,33 +64,37 @@ WRONG: list[tuple[str, list[tuple[str, str]]]] = [  # each with its sentences at
     ("Once Tom was outside. Then Tom went outside.", [("Then Tom went outside.", "Tom is outside already")]),
     ("Once Tom was outside. And Tom was upstairs.", [("And Tom was upstairs.", "Tom is outside already")]),
     (
-        "Once Anna was upstairs. The bread was outside. Anna took the bread.",
-        [("Anna took the bread.", "the bread does not lie upstairs, where Anna is")],
+        "Once Anna was upstairs. The bread was outside. Anna found bread upstairs.",
+        [("Anna found bread upstairs.", "the bread does not lie upstairs")],
     ),
     (  # Ben holds it
-        "Once Anna was outside. And Ben was outside. The salt was outside. Ben took the salt. Anna took the salt.",
-        [("Anna took the salt.", "the salt does not lie outside, where Anna is")],
+        "Once Anna was outside. And Ben was outside. The salt was outside. Ben found salt outside. "
+        "Anna found salt outside.",
+        [("Anna found salt outside.", "the salt does not lie outside")],
     ),
     (
-        "Once Tom was outside. And Mia was upstairs. The milk was outside. Tom took the milk. Tom gave Mia milk.",
+        "Once Tom was outside. And Mia was upstairs. The milk was outside. Tom found milk outside. Tom gave Mia milk.",
         [("Tom gave Mia milk.", "Mia is not with Tom")],
     ),
     (  # given away
-        "Once Mia was outside. And Tom was outside. The salt was outside. Mia took the salt. Mia gave Tom salt. "
-        "Mia dropped the salt. And so it ended.",
-        [("Mia dropped the salt.", "Mia does not hold the salt")],
+        "Once Mia was outside. And Tom was outside. The salt was outside. Mia found salt outside. Mia gave Tom salt. "
+        "Mia left salt upstairs. And so it ended.",
+        [("Mia left salt upstairs.", "Mia does not hold the salt")],
     ),
     (  # it lies there, and nobody holds it
         "Once Ben was outside. And Tom was outside. The milk was outside. Tom asked for milk.",
         [("Tom asked for milk.", "nobody with Tom holds the milk")],
     ),
-    (
-        "Once Anna was outside. The honey was outside. Anna took the honey. Anna gave Anna honey.",
-        [("Anna gave Anna honey.", "Anna is not with Anna")],
+    (  # Mia has gone
+        "Once Mia was outside. And Leo was downtown. Then Mia went upstairs. Leo met Mia outside.",
+        [("Leo met Mia outside.", "Mia is not outside")],
     ),
-    ("Once Mia was outside. Then Tom went upstairs.", [("Then Tom went upstairs.", "the tale has not said where Tom is")]),
     (
-        "Once Mia was outside. The salt was outside. Mia took the salt. The salt was upstairs.",
+        "Once Mia was outside. Then Tom went upstairs.",
+        [("Then Tom went upstairs.", "the tale has not said where Tom is")],
+    ),
+    (
+        "Once Mia was outside. The salt was outside. Mia found salt outside. The salt was upstairs.",
         [("The salt was upstairs.", "the tale has told of the salt already")],
     ),
     (
@@ -97,10 +105,11 @@ WRONG: list[tuple[str, list[tuple[str, str]]]] = [  # each with its sentences at
         ],
     ),
     (  # two faults: the second sentence is judged as if the first were true
-        "Once Ben was outside. The bread was upstairs. Ben took the bread. Ben dropped the bread. Then Ben went outside.",
+        "Once Ben was outside. The bread was upstairs. Ben found bread downtown. Ben gave Ben bread. "
+        "Ben left bread upstairs.",
         [
-            ("Ben took the bread.", "the bread does not lie outside, where Ben is"),
-            ("Then Ben went outside.", "Ben is outside already"),
+            ("Ben found bread downtown.", "the bread does not lie downtown"),
+            ("Ben gave Ben bread.", "Ben is not with Ben"),
         ],
     ),
 ]

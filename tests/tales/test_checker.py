@@ -41,7 +41,7 @@ def test_a_wrong_tale_has_its_faults_and_no_others(tale: str, faults: list[tuple
     ("tale", "tested"),
     [
         ("Once Anna was upstairs. The milk was outside. And so it ended.", 0),
-        ("Once Anna was upstairs. The milk was outside. Then Anna went outside. Anna took the milk.", 2),
+        ("Once Anna was upstairs. The milk was outside. Then Anna went outside. Anna found milk outside.", 2),
         ("Once Anna was upstairs. And Anna was outside. And so it ended.", 1),
         ("Once Anna was upstairs. Then Anna went outside. And Ben was outside. And so it ended.", 2),
         ("Once Anna was upstairs. Anna waited. The milk was outside. And so it ended.", 2),
