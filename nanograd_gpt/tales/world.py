@@ -34,25 +34,21 @@ class World:
             return f"{who} is {place} already" if here == place else None
         if form == "found":
             return None if self.place.get(thing) == place else f"the {thing} does not lie {place}"
-        if form == "met":
-            return None if who != other and self.place.get(other) == place else f"{other} is not {place}"
         if form == "asked":
-            return None if thing in self.held_beside(who) else f"nobody with {who} holds the {thing}"
+            return None if self.holder.get(thing, who) != who else f"nobody else holds the {thing}"
         if self.holder.get(thing) != who:
             return f"{who} does not hold the {thing}"
-        if form == "gave" and (who == other or self.place.get(other) != here):
-            return f"{other} is not with {who}"
-        return None
+        return f"{who} is the one who sends" if who == other else None
 
     def tell(self, event: Event) -> None:
         """Remember an event, even one that contradicts what was told before: later sentences go on from it."""
         form, who, other, thing, place = event
-        if who and place:  # one who finds, leaves or meets goes there
+        if who and place:  # one who finds or leaves goes there
             self.place[who] = place
         if form in ("lay", "left"):
             self.holder.pop(thing, None)
             self.place[thing] = place
-        elif form in ("found", "gave"):
+        elif form in ("found", "sent"):
             self.place.pop(thing, None)
             self.holder[thing] = other or who
         elif form == "ended":
@@ -65,8 +61,3 @@ class World:
     def held(self, who: str) -> list[str]:
         """The things that a person holds."""
         return [thing for thing, holder in self.holder.items() if holder == who]
-
-    def held_beside(self, who: str) -> list[str]:
-        """The things that others hold at the place of a person."""
-        here = self.place[who]
-        return [thing for thing, holder in self.holder.items() if holder != who and self.place.get(holder) == here]

@@ -68,7 +68,7 @@ def test_who_asks_is_answered() -> None:
     for tale in EVENTS:
         for event, answer in pairwise(tale[:-1]):  # a tale may end with a question
             if event.form == "asked":
-                assert (answer.form, answer.other, answer.thing) == ("gave", event.who, event.thing)
+                assert (answer.form, answer.other, answer.thing) == ("sent", event.who, event.thing)
 
 
 def test_a_window_of_the_default_tokenizer_holds_one_tale() -> None:
