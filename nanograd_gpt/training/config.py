@@ -181,13 +181,13 @@ def preset(name: str) -> RunConfig:
         return RunConfig(MODELS["tiny"], DataConfig(), training)
     if name == "tales":  # a window is a tale: see tales/generator.py
         training = TrainingConfig(
-            epochs=8,
-            lr=8e-3,
+            epochs=7,
+            lr=6e-3,
             schedule="cosine",
             warmup_steps=50,
             min_lr=1e-4,
             max_norm=1.0,
-            eval_freq=300,
+            eval_freq=250,
             prompt="Once",
         )
         return RunConfig(MODELS["tales"], DataConfig(data="tales"), training)
