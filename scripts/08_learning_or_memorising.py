@@ -92,8 +92,8 @@ def main(argv: list[str] | None = None) -> int:
     gap = tales.val[-1] / tales.train[-1] - 1
     dive.claim(f"of the tales, the rules are learned: the losses differ by {gap:.0%} at the end", abs(gap) < SAME)
 
-    # A loss cannot tell grammar from memory.  The judge can: grammar comes first, since it needs the last few words;
-    # who is where and who holds what comes later, since it needs words that stand far apart.
+    # A loss cannot tell grammar from memory.  The judge can: grammar comes first, since it needs the last few words.
+    # Who is where and who holds what follows later, since it needs words that stand far apart.
     last = tales.scores[-1]
     shares = {
         "grammatical": percentage(last.grammatical, last.sentences),

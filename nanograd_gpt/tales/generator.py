@@ -53,7 +53,7 @@ def write_tales(characters: int = CHARACTERS, seed: int = 0) -> str:
 
     >>> tale = write_tales(100, seed=1).splitlines()[0]
     >>> tale[:100]
-    'Once Tom was upstairs. And Mia was downstairs. The rice was outside. The milk was downtown. Then Tom'
+    'Once Ben was upstairs. And Anna was downtown. The milk was outside. The bread was outside. Ben found'
     """
     characters = whole_number("characters", characters, 1)
     dice = Dice(Generator(seed))

@@ -27,7 +27,7 @@ class World:
             return f"{who} is {here} already" if here else None
         if form == "lay":
             told = thing in self.place or thing in self.holder
-            return f"the tale has told of the {thing} already" if told else None
+            return f"the tale has placed the {thing} already" if told else None
         if here is None:
             return f"the tale has not said where {who} is"
         if form == "went":

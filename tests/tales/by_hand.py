@@ -98,7 +98,7 @@ WRONG: list[tuple[str, list[tuple[str, str]]]] = [  # each with its sentences at
     ),
     (
         "Once Ben was outside. The milk was outside. Ben found milk outside. The milk was upstairs.",
-        [("The milk was upstairs.", "the tale has told of the milk already")],
+        [("The milk was upstairs.", "the tale has placed the milk already")],
     ),
     (
         "Once Ben was outside. Once Anna was outside. And so it ended. Then Ben went upstairs.",
