@@ -5,14 +5,14 @@ from __future__ import annotations
 import tiktoken
 
 from ..errors import counted
+from ..generation.generate import generate_batch
 from ..generation.sampling import Sampling
-from ..generation.streaming import complete_batch
 from ..gpt.model import GPTModel
 from ..nn.inference_mode import inference_mode
 from ..rng import Generator, RandomStream
 from ..tales.checker import Score, score
 from ..tales.grammar import OPENING
-from ..tokenizer.encoding import encode
+from ..tokenizer.encoding import encode, padding_ids
 from .corpus import TALES
 from .metrics import Event
 from .run import Run
@@ -44,10 +44,12 @@ def model_tales(
     model: GPTModel, tokenizer: tiktoken.Encoding, n: int, rng: RandomStream, temperature: float = TEMPERATURE
 ) -> list[str]:
     """n tales sampled from a model in one batch, each up to its newline or to the end of the context."""
-    longest = model.config.context_length - len(encode(OPENING, tokenizer)) + 1  # the last token may be the newline
+    opening, newline = encode(OPENING, tokenizer), encode("\n", tokenizer)[-1]
+    context, padding = model.config.context_length, padding_ids(tokenizer, model.config.vocab_size)
+    longest = context - len(opening) + 1  # the last token, which may be the newline, need not fit the context
     with inference_mode(model):
-        ends = complete_batch(model, [OPENING] * n, tokenizer, longest, Sampling(temperature), stop=["\n"], rng=rng)
-    return [OPENING + end for end in ends]
+        tales = generate_batch(model, [opening] * n, longest, context, Sampling(temperature), newline, rng, padding)
+    return [tokenizer.decode(ids.tolist()) for ids in tales]
 
 
 def score_line(found: Event) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.ticker import MaxNLocator
+
 from .palette import BLUE, ORANGE, PURPLE
 from .plots import Event, NotebookFigure, add_legend, label_tokens, style
 
@@ -35,6 +37,7 @@ def plot_tales(scores: Sequence[Event], *, tokens_per_epoch: float | None = None
     axes.set_xlabel("Tokens seen")
     axes.set_ylabel("Share (%)")
     axes.set_ylim(-3, 103)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     label_tokens(axes, axes, tokens_per_epoch)
     add_legend(figure, axes)
     return figure
