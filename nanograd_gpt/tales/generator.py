@@ -36,11 +36,6 @@ class Dice:
             self.numbers = self.rng.uniform((AT_ONCE,)).tolist()  # one call for many: a call takes microseconds
         return items[int(self.numbers.pop() * len(items))]
 
-    def several(self, items: Sequence[T], n: int) -> list[T]:
-        """Different items, in random order."""
-        left = list(items)
-        return [left.pop(self.choose(range(len(left)))) for _ in range(n)]
-
 
 def write_tales(characters: int = CHARACTERS, seed: int = 0) -> str:
     """Tales, one a line: at least `characters` of text, the same for the same seed.
@@ -53,7 +48,7 @@ def write_tales(characters: int = CHARACTERS, seed: int = 0) -> str:
 
     >>> tale = write_tales(100, seed=1).splitlines()[0]
     >>> tale[:100]
-    'Once Ben was upstairs. And Anna was downtown. The milk was outside. The bread was outside. Ben found'
+    'Once Anna was upstairs. And Ben was upstairs. The bread was upstairs. The milk was downtown. Anna fo'
     """
     characters = whole_number("characters", characters, 1)
     dice = Dice(Generator(seed))
@@ -67,11 +62,10 @@ def write_tales(characters: int = CHARACTERS, seed: int = 0) -> str:
 
 def write_tale(dice: Dice) -> str:
     """One tale of SENTENCES sentences, with its newline."""
-    world = World()
-    who, other = dice.several(PEOPLE, 2)
-    events = [Event("once", who, place=dice.choose(PLACES)), Event("was", other, place=dice.choose(PLACES))]
-    events += [Event("lay", thing=thing, place=dice.choose(PLACES)) for thing in dice.several(THINGS, 2)]
-    told: list[Event] = []
+    world, told = World(), list[Event]()
+    events = [Event(form, who, place=dice.choose(PLACES)) for form, who in zip(("once", "was"), PEOPLE, strict=True)]
+    events += [Event("lay", thing=thing, place=dice.choose(PLACES)) for thing in THINGS]
+    who, other = PEOPLE if dice.choose(range(2)) else PEOPLE[::-1]
     while len(told) + len(events) < SENTENCES:
         for event in events:
             world.tell(event)

@@ -181,7 +181,7 @@ def preset(name: str) -> RunConfig:
         return RunConfig(MODELS["tiny"], DataConfig(), training)
     if name == "tales":  # a window is a tale: see tales/generator.py
         training = TrainingConfig(
-            epochs=7,
+            epochs=8,
             lr=6e-3,
             schedule="cosine",
             warmup_steps=50,
