@@ -182,9 +182,9 @@ def preset(name: str) -> RunConfig:
     if name == "tales":  # a window is a tale: see tales/generator.py
         training = TrainingConfig(
             epochs=8,
-            lr=6e-3,
+            lr=3e-3,
             schedule="cosine",
-            warmup_steps=50,
+            warmup_steps=200,
             min_lr=1e-4,
             max_norm=1.0,
             eval_freq=250,
