@@ -17,7 +17,7 @@ LAYERS = [  # bottom up; modules of one layer do not import each other
     ["arguments"],
     ["files", "backend", "rng"],
     ["documents"],
-    ["anomaly", "environment", "grad_mode", "tokenizer", "versions"],
+    ["anomaly", "environment", "grad_mode", "tales", "tokenizer", "versions"],
     ["rule_checks"],
     ["autograd"],
     ["ops"],

@@ -26,6 +26,7 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 CUT_SHORT = {
     "train --data mine.txt --out": "--max-steps 2",
     "train --data mine.txt --decay": "--max-steps 2",
+    "train --data tales": "--max-steps 2 --warmup-steps 1",
     "train --preset gpt2-124m --vocab-size 50304": "--dry-run",
     "train --resume runs/tiny --epochs 40": "--max-steps 361",
     "train --resume runs/tiny --epochs 60": "--max-steps 362",

@@ -27,7 +27,9 @@ REMEDY = "give a text with --data to evaluate all of it, including any part used
 def add_arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument(
-        "--data", metavar="TEXT", help="text to evaluate: 'story', 'the-verdict' or a UTF-8 file [the run's own]"
+        "--data",
+        metavar="TEXT",
+        help="text to evaluate: 'story', 'tales', 'the-verdict' or a UTF-8 file [the run's own]",
     )
     parser.add_argument("--split", metavar="PART", help="part of the run's own text: train, val or test [val]")
     parser.add_argument(

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from importlib.util import find_spec
@@ -20,6 +20,7 @@ from ..backend.select import Device, resolve_device
 from ..errors import InputError, Notice, counted
 from ..gpt.model import GPTModel
 from ..training.config import RunConfig, book, fine_tuning, from_toml, preset
+from ..training.corpus import TALES
 from ..training.sources import MODEL_SOURCES, TOKENIZERS, open_model, tokenizer_for_model
 from .terminal import escaped
 from .windows_names import why_not_on_windows
@@ -59,7 +60,9 @@ def add_settings(parser: ArgumentParser, *, only: Collection[str] | None = None)
     only: the settings that the command uses; None for all of them.
     """
     parser.add_argument(
-        "--preset", metavar="NAME", help="tiny, gpt2 (or gpt2-124m), gpt2-medium, gpt2-large or gpt2-xl [tiny]"
+        "--preset",
+        metavar="NAME",
+        help="tiny, tales, gpt2 (or gpt2-124m), gpt2-medium, gpt2-large or gpt2-xl [tiny; tales for --data tales]",
     )
     parser.add_argument(
         "--book",
@@ -104,16 +107,22 @@ def add_weights(parser: ArgumentParser) -> None:
 
 def config_from(options: Namespace) -> RunConfig:
     """The preset, overridden by the file, overridden by the options."""
-    return preset_from(options).replace(settings_from(options))
+    settings = settings_from(options)
+    return preset_from(options, settings).replace(settings)
 
 
-def preset_from(options: Namespace, weights: bool = False) -> RunConfig:
-    """The configuration to override: --book's or --preset's, or the default with or without `weights`."""
+def preset_from(options: Namespace, settings: Mapping[str, Any], weights: bool = False) -> RunConfig:
+    """The configuration to override: --book's or --preset's, or the default for the settings, with `weights` or not."""
     if options.book and options.preset:
         raise InputError("book: it is a preset of its own; leave out --preset")
     if options.book:
         return book()
-    return fine_tuning() if weights and not options.preset else preset(options.preset or "tiny")
+    return fine_tuning() if weights and not options.preset else preset(options.preset or default_preset(settings))
+
+
+def default_preset(settings: Mapping[str, Any]) -> str:
+    """The name of the preset that fits the text of the settings."""
+    return "tales" if settings.get("data") == TALES else "tiny"
 
 
 def settings_from(options: Namespace) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ..training.loop import StepResult, evaluation_line
 from ..training.loss import Evaluation
 from ..training.metrics import MetricsLog
 from ..training.run import Run
+from ..training.tale_test import tale_test
 
 UPDATES_PER_READING = {"cpu": 1, "cuda": 16}
 MOST_SKIPPED = 100  # updates in a row
@@ -21,11 +22,15 @@ MUCH_WARM_UP = 1000  # updates; more rarely helps
 
 
 class StepLog:
-    """Writes updates to metrics.jsonl and to a progress bar, and prints evaluations."""
+    """Writes updates to metrics.jsonl and to a progress bar, and prints evaluations.
+
+    In a run on tales, the model writes some at each evaluation, which are judged.
+    """
 
     def __init__(self, log: MetricsLog, bar: Any, run: Run) -> None:
         self.log, self.bar, self.run, self.training = log, bar, run, run.config.training
         self.at_once = UPDATES_PER_READING[run.device]
+        self.tales = tale_test(run)
         self.skipped = 0  # updates in a row, the last ones
         self.unread: list[tuple[StepResult, float]] = []
 
@@ -44,6 +49,8 @@ class StepLog:
         """Write and print an evaluation after update `step`, in an epoch counted from 1."""
         self.log.write("evaluation", step=step, epoch=epoch, tokens=tokens, **evaluation._asdict())
         self.bar.write(evaluation_line(epoch, step, evaluation), file=sys.stdout)
+        if self.tales is not None:
+            self.log.write("tales", step=step, epoch=epoch, tokens=tokens, **self.tales.score()._asdict())
 
     def _write(self, report: StepResult, seconds: float) -> None:
         loss = float(report.loss)

@@ -33,6 +33,7 @@ from ..training.run_lock import new_run, run_lock, was_never_begun
 from ..training.run_settings import SAFE, keep_damaged
 from ..training.samples import append_sample, cut_samples
 from ..training.surprise import write_surprise
+from ..training.tale_test import score_line
 from .figures import check_figures, write_figures
 from .gpu_memory import gpu_memory_named
 from .header import print_header
@@ -200,6 +201,8 @@ def _train_and_draw(training: Run, directory: Path, options: Namespace) -> int:
             return 128 + CLOSED_PIPE
         if (best := _best_line(training, directory)) is not None:
             print(best)
+        if (tales := read_metrics(directory / "metrics.jsonl").tales) and not stopped_by:
+            print(score_line(tales[-1]))
         write_surprise(training, directory)
         for path in write_figures(directory):
             print(f"wrote {path}")

@@ -14,7 +14,7 @@ from ..training.config import RunConfig, preset
 from ..training.sources import TOKENIZERS, open_model, tokenizer_for_model
 from ..training.weights import check_sizes
 from ..weights.load import several_rates
-from .options import preset_from, settings_from, user_path
+from .options import default_preset, preset_from, settings_from, user_path
 
 NANOGPTS = {  # values of its init_from
     "resume": "to go on with a run, give --resume RUN",
@@ -39,8 +39,8 @@ def plan_from(options: Namespace) -> Plan:
     settings = settings_from(options)
     source = _source(settings)
     named = preset_name(options.preset) if options.preset else None
-    name = "book" if options.book else named or ("fine-tuning" if source else "tiny")
-    base = preset_from(options, weights=bool(source))
+    name = "book" if options.book else named or ("fine-tuning" if source else default_preset(settings))
+    base = preset_from(options, settings, weights=bool(source))
     if not source:
         config = base.replace(settings)
         _check_rates(config)

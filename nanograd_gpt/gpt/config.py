@@ -145,6 +145,7 @@ GPT2_NAMES = {
 
 PRESETS: dict[str, GPTConfig] = {
     "tiny": GPTConfig(vocab_size=769, context_length=64, emb_dim=160, n_heads=5, n_layers=4, drop_rate=0.2),
+    "tales": GPTConfig(vocab_size=330, context_length=66, emb_dim=64, n_heads=4, n_layers=4, drop_rate=0.0),
     "gpt2-124m": GPTConfig(),
     "gpt2-355m": GPTConfig(emb_dim=1024, n_heads=16, n_layers=24),
     "gpt2-774m": GPTConfig(emb_dim=1280, n_heads=20, n_layers=36),

@@ -31,7 +31,7 @@ def setting(default: Any, what: str) -> Any:
 class DataConfig:
     """Settings of the text, the tokenizer, windows and batches."""
 
-    data: str = setting("story", "'story' (bundled), 'the-verdict' (downloaded), or a UTF-8 file")
+    data: str = setting("story", "'story' (bundled), 'tales' (generated), 'the-verdict' (downloaded), or a UTF-8 file")
     tokenizer: str = setting("own", "'own' (trained on the text), 'gpt2', or a tokenizer's file or directory")
     n_merges: int = setting(512, "BPE merges of an own tokenizer")
     train_ratio: float = setting(0.9, "fraction of the characters to train on")
@@ -183,6 +183,18 @@ def preset(name: str) -> RunConfig:
             sample_every=4,
         )
         return RunConfig(MODELS["tiny"], DataConfig(), training)
+    if name == "tales":  # a window is a tale: see tales/generator.py
+        training = TrainingConfig(
+            epochs=8,
+            lr=3e-3,
+            schedule="cosine",
+            warmup_steps=200,
+            min_lr=1e-4,
+            max_norm=1.0,
+            eval_freq=250,
+            prompt="Once",
+        )
+        return RunConfig(MODELS["tales"], DataConfig(data="tales"), training)
     return RunConfig(MODELS[name], DataConfig(tokenizer="gpt2", batch_size=2), TrainingConfig())
 
 

@@ -1,4 +1,4 @@
-"""Sources of text: the bundled story, the book's short story, or a file."""
+"""Sources of text: the bundled story, generated tales, the book's short story, or a file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 from ..arguments import real_number
 from ..errors import InputError
 from ..files import UnreadableError, read_bytes
+from ..tales.generator import write_tales
 from ..weights.cached_download import Remote, cached
 
 MAX_TEXT = 1 << 30  # bytes; its tokens take ten times as much memory
-STORY, VERDICT = "story", "the-verdict"
-BUILTIN_TEXTS = (STORY, VERDICT, "")  # texts that are not the user's files
+STORY, TALES, VERDICT = "story", "tales", "the-verdict"
+BUILTIN_TEXTS = (STORY, TALES, VERDICT, "")  # texts that are not the user's files
+CHOICES = f"a UTF-8 text file, '{STORY}', '{TALES}' or '{VERDICT}'"
 VERDICT_URL = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/ch02/01_main-chapter-code/the-verdict.txt"
 VERDICT_SIZE = 20_479  # bytes
 VERDICT_FILE = Remote(
@@ -22,12 +24,15 @@ VERDICT_FILE = Remote(
 
 
 def load_text(source: str = STORY) -> str:
-    """Load the text of "story" (bundled), "the-verdict" (downloaded once, then cached), or a UTF-8 file (~ is home).
+    """Load the text of "story" (bundled), "tales" (generated), "the-verdict" (downloaded once), or a UTF-8 file.
 
-    Raises InputError if a file is missing, empty or not UTF-8 text, and RunError if a download fails.
+    In a path, ~ is home.  Raises InputError if a file is missing, empty or not UTF-8 text, and RunError if a download
+    fails.
     """
     if not source:
-        raise InputError(f"data: no text is given; name a UTF-8 text file, '{STORY}' or '{VERDICT}'")
+        raise InputError(f"data: no text is given; name {CHOICES}")
+    if source == TALES:
+        return write_tales()
     if source == STORY:
         return files("nanograd_gpt").joinpath("assets/story.txt").read_text(encoding="utf-8")
     return read_text(download_verdict() if source == VERDICT else Path(os.path.expanduser(source)))
@@ -36,7 +41,7 @@ def load_text(source: str = STORY) -> str:
 def read_text(path: Path) -> str:
     """Read a file's text, line endings unchanged.  Raises InputError if it is missing, empty or not UTF-8 text."""
     if not os.path.exists(path):  # False for a name that is too long too
-        raise InputError(f"data: {path} does not exist; give a UTF-8 text file, 'story' or '{VERDICT}'")
+        raise InputError(f"data: {path} does not exist; give {CHOICES}")
     try:
         raw = read_bytes(path, MAX_TEXT)
     except UnreadableError as error:

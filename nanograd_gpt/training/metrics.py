@@ -28,7 +28,8 @@ class MetricsLog:
     """Appends events to a file; `write` flushes each line to the operating system.
 
     Events: start, step (step, epoch, tokens, loss, lr, grad_norm, seconds), evaluation (step, epoch, tokens,
-    train_loss, val_loss; step -1 is before the first update), sample (step, epoch, text), end (steps, seconds).
+    train_loss, val_loss; step -1 is before the first update), sample (step, epoch, text), tales (step, epoch,
+    tokens, and a Score: tales, sentences, grammatical, tested, consistent, copies), end (steps, seconds).
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,6 +70,7 @@ class Metrics:
     steps: list[Event] = field(default_factory=list)
     evaluations: list[Event] = field(default_factory=list)
     samples: list[Event] = field(default_factory=list)
+    tales: list[Event] = field(default_factory=list)
     starts: list[Event] = field(default_factory=list)
     end: Event | None = None
     damaged: list[int] = field(default_factory=list)  # numbers of lines that were passed over, all or in part
@@ -87,7 +89,7 @@ def read_metrics(path: Path) -> Metrics:
         file = path.open("rb")
     except (UnreadableError, OSError) as error:
         raise InputError(f"run: {path} cannot be read ({reason_of(error)}); give another run") from None
-    by_step: dict[str, dict[int, Event]] = {"step": {}, "evaluation": {}, "sample": {}}
+    by_step: dict[str, dict[int, Event]] = {"step": {}, "evaluation": {}, "sample": {}, "tales": {}}
     metrics = Metrics()
     with file:
         for event in _events(file, metrics.damaged):
@@ -103,7 +105,9 @@ def read_metrics(path: Path) -> Metrics:
                         del events[step]
             else:
                 metrics.end = event
-    metrics.steps, metrics.evaluations, metrics.samples = (list(events.values()) for events in by_step.values())
+    metrics.steps, metrics.evaluations, metrics.samples, metrics.tales = (
+        list(events.values()) for events in by_step.values()
+    )
     return metrics
 
 
@@ -148,11 +152,13 @@ class Fields(NamedTuple):
     optional: dict[str, Check]  # left out, if impossible
 
 
+COUNTS = ("tales", "sentences", "grammatical", "tested", "consistent", "copies")
 WHERE: dict[str, Check] = {"step": _is_step, "epoch": _is_count, "tokens": _is_count}
 FIELDS = {
     "step": Fields({**WHERE, "seconds": _is_time}, {"loss": _is_measured, "lr": _is_rate}, {"grad_norm": _is_measured}),
     "evaluation": Fields(WHERE, {"train_loss": _is_measured, "val_loss": _is_measured}, {}),
     "sample": Fields({"step": _is_step, "epoch": _is_count, "text": _is_text}, {}, {}),
+    "tales": Fields({**WHERE, **dict.fromkeys(COUNTS, _is_count)}, {}, {}),
     "start": Fields(
         {},
         {"resumed_from": _is_step},

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp, isfinite
 from typing import Any
 
 import numpy as np
 
-from ..training.metrics import Metrics
+from ..training.metrics import Event, Metrics
 from .curves import Curves, number, tokens_per_epoch
 
+SKILLED = 0.9  # of the last value
 SAME = 0.01  # losses that differ by less than 1% count as equal
 
 
@@ -62,6 +64,23 @@ def perplexity_caption(curves: Curves, vocab_size: int | None) -> str:
     return (
         f"At the last evaluation the model is as uncertain as if it chose between {training} equally likely tokens on "
         f"training text, and {validation} on validation text{uniform}."
+    )
+
+
+def tales_caption(scores: Sequence[Event]) -> str:
+    """State when each skill reached nine tenths of its last value: a skill learned later is a harder one."""
+    if not scores:
+        return ""
+    last = scores[-1]
+    skills = []
+    for what, part, whole in (("grammatical", "grammatical", "sentences"), ("consistent", "consistent", "tested")):
+        shares = [score[part] / (score[whole] or 1) for score in scores]
+        reached = next(s["tokens"] for s, share in zip(scores, shares, strict=True) if share >= SKILLED * shares[-1])
+        skills.append(f"{shares[-1]:.0%} of sentences are {what} (nine tenths of that after {reached:,} tokens)")
+    return (
+        f"Of {last['tales']} tales written by the model at the last evaluation, {' and '.join(skills)}; "
+        f"{last['copies']} of the tales {'stands' if last['copies'] == 1 else 'stand'} word for word in the training "
+        "text."
     )
 
 

@@ -167,7 +167,7 @@ def plot_perplexity(
     axes.set_xlabel("Tokens Seen")
     axes.set_ylabel("Perplexity (tokens)")
     axes.set_title("Perplexity over Training")
-    _label_tokens(axes, axes, tokens_per_epoch)
+    label_tokens(axes, axes, tokens_per_epoch)
     if (lowest := _lowest(val_losses)) is not None and (loss := _floats(val_losses)[lowest]) < LARGEST_LOSS:
         at = _floats(tokens_seen)[lowest]
         _mark(axes, at, np.exp(loss), f"Lowest validation: {np.exp(loss):,.1f}{_epoch(at, tokens_per_epoch)}")
@@ -243,7 +243,7 @@ def plot_training(
     lower.set_xlabel("Tokens seen")
     lower.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 3, 5, 10]))
     lower.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: _readable(rate, lower.get_ylim()[1])))
-    _label_tokens(lower, upper, tokens_per_epoch)
+    label_tokens(lower, upper, tokens_per_epoch)
     figure.align_ylabels()
     add_legend(figure, upper, *middle)
     return figure
@@ -260,7 +260,7 @@ def _positive(name: str, value: float) -> float:
     return number
 
 
-def _label_tokens(axes: Axes, top: Axes, tokens_per_epoch: float | None) -> None:
+def label_tokens(axes: Axes, top: Axes, tokens_per_epoch: float | None) -> None:
     """Label an x axis in tokens, and the top of the figure in epochs if their length is known."""
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if tokens_per_epoch:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import UnreadableError, read_bytes, write_whole
 from ..training.metrics import Event, Metrics
-from .captions import loss_caption, perplexity, perplexity_caption, surprise_caption, training_caption
+from .captions import (
+    loss_caption,
+    perplexity,
+    perplexity_caption,
+    surprise_caption,
+    tales_caption,
+    training_caption,
+)
 from .curves import evaluation_curves, number
 from .page_style import CSS
 from .palette import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE
@@ -134,13 +141,14 @@ def _value(value: Any) -> str:
 
 
 def _figures(run: RunFiles) -> Iterable[str]:
-    """The training figure, and those of loss and perplexity if there are evaluations."""
+    """The training figure, and those of loss, perplexity and tales if there are evaluations."""
     wide, narrow = run_figures(run), run_figures(run, narrow=True)
     curves = evaluation_curves(run.metrics)
     captions = {
         "training": training_caption(run.metrics, run.drop_rate),
         "loss": loss_caption(curves),
         "perplexity": perplexity_caption(curves, run.vocab_size) if curves.tokens else "",
+        "tales": tales_caption(run.metrics.tales),
     }
     figures = {name: _figure(name, wide[name], narrow[name], captions[name]) for name in wide}
     if "training" in figures:
@@ -148,6 +156,8 @@ def _figures(run: RunFiles) -> Iterable[str]:
     if "loss" in figures:
         pair = figures["loss"] + figures["perplexity"]
         yield f'<h2>Loss and perplexity at evaluations</h2><div class="pair">{pair}</div>'
+    if "tales" in figures:
+        yield f"<h2>Tales by the model</h2>{figures['tales']}"
 
 
 def _figure(name: str, wide: Figure, narrow: Figure, caption: str) -> str:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from .curves import evaluation_curves, tokens_per_epoch
 from .plots import NARROW, plot_losses, plot_perplexity, plot_training
 from .run_files import RunFiles
+from .tales import plot_tales
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # imported at run time by viz/plots.py: see viz/import_matplotlib.py
 
 
 def run_figures(run: RunFiles, narrow: bool = False) -> dict[str, Figure]:
-    """The training, loss and perplexity figures, those for which there is data; each in a width for phones if `narrow`.
+    """The training, loss, perplexity and tales figures, those for which there is data; each for phones if `narrow`.
 
     Perplexity is drawn on a logarithmic axis.
     """
@@ -33,4 +34,6 @@ def run_figures(run: RunFiles, narrow: bool = False) -> dict[str, Figure]:
         curves = evaluation_curves(metrics)
         figures["loss"] = plot_losses(*curves, vocab_size=V, width=width)
         figures["perplexity"] = plot_perplexity(*curves[1:], vocab_size=V, tokens_per_epoch=per_epoch, width=width)
+    if metrics.tales:
+        figures["tales"] = plot_tales(metrics.tales, tokens_per_epoch=per_epoch, width=width)
     return figures

@@ -222,7 +222,7 @@ def test_a_setting_from_a_file_is_not_noted(data: Path, tmp_path: Path) -> None:
 
 
 EMPTY = [
-    (["train", "--data", ""], "--data: no text is given; name a UTF-8 text file, 'story' or 'the-verdict'"),
+    (["train", "--data", ""], "--data: no text is given; name a UTF-8 text file, 'story', 'tales' or 'the-verdict'"),
     (["train", "--out", ""], "nanograd-gpt train: argument --out: the path is empty; see nanograd-gpt train --help"),
     (["train", "--resume="], "argument --resume: the path is empty"),
     (["generate", ""], "argument MODEL: the path is empty"),

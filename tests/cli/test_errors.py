@@ -88,7 +88,7 @@ def test_a_directory_as_data_is_refused(tmp_path: Path) -> None:
         (["--precision", "bf61"], "--precision: 'bf61' is unknown; did you mean 'bf16'?"),
         (["--precision", "fp64"], "--precision: 'fp64' is unknown; choose one of fp32, tf32, bf16"),
         (["--preset", "tniy"], "--preset: 'tniy' is unknown; did you mean 'tiny'?"),
-        (["--preset", "xxl"], "--preset: 'xxl' is unknown; choose one of tiny, gpt2-124m"),
+        (["--preset", "xxl"], "--preset: 'xxl' is unknown; choose one of tiny, tales, gpt2-124m"),
         (["--config", "missing.toml"], "--config: missing.toml cannot be read"),
         (["--book", "--preset", "tiny"], "--book: "),
     ],

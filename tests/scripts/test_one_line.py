@@ -20,6 +20,7 @@ NEEDS = {
     "scripts/05_where_the_time_goes.py": [*OWN, "matplotlib"],
     "scripts/06_choosing_a_token.py": [*OWN, "matplotlib"],
     "scripts/07_an_attention_kernel.py": [*OWN, "matplotlib"],
+    "scripts/08_learning_or_memorising.py": [*OWN, "matplotlib"],
     "benchmarks/book_in_pytorch.py": [*OWN, "torch"],
     "benchmarks/default_run.py": OWN,
     "benchmarks/estimates.py": OWN,

@@ -115,7 +115,9 @@ def test_an_unknown_setting_is_refused_with_the_likely_one_or_where_all_are(word
     assert f"setting: {word!r} is unknown; {guess}" in one_line(error)
 
 
-@pytest.mark.parametrize(("word", "guess"), [("tniy", "did you mean 'tiny'"), ("qqq", "choose one of tiny, gpt2-124m")])
+@pytest.mark.parametrize(
+    ("word", "guess"), [("tniy", "did you mean 'tiny'"), ("qqq", "choose one of tiny, tales, gpt2-124m")]
+)
 def test_an_unknown_preset_is_refused_with_the_likely_one_or_all(word: str, guess: str) -> None:
     with pytest.raises(InputError, match=f"preset: '{word}' is unknown; {guess}") as error:
         preset(word)

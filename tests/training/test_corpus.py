@@ -61,7 +61,9 @@ def test_a_file_without_utf8_text_is_refused_with_its_name(tmp_path: Path, conte
 
 
 def test_a_missing_file_is_refused_with_what_to_give_instead(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not exist; give a UTF-8 text file, 'story' or 'the-verdict'") as error:
+    with pytest.raises(
+        InputError, match="does not exist; give a UTF-8 text file, 'story', 'tales' or 'the-verdict'"
+    ) as error:
         load_text(str(tmp_path / "missing.txt"))
     assert "missing.txt" in one_line(error)
 

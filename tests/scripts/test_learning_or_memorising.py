@@ -1,0 +1,39 @@
+"""The claims of scripts/08_learning_or_memorising.py fail for models that were hardly trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "08_learning_or_memorising.py"
+CLAIMS = (
+    "the story is memorised",
+    "the rules are learned",
+    "are grammatical",
+    "are consistent",
+    "grammar is",
+    "are copies",
+)
+
+
+def replaced(source: str, right: str, wrong: str) -> str:
+    assert source.count(right) == 1
+    return source.replace(right, wrong)
+
+
+def test_each_claim_can_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    source = SCRIPT.read_text(encoding="utf-8")
+    source = replaced(source, '"lr": 4e-3}', '"lr": 4e-3, "max_steps": 3, "warmup_steps": 1}')
+    source = replaced(source, '{"max_steps": 500}', '{"max_steps": 3, "warmup_steps": 1, "emb_dim": 16}')
+    source = replaced(source, "SAME = 0.1 ", "SAME = 0.0 ")
+    source = replaced(source, '"copies": 20}', '"copies": -1}')
+    module = {"__name__": "script", "__doc__": "A deep dive."}
+    exec(compile(source, SCRIPT.name, "exec"), module)
+    assert module["main"](["--fast", "--out", str(tmp_path)]) == 1  # type: ignore[operator]  # a function of the script
+    failed = [line for line in capsys.readouterr().out.splitlines() if "[FAILS]" in line]
+    assert len(failed) == len(CLAIMS)
+    assert all(claim in line for claim, line in zip(CLAIMS, failed, strict=True))
