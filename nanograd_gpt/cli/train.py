@@ -28,7 +28,7 @@ from ..training.loop import StepResult, sample_line
 from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog, read_metrics
 from ..training.run import Run
-from ..training.run_directory import SURPRISE, best_checkpoint, checkpoints, new_directory
+from ..training.run_directory import SURPRISE, best_checkpoint, checkpoints, delete_needless, new_directory
 from ..training.run_lock import new_run, run_lock, was_never_begun
 from ..training.run_settings import SAFE, keep_damaged
 from ..training.samples import append_sample, cut_samples
@@ -161,6 +161,7 @@ def _resume(options: Namespace) -> int:
         if plan.is_complete and has_ended(plan.directory):
             if not plan.mismatched:  # no checkpoint is written that would agree
                 _save_changes(plan, options)
+            delete_needless(plan.directory, plan.done - 1, plan.run.config.training.keep, note)
             return 0
         plan.run.load(plan.checkpoint, plan.mismatched)
         plan.run.preflight(plan.directory)

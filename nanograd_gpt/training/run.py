@@ -17,7 +17,7 @@ from ..backend.precision import precision
 from ..backend.select import Device
 from ..environment import environment
 from ..errors import InputError, NonFiniteError, RunError, counted
-from ..files import make_directory, reason_of, remove_tree, write_whole
+from ..files import make_directory, write_whole
 from ..gpt.model import GPTModel
 from ..nn.param_groups import decay_groups
 from ..optim import AdamW
@@ -40,7 +40,7 @@ from .finite import first_not_finite
 from .loop import Progress, StepResult, check_sample_prompt, training_steps
 from .loss import Evaluation, evaluate_model
 from .replay import Note
-from .run_directory import best_checkpoint, checkpoint_path, checkpoints, step_of
+from .run_directory import best_checkpoint, checkpoint_path, checkpoints, delete_needless
 from .run_state import RunState, run_state, saved_progress
 from .run_text import absolute_paths, read_environment, relative_data_path, text_hash
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
@@ -305,17 +305,7 @@ class Run:
     def _seal(self, directory: Path, written: list[Path], step: int, note: Note | None) -> None:
         for path in written:
             seal_checkpoint(path)
-        others = checkpoints(directory)
-        later = [other for other in others if step_of(other) > step]
-        for left in later:
-            remove_tree(left)
-        for old in others[: len(others) - len(later)][: -self.config.training.keep]:
-            try:
-                remove_tree(old)
-            except OSError as error:
-                if note is None:
-                    raise
-                note(f"{old} could not be deleted ({reason_of(error)}); the next checkpoint tries again")
+        delete_needless(directory, step, self.config.training.keep, note)
 
     def keep_best(self) -> None:
         """Keep the present weights as those with the lowest validation loss so far, to be written when saving."""

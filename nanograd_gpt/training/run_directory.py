@@ -9,7 +9,10 @@ runs/NAME/config.toml  environment.json  tokenizer.json  metrics.jsonl  samples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+from ..files import reason_of, remove_tree
 
 START, BEST = "start", "best"
 SURPRISE = "surprise.json"  # see surprise.py
@@ -35,6 +38,24 @@ def checkpoints(directory: Path) -> list[Path]:
 def step_of(checkpoint: Path) -> int:
     """Return the number of the last update before a checkpoint, from its name; -1 before the first."""
     return -1 if checkpoint.name == START else int(checkpoint.name.removeprefix("step_"))
+
+
+def delete_needless(directory: Path, step: int, keep: int, note: Callable[[str], object] | None = None) -> None:
+    """Delete the oldest checkpoints up to update `step` beyond the number to keep, and all that are later.
+
+    note: told why an old one cannot be deleted, which then stays [None: an error]
+    """
+    others = checkpoints(directory)
+    later = [other for other in others if step_of(other) > step]
+    for left in later:
+        remove_tree(left)
+    for old in others[: len(others) - len(later)][:-keep]:
+        try:
+            remove_tree(old)
+        except OSError as error:
+            if note is None:
+                raise
+            note(f"{old} could not be deleted ({reason_of(error)}); the next checkpoint or --resume tries again")
 
 
 def new_directory(parent: Path, name: str) -> Path:
