@@ -30,7 +30,7 @@ from standin.cupy_standin import installed
 pytestmark = [pytest.mark.slow, needs_compiler]
 
 NAMES = [step.name for step in steps.STEPS]
-SCRIPT = ROOT / "scripts" / "07_an_attention_kernel.py"
+SCRIPT = ROOT / "scripts" / "an_attention_kernel.py"
 LIMITS = {"float32": FLOAT32, "bfloat16": BF16}
 
 

@@ -20,10 +20,10 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 DIVES = {
     "01_backpropagation": ["24.7041", "138.8338", "645.5773"],
     "02_gradient_microscope": ["forward: as h^1.0", "central: as h^2.0", "complex step: as h^2.0", "Richardson: as h^"],
-    "03_loss_from_scratch": ["7.4541e-05", "-9.5042", "10.7940", "48725", "10.8249"],
-    "06_choosing_a_token": ["greedy: forward", "top-p 0.9", "toward 0.3", "the dog barks", "the cat sleeps"],
-    "05_where_the_time_goes": ["1,491,840 parameters", "linear_backward", "the engine's own Python", "at best: "],
-    "07_an_attention_kernel": ["131,328 pairs", "137,237,504", "786,432", "try this"],
+    "05_loss_from_scratch": ["7.4541e-05", "-9.5042", "10.7940", "48725", "10.8249"],
+    "11_choosing_a_token": ["greedy: forward", "top-p 0.9", "toward 0.3", "the dog barks", "the cat sleeps"],
+    "12_where_the_time_goes": ["1,491,840 parameters", "linear_backward", "the engine's own Python", "at best: "],
+    "an_attention_kernel": ["131,328 pairs", "137,237,504", "786,432", "try this"],
 }
 
 
@@ -98,19 +98,19 @@ def test_a_wrong_number_exits_with_1(tmp_path):
     [
         ("01_backpropagation", "f / 2.0", "f / 2.0001", "g = 24.7041"),
         ("02_gradient_microscope", "loss(x).backward()", "(loss(x) * (1 + 1e-13)).backward()", "complex step, at any"),
-        ("03_loss_from_scratch", "[7.4541e-05", "[7.4551e-05", "log 7.4541e-05 = -9.5042"),
-        ("03_loss_from_scratch", "expected = (softmax - one_hot) / N", "expected = softmax / N", "gradient = (softmax"),
-        ("03_loss_from_scratch", "curve = -probability.log()", "curve = -probability.exp()", "with respect to p it is"),
-        ("06_choosing_a_token", "n_beams=2", "n_beams=1", "beam search finds the likeliest"),
-        ("06_choosing_a_token", '"barks": 0.4', '"barks": 4', "greedy decoding misses it"),
+        ("05_loss_from_scratch", "[7.4541e-05", "[7.4551e-05", "log 7.4541e-05 = -9.5042"),
+        ("05_loss_from_scratch", "expected = (softmax - one_hot) / N", "expected = softmax / N", "gradient = (softmax"),
+        ("05_loss_from_scratch", "curve = -probability.log()", "curve = -probability.exp()", "with respect to p it is"),
+        ("11_choosing_a_token", "n_beams=2", "n_beams=1", "beam search finds the likeliest"),
+        ("11_choosing_a_token", '"barks": 0.4', '"barks": 4', "greedy decoding misses it"),
         (
-            "05_where_the_time_goes",
+            "12_where_the_time_goes",
             "SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.10",
             "SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.0",
             "it takes less than 0%",
         ),
         (
-            "05_where_the_time_goes",
+            "12_where_the_time_goes",
             'e.name.endswith("_backward")',
             'e.name.endswith("x_backward")',
             "backward multiplies twice",

@@ -15,11 +15,11 @@ OWN = ["numpy", "tiktoken"]  # what nanograd_gpt itself imports
 NEEDS = {
     "scripts/01_backpropagation.py": OWN,
     "scripts/02_gradient_microscope.py": [*OWN, "matplotlib"],
-    "scripts/03_loss_from_scratch.py": [*OWN, "matplotlib"],
-    "scripts/04_the_books_numbers.py": OWN,
-    "scripts/05_where_the_time_goes.py": [*OWN, "matplotlib"],
-    "scripts/06_choosing_a_token.py": [*OWN, "matplotlib"],
-    "scripts/07_an_attention_kernel.py": [*OWN, "matplotlib"],
+    "scripts/05_loss_from_scratch.py": [*OWN, "matplotlib"],
+    "scripts/the_books_numbers.py": OWN,
+    "scripts/12_where_the_time_goes.py": [*OWN, "matplotlib"],
+    "scripts/11_choosing_a_token.py": [*OWN, "matplotlib"],
+    "scripts/an_attention_kernel.py": [*OWN, "matplotlib"],
     "benchmarks/book_in_pytorch.py": [*OWN, "torch"],
     "benchmarks/default_run.py": OWN,
     "benchmarks/estimates.py": OWN,
@@ -97,18 +97,18 @@ def test_an_out_that_cannot_be_written_to_is_one_line_before_any_work(script: st
 
 
 def test_the_books_numbers_refuse_a_directory_before_the_training(tmp_path: Path) -> None:
-    code, errors = ran("scripts/04_the_books_numbers.py", "--out", tmp_path, folder=tmp_path)
+    code, errors = ran("scripts/the_books_numbers.py", "--out", tmp_path, folder=tmp_path)
     assert (code, errors) == (2, f"error: --out: {tmp_path} is a directory; give the name of a file\n")
 
 
 def test_a_script_that_is_taken_out_of_its_clone_says_what_it_lacks(tmp_path: Path) -> None:
-    code, errors = ran("scripts/07_an_attention_kernel.py", hidden="cusim", folder=tmp_path)
-    message = "error: 07_an_attention_kernel.py needs tests/cusim; run it in a clone of nanograd_gpt\n"
+    code, errors = ran("scripts/an_attention_kernel.py", hidden="cusim", folder=tmp_path)
+    message = "error: an_attention_kernel.py needs tests/cusim; run it in a clone of nanograd_gpt\n"
     assert (code, errors) == (1, message)
 
 
 def test_a_missing_text_and_no_network_are_one_line(tmp_path: Path) -> None:
-    script = "scripts/04_the_books_numbers.py"
+    script = "scripts/the_books_numbers.py"
     code, errors = ran(script, "--quick", "--data", "nowhere.txt", folder=tmp_path)
     assert code == 2
     assert errors.startswith("error: data: nowhere.txt does not exist; ")
@@ -121,7 +121,7 @@ def test_a_missing_text_and_no_network_are_one_line(tmp_path: Path) -> None:
 
 
 def test_an_unknown_matplotlib_backend_is_not_needed(tmp_path: Path) -> None:
-    code, errors = ran("scripts/03_loss_from_scratch.py", "--out", "x", folder=tmp_path, MPLBACKEND="module://nowhere")
+    code, errors = ran("scripts/05_loss_from_scratch.py", "--out", "x", folder=tmp_path, MPLBACKEND="module://nowhere")
     assert (code, errors) == (0, "")
 
 

@@ -93,7 +93,7 @@ def test_a_training_and_plot_end_well_with_a_foreign_backend(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["01_backpropagation", "03_loss_from_scratch"])
+@pytest.mark.parametrize("name", ["01_backpropagation", "05_loss_from_scratch"])
 def test_a_scripts_figures_are_the_same_with_a_foreign_backend(name: str, tmp_path: Path) -> None:
     figures = []
     for backend in ("agg", "nonsense"):

@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         axes.grid(False, axis="y")
         axes.set(xlabel="ms in a train step,\nlower is faster")
     title = f"{longest[0].name} takes {longest[0].seconds / profile.seconds:.0%} of a step,\n{OVERHEAD} {share:.1%}"
-    dive.save(figure, "05_where_the_time_goes", title)
+    dive.save(figure, "12_where_the_time_goes", title)
     return dive.end(f"{share:.1%} of a step is the engine's overhead")
 
 

@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         axes.grid(False, axis="y")
         axes.set(xlabel="Probability of the next token", ylabel="Next token, likeliest first", xlim=(0, None))
     title = "Temperature makes probabilities more equal;\ntop-k and top-p remove the unlikely tokens"
-    dive.save(figure, "06_choosing_a_token", title)
+    dive.save(figure, "11_choosing_a_token", title)
     return dive.end(f"{len(WORDS)} words, {DRAWN:,} draws per distribution")
 
 

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     T = lengths[-1]
     print("Attention is two products and a softmax.  Why is a fast kernel for it so much longer than its formula?")
 
-    # The kernels are in 07_an_attention_kernel.cu, to be read beside this.  A C++ compiler and the simulator in
+    # The kernels are in an_attention_kernel.cu, to be read beside this.  A C++ compiler and the simulator in
     # tests/cusim run them on any machine: slowly, but with every access to memory checked, and counted.
     module = simulated_module()
 
@@ -171,7 +171,7 @@ def draw(dive: DeepDive, moved: dict[str, dict[int, int]], flops: dict[str, dict
         upper.set_xticks(lengths)
         upper.minorticks_off()
     title = "Each step of the kernel asks for fewer bytes,\nso the same memory can feed more arithmetic"
-    dive.save(figure, "07_an_attention_kernel", title)
+    dive.save(figure, "an_attention_kernel", title)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
         lower.plot(at, by_logit, "--", color=GREEN, label="gradient with respect to its logit, p \N{MINUS SIGN} 1")
         lower.set(xlabel="Probability p of the target token", ylabel="Gradient of the loss", ylim=(-20, 1))
     title = "The loss is steep where p is small; its gradient\nwith respect to the logit is at most 1 in size"
-    dive.save(figure, "03_loss_from_scratch", title)
+    dive.save(figure, "05_loss_from_scratch", title)
     return dive.end(f"loss {loss:.4f}, perplexity {np.exp(loss):.0f}, untrained {equal:.4f}")
 
 
