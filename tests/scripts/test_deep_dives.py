@@ -20,21 +20,38 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 DIVES = {
     "01_backpropagation": ["24.7041", "138.8338", "645.5773"],
     "02_gradient_microscope": ["forward: as h^1.0", "central: as h^2.0", "complex step: as h^2.0", "Richardson: as h^"],
+    "03_break_the_gradient": ["tanh: through float32", "miss 6 of 7", "is above 1e-12", "central agrees to 1e-"],
     "05_loss_from_scratch": ["7.4541e-05", "-9.5042", "10.7940", "48725", "10.8249"],
+    "08_adamw_by_hand": ["29,888 weights", "decoupled decay", "L2 penalty", "first move 3.16", "1.0e-03 after 36"],
     "11_choosing_a_token": ["greedy: forward", "top-p 0.9", "toward 0.3", "the dog barks", "the cat sleeps"],
     "12_where_the_time_goes": ["1,491,840 parameters", "linear_backward", "the engine's own Python", "at best: "],
-    "an_attention_kernel": ["131,328 pairs", "137,237,504", "786,432", "try this"],
+    "an_attention_kernel": ["8,256 pairs", "fewer bytes", "try this"],
 }
 
 
 def run(script: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    command = run_file(script, "--out", out)
+    command = run_file(script, "--fast", "--out", out)
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, cwd=out)
+
+
+def run_here(source: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run a script's text in this process, as a script; returns its exit code."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.setattr("sys.argv", ["script.py", *arguments])
+    try:
+        exec(compile(source, "script.py", "exec"), {"__name__": "__main__"})
+    except SystemExit as end:
+        return int(str(end.code))
+    return 0
 
 
 def replaced(source: str, right: str, wrong: str) -> str:
     assert source.count(right) == 1
     return source.replace(right, wrong)
+
+
+def test_every_deep_dive_is_here() -> None:
+    assert sorted(DIVES) == sorted([*(path.stem for path in SCRIPTS.glob("[0-9]*.py")), "an_attention_kernel"])
 
 
 @pytest.mark.slow
@@ -92,44 +109,53 @@ def test_a_wrong_number_exits_with_1(tmp_path):
     assert done.stdout.splitlines()[-1] == "failed: 1 of 6 claims do not hold"
 
 
+BROKEN = [  # a script, a change, and the claim that must fail
+    ("01_backpropagation", 'v["g"] = f / 2.0', 'v["g"] = f / 2.0001', "g = 24.7041"),
+    ("02_gradient_microscope", "loss(x).backward()", "(loss(x) * (1 + 1e-13)).backward()", "complex step, at any"),
+    ("03_break_the_gradient", 'np.tanh(x) ** 2), ""', 'np.tanh(x) ** 3), ""', "tanh, right: found by none"),
+    ("03_break_the_gradient", "1e-5 + 1e-3 * abs(n)", "1e-9 * abs(n)", "torch's default tolerances"),
+    ("03_break_the_gradient", "method=method", "method=method, tolerance=1", "check_gradients refuses it"),
+    ("05_loss_from_scratch", "[7.4541e-05", "[7.4551e-05", "log 7.4541e-05 = -9.5042"),
+    ("05_loss_from_scratch", "expected = (softmax - one_hot) / N", "expected = softmax / N", "gradient = (softmax"),
+    ("05_loss_from_scratch", "curve = -probability.log()", "curve = -probability.exp()", "with respect to p it is"),
+    ("08_adamw_by_hand", "g = g + number(l2) * p", "g = g + number(l2 + 1e-7) * p", "by hand and by the package"),
+    ("08_adamw_by_hand", "1 - BETA1**t) if", "1 - BETA1) if", "corrected, each move is 1"),
+    ("08_adamw_by_hand", "decay=decay, l2=l2)", "decay=decay)", "and those of small gradients"),
+    ("08_adamw_by_hand", "(k + 1) / WARM_UP", "(k + 2) / WARM_UP", "warm-up and cosine"),
+    ("11_choosing_a_token", "n_beams=2", "n_beams=1", "beam search finds the likeliest"),
+    ("11_choosing_a_token", '"barks": 0.4', '"barks": 4', "greedy decoding misses it"),
+    ("12_where_the_time_goes", "100_000_000, 0.10", "100_000_000, 0.0", "it takes less than 0%"),
+    ("12_where_the_time_goes", '.endswith("_backward")', '.endswith("x_backward")', "backward multiplies twice"),
+]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "right", "wrong", "claim"),
-    [
-        ("01_backpropagation", "f / 2.0", "f / 2.0001", "g = 24.7041"),
-        ("02_gradient_microscope", "loss(x).backward()", "(loss(x) * (1 + 1e-13)).backward()", "complex step, at any"),
-        ("05_loss_from_scratch", "[7.4541e-05", "[7.4551e-05", "log 7.4541e-05 = -9.5042"),
-        ("05_loss_from_scratch", "expected = (softmax - one_hot) / N", "expected = softmax / N", "gradient = (softmax"),
-        ("05_loss_from_scratch", "curve = -probability.log()", "curve = -probability.exp()", "with respect to p it is"),
-        ("11_choosing_a_token", "n_beams=2", "n_beams=1", "beam search finds the likeliest"),
-        ("11_choosing_a_token", '"barks": 0.4', '"barks": 4', "greedy decoding misses it"),
-        (
-            "12_where_the_time_goes",
-            "SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.10",
-            "SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.0",
-            "it takes less than 0%",
-        ),
-        (
-            "12_where_the_time_goes",
-            'e.name.endswith("_backward")',
-            'e.name.endswith("x_backward")',
-            "backward multiplies twice",
-        ),
-    ],
-    ids=["01", "02", "05 log", "05 gradient", "05 curve", "11 beams", "11 greedy", "12 limit", "12 products"],
+    ("name", "right", "wrong", "claim"), BROKEN, ids=[f"{name[:2]} {claim[:12]}" for name, _, _, claim in BROKEN]
 )
 def test_each_claim_can_fail(name, right, wrong, claim, tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(SCRIPTS)
     source = replaced((SCRIPTS / f"{name}.py").read_text(encoding="utf-8"), right, wrong)
-    module = {"__name__": name, "__doc__": "A deep dive."}
-    exec(compile(source, name, "exec"), module)
-    assert module["main"](["--out", str(tmp_path)]) == 1
+    assert run_here(source, monkeypatch, "--fast", "--out", str(tmp_path)) == 1
     shown = capsys.readouterr().out
     assert f"[FAILS] {claim}" in shown
     assert shown.splitlines()[-1].startswith("failed: ")
 
 
+def test_every_numbered_script_is_broken_once() -> None:
+    assert {name for name, *_ in BROKEN} == {name for name in DIVES if name[0].isdigit()}
+
+
 def test_no_claim_at_all_is_a_failure(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(SCRIPTS)
     monkeypatch.chdir(tmp_path)
-    assert importlib.import_module("_deep_dive").DeepDive("x", []).end("nothing") == 1
+    assert run_here('from _deep_dive import DeepDive\nDeepDive("x").end("nothing")', monkeypatch) == 1
+
+
+def test_in_a_notebook_it_ignores_the_command_line_and_a_failed_claim_ends_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("builtins.__IPYTHON__", True, raising=False)
+    monkeypatch.chdir(tmp_path)
+    source = (SCRIPTS / "01_backpropagation.py").read_text(encoding="utf-8")
+    wrong = replaced(source, "24.7041, 138.8338, 645", "24.7041, 138.8339, 645")
+    assert run_here(f"{wrong}\nprint('the next cell')", monkeypatch, "-f", "kernel.json", "--fast") == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-2:] == ["failed: 1 of 6 claims do not hold", "the next cell"]
+    assert (tmp_path / "runs" / "deep_dives" / "01_backpropagation.svg").exists()
