@@ -20,6 +20,7 @@ NEEDS = {
     "scripts/the_books_numbers.py": OWN,
     "scripts/12_where_the_time_goes.py": [*OWN, "matplotlib"],
     "scripts/08_adamw_by_hand.py": [*OWN, "matplotlib"],
+    "scripts/09_signal_propagation.py": [*OWN, "matplotlib"],
     "scripts/11_choosing_a_token.py": [*OWN, "matplotlib"],
     "scripts/an_attention_kernel.py": [*OWN, "matplotlib"],
     "benchmarks/book_in_pytorch.py": [*OWN, "torch"],

@@ -11,7 +11,7 @@ from project_files import ROOT
 
 NOT_YET = {"02", "05", "11", "12"}  # scripts that still have a main()
 SCRIPTS = sorted(path for path in (ROOT / "scripts").glob("[0-9]*.py") if path.name[:2] not in NOT_YET)
-MOST_LINES = 120  # of code
+MOST_LINES = 135  # of code
 DURATION = re.compile(r"Takes about (\d+) s; --fast: (\d+) s\.")
 RANDOM = {"default_rng", "Generator", "TorchStream"}  # what must be given a seed
 LAYERS = {"GPTModel", "Linear", "Embedding", "Dropout"}  # what must be given a stream
