@@ -1,4 +1,4 @@
-"""What checkpoints cost `train`, as a part of its time.
+"""The cost of checkpoints in `train`, as a part of its time.
 
     python benchmarks/saving.py [--only NAME] [--seconds N]
 

@@ -19,6 +19,7 @@ NEEDS = {
     "scripts/05_loss_from_scratch.py": [*OWN, "matplotlib"],
     "scripts/the_books_numbers.py": OWN,
     "scripts/12_where_the_time_goes.py": [*OWN, "matplotlib"],
+    "scripts/07_layernorm_and_gelu.py": [*OWN, "matplotlib"],
     "scripts/08_adamw_by_hand.py": [*OWN, "matplotlib"],
     "scripts/09_signal_propagation.py": [*OWN, "matplotlib"],
     "scripts/11_choosing_a_token.py": [*OWN, "matplotlib"],
