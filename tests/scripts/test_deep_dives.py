@@ -21,12 +21,14 @@ DIVES = {
     "01_backpropagation": ["24.7041", "138.8338", "645.5773"],
     "02_gradient_microscope": ["forward: as h^1.0", "central: as h^2.0", "complex step: as h^2.0", "Richardson: as h^"],
     "03_break_the_gradient": ["tanh: through float32", "miss 6 of 7", "is above 1e-12", "central agrees to 1e-"],
+    "04_tokens_and_windows": ["1015 times", "11 tokens: My| grandmother", "'A Thumb a Day' -> '\\n'", "1292 windows"],
     "05_loss_from_scratch": ["7.4541e-05", "-9.5042", "10.7940", "48725", "10.8249"],
     "07_layernorm_and_gelu": ["6 of 8 directions", "one node for 10", "at most 4.7e-04", "steepest 1.129 at 1.42"],
     "08_adamw_by_hand": ["29,888 weights", "decoupled decay", "L2 penalty", "first move 3.16", "1.0e-03 after 36"],
     "09_signal_propagation": ["the formula says 1.41", "too large, 0.5", "log 385 = 5.953", "350,208 weights"],
     "11_choosing_a_token": ["greedy: forward", "top-p 0.9", "toward 0.3", "the dog barks", "the cat sleeps"],
     "12_where_the_time_goes": ["1,491,840 parameters", "linear_backward", "the engine's own Python", "at best: "],
+    "13_where_the_memory_goes": ["backward, block 1", "22.76 MiB", "by hand 5.330 MiB", "large vocabulary"],
     "an_attention_kernel": ["8,256 pairs", "fewer bytes", "try this"],
 }
 
@@ -117,6 +119,13 @@ BROKEN = [  # a script, a change, and the claim that must fail
     ("03_break_the_gradient", 'np.tanh(x) ** 2), ""', 'np.tanh(x) ** 3), ""', "tanh, right: found by none"),
     ("03_break_the_gradient", "1e-5 + 1e-3 * abs(n)", "1e-9 * abs(n)", "torch's default tolerances"),
     ("03_break_the_gradient", "method=method", "method=method, tolerance=1", "check_gradients refuses it"),
+    ("04_tokens_and_windows", "(-counts[pair], pair)", "(-counts[pair], pair[::-1])", "the first 32 merges are"),
+    (
+        "04_tokens_and_windows",
+        "loader = create_dataloader_v1(text, BATCH, T, stride=T,",
+        "loader = create_dataloader_v1(text, BATCH, T, stride=T + 1,",
+        "with a stride of T",
+    ),
     ("05_loss_from_scratch", "[7.4541e-05", "[7.4551e-05", "log 7.4541e-05 = -9.5042"),
     ("05_loss_from_scratch", "expected = (softmax - one_hot) / N", "expected = softmax / N", "gradient = (softmax"),
     ("05_loss_from_scratch", "curve = -probability.log()", "curve = -probability.exp()", "with respect to p it is"),
@@ -133,6 +142,9 @@ BROKEN = [  # a script, a change, and the claim that must fail
     ("11_choosing_a_token", '"barks": 0.4', '"barks": 4', "greedy decoding misses it"),
     ("12_where_the_time_goes", "100_000_000, 0.10", "100_000_000, 0.0", "it takes less than 0%"),
     ("12_where_the_time_goes", '.endswith("_backward")', '.endswith("x_backward")', "backward multiplies twice"),
+    ("13_where_the_memory_goes", "state = 4 * 4 *", "state = 4 * 3 *", "that is what is in use before"),
+    ("13_where_the_memory_goes", '"norm2: its input": C', '"norm2: its input": 0', "each block saves that"),
+    ("13_where_the_memory_goes", "memory_bytes(sizes, batch", "memory_bytes(sizes, 2 + batch", "each is predicted"),
 ]
 
 
