@@ -3,8 +3,8 @@
     python benchmarks/saving.py [--only NAME] [--seconds N]
 
 The default run, and ten minutes of the 124M model, each in a process of its own.  In the loop: the seconds of copying
-the best weights, of writing arrays, of waiting for an earlier checkpoint.  Beside it: the CPU seconds of the thread that
-hashes and flushes, at most what updates lose to it.  Goes to results/saving.json.
+the best weights, of writing arrays, of waiting for an earlier checkpoint.  Beside it: the CPU seconds of the thread
+that hashes and flushes, at most what updates lose to it.  Goes to results/saving.json.
 """
 
 from __future__ import annotations
