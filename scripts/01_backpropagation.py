@@ -2,14 +2,17 @@
 """What is backpropagation?  One backward pass gives the derivative of a result with respect to every value in it.
 
 You will see a small expression computed forward, its derivatives computed backward, the same two ways by hand, and
-the graph of both, drawn with every value and every gradient.  Takes about 1 s; --fast: 1 s.
+the graph of both: drawn with every value and every gradient, and step by step in an HTML file.  Takes about 1 s;
+--fast: 1 s.
 """
 
 # %%
 from functools import partial
 
 from _deep_dive import DeepDive
+from _steps_page import steps_page
 
+from nanograd_gpt.files import write_whole
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.tensor import Tensor
 from nanograd_gpt.viz.graph import WIDTH, draw_graph, gradients
@@ -104,6 +107,23 @@ for name, width in (("01_backpropagation.svg", WIDTH), ("01_backpropagation_narr
     graph = draw_graph(partial(expression, *start), width=width)
     print(f"wrote {graph.save(dive.out / name)}")
 graph  # noqa: B018  # a notebook shows a cell's last expression
+
+# %% [markdown]
+# And all of it step by step, in one HTML file for a browser: forward one operation at a time, then backward, with what
+# each one passes on to its operands.
+
+# %%
+page, nodes = steps_page(
+    f"Backpropagation through g(a = {A:g}, b = {B:g})",
+    lambda: expression(Tensor(A, requires_grad=True), Tensor(B, requires_grad=True)),
+)
+write_whole(dive.out / "01_backpropagation.html", page.encode())
+print(f"wrote {dive.out / '01_backpropagation.html'}, {len(nodes)} nodes")
+sums = [
+    sum(p for n in nodes for j, p in zip(n["operands"], n["passed"], strict=True) if j == i) for i in range(len(nodes))
+]
+whole = max(abs(total - node["gradient"]) for total, node in zip(sums[:-1], nodes, strict=False))
+dive.claim("each node's gradient is the sum of what is passed on to it", whole < 1e-12 * max(map(abs, sums)))
 
 # %% [markdown]
 # **Try this:**

@@ -18,7 +18,7 @@ from nanograd_gpt.viz.plots import new_figure
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 DIVES = {
-    "01_backpropagation": ["24.7041", "138.8338", "645.5773"],
+    "01_backpropagation": ["24.7041", "138.8338", "645.5773", "27 nodes"],
     "02_gradient_microscope": ["forward: as h^1.0", "central: as h^2.0", "complex step: as h^2.0", "Richardson: as h^"],
     "03_break_the_gradient": ["tanh: through float32", "miss 6 of 7", "is above 1e-12", "central agrees to 1e-"],
     "04_tokens_and_windows": ["1015 times", "11 tokens: My| grandmother", "'A Thumb a Day' -> '\\n'", "1292 windows"],
@@ -70,7 +70,8 @@ def test_it_holds(name, tmp_path):
     for number in DIVES[name]:
         assert number in done.stdout
     files = [f"{name}.svg", f"{name}_narrow.svg"] if name.startswith("01") else [f"{name}.png", f"{name}.svg"]
-    assert sorted(tmp_path.iterdir()) == [tmp_path / file for file in files]
+    page = [f"{name}.html"] if name.startswith("01") else []
+    assert sorted(tmp_path.iterdir()) == [tmp_path / file for file in [*page, *files]]
     svg = (tmp_path / files[-1]).read_text(encoding="utf-8")
     assert svg.count("prefers-color-scheme") == 1
     if name.startswith("01"):
@@ -103,18 +104,19 @@ def test_a_figure_has_a_title_and_its_legend_covers_no_curve(monkeypatch, tmp_pa
 
 def test_a_wrong_number_exits_with_1(tmp_path):
     source = (SCRIPTS / "01_backpropagation.py").read_text(encoding="utf-8")
-    for name in ("_deep_dive.py", "_one_line.py"):
+    for name in ("_deep_dive.py", "_one_line.py", "_steps_page.py"):
         shutil.copy(SCRIPTS / name, tmp_path)
     script = tmp_path / "script.py"
     script.write_text(replaced(source, "24.7041, 138.8338, 645", "24.7041, 138.8339, 645"), encoding="utf-8")
     done = run(script, tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "[FAILS] dg/da = 138.8339" in done.stdout
-    assert done.stdout.splitlines()[-1] == "failed: 1 of 6 claims do not hold"
+    assert done.stdout.splitlines()[-1] == "failed: 1 of 7 claims do not hold"
 
 
 BROKEN = [  # a script, a change, and the claim that must fail
     ("01_backpropagation", 'v["g"] = f / 2.0', 'v["g"] = f / 2.0001', "g = 24.7041"),
+    ("01_backpropagation", 'n["operands"], n["passed"]', 'n["operands"], n["passed"][::-1]', "each node's gradient"),
     ("02_gradient_microscope", "loss(x).backward()", "(loss(x) * (1 + 1e-13)).backward()", "complex step, at any"),
     ("03_break_the_gradient", 'np.tanh(x) ** 2), ""', 'np.tanh(x) ** 3), ""', "tanh, right: found by none"),
     ("03_break_the_gradient", "1e-5 + 1e-3 * abs(n)", "1e-9 * abs(n)", "torch's default tolerances"),
@@ -176,5 +178,5 @@ def test_in_a_notebook_it_ignores_the_command_line_and_a_failed_claim_ends_nothi
     wrong = replaced(source, "24.7041, 138.8338, 645", "24.7041, 138.8339, 645")
     assert run_here(f"{wrong}\nprint('the next cell')", monkeypatch, "-f", "kernel.json", "--fast") == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown[-2:] == ["failed: 1 of 6 claims do not hold", "the next cell"]
+    assert shown[-2:] == ["failed: 1 of 7 claims do not hold", "the next cell"]
     assert (tmp_path / "runs" / "deep_dives" / "01_backpropagation.svg").exists()
