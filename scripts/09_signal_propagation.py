@@ -3,7 +3,7 @@
 
 You will see activations vanish and explode through a plain stack of layers, as a formula foretells; the same GPT with
 four initialisations, with its activations, gradients and update-to-weight ratios block by block; and how each then
-learns.  Takes about 10 s; --fast: 4 s.
+learns.  Takes about 12 s; --fast: 5 s.
 """
 
 # %%
@@ -14,7 +14,7 @@ from _deep_dive import DeepDive
 # isort: split
 import numpy as np
 
-from nanograd_gpt import AdamW, GPTConfig, GPTModel, Tensor, create_dataloader_v1, train_tokenizer
+from nanograd_gpt import AdamW, GPTConfig, GPTModel, Tensor, create_dataloader_v1, set_threads, train_tokenizer
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.training.corpus import load_text
@@ -22,6 +22,7 @@ from nanograd_gpt.viz.palette import BLUE, GREEN, INK, ORANGE, PURPLE
 from nanograd_gpt.viz.plots import new_figure, style
 
 dive = DeepDive(__doc__)
+set_threads(1)  # a second one would mostly wait in products as small as these, and more so on a busy machine
 
 
 def rms(array):

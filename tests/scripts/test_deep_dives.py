@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from strict_process import run_file
 from svg_text import PHONE, smallest_text
 
+from nanograd_gpt.backend.cpu.threads import n_threads, set_threads
 from nanograd_gpt.viz.plots import new_figure
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -42,10 +43,13 @@ def run_here(source: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> i
     """Run a script's text in this process, as a script; returns its exit code."""
     monkeypatch.syspath_prepend(SCRIPTS)
     monkeypatch.setattr("sys.argv", ["script.py", *arguments])
+    threads = n_threads()
     try:
         exec(compile(source, "script.py", "exec"), {"__name__": "__main__"})
     except SystemExit as end:
         return int(str(end.code))
+    finally:
+        set_threads(threads)  # of which 09 takes one
     return 0
 
 
