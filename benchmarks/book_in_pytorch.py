@@ -1,4 +1,4 @@
-"""The book's training in PyTorch on this machine, to compare scripts/04_the_books_numbers.py with.
+"""The book's training in PyTorch on this machine, to compare scripts/the_books_numbers.py with.
 
     python benchmarks/book_in_pytorch.py --data the-verdict.txt [--appendix-d] [--out FILE.json]
 

@@ -1,4 +1,4 @@
-"""The kernels of 07_an_attention_kernel.cu: launches, the bytes and FLOPs to expect of them, and runs."""
+"""The kernels of an_attention_kernel.cu: launches, the bytes and FLOPs to expect of them, and runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cusim.simulator import RawModule, counted_launches
 __all__ = ["missing_compiler"]
 
 ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "scripts" / "07_an_attention_kernel.cu"
+SOURCE = ROOT / "scripts" / "an_attention_kernel.cu"
 OPTIONS = ("--std=c++17", f"-I{ROOT / 'nanograd_gpt' / 'backend' / 'cuda'}")
 D, TILE, QUERIES, WARP = 64, 32, 64, 32  # the kernels' own
 

@@ -1,8 +1,13 @@
-"""Code shared by the deep dives: --out, saved figures, and claims that are checked."""
+"""Code shared by the deep dives: their options, claims that are checked, and saved figures.
+
+A deep dive is a file of cells, `# %%`, which runs as a script, and which editors and Jupyter open as a notebook.
+"""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+import builtins
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,27 +21,37 @@ if TYPE_CHECKING:
 
 
 class DeepDive:
-    """One run of a script.  `end()` returns its exit code: 0 if every claim holds, else 1."""
+    """One run of a deep dive.
+
+    about               the script's __doc__, which --help prints
+    argv                arguments [the command line's; none in a notebook, whose command line is not the script's]
+    add_arguments       adds a script's own options to the parser
+
+    `fast` says whether --fast was given; in a notebook, DeepDive(__doc__, ["--fast"]) gives it.
+    """
 
     def __init__(
         self,
-        about: str,
+        about: str | None,
         argv: Sequence[str] | None = None,
         add_arguments: Callable[[ArgumentParser], object] = lambda parser: None,
     ) -> None:
-        parser = ArgumentParser(description=about.splitlines()[0])
+        parser = ArgumentParser(description=about, formatter_class=RawDescriptionHelpFormatter)
+        parser.add_argument("--fast", action="store_true", help="smaller sizes, for a first look")
         parser.add_argument("--out", type=Path, default=Path("runs/deep_dives"), help="where figures go [%(default)s]")
         add_arguments(parser)
-        self.options = parser.parse_args(argv)
+        self.options = parser.parse_args([] if argv is None and in_notebook() else argv)
+        self.fast: bool = self.options.fast
         self.out: Path = writable(self.options.out)
         self.claims: list[bool] = []
 
     def claim(self, what: str, holds: bool) -> None:
+        """Print a claim, and whether it holds."""
         self.claims.append(bool(holds))
         print(f"  [{'holds' if holds else 'FAILS'}] {what}")
 
-    def save(self, figure: Figure, name: str, title: str) -> None:
-        """Save a figure with a legend below and a title that says what to see."""
+    def save(self, figure: Figure, name: str, title: str) -> Figure:
+        """Save a figure with a legend below and a title that says what to see; returns it, for a notebook to show."""
         from nanograd_gpt.viz.plots import add_legend, save_figure, style  # not at the top: 01 needs no matplotlib
 
         with style():
@@ -44,11 +59,19 @@ class DeepDive:
             add_legend(figure, *figure.axes)
         for path in save_figure(figure, self.out / name):
             print(f"wrote {path}")
+        return figure
 
-    def end(self, summary: str) -> int:
+    def end(self, summary: str) -> None:
+        """Print whether all claims hold; if not, a script exits with 1."""
         failed = self.claims.count(False)
-        if failed or not self.claims:
-            print(f"failed: {failed} of {len(self.claims)} claims do not hold")
-            return 1
-        print(f"checked: {summary} ({len(self.claims)} claims)")
-        return 0
+        if self.claims and not failed:
+            print(f"checked: {summary} ({len(self.claims)} claims)")
+            return
+        print(f"failed: {failed} of {len(self.claims)} claims do not hold")
+        if not in_notebook():
+            sys.exit(1)
+
+
+def in_notebook() -> bool:
+    """Whether IPython runs this: in Jupyter, in an editor's cells, or in its own terminal."""
+    return hasattr(builtins, "__IPYTHON__")

@@ -25,9 +25,7 @@ def run(main: Callable[[], int]) -> int:
     """Call a script's main; returns the exit code.  Errors that a user can act on become one line on stderr."""
     try:
         return main()
-    except KeyboardInterrupt:
-        return _failed("interrupted", 130)
-    except Exception as error:  # kinds listed in _described become one line; any other is raised again
+    except (Exception, KeyboardInterrupt) as error:  # kinds in _described become one line; any other is raised again
         if (described := _described(error)) is None:
             raise  # an error of the program: its traceback is needed
         return _failed(*described)
@@ -62,6 +60,8 @@ def _missing(library: str) -> str:
 def _described(error: BaseException) -> tuple[object, int] | None:
     """The message and exit code of an error that a user can act on, else None."""
     own = sys.modules.get("nanograd_gpt.errors")  # not imported before it is needed
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
     if isinstance(error, UsageError) or (own is not None and isinstance(error, own.InputError)):
         return error, 2
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -81,11 +81,11 @@ def _failed(message: object, code: int) -> int:
 
 
 def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error that no `run` caught, during imports: the interpreter's exit code is 1 then."""
+    """Print an error that no `run` caught, during imports or in a script of cells, and exit with its code."""
     if (described := _described(error)) is None:
         sys.__excepthook__(kind, error, trace)
     else:
-        _failed(*described)
+        raise SystemExit(_failed(*described))  # the interpreter exits with a hook's code
 
 
 sys.excepthook = _in_one_line

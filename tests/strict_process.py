@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-OURS = "(nanograd_gpt|__main__|_deep_dive|_one_line|_attention_steps|speed_)"
+OURS = "(nanograd_gpt|__main__|_deep_dive|_one_line|_attention_steps|_steps_page|speed_)"
 FILTER = f"import warnings; warnings.filterwarnings('error', module={OURS!r})\n"
 RUN_FILE = """import os, runpy, sys
 sys.argv = sys.argv[1:]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from project_files import short, sources
 
-OPENINGS = re.compile(r"(What|Where|Of|Within|When|How|Whose)\b")  # of a clause, not of a statement
+OPENINGS = re.compile(r"(What|Where|Of|Within|When|How|Whose)\b(?!.*\?)")  # of a clause; a question is fine
 
 PHRASES = re.compile(
     r"(?<!there )\b(is|are|was|were) no\b(?! longer)"  # "is not a"

@@ -14,26 +14,44 @@ from matplotlib.image import imread
 from strict_process import run_file
 from svg_text import PHONE, smallest_text
 
+from nanograd_gpt.backend.cpu.threads import n_threads, set_threads
 from nanograd_gpt.viz.plots import new_figure
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 DIVES = {
-    "01_backpropagation": ["24.7041", "138.8338", "645.5773"],
+    "01_backpropagation": ["24.7041", "138.8338", "645.5773", "27 nodes"],
     "02_gradient_microscope": ["forward: as h^1.0", "central: as h^2.0", "complex step: as h^2.0", "Richardson: as h^"],
-    "03_loss_from_scratch": ["7.4541e-05", "-9.5042", "10.7940", "48725", "10.8249"],
-    "06_choosing_a_token": ["greedy: forward", "top-p 0.9", "toward 0.3", "the dog barks", "the cat sleeps"],
-    "05_where_the_time_goes": ["1,491,840 parameters", "linear_backward", "the engine's own Python", "at best: "],
-    "08_learning_or_memorising": ["story: 32,230 characters", "grammatical  consistent  copies"],
-    "07_an_attention_kernel": ["131,328 pairs", "137,237,504", "786,432", "try this"],
+    "03_break_the_gradient": ["tanh: through float32", "miss 6 of 7", "is above 1e-12", "central agrees to 1e-"],
+    "04_tokens_and_windows": ["1015 times", "11 tokens: My| grandmother", "'A Thumb a Day' -> '\\n'", "1292 windows"],
+    "05_loss_from_scratch": ["7.4541e-05", "-9.5042", "10.7940", "48725", "10.8249"],
+    "07_layernorm_and_gelu": ["6 of 8 directions", "one node for 10", "at most 4.7e-04", "steepest 1.129 at 1.42"],
+    "08_adamw_by_hand": ["29,888 weights", "decoupled decay", "L2 penalty", "first move 3.16", "1.0e-03 after 36"],
+    "09_signal_propagation": ["the formula says 1.41", "too large, 0.5", "log 385 = 5.953", "350,208 weights"],
+    "11_choosing_a_token": ["greedy: forward", "top-p 0.9", "toward 0.3", "the dog barks", "the cat sleeps"],
+    "12_where_the_time_goes": ["1,491,840 parameters", "linear_backward", "the engine's own Python", "at best: "],
+    "13_where_the_memory_goes": ["backward, block 1", "22.76 MiB", "by hand 5.330 MiB", "large vocabulary"],
+    "learning_or_memorising": ["story: 32,230 characters", "grammatical  consistent  copies"],
+    "an_attention_kernel": ["8,256 pairs", "fewer bytes", "try this"],
 }
 
 
-FAST = ["08_learning_or_memorising"]  # two trainings; the others have no such option
-
-
 def run(script: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    command = run_file(script, "--out", out, *["--fast"] * (script.stem in FAST))
+    command = run_file(script, "--fast", "--out", out)
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, cwd=out)
+
+
+def run_here(source: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run a script's text in this process, as a script; returns its exit code."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.setattr("sys.argv", ["script.py", *arguments])
+    threads = n_threads()
+    try:
+        exec(compile(source, "script.py", "exec"), {"__name__": "__main__"})
+    except SystemExit as end:
+        return int(str(end.code))
+    finally:
+        set_threads(threads)  # of which 09 takes one
+    return 0
 
 
 def replaced(source: str, right: str, wrong: str) -> str:
@@ -41,9 +59,15 @@ def replaced(source: str, right: str, wrong: str) -> str:
     return source.replace(right, wrong)
 
 
+def test_every_deep_dive_is_here() -> None:
+    assert sorted(DIVES) == sorted(
+        [*(path.stem for path in SCRIPTS.glob("[0-9]*.py")), "an_attention_kernel", "learning_or_memorising"]
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=needs_compiler if name.startswith("07") else ()) for name in DIVES]
+    "name", [pytest.param(name, marks=needs_compiler if name == "an_attention_kernel" else ()) for name in DIVES]
 )
 def test_it_holds(name, tmp_path):
     done = run(SCRIPTS / f"{name}.py", tmp_path)
@@ -53,7 +77,8 @@ def test_it_holds(name, tmp_path):
     for number in DIVES[name]:
         assert number in done.stdout
     files = [f"{name}.svg", f"{name}_narrow.svg"] if name.startswith("01") else [f"{name}.png", f"{name}.svg"]
-    assert sorted(tmp_path.iterdir()) == [tmp_path / file for file in files]
+    page = [f"{name}.html"] if name.startswith("01") else []
+    assert sorted(tmp_path.iterdir()) == [tmp_path / file for file in [*page, *files]]
     svg = (tmp_path / files[-1]).read_text(encoding="utf-8")
     assert svg.count("prefers-color-scheme") == 1
     if name.startswith("01"):
@@ -86,54 +111,79 @@ def test_a_figure_has_a_title_and_its_legend_covers_no_curve(monkeypatch, tmp_pa
 
 def test_a_wrong_number_exits_with_1(tmp_path):
     source = (SCRIPTS / "01_backpropagation.py").read_text(encoding="utf-8")
-    for name in ("_deep_dive.py", "_one_line.py"):
+    for name in ("_deep_dive.py", "_one_line.py", "_steps_page.py"):
         shutil.copy(SCRIPTS / name, tmp_path)
     script = tmp_path / "script.py"
     script.write_text(replaced(source, "24.7041, 138.8338, 645", "24.7041, 138.8339, 645"), encoding="utf-8")
     done = run(script, tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "[FAILS] dg/da = 138.8339" in done.stdout
-    assert done.stdout.splitlines()[-1] == "failed: 1 of 6 claims do not hold"
+    assert done.stdout.splitlines()[-1] == "failed: 1 of 7 claims do not hold"
+
+
+BROKEN = [  # a script, a change, and the claim that must fail
+    ("01_backpropagation", 'v["g"] = f / 2.0', 'v["g"] = f / 2.0001', "g = 24.7041"),
+    ("01_backpropagation", 'n["operands"], n["passed"]', 'n["operands"], n["passed"][::-1]', "each node's gradient"),
+    ("02_gradient_microscope", "loss(x).backward()", "(loss(x) * (1 + 1e-13)).backward()", "complex step, at any"),
+    ("03_break_the_gradient", 'np.tanh(x) ** 2), ""', 'np.tanh(x) ** 3), ""', "tanh, right: found by none"),
+    ("03_break_the_gradient", "1e-5 + 1e-3 * abs(n)", "1e-9 * abs(n)", "torch's default tolerances"),
+    ("03_break_the_gradient", "method=method", "method=method, tolerance=1", "check_gradients refuses it"),
+    ("04_tokens_and_windows", "(-counts[pair], pair)", "(-counts[pair], pair[::-1])", "the first 32 merges are"),
+    (
+        "04_tokens_and_windows",
+        "loader = create_dataloader_v1(text, BATCH, T, stride=T,",
+        "loader = create_dataloader_v1(text, BATCH, T, stride=T + 1,",
+        "with a stride of T",
+    ),
+    ("05_loss_from_scratch", "[7.4541e-05", "[7.4551e-05", "log 7.4541e-05 = -9.5042"),
+    ("05_loss_from_scratch", "expected = (softmax - one_hot) / N", "expected = softmax / N", "gradient = (softmax"),
+    ("05_loss_from_scratch", "curve = -probability.log()", "curve = -probability.exp()", "with respect to p it is"),
+    ("07_layernorm_and_gelu", "np.eye(C) - 1 / C -", "np.eye(C) -", "all agree with the formula"),
+    ("07_layernorm_and_gelu", "return 0.5 * x * (1", "return 0.5001 * x * (1", "GELU: the same to"),
+    ("07_layernorm_and_gelu", '"GELU", book_gelu, F.gelu', '"GELU", F.gelu, F.gelu', "GELU: one node for 1"),
+    ("08_adamw_by_hand", "g = g + number(l2) * p", "g = g + number(l2 + 1e-7) * p", "by hand and by the package"),
+    ("08_adamw_by_hand", "1 - BETA1**t) if", "1 - BETA1) if", "corrected, each move is 1"),
+    ("08_adamw_by_hand", "decay=decay, l2=l2)", "decay=decay)", "and those of small gradients"),
+    ("08_adamw_by_hand", "(k + 1) / WARM_UP", "(k + 2) / WARM_UP", "warm-up and cosine"),
+    ("09_signal_propagation", "np.sqrt(gain / WIDTH)", "np.sqrt(1.2 * gain / WIDTH)", "a layer multiplies by"),
+    ("09_signal_propagation", '"too large, 0.5": 0.5', '"too large, 0.5": 0.05', "good weights start close to it"),
+    ("11_choosing_a_token", "n_beams=2", "n_beams=1", "beam search finds the likeliest"),
+    ("11_choosing_a_token", '"barks": 0.4', '"barks": 4', "greedy decoding misses it"),
+    ("12_where_the_time_goes", "100_000_000, 0.10", "100_000_000, 0.0", "it takes less than 0%"),
+    ("12_where_the_time_goes", '.endswith("_backward")', '.endswith("x_backward")', "backward multiplies twice"),
+    ("13_where_the_memory_goes", "state = 4 * 4 *", "state = 4 * 3 *", "that is what is in use before"),
+    ("13_where_the_memory_goes", '"norm2: its input": C', '"norm2: its input": 0', "each block saves that"),
+    ("13_where_the_memory_goes", "memory_bytes(sizes, batch", "memory_bytes(sizes, 2 + batch", "each is predicted"),
+]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "right", "wrong", "claim"),
-    [
-        ("01_backpropagation", "f / 2.0", "f / 2.0001", "g = 24.7041"),
-        ("02_gradient_microscope", "loss(x).backward()", "(loss(x) * (1 + 1e-13)).backward()", "complex step, at any"),
-        ("03_loss_from_scratch", "[7.4541e-05", "[7.4551e-05", "log 7.4541e-05 = -9.5042"),
-        ("03_loss_from_scratch", "expected = (softmax - one_hot) / N", "expected = softmax / N", "gradient = (softmax"),
-        ("03_loss_from_scratch", "curve = -probability.log()", "curve = -probability.exp()", "with respect to p it is"),
-        ("06_choosing_a_token", "n_beams=2", "n_beams=1", "beam search finds the likeliest"),
-        ("06_choosing_a_token", '"barks": 0.4', '"barks": 4', "greedy decoding misses it"),
-        (
-            "05_where_the_time_goes",
-            "SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.10",
-            "SMALL_LIMIT, LARGE_LIMIT = 100_000_000, 0.0",
-            "it takes less than 0%",
-        ),
-        (
-            "05_where_the_time_goes",
-            'e.name.endswith("_backward")',
-            'e.name.endswith("x_backward")',
-            "backward multiplies twice",
-        ),
-    ],
-    ids=["01", "02", "03 log", "03 gradient", "03 curve", "06 beams", "06 greedy", "05 limit", "05 products"],
+    ("name", "right", "wrong", "claim"), BROKEN, ids=[f"{name[:2]} {claim[:12]}" for name, _, _, claim in BROKEN]
 )
 def test_each_claim_can_fail(name, right, wrong, claim, tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(SCRIPTS)
     source = replaced((SCRIPTS / f"{name}.py").read_text(encoding="utf-8"), right, wrong)
-    module = {"__name__": name, "__doc__": "A deep dive."}
-    exec(compile(source, name, "exec"), module)
-    assert module["main"](["--out", str(tmp_path)]) == 1
+    assert run_here(source, monkeypatch, "--fast", "--out", str(tmp_path)) == 1
     shown = capsys.readouterr().out
     assert f"[FAILS] {claim}" in shown
     assert shown.splitlines()[-1].startswith("failed: ")
 
 
+def test_every_numbered_script_is_broken_once() -> None:
+    assert {name for name, *_ in BROKEN} == {name for name in DIVES if name[0].isdigit()}
+
+
 def test_no_claim_at_all_is_a_failure(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(SCRIPTS)
     monkeypatch.chdir(tmp_path)
-    assert importlib.import_module("_deep_dive").DeepDive("x", []).end("nothing") == 1
+    assert run_here('from _deep_dive import DeepDive\nDeepDive("x").end("nothing")', monkeypatch) == 1
+
+
+def test_in_a_notebook_it_ignores_the_command_line_and_a_failed_claim_ends_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("builtins.__IPYTHON__", True, raising=False)
+    monkeypatch.chdir(tmp_path)
+    source = (SCRIPTS / "01_backpropagation.py").read_text(encoding="utf-8")
+    wrong = replaced(source, "24.7041, 138.8338, 645", "24.7041, 138.8339, 645")
+    assert run_here(f"{wrong}\nprint('the next cell')", monkeypatch, "-f", "kernel.json", "--fast") == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-2:] == ["failed: 1 of 7 claims do not hold", "the next cell"]
+    assert (tmp_path / "runs" / "deep_dives" / "01_backpropagation.svg").exists()

@@ -1,4 +1,4 @@
-"""The claims of scripts/08_learning_or_memorising.py fail for models that were hardly trained."""
+"""The claims of scripts/learning_or_memorising.py fail for models that were hardly trained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "08_learning_or_memorising.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "learning_or_memorising.py"
 CLAIMS = (
     "the story is memorised",
     "the rules are learned",
@@ -33,7 +33,8 @@ def test_each_claim_can_fail(
     source = replaced(source, '"copies": 20}', '"copies": -1}')
     module = {"__name__": "script", "__doc__": "A deep dive."}
     exec(compile(source, SCRIPT.name, "exec"), module)
-    assert module["main"](["--fast", "--out", str(tmp_path)]) == 1  # type: ignore[operator]  # a function of the script
+    with pytest.raises(SystemExit, match="1"):
+        module["main"](["--fast", "--out", str(tmp_path)])  # type: ignore[operator]  # a function of the script
     failed = [line for line in capsys.readouterr().out.splitlines() if "[FAILS]" in line]
     assert len(failed) == len(CLAIMS)
     assert all(claim in line for claim, line in zip(CLAIMS, failed, strict=True))

@@ -18,7 +18,7 @@ from nanograd_gpt.rng import TorchStream
 from nanograd_gpt.training.corpus import split_text
 
 ROOT = Path(__file__).parent.parent.parent
-SCRIPT = ROOT / "scripts" / "04_the_books_numbers.py"
+SCRIPT = ROOT / "scripts" / "the_books_numbers.py"
 
 
 @pytest.mark.slow

@@ -1,7 +1,6 @@
 """An attention kernel in four steps, on a simulated GPU: the same numbers from fewer and fewer bytes of memory."""
 
 import sys
-from argparse import ArgumentParser
 from itertools import pairwise
 
 from _deep_dive import DeepDive, run
@@ -41,19 +40,15 @@ GPU_HEADS, GPU_LENGTH, GPU_ROUNDS = 96, 1024, 20
 H100_BYTES, H100_FLOPS = 3.35e12, {"float32": 67e12, "bfloat16": 989e12}
 
 
-def add_fast(parser: ArgumentParser) -> None:
-    parser.add_argument("--fast", action="store_true", help=f"lengths up to {FAST_LENGTHS[-1]} only")
-
-
 def main(argv: list[str] | None = None) -> int:
-    dive = DeepDive(__doc__, argv, add_fast)
+    dive = DeepDive(__doc__, argv)
     if missing := missing_compiler():
         raise RunError(f"{missing}; kernels run here as C++, on a simulated GPU")
-    lengths = FAST_LENGTHS if dive.options.fast else LENGTHS
+    lengths = FAST_LENGTHS if dive.fast else LENGTHS
     T = lengths[-1]
     print("Attention is two products and a softmax.  Why is a fast kernel for it so much longer than its formula?")
 
-    # The kernels are in 07_an_attention_kernel.cu, to be read beside this.  A C++ compiler and the simulator in
+    # The kernels are in an_attention_kernel.cu, to be read beside this.  A C++ compiler and the simulator in
     # tests/cusim run them on any machine: slowly, but with every access to memory checked, and counted.
     module = simulated_module()
 
@@ -108,7 +103,8 @@ def main(argv: list[str] | None = None) -> int:
         f"\ntry this: a block of step 4 shares the keys that it fetches among {QUERIES} queries.  How many bytes a pair"
     )
     print("will be left if it has 128?  Change QUERIES in the .cu and in _attention_steps.py, and see what is counted.")
-    return dive.end(f"from {moved[naive.name][T]:,} bytes to {moved[tensor_cores.name][T]:,}, and the same numbers")
+    dive.end(f"from {moved[naive.name][T]:,} bytes to {moved[tensor_cores.name][T]:,}, and the same numbers")
+    return 0
 
 
 def total_bytes(counts: list[Counts]) -> int:
@@ -171,7 +167,7 @@ def draw(dive: DeepDive, moved: dict[str, dict[int, int]], flops: dict[str, dict
         upper.set_xticks(lengths)
         upper.minorticks_off()
     title = "Each step of the kernel asks for fewer bytes,\nso the same memory can feed more arithmetic"
-    dive.save(figure, "07_an_attention_kernel", title)
+    dive.save(figure, "an_attention_kernel", title)
 
 
 if __name__ == "__main__":

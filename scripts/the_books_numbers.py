@@ -1,6 +1,6 @@
 """Every number printed in the book's chapter 5, reproduced without PyTorch.
 
-    python scripts/04_the_books_numbers.py [--data the-verdict.txt] [--quick | --appendix-d] [--out FILE.json]
+    python scripts/the_books_numbers.py [--data the-verdict.txt] [--quick | --appendix-d] [--out FILE.json]
 
 Each value is compared with the published one.  The training (10 epochs of 124M parameters) takes minutes; --quick
 skips it, and --appendix-d runs the trainer of appendix D instead (15 epochs with warm-up, cosine decay and clipping),

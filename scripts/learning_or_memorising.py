@@ -71,12 +71,8 @@ def train(config: RunConfig) -> Course:
 
 
 def main(argv: list[str] | None = None) -> int:
-    dive = DeepDive(
-        __doc__,
-        argv,
-        lambda parser: parser.add_argument("--fast", action="store_true", help="smaller models, fewer updates"),
-    )
-    story_settings, tales_settings, goals = FAST if dive.options.fast else ({}, {}, {})
+    dive = DeepDive(__doc__, argv)
+    story_settings, tales_settings, goals = FAST if dive.fast else ({}, {}, {})
     goals = GOALS | goals
 
     # The story is short: twenty passes store it.  Its training loss falls on and on, its validation loss rises again.
@@ -111,10 +107,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     dive.save(
         draw(story, tales),
-        "08_learning_or_memorising",
+        "learning_or_memorising",
         "A story is stored, and its validation loss rises;\nof tales, the rules are learned",
     )
-    return dive.end(f"{shares['grammatical']:.0f}% grammatical, {shares['consistent']:.0f}% consistent")
+    dive.end(f"{shares['grammatical']:.0f}% grammatical, {shares['consistent']:.0f}% consistent")
+    return 0
 
 
 def first_above(least: float, shares: list[float]) -> int:
