@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import Notice, RunError
-from ..files import UnreadableError, fsync, regular_size, sha256_of
+from ..files import UnreadableError, fsync, make_directory, reason_of, regular_size, sha256_of
 from .resumable_download import CutOffError, RefusedAnswerError, Resumable, why_failed
 
 
@@ -46,8 +46,9 @@ def _delete_if_damaged(path: Path, remote: Remote, subject: str) -> None:
             return
         path.unlink()
     except (UnreadableError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"{subject}: {path} cannot be verified ({reason}); remove it, and run this again") from None
+        raise RunError(
+            f"{subject}: {path} cannot be verified ({reason_of(error)}); remove it, and run this again"
+        ) from None
     warnings.warn(
         Notice(
             f"{subject}: {path} was damaged and is deleted (its SHA-256 was {found}, not {remote.sha256}); it is "
@@ -64,6 +65,7 @@ def _download(path: Path, remote: Remote, subject: str, by_hand: str) -> None:
     pooch.get_logger().setLevel("WARNING")
     downloader = Resumable(path.with_name(f"{path.stem}.partial"), remote.least, remote.most)
     try:
+        make_directory(path.parent)  # pooch's own error would have no reason
         pooch.retrieve(remote.url, remote.sha256, fname=path.name, path=path.parent, downloader=downloader)
         fsync(path.parent)  # pooch has renamed the file once more
     except CutOffError as error:
@@ -77,5 +79,5 @@ def _download(path: Path, remote: Remote, subject: str, by_hand: str) -> None:
         raise RunError(f"{subject} was damaged in transit and deleted ({reason}); run this again, {by_hand}") from None
     except OSError as error:
         raise RunError(
-            f"{subject}: {path} could not be written ({error.strerror or error}); free space there, {by_hand}"
+            f"{subject}: {path} could not be written ({reason_of(error)}); free space there, {by_hand}"
         ) from None

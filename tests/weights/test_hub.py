@@ -300,7 +300,7 @@ def test_a_name_that_is_not_found_is_no_reason_to_wait(
 def test_a_cache_that_cannot_be_written_is_named(server: FileServer, cache: Path) -> None:
     cache.parent.write_bytes(b"a file, where the directory should be")
     message = failure()
-    assert f"{cache / NAME}.safetensors could not be written" in message
+    assert f"{cache / NAME}.safetensors could not be written (Not a directory); free space there, or save " in message
     assert "--weights PATH" in message
 
 
