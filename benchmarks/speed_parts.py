@@ -241,6 +241,17 @@ def estimates() -> str:
     return _joined(markdown(head, rows), _caveats(["estimates.json"]))
 
 
+def saving() -> str:
+    """The part of a run's time that checkpoints take."""
+    rows = []
+    for name, run in result("saving.json")["runs"].items():
+        share = (run["in_loop"] + run["beside"]) / run["seconds"]
+        times = [f"{run[key]:.1f}" for key in ("seconds", "in_loop", "beside")]
+        rows.append([name, str(run["saves"]), *times, f"{share:.1%}"])
+    head = ["", "checkpoints", "s of training", "s in the loop", "CPU s beside it", "part"]
+    return _joined(markdown(head, rows), _caveats(["saving.json"]))
+
+
 def _agreement(facts: Mapping[str, Any]) -> str:
     """The largest difference of another's loss from ours: far below the tolerance."""
     ours, *others = facts["losses"].values()
@@ -281,4 +292,5 @@ IN_BENCHMARKS: dict[str, Callable[[], str]] = {
     "profile small": lambda: profile("small"),
     "start-up": start_up,
     "estimates": estimates,
+    "saving": saving,
 }

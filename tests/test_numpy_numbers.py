@@ -116,6 +116,7 @@ WHOLE: dict[str, tuple[Call, int]] = {
     "generate_batch max_new_tokens": (lambda n: ng.generate_batch(gpt(), [IDS, IDS[:3]], n, 8), 3),
     "generate_batch context_size": (lambda n: ng.generate_batch(gpt(), [IDS, IDS[:3]], 3, n), 4),
     "generate_batch eos_id": (lambda n: ng.generate_batch(gpt(), [IDS, IDS[:3]], 3, 8, eos_id=n), 5),
+    "token_attribution position": (lambda n: ng.token_attribution(gpt(), IDS[None], n), 3),
     "complete max_new_tokens": (lambda n: ng.complete(small_model().eval(), "a", BYTES, n), 3),
     "complete context_size": (lambda n: ng.complete(small_model().eval(), "abc", BYTES, 3, context_size=n), 4),
     "complete_stream max_new_tokens": (lambda n: [*ng.complete_stream(small_model().eval(), "a", BYTES, n)], 3),

@@ -248,7 +248,7 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
         def told(text: str) -> None:
             bar.write(f"note: {escaped(text)}", file=sys.stderr)
 
-        clock = CheckpointClock(t.checkpoint_minutes)
+        clock = CheckpointClock(t.checkpoint_minutes, training.saving_seconds)
         for report in training.steps(told if replay else None):
             with signals.closed_pipe():
                 updates.add(report, perf_counter() - started)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import tiktoken
@@ -97,6 +98,7 @@ class Run:
         self.progress = Progress()
         self._saved: Path | None = None  # the checkpoint of this very moment, if there is one
         self._best = BestWeights()
+        self.saving_seconds = 0.0  # of the last checkpoint, without what is done beside the training
         self.weights_sha256: str | None = None  # of the initial weights, if they were loaded
 
     @cached_property
@@ -280,6 +282,7 @@ class Run:
         beside: where the files are hashed and flushed, and old ones deleted, while training goes on [here, at once]
         note: told why an old one cannot be deleted, which then stays [None: an error]
         """
+        begun = perf_counter()
         if beside is not None:
             beside.wait()  # for an earlier checkpoint
         step = self.progress.global_step
@@ -300,6 +303,7 @@ class Run:
             seal()
         else:
             beside.start(seal)
+        self.saving_seconds = perf_counter() - begun
         return path
 
     def _seal(self, directory: Path, written: list[Path], step: int, note: Note | None) -> None:

@@ -72,7 +72,9 @@ def test_a_run_that_is_resumed_can_go_on_on_the_cpu(tmp_path: Path, data: Path, 
     message = fails(*resume, "--device", "cuda", code=1)
     assert message.startswith("training: the GPU's memory is used up (9 MiB for arrays")
     assert message.endswith(", or resume this one with --device cpu")
-    works(*resume, "--device", "cpu")
+    result = nanograd(*resume, "--device", "cpu")
+    assert result.code == 0, result
+    assert re.fullmatch(r"note: since step_1: device cpu, was cuda; [^\n]*\n", result.err)
 
 
 @pytest.mark.parametrize("error", [OutOfMemoryError(1 << 30, 1 << 20), CUDARuntimeError(2)], ids=["CuPy", "CUDA"])

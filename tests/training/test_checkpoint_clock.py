@@ -33,7 +33,7 @@ def test_where_saving_takes_long_checkpoints_are_further_apart(now: list[float])
     clock = CheckpointClock(1)
     with clock.saving():
         now[0] += 6
-    now[0] += 199
+    now[0] += 399
     assert not clock.is_due()
     now[0] += 1
     assert clock.is_due()
@@ -43,3 +43,11 @@ def test_without_minutes_none_is_due(now: list[float]) -> None:
     clock = CheckpointClock(0)
     now[0] += 1e9
     assert not clock.is_due()
+
+
+def test_the_cost_of_a_checkpoint_before_the_first_update_counts(now: list[float]) -> None:
+    clock = CheckpointClock(1, cost=6.0)
+    now[0] += 399
+    assert not clock.is_due()
+    now[0] += 1
+    assert clock.is_due()

@@ -63,8 +63,8 @@ def test_the_workspace_is_allocated_once(gemm):
 
 def test_nothing_waits_for_the_device(gemm):
     cp = importlib.import_module("cupy")
-    a, out = cp.ones((8, 8), dtype="f4"), cp.empty((8, 8), dtype="f4")
     with installed() as record:
+        a, out = cp.ones((8, 8), dtype="f4"), cp.empty((8, 8), dtype="f4")
         gemm(a, a, out)
         assert (record.syncs, record.uploads) == ([], [])
 
