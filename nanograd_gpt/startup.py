@@ -48,8 +48,8 @@ def say_one_line(kind: type[BaseException], error: BaseException, traceback: Tra
     if not issubclass(kind, KeyboardInterrupt | ImportError | MemoryError) and not is_a_librarys(traceback):
         sys.__excepthook__(kind, error, traceback)
         return
-    while (cause := error.__cause__ or error.__context__) is not None:  # NumPy wraps it in twenty lines of advice
-        error = cause
+    while not isinstance(error, KeyboardInterrupt) and (cause := error.__cause__ or error.__context__) is not None:
+        error = cause  # NumPy wraps it in twenty lines of advice
     if isinstance(error, KeyboardInterrupt):
         message = "interrupted" if threads_start() else NO_THREADS
     else:

@@ -22,7 +22,8 @@ BROKEN = {  # a numpy that ends its import, and the line
     ),
     "raise MemoryError": "error: a library could not be loaded (MemoryError); reinstall it, or free memory",
     # what OpenBLAS does without threads
-    "import threading\ndef no(*_): raise RuntimeError\nthreading._start_new_thread = no\nraise KeyboardInterrupt": (
+    "import threading\ndef no(*_, **__): raise RuntimeError\n"
+    "threading._start_new_thread = threading._start_joinable_thread = no\nraise KeyboardInterrupt": (
         "error: the system starts no more threads; raise its limit (ulimit -u), or set OPENBLAS_NUM_THREADS=1"
     ),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +16,8 @@ from nanograd_gpt.bench.machine import bytes_per_second
 from nanograd_gpt.cli.signals import Signals
 from nanograd_gpt.errors import InputError, RunError
 from nanograd_gpt.weights.resumable_download import _resolve_host
+
+STARTER = "_start_joinable_thread" if hasattr(threading, "_start_joinable_thread") else "_start_new_thread"  # from 3.13
 
 
 @pytest.fixture(autouse=True)
@@ -34,15 +35,15 @@ def limit(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
     def start_at_most(n: int) -> None:
         left = [None] * n
-        start: Any = _thread.start_new_thread
+        start: Any = getattr(threading, STARTER)
 
-        def start_while_left(*arguments: Any) -> Any:
+        def start_while_left(*arguments: Any, **named: Any) -> Any:
             if not left:
                 raise RuntimeError("can't start new thread")
             left.pop()
-            return start(*arguments)
+            return start(*arguments, **named)
 
-        monkeypatch.setattr(threading, "_start_new_thread", start_while_left)
+        monkeypatch.setattr(threading, STARTER, start_while_left)
 
     return start_at_most
 
