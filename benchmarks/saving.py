@@ -77,7 +77,7 @@ def child(seconds: str, argv: list[str]) -> int:
     costs = {"saves": 0, "in_loop": 0.0, "beside": 0.0}
     for owner, name in ((Run, "save"), (Run, "save_best"), (Run, "keep_best"), (Background, "wait")):
         setattr(owner, name, timed(getattr(owner, name), costs))
-    Run._seal = timed_beside(Run._seal, costs)  # type: ignore[method-assign]  # wrapped in place, to be timed
+    Run._seal = timed_beside(Run._seal, costs)  # type: ignore[method-assign]  # mypy forbids assigning to a method, which is how it is timed here
     timer = Timer(float(seconds), os.kill, (os.getpid(), signal.SIGTERM))
     timer.daemon = True
     timer.start()

@@ -145,7 +145,7 @@ def input_grads(node: Function, dy: Array | None) -> Sequence[Gradient]:
     try:
         gradients = node.backward(dy)
         check_returned(node, gradients, len(node.parents), dy)
-    except Exception as error:  # of any kind: a note is added, and it is raised again
+    except Exception as error:  # whatever a rule raises gets a note with its name, and is raised again
         error.add_note(f"in {name}.backward")
         raise
     return gradients

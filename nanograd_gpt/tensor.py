@@ -369,7 +369,7 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
         arrays = numbers_as_arrays(op, arrays, params)
     try:
         out, node = record(op, arrays, parents, params)
-    except Exception as error:  # of any kind: a note is added, and it is raised again
+    except Exception as error:  # whatever an operation raises gets a note with its name, and is raised again
         error.add_note(f"in {call_text(getattr(op, '__name__', repr(op)), arrays, params)}")
         raise
     result = Tensor.__new__(Tensor)

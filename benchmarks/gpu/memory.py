@@ -25,7 +25,9 @@ def measured(step: Step) -> None:
         with ProcessPoolExecutor(1, mp_context=spawn) as process:
             try:
                 step.emit("memory", contender=name, bytes=process.submit(taken_by, name, step.dry).result())
-            except Exception as error:  # reported, whether missing or out of memory; the others are measured
+            except (
+                Exception
+            ) as error:  # a contender fails with errors of its own libraries: its message becomes its result
                 step.emit("memory", contender=name, error=f"{type(error).__name__}: {error}")
 
 

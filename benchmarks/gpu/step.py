@@ -35,7 +35,9 @@ class Step:
             for part in parts:
                 try:
                     part(self)
-                except Exception as error:  # reported as a result that fails the step; the remaining parts still run
+                except (
+                    Exception
+                ) as error:  # a part fails with errors of any library: it is recorded, and fails the step
                     failed = 1
                     self.emit(part.__name__, error=f"{type(error).__name__}: {error}")
         return failed

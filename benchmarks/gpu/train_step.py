@@ -100,7 +100,9 @@ def compared(step: Step) -> None:
                 for _ in range(RUN_BEFORE + 1 if mine else 1):
                     made()  # compiles, records, or runs out of memory
                 contenders[kind] = made
-            except Exception as error:  # reported, whether missing or out of memory; the others are timed
+            except (
+                Exception
+            ) as error:  # a contender fails with errors of its own libraries: its message becomes its result
                 step.emit("train step", B=B, T=T, contender=kind, error=f"{type(error).__name__}: {error}")
         times: dict[str, list[float]] = {name: [] for name in contenders}
         peaks: dict[str, int] = {}

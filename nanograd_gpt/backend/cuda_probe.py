@@ -80,7 +80,9 @@ def _first_use_problem(cupy: ModuleType) -> str | None:
     for what, use in (("kernel", _use_kernel), ("product", _use_product)):
         try:
             use(cupy)
-        except Exception as error:  # CuPy's and the driver's errors share no class; each becomes the message
+        except (
+            Exception
+        ) as error:  # CuPy's and the driver's errors have no common class but this; the message says which it was
             return _failure(cupy, what, error)
     return None
 

@@ -9,7 +9,7 @@ from .options import note
 
 def load_drawing() -> None:
     """Import matplotlib now, so that its memory counts in an estimate."""
-    from ..viz import plots  # noqa: F401  # imported for its effect: it loads matplotlib
+    from ..viz import plots  # noqa: F401  # unused here: importing it loads matplotlib into memory
 
 
 def check_figures(run: Path) -> None:

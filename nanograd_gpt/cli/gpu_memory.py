@@ -19,7 +19,9 @@ def gpu_memory_named(config: RunConfig, otherwise: str = "") -> Iterator[None]:
     """Raise RunError with settings that fit, where the GPU's memory is used up; `otherwise` is another way out."""
     try:
         yield
-    except Exception as error:  # CuPy is optional, so its error class cannot be named here; others are raised again
+    except (
+        Exception
+    ) as error:  # CuPy's error class cannot be imported where CuPy is not installed; other errors are raised again
         if not is_out_of_memory(error):
             raise
         available, estimate = gpu_memory(), gpu_memory_bytes(config.model, config.data.batch_size)

@@ -55,7 +55,7 @@ def as_operand(operation: type[Function] | str, operands: Sequence[Any], value: 
 def numbers_as_arrays(operation: type[Function], operands: list[Any], params: Mapping[str, Any]) -> list[Any]:
     """Operands with plain numbers as 0-d arrays, of the dtype that promotion gives a number beside the other operands.
 
-    Of an operation that takes numbers, they are converted only where there is no array among its operands.
+    An operation that takes numbers converts them only if none of its operands is an array.
     """
     dtypes = [a.dtype for a in operands if hasattr(a, "dtype")]
     if operation.takes_numbers and dtypes:

@@ -1,4 +1,4 @@
-"""Explicit streams of random numbers, seeded and saved; there is no global generator."""
+"""Explicit streams of random numbers, which are seeded and saved, in place of a global generator."""
 
 from .generator import Generator, RandomStream, checked_stream, index_at
 from .torch_stream import TorchStream

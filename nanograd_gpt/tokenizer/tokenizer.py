@@ -86,7 +86,7 @@ def get_tokenizer(name_or_path: str | Path = "gpt2") -> tiktoken.Encoding:
 
     Files: by save_tokenizer, or a byte-level BPE with GPT-2's word pattern as Hugging Face's tokenizer.json or
     vocab.json with merges.txt, or OpenAI's encoder.json with vocab.bpe.  Needs no network.
-    Raises InputError if there is no such tokenizer, its file is damaged, or it cannot be reproduced exactly.
+    Raises InputError for an unknown tokenizer, a damaged file, and one that cannot be reproduced exactly.
     """
     if name_or_path == "gpt2":
         return _gpt2()

@@ -236,7 +236,7 @@ class Run:
         write_whole(directory / "environment.json", json.dumps(metadata, indent=1).encode())
 
     def preflight(self, directory: Path) -> None:
-        """Check before training that a checkpoint can be written: its metadata is serialisable and the disk has room.
+        """Check before training that a checkpoint can be written: its metadata is serialisable and fits on the disk.
 
         Raises InputError or RunError otherwise.
         """

@@ -135,7 +135,7 @@ def tokenizer_for_model(setting: str, config: GPTConfig, whose: str, given: bool
 def open_model(source: Path | str, n_heads: int | None = None, drop_rate: float | None = None) -> Source:
     """Open the model in a run, a checkpoint or a file of weights; n_heads and drop_rate apply to weights only.
 
-    Raises InputError if there is no such model, and RunError if a download fails.
+    Raises InputError for a model that is not found, and RunError if a download fails.
     """
     path = local_path(Path(source))
     if is_pretrained(path):

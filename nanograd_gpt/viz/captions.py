@@ -40,7 +40,7 @@ def loss_caption(curves: Curves) -> str:
     """State where validation loss was lowest, and whether the model overfits from there on."""
     known = [i for i, loss in enumerate(curves.val_losses) if isfinite(loss)]
     if len(known) < 2:
-        return "Fewer than two evaluations with a finite validation loss: there is no trend yet."
+        return "Fewer than two evaluations have a finite validation loss, too few for a trend."
     best, last = min(known, key=lambda i: curves.val_losses[i]), known[-1]
     lowest, final = f"{curves.val_losses[best]:.3f}", f"{curves.val_losses[last]:.3f}"
     at = f"epoch {curves.epochs[best]:.1f}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..arguments import not_allowed, real_number, whole_number
 from ..files import write_whole
-from . import import_matplotlib  # noqa: F401  # must run first: it makes the import below work under any MPLBACKEND
+from . import import_matplotlib  # noqa: F401  # unused here: sets the backend, before the imports below load matplotlib
 
 # isort: split
 import contextlib

@@ -41,7 +41,7 @@ THEMED |= {PURPLE: "var(--purple)", PAPER: "var(--paper)"}
 def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
     """Write report.html from the files of a run, see RunFiles, into the directory `out` [run_dir]; returns its path.
 
-    Warns of damage, which is passed over.  Raises InputError if there is no metrics.jsonl.
+    Warns of damage, which is passed over.  Raises InputError if metrics.jsonl is missing.
     """
     run = read_run(Path(run_dir))
     if run.damage:

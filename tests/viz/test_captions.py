@@ -25,8 +25,8 @@ def curves(train: list[float], val: list[float]) -> Curves:
         ([6, 3, 2], [6, 4, 3], "Validation loss is lowest at the last evaluation (3.000, epoch 2.0): longer"),
         ([6, 3, 1], [6, 4, 4.01], "lowest at epoch 1.0 (4.000) and has changed by less than 1% since (4.010)."),
         ([6, 3, 1], [6, 4, NAN], "Validation loss is lowest at the last evaluation (4.000, epoch 1.0)"),
-        ([6], [6], "there is no trend yet"),
-        ([], [], "there is no trend yet"),
+        ([6], [6], "too few for a trend"),
+        ([], [], "too few for a trend"),
         ([1, NAN], [1, 2], "training is unstable"),
     ],
 )  # fmt: skip
