@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
 import numpy as np
 
 from ..arguments import whole_number
-from ..autograd import Function, Leaf, Node
 from ..backend.contract import HostArray
 from ..backend.select import kernels_of, to_host
 from ..errors import InputError
@@ -17,8 +13,8 @@ from ..grad_mode import enable_grad
 from ..nn import functional as F
 from ..nn.inference_mode import inference_mode
 from ..nn.token_ids import TokenIds, as_ids
-from ..ops.embedding import Embedding
-from .watch import Recorded, Watcher, watched
+from .token_vectors import TokenVectors
+from .watch import watched
 
 
 def token_attribution(model: GPTModel, ids: TokenIds, position: int) -> HostArray:
@@ -42,7 +38,7 @@ def token_attribution(model: GPTModel, ids: TokenIds, position: int) -> HostArra
     if T < 2:
         raise InputError(f"ids: shape {ids.shape} has no token with others before it; give T >= 2 tokens")
     position = whole_number("position", position, 1, T - 1, f"1 .. {T - 1}, a token of {T} with others before it")
-    inputs = _TokenVectors(model)
+    inputs = TokenVectors(model)
     with inference_mode(model), enable_grad(), watched(inputs):
         x = model.hidden_states(ids[:, :position])[:, -1]  # (B, C)
         log_probabilities = F.log_softmax(model.out_head(x))  # (B, V)
@@ -51,29 +47,3 @@ def token_attribution(model: GPTModel, ids: TokenIds, position: int) -> HostArra
     attribution = np.zeros((B, T), dtype=vectors.dtype)
     attribution[:, :position] = to_host((vectors * gradient).sum(axis=-1))
     return attribution
-
-
-class _TokenVectors(Watcher):
-    """Makes the token embeddings the only leaf: the parameters take part as constants, and get no gradient."""
-
-    def __init__(self, model: GPTModel) -> None:
-        self.parameters = {p.node for p in model.parameters()}
-        self.table = model.tok_emb.weight.data
-        self.vectors: Any = None  # (B, T, C)
-        self.leaf = Leaf(self.table.dtype)
-
-    def forward(
-        self,
-        run: Callable[..., Recorded],
-        op: type[Function],
-        arrays: Sequence[Any],
-        parents: Sequence[Node | None],
-        params: Mapping[str, Any],
-    ) -> Recorded:
-        """Run an operation without its parameters' nodes; an embedding of tokens starts the graph."""
-        parents = [None if parent in self.parameters else parent for parent in parents]
-        out, node = run(op, arrays, parents, params)
-        if op is Embedding and arrays[0] is self.table:
-            self.vectors = out
-            return out, self.leaf
-        return out, node

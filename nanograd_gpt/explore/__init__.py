@@ -1,0 +1,1 @@
+"""One HTML page to explore what a model computes for a prompt."""
