@@ -13,7 +13,7 @@ FAULTY = {
     "text of 10.0 px": '<p style="font-size: 10px">small</p>',
     "text of 8.0 px": f'{SVG}<g transform="scale(0.5)"><text x="9" y="40" font-size="16">drawn</text></g></svg>',
     "contrast of 2.32": '<p style="color: #aaa">grey</p>',
-    "contrast of 1.63": f'{SVG}<rect width="99" height="40" fill="#444"/><text y="20" fill="#222">on a bar</text></svg>',
+    "contrast of 1.63": f'{SVG}<rect width="99" height="40" fill="#444"/><text y="20" fill="#222">on bars</text></svg>',
     "contrast of 4.27": '<p><span style="opacity: 0.6">faded</span></p>',
     "overlaps": '<p>one</p><p style="margin-top: -2em">another</p>',
     "cut by <div>": '<div style="width: 3em; overflow: hidden; white-space: nowrap">longer than three</div>',
