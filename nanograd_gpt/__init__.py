@@ -13,6 +13,7 @@ from .backend.cpu.allocator import keep_freed_memory
 from .backend.cpu.threads import set_threads
 from .backend.precision import set_precision
 from .errors import InputError, NonFiniteError, RunError
+from .explore.write_explorer import write_explorer
 from .generation.beam import Beam, beam_search
 from .generation.explain import explain_next
 from .generation.generate import generate, generate_batch, generate_text, generate_text_simple
@@ -128,6 +129,7 @@ __all__ = [
     "token_ids_to_text",
     "train_model_simple",
     "train_tokenizer",
+    "write_explorer",
 ]
 
 

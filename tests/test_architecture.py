@@ -26,7 +26,7 @@ LAYERS = [  # bottom up; modules of one layer do not import each other
     ["optim", "gpt"],
     ["generation", "tape", "weights"],
     ["training"],
-    ["bench", "viz"],
+    ["bench", "explore", "viz"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ..environment import own_version
 from ..errors import InputError, NonFiniteError, RunError
 from ..files import FULL, not_written
-from . import bench, convert, diff_backends, evaluate, explain_next, generate, gradcheck, info, plot, train
+from . import bench, convert, diff_backends, evaluate, explain_next, explore, generate, gradcheck, info, plot, train
 from .naming import located, settings_file
 from .options import note, notices_as_notes
 from .signals import is_closed_pipe
@@ -36,6 +36,7 @@ COMMANDS = {
     "generate": generate,
     "evaluate": evaluate,
     "explain-next": explain_next,
+    "explore": explore,
     "gradcheck": gradcheck,
     "info": info,
     "plot": plot,

@@ -22,7 +22,7 @@ def token_text(token: int, tokenizer: tiktoken.Encoding) -> TokenText:
     try:
         text = raw.decode()
     except UnicodeDecodeError:
-        return TokenText(raw.hex(" "), True)
+        return TokenText(f"0x{raw.hex()}", True)
     return TokenText("".join(_visible(character) for character in text), False)
 
 

@@ -12,8 +12,14 @@ function buildHeads(data, choose) {
   const cells = rows.selectAll("td").data((b) => d3.range(H).map((h) => ({ block: b, head: h }))).join("td");
   const buttons = cells.append("button").attr("type", "button").on("click", (event, d) => choose(d));
   buttons.attr("aria-label", (d) => `Block ${d.block}, head ${d.head}`);
-  const T = data.ids.length;
-  buttons.append("img").attr("alt", "").attr("src", (d) => trianglePicture(at(data.attention, d.block, d.head), T));
+  buttons.append("img").attr("alt", "");
+  drawHeads(data);
+}
+
+/** Draw the picture of every head, in the colours of light or dark mode. */
+function drawHeads(data) {
+  const source = (d) => trianglePicture(at(data.attention, d.block, d.head), data.ids.length);
+  d3.selectAll("#heads img").attr("src", source);
 }
 
 /** Mark the chosen head, draw its weights, and list those of the shown token. */

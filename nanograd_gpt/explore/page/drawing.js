@@ -1,6 +1,13 @@
 // Drawings: bars in a table, strips of channels, triangles of attention weights, lines over blocks.
 
-const RGB = { positive: [0, 114, 178], negative: [213, 94, 0] }; // seen on light and on dark; opacity is the size
+const DARK = matchMedia("(prefers-color-scheme: dark)");
+
+/** The colours of a picture's pixels, whose opacity is the size: those of the style sheet. */
+function pictureColours() {
+  return DARK.matches
+    ? { positive: [86, 180, 233], negative: [240, 134, 58] }
+    : { positive: [0, 114, 178], negative: [194, 84, 0] };
+}
 
 /** A canvas of width x height pixels, each {kind, opacity} from pixel(x, y), as an image's address. */
 function picture(width, height, pixel) {
@@ -8,9 +15,10 @@ function picture(width, height, pixel) {
   Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
+  const colours = pictureColours();
   for (let i = 0; i < width * height; i += 1) {
     const { kind, opacity } = pixel(i % width, Math.floor(i / width));
-    image.data.set([...RGB[kind], Math.round(255 * opacity)], 4 * i);
+    image.data.set([...colours[kind], Math.round(255 * opacity)], 4 * i);
   }
   context.putImageData(image, 0, 0);
   return canvas.toDataURL();

@@ -22,7 +22,7 @@ function influenceText(data, shown) {
       : `“${tokenText(data, following)}”, which came next,`;
   return (
     `How much the log-probability of ${about} owes to each token up to position ${shown}: the slope as that token's ` +
-    "embedding is scaled (gradient times input). Above 0, the token makes the prediction likelier; below 0, less likely."
+    "embedding is scaled (gradient times input). Above 0, the token makes the prediction likelier; below 0, less so."
   );
 }
 
@@ -72,8 +72,8 @@ function drawSlopes(data, shown, lengths) {
   const table = d3.select("#slopes");
   drawHead(table, [
     { text: "place", kind: "" },
-    { text: "length of the gradient, nats per unit", kind: "number-head" },
-    { text: "slope of the block, nats", kind: "number-head" },
+    { text: "length of the gradient, nats per unit", kind: "" },
+    { text: "slope of the block, nats", kind: "" },
   ]);
   const rows = lengths.map((length, i) => [
     i === 0 ? "before block 0" : `after block ${i - 1}`,

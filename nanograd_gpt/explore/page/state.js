@@ -17,6 +17,10 @@ function start() {
   buildHeads(data, update);
   buildSliders(data, show);
   d3.select("main").on("more", show);
+  DARK.addEventListener("change", () => {
+    drawHeads(data);
+    show();
+  });
   new ResizeObserver(show).observe(document.querySelector(".sections"));
   show();
 }
