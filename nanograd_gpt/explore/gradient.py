@@ -44,5 +44,5 @@ def loss_gradient(model: GPTModel, ids: Ints) -> LossGradient:
         loss = model.loss(ids[None, :-1], ids[None, 1:])
         loss.backward()
     stream = np.stack([to_host(tape[name].value)[0] for name in places])
-    gradient = np.stack([to_host(tape[name].grad)[0] for name in places])
+    gradient = np.stack([to_host(grad)[0] for name in places if (grad := tape[name].grad) is not None])
     return LossGradient(float(to_host(loss.data)), stream, gradient)

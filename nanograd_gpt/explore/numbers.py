@@ -108,7 +108,7 @@ def _attribution(model: GPTModel, ids: Ints, likeliest: int) -> HostArray:
     T, attribution = len(ids), np.zeros((len(ids), len(ids)))
     for t in range(1, T):
         attribution[t - 1, :t] = token_attribution(model, ids[None, : t + 1], t)[0, :t]
-    if T == model.config.context_length:
+    if model.config.context_length < T + 1:
         attribution[-1] = np.nan
     else:
         attribution[-1] = token_attribution(model, np.append(ids, likeliest)[None], T)[0, :T]

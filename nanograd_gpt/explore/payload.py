@@ -58,7 +58,8 @@ def _lower(x: HostArray) -> HostArray:
 def _candidates(numbers: Numbers, likeliest: int | None) -> dict[str, Any]:
     """The logits of tokens that may be sampled: of all (T, N) for ids (N,), or of the likeliest, ids (T, N).
 
-    rest: log of the sum of exp(logit / temperature) over the tokens left out, at each temperature (T, n); 0 is none.
+    rest: log of the sum of exp(logit / temperature) over the tokens left out, at each temperature (T, n); at 0, where
+    the likeliest token is taken, it is not used.
     """
     V = numbers.logits.shape[-1]
     ids = np.setdiff1d(np.arange(V), numbers.padding)
@@ -77,8 +78,8 @@ def _candidates(numbers: Numbers, likeliest: int | None) -> dict[str, Any]:
 
 
 def _rest(logits: HostArray) -> HostArray:
-    """logits (T, N)  ->  log(sum(exp(logits / temperature))) (T, n), for the largest temperatures first computed"""
-    rest = np.full((len(logits), len(TEMPERATURES)), -np.inf)
+    """logits (T, N)  ->  log(sum(exp(logits / temperature))) over each row, for every temperature (T, n)"""
+    rest = np.zeros((len(logits), len(TEMPERATURES)))
     for i, temperature in enumerate(TEMPERATURES):
         if temperature > 0:
             scaled = (logits / np.float32(temperature)).astype(np.float64)

@@ -64,8 +64,8 @@ function showMlp(data, state, shown) {
   const of = at(values, state.block, shown);
   const width = 4 * data.model.emb_dim;
   d3.select("#mlp-text").text(
-    `Block ${state.block} (trf_blocks.${state.block}.ff), position ${shown}: ${at(active, state.block, shown)} of its ` +
-      `${counted(width, "hidden unit")} are above 0. The MLP adds their weighted sum to the stream.`,
+    `Block ${state.block} (trf_blocks.${state.block}.ff), position ${shown}: ${at(active, state.block, shown)} of ` +
+      `its ${counted(width, "hidden unit")} are above 0. The MLP adds their weighted sum to the stream.`,
   );
   const strip = d3.select("#mlp-strip").attr("class", "strip").selectAll("img").data(units ? [] : [of]).join("img");
   strip.attr("alt", `activations of all ${width} units, blue above 0, orange below`).attr("src", stripPicture);
