@@ -10,6 +10,7 @@ import nanograd_gpt as ng
 from nanograd_gpt.explore import limits
 from nanograd_gpt.explore.limits import kept_of
 from nanograd_gpt.explore.payload import TEMPERATURES
+from nanograd_gpt.explore.write_explorer import explorer_page
 from nanograd_gpt.gpt.config import PRESETS
 
 GPT2 = PRESETS["gpt2-124m"]
@@ -38,12 +39,9 @@ def test_the_page_of_a_small_model_with_a_full_context_is_under_5_mb(name: str) 
     assert words.n_vocab <= config.vocab_size
     model = ng.GPTModel(config, rng=ng.Generator(1))
     prompt = "the sun rose " * 40
-    from nanograd_gpt.explore.write_explorer import explorer_page
-
     page = explorer_page(model, prompt, words, name)
     assert len(data_of(page)["ids"]) == config.context_length
     assert 500_000 < len(page.encode()) < 5_000_000
-    assert "of the prompt" not in page or "The prompt's first" in page
 
 
 def test_what_is_left_out_is_said_and_its_probability_known_at_each_temperature(
