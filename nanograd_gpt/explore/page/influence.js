@@ -55,9 +55,9 @@ function showGradient(data, shown) {
 function gradientText(data, shown) {
   return (
     `The prompt's loss is ${significant(data.gradient.loss)} nats a token: the mean surprise at tokens 1 to ` +
-    `${data.ids.length - 1}. Its gradient with respect to the residual stream at position ${shown} says where a small ` +
-    "change matters: its length is how fast the loss can change there. The slope is how the loss changes as what " +
-    "the block adds at this position is scaled up: below 0, the block lowers the loss of the tokens that follow."
+    `${data.ids.length - 1}. Its gradient with respect to the residual stream at position ${shown} says where a ` +
+    "small change matters: its length is how fast the loss can change there. The slope is how the loss changes as " +
+    "what the block adds at this position is scaled up: below 0, the block lowers the loss of the tokens that follow."
   );
 }
 

@@ -17,6 +17,7 @@ function start() {
   buildHeads(data, update);
   buildSliders(data, show);
   d3.select("main").on("more", show);
+  addEventListener("hashchange", () => update(stateFromAddress(data)));
   DARK.addEventListener("change", () => {
     drawHeads(data);
     show();
@@ -77,7 +78,7 @@ function showAll(data, state, update) {
 
 /** Tell a screen reader what has changed; a token that a mouse passes over is not chosen. */
 function announce(data, state, likeliest) {
-  if (state.hovered !== null) return;
+  if (state.hovered !== null && state.hovered !== state.token) return;
   const text =
     `Position ${state.token}, ${spokenToken(data, data.ids[state.token])}. Block ${state.block}, head ${state.head}. ` +
     `Likeliest next token: ${spokenToken(data, likeliest.id)}, ${likeliest.text}.`;
