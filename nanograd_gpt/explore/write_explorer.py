@@ -12,7 +12,7 @@ from ..gpt.model import GPTModel
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids
 from .limits import Kept, check_length, kept_of
-from .numbers import numbers_of
+from .numbers import LENS_TOP, numbers_of
 from .page import page
 from .payload import payload
 
@@ -94,4 +94,5 @@ def _left_out(kept: Kept, dropped: int, n_padding: int) -> str:
         parts.append(f"MLP activations, but for the {kept.strongest} furthest from 0 at each position and block.")
     if not kept.channels:
         parts.append("The channels of the residual stream: only the length of each vector is given.")
-    return " ".join(parts) or "Nothing: the page holds every number that it speaks of."
+    parts.append(f"Of the logit lens, all but the {LENS_TOP} likeliest tokens after each block.")
+    return " ".join(parts)

@@ -137,7 +137,7 @@ function moreButton(table, n, isOpen) {
     });
 }
 
-const CHART = { height: 190, left: 62, right: 16, top: 14, bottom: 42 };
+const CHART = { height: 190, left: 66, right: 16, top: 14, bottom: 42 };
 
 /** A line over the places of the residual stream; labels: a text for each; title: of the y axis, with its unit. */
 function lineChart(selector, values, { labels, title, description }) {
@@ -152,7 +152,7 @@ function lineChart(selector, values, { labels, title, description }) {
   const ticks = d3.range(labels.length).filter((i) => i % every === 0);
   const bottomAxis = d3.axisBottom(x).tickValues(ticks).tickFormat((i) => labels[i]);
   part(svg, "g.x").attr("transform", `translate(0,${height - bottom})`).call(bottomAxis);
-  part(svg, "g.y").attr("transform", `translate(${left},0)`).call(d3.axisLeft(y).ticks(4));
+  part(svg, "g.y").attr("transform", `translate(${left},0)`).call(d3.axisLeft(y).ticks(4).tickFormat(shortNumber));
   svg.selectAll(".tick text").attr("font-size", null);
   const line = d3.line().x((d, i) => x(i)).y((d) => y(d));
   part(svg, "path.line").attr("d", line(Array.from(values)));
@@ -161,6 +161,12 @@ function lineChart(selector, values, { labels, title, description }) {
   part(svg, "text.x-title").attr("x", width - right).attr("y", height - 4).attr("text-anchor", "end")
     .text("after block (start: before block 0)");
   part(svg, "text.y-title").attr("transform", `translate(13,${height - bottom}) rotate(-90)`).text(title);
+}
+
+/** A tick of an axis, which has few digits, in few characters. */
+function shortNumber(x) {
+  const rounded = Number(x.toPrecision(6));
+  return rounded !== 0 && Math.abs(rounded) < 0.01 ? rounded.toExponential() : String(rounded);
 }
 
 /** The one child "name.class" of a selection, appended at first. */
