@@ -10,14 +10,15 @@ from argparse import ArgumentParser, Namespace
 from itertools import count
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..explore.write_explorer import check_suffix, write_explorer
 from ..files import check_named, writing_named
 from ..tokenizer.tokenizer import text_to_token_ids
-from .options import add_model, model_from, model_path, user_path
+from .options import add_model, model_from, model_path, note, user_path
 from .prompt import PROMPT, add_prompt, note_long_prompt, prompt_from
 
 NAME = "explore"
+LONG = 2_000_000_000  # parameters times tokens; more of them than this take longer than a few seconds
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -36,8 +37,12 @@ def run(options: Namespace) -> int:
     model, tokenizer, _ = model_from(options)
     given = prompt_from(options)
     prompt = PROMPT if given is None else given
+    ids, context = text_to_token_ids(prompt, tokenizer)[0], model.config.context_length
     if given is not None:
-        note_long_prompt(text_to_token_ids(given, tokenizer)[0], model.config.context_length)
+        note_long_prompt(ids, context)
+    T = min(len(ids), context)
+    if model.n_parameters * T > LONG:
+        note(f"{counted(T, 'token')} take a backward pass each; a shorter prompt is ready sooner")
     with writing_named(out):
         write_explorer(out, model, prompt, tokenizer, str(model_path(options)))
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB; open it in a browser")

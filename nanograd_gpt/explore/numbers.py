@@ -86,12 +86,18 @@ def _lens(logits: HostArray, ids: Ints, padding: Ints) -> Lens:
         p = softmax(of_block.astype(np.float64), axis=-1)
         listed = p.copy()
         listed[:, padding] = -1
-        best = np.argsort(-listed, axis=-1, kind="stable")[:, :top]
+        best = np.stack([_largest(row, top) for row in listed])
         tokens.append(best)
         probabilities.append(np.take_along_axis(p, best, axis=-1))
         chances.append(_chance(of_block, p, ids, padding))
     chance = Chance(np.stack([c.probability for c in chances]), np.stack([c.rank for c in chances]))
     return Lens(np.stack(tokens), np.stack(probabilities), chance)
+
+
+def _largest(values: HostArray, n: int) -> Ints:
+    """values (V,)  ->  the places of the n largest (n,), the largest first and equal ones in their order"""
+    places = np.flatnonzero(values >= np.partition(values, -n)[-n])
+    return places[np.argsort(-values[places], kind="stable")[:n]]
 
 
 def _chance(logits: HostArray, probabilities: HostArray, ids: Ints, padding: Ints) -> Chance:

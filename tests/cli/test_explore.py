@@ -87,3 +87,10 @@ def test_a_prompt_too_long_for_a_page_is_refused_in_one_line(
     monkeypatch.setattr(limits, "MAX_ATTENTION", 20)
     message = fails("explore", trained, "--prompt", PROMPT, "--out", tmp_path / "page.html")
     assert message.endswith("is more than a page can hold; give at most 4 tokens")
+
+
+def test_a_large_model_is_said_to_take_a_while(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanograd_gpt.cli.explore.LONG", 1000)
+    result = nanograd("explore", trained, "--prompt", PROMPT, "--out", tmp_path / "page.html")
+    assert result.code == 0
+    assert re.fullmatch(r"note: \d tokens take a backward pass each; a shorter prompt is ready sooner\n", result.err)
