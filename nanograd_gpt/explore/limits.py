@@ -1,4 +1,4 @@
-"""How much of the numbers a page keeps, so that its file stays small enough to send and to open."""
+"""The part of the numbers that a page keeps, so that its file stays small enough to send and to open."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STRONGEST = 16  # activations of each position and block, of a larger model
 
 
 class Kept(NamedTuple):
-    """What a page keeps."""
+    """The numbers that a page keeps."""
 
     likeliest: int | None  # logits of this many tokens at each position; None for all
     strongest: int | None  # MLP activations of this many units at each position and block; None for all
@@ -23,7 +23,7 @@ class Kept(NamedTuple):
 
 
 def kept_of(config: GPTConfig, T: int) -> Kept:
-    """What is kept of T tokens.  Raises InputError for more tokens than a page can show."""
+    """Choose the numbers to keep of T tokens.  Raises InputError for more tokens than a page can show."""
     L, C = config.n_layers, config.emb_dim
     check_length(config, T)
     return Kept(

@@ -37,7 +37,7 @@ class Lens:
 
 @dataclass
 class Numbers:
-    """What a model computes for T tokens."""
+    """The numbers that a model computes for T tokens."""
 
     ids: Ints  # (T,)
     padding: Ints  # (n,), ids that stand for no token
@@ -59,7 +59,7 @@ def numbers_of(model: GPTModel, ids: Ints, padding: Ints) -> Numbers:
 
     Raises InputError for ids that are too long or out of range, RunError for logits that are not finite.
     """
-    with np.errstate(all="ignore"):  # weights that are not finite are told of in one line
+    with np.errstate(all="ignore"):  # weights that are not finite are reported in one line
         logits = logit_lens(model, ids[None])[:, 0]  # (L, T, V)
     if not np.isfinite(logits).all():
         raise RunError("explore: the model's logits are not finite; its training has diverged")

@@ -21,7 +21,7 @@ TEMPERATURES = np.arange(41) / 20  # the stops of the page's slider, 0 .. 2
 
 
 def payload(numbers: Numbers, config: GPTConfig, kept: Kept, tokenizer: tiktoken.Encoding) -> dict[str, Any]:
-    """What page/*.js reads; every array is an {"shape", "type", "data"}."""
+    """The dictionary that page/*.js read; every array is an {"shape", "type", "data"}."""
     candidates = _candidates(numbers, kept.likeliest)
     shown = {*numbers.ids.tolist(), *candidates.pop("shown"), *numbers.lens.tokens.ravel().tolist(), numbers.likeliest}
     return {

@@ -76,7 +76,7 @@ def explorer_page(model: GPTModel, prompt: str, tokenizer: tiktoken.Encoding, na
 
 
 def _left_out(kept: Kept, dropped: int, n_padding: int) -> str:
-    """What the page says about numbers that it does not have."""
+    """The page's words about numbers that it does not have."""
     parts = []
     if dropped:
         parts.append(f"The prompt's first {counted(dropped, 'token')}, since the context ends with the last ones.")

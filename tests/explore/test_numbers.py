@@ -75,7 +75,7 @@ def test_the_gradient_of_the_loss_is_that_of_an_ordinary_backward() -> None:
 
 
 def test_the_slope_of_a_block_equals_a_central_difference() -> None:
-    """Of the loss, as what the last block adds at one position is scaled."""
+    """The difference is that of the loss, as what the last block adds at one position is scaled."""
     model, ids, _ = page_of()
     model.to(dtype=np.float64).eval()
     found = loss_gradient(model, ids)
