@@ -13,7 +13,7 @@ from _deep_dive import DeepDive
 # isort: split
 import numpy as np
 
-from nanograd_gpt import Sampling, attention_weights, generate_text, set_threads
+from nanograd_gpt import attention_weights, generate_text, set_threads
 from nanograd_gpt.backend.plain.activation import softmax
 from nanograd_gpt.nn.inference_mode import inference_mode
 from nanograd_gpt.rng import Generator
@@ -29,13 +29,18 @@ dive = DeepDive(__doc__)
 set_threads(1)  # a second one would mostly wait in products as small as these, and more so on a busy machine
 
 # %% [markdown]
-# **The prompt** can only go on in one way: the milk was put outside.  "outside" stands four words before the question.
+# **The prompt** can only go on in one way: with the place where the bread was put, twelve words before.
 
 # %%
-PROMPT = "Once Anna was downtown. And Ben was upstairs. The milk was outside. The bread was upstairs. Ben found milk"
+PROMPT = "Once Anna was downtown. And Ben was upstairs. The bread was outside. The milk was upstairs. Ben found bread"
 ANSWER = "outside"
 MOMENTS = (0, 1 / 32, 1 / 8, 1 / 4, 1 / 2, 1)  # of the training
-FAST = {"max_steps": 700, "warmup_steps": 100, "lr": 5e-3, "eval_freq": 50}
+FAST = {"max_steps": 600, "warmup_steps": 100, "lr": 5e-3, "eval_freq": 50}
+
+
+def printable(text):
+    """A text without what few fonts can draw: an untrained model chooses any byte."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text.strip())
 
 
 def trained(run, look):
@@ -60,16 +65,16 @@ def look(run, epoch):
     ids = np.array(encode(PROMPT, run.tokenizer))
     with inference_mode(run.model):
         p = softmax(run.model(ids[None]).data[0, -1], axis=-1)
-    new = generate_text(run.model, ids[None], 12, 66, Sampling(0.5), rng=Generator(123))[0, len(ids) :]
+    new = generate_text(run.model, ids[None], 12, 66, temperature=0.5, rng=Generator(123))[0, len(ids) :]
     epochs.append(epoch)
     top.append(p)
     attention.append(attention_weights(run.model, ids[None])[:, 0])
-    samples.append(run.tokenizer.decode(new.tolist()).strip().replace("\n", " / "))
-    scores.append(tale_test(run).score(20 if dive.fast else 50))
+    samples.append(printable(run.tokenizer.decode(new.tolist())))
+    scores.append(tale_test(run).score(12 if dive.fast else 50))
 
 
 tales = Run(preset("tales").replace(FAST if dive.fast else {}), "cpu")
-tokens = [tales.tokenizer.decode([i]).strip() for i in range(tales.tokenizer.n_vocab)]
+tokens = [printable(tales.tokenizer.decode([i])) for i in range(tales.tokenizer.n_vocab)]
 print(f"tales: {tales.total_steps:,} updates, on one thread")
 tales_curve = trained(tales, look)
 answer = tokens.index(ANSWER)
@@ -96,7 +101,7 @@ dive.claim("90% are grammatical before 60% are consistent, and both come", first
 # from some epoch on its training loss falls, and its validation loss rises.  That of the tales goes on falling.
 
 # %%
-small = {"emb_dim": 64, "n_heads": 4, "drop_rate": 0.0, "lr": 4e-3}
+small = {"emb_dim": 64, "n_heads": 4, "drop_rate": 0.0, "lr": 5e-3, "epochs": 16 if dive.fast else 20}
 story_curve = trained(Run(preset("tiny").replace(small), "cpu"), lambda run, epoch: None)
 at = int(story_curve[2].argmin())
 print(f"story: validation loss {story_curve[2][at]:.2f} at epoch {story_curve[0][at]:.0f}, then up to ", end="")
@@ -114,14 +119,14 @@ with style():
         left, right = strip.subplots(1, 2)
         best = np.argsort(-top[i])[:5]
         left.barh(range(5), 100 * top[i][best], color=[ORANGE if j == answer else BLUE for j in best])
-        left.set_yticks(range(5), [tokens[j][:10] or "?" for j in best])
+        left.set_yticks(range(5), [tokens[j] or '(space)' for j in best])
         left.invert_yaxis()
         left.set(xlim=(0, 100), xlabel="probability (%)" if i == len(strips) - 1 else None)
         draw_cells(right, attention[i][block, head])
         right.set(xticks=[key], yticks=[right.get_ylim()[0] - 0.5])
         right.set_xticklabels([ANSWER])
-        right.set_yticklabels(["milk"])
-        strip.suptitle(f"Epoch {epochs[i]:.2g}: {samples[i][:36]}...")
+        right.set_yticklabels(["bread"])
+        strip.suptitle(f"Epoch {epochs[i]:.2g}: {samples[i][:28]}...")
     for axes, curve, name in zip(lower.subplots(1, 2), (tales_curve, story_curve), ("Tales", "Story"), strict=True):
         axes.plot(curve[0], curve[1], color=BLUE, label="training loss" if name == "Tales" else None)
         axes.plot(curve[0], curve[2], "-.", color=GREEN, label="validation loss" if name == "Tales" else None)
@@ -131,7 +136,7 @@ dive.save(figure, "10_learning_to_write", "Likeliest next words, one head's atte
 # %% [markdown]
 # **Try this:**
 #
-# - In PROMPT, let the milk be downtown, and change ANSWER: the bars, and the head's column, move.
+# - In PROMPT, let the bread be downtown, and change ANSWER: the bars, and the head's column, move.
 # - Give the story "drop_rate": 0.3: its training loss falls less far, and its validation loss turns later.
 
 # %%

@@ -30,7 +30,7 @@ TEXT = "Rome is in Italy, and Paris is in France"
 
 def add_arguments(parser):
     parser.add_argument("--weights", metavar="SOURCE", help="gpt2, or a directory of its files [random weights]")
-    parser.add_argument("--text", default=TEXT, help="the text that the model reads; its last token is explained")
+    parser.add_argument("--prompt", default=TEXT, help="the text that the model reads; its last token is explained")
 
 
 dive = DeepDive(__doc__, add_arguments=add_arguments)
@@ -103,9 +103,9 @@ def gpt2(ids, scale):
     return np.array(lens), np.array(attention)
 
 
-ids = np.array(encode(dive.options.text, tokenizer))
+ids = np.array(encode(dive.options.prompt, tokenizer))
 if not 3 <= len(ids) <= config.context_length:
-    raise UsageError(f"--text: {len(ids)} tokens; give a text of 3 to {config.context_length}")
+    raise UsageError(f"--prompt: {len(ids)} tokens; give a text of 3 to {config.context_length}")
 T, words = len(ids), [tokenizer.decode([i]).replace("\n", "\\n") for i in ids]
 lens, attention = gpt2(ids, np.ones(T))
 own_lens, own_attention = logit_lens(model, ids[None])[:, 0], attention_weights(model, ids[None])[:, 0]

@@ -35,9 +35,10 @@ def draw_attention(axes: Axes, weights: npt.ArrayLike, words: Sequence[str]) -> 
 
 
 def draw_tale(axes: Axes, words: Sequence[str], weights: npt.ArrayLike, query: int) -> None:
-    """Write a tale, one sentence a line, each word on its weight in one row of attention, and a frame around `query`."""
+    """Write a tale up to `query`, one sentence a line, each word on its weight; a frame marks the query."""
     edges = np.concatenate([[0], np.cumsum(WIDTHS)])
-    for i, (word, weight) in enumerate(zip(words, np.asarray(weights, dtype=float), strict=False)):
+    n = (query // len(WIDTHS) + 1) * len(WIDTHS)  # words up to the end of the sentence
+    for i, (word, weight) in enumerate(zip(words[:n], np.asarray(weights, dtype=float)[:n], strict=True)):
         row, column = divmod(i, len(WIDTHS))
         left, width = edges[column], WIDTHS[column]
         look: dict[str, Any] = {"edgecolor": INK, "linewidth": 1.2} if i == query else {"linewidth": 0}
