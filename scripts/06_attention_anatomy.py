@@ -27,9 +27,12 @@ from nanograd_gpt.training.config import preset
 from nanograd_gpt.training.run import Run
 from nanograd_gpt.viz.plots import new_figure, style
 
-dive = DeepDive(
-    __doc__, add_arguments=lambda p: p.add_argument("--model", help="one trained on tales [a model trained here]")
-)
+
+def add_arguments(parser):
+    parser.add_argument("--model", help="one trained on tales [a model trained here]")
+
+
+dive = DeepDive(__doc__, add_arguments=add_arguments)
 set_threads(1)  # a second one would mostly wait in products as small as these, and more so on a busy machine
 
 # %% [markdown]
@@ -152,7 +155,9 @@ moved[np.arange(len(query)), key] = other = place_ids[(np.searchsorted(np.sort(p
 follow = float((answers(moved) == other).mean())
 att.out_proj.weight.data[:, part] = 0
 without = float((answers(asked) == true).mean())
-print(f"\nplaces that are right: {right:.0%}; if the deciding place is another: {follow:.0%}; without the head: ", end="")
+print(
+    f"\nplaces that are right: {right:.0%}; if the deciding place is another: {follow:.0%}; without the head: ", end=""
+)
 print(f"{without:.0%}; by chance: {1 / len(PLACES):.0%}")
 dive.claim("most answers are right", right > 0.6)
 dive.claim("most follow the word that decides", follow > 0.6)

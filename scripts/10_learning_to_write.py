@@ -92,8 +92,12 @@ for i, epoch in enumerate(epochs):
 print()
 dive.claim(f"untrained, no word is likelier than 5%: {top[0].max():.1%}", top[0].max() < 0.05)
 dive.claim(f"in the end '{ANSWER}' is the likeliest, {top[-1][answer]:.0%}", top[-1].argmax() == answer)
-dive.claim("the head learns to look there", attention[-1][block, head, -1, key] > 0.3 > attention[1][block, head, -1, key])
-first = [next((i for i, share in enumerate(s) if share >= least), 99) for s, least in ((grammatical, 90), (consistent, 60))]
+dive.claim(
+    "the head learns to look there", attention[-1][block, head, -1, key] > 0.3 > attention[1][block, head, -1, key]
+)
+first = [
+    next((i for i, share in enumerate(s) if share >= least), 99) for s, least in ((grammatical, 90), (consistent, 60))
+]
 dive.claim("90% are grammatical before 60% are consistent, and both come", first[0] < first[1] < 99)
 
 # %% [markdown]
@@ -105,7 +109,9 @@ small = {"emb_dim": 64, "n_heads": 4, "drop_rate": 0.0, "lr": 5e-3, "epochs": 16
 story_curve = trained(Run(preset("tiny").replace(small), "cpu"), lambda run, epoch: None)
 at = int(story_curve[2].argmin())
 print(f"story: validation loss {story_curve[2][at]:.2f} at epoch {story_curve[0][at]:.0f}, then up to ", end="")
-print(f"{story_curve[2][-1]:.2f}, while the training loss falls from {story_curve[1][at]:.2f} to {story_curve[1][-1]:.2f}")
+print(
+    f"{story_curve[2][-1]:.2f}, while the training loss falls from {story_curve[1][at]:.2f} to {story_curve[1][-1]:.2f}"
+)
 turns = story_curve[2][-1] > 1.03 * story_curve[2][at] and story_curve[1][-1] < 0.8 * story_curve[1][at]
 dive.claim("the story is memorised from then on", turns)
 ratio = tales_curve[2][-1] / tales_curve[1][-1]
@@ -119,7 +125,7 @@ with style():
         left, right = strip.subplots(1, 2)
         best = np.argsort(-top[i])[:5]
         left.barh(range(5), 100 * top[i][best], color=[ORANGE if j == answer else BLUE for j in best])
-        left.set_yticks(range(5), [tokens[j] or '(space)' for j in best])
+        left.set_yticks(range(5), [tokens[j] or "(space)" for j in best])
         left.invert_yaxis()
         left.set(xlim=(0, 100), xlabel="probability (%)" if i == len(strips) - 1 else None)
         draw_cells(right, attention[i][block, head])
@@ -131,7 +137,8 @@ with style():
         axes.plot(curve[0], curve[1], color=BLUE, label="training loss" if name == "Tales" else None)
         axes.plot(curve[0], curve[2], "-.", color=GREEN, label="validation loss" if name == "Tales" else None)
         axes.set(title=name, xlabel="Epochs", ylabel="Nats per token" if name == "Tales" else None, ylim=(0, None))
-dive.save(figure, "10_learning_to_write", "Likeliest next words, one head's attention,\nand how the text goes on")
+title = "After 'Ben found bread': the likeliest words,\na head's attention, and how the text goes on"
+dive.save(figure, "10_learning_to_write", title)
 
 # %% [markdown]
 # **Try this:**

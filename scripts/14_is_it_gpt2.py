@@ -36,9 +36,10 @@ def add_arguments(parser):
 dive = DeepDive(__doc__, add_arguments=add_arguments)
 
 # %% [markdown]
-# **The files.** `config.json` has the sizes.  `model.safetensors` is a JSON header, its length in 8 bytes before it, and
-# then the arrays' bytes.  Hugging Face's names are GPT-2's own: wte and wpe are the embeddings of tokens and positions,
-# h.0 is the first block, and c_attn holds query, key and value side by side.
+# **The files.** `config.json` has the sizes.  `model.safetensors` is a JSON header, its length in 8 bytes before it,
+# and then the arrays' bytes: `_gpt2_files.py` reads and writes it in a few lines.  Hugging Face's names are GPT-2's
+# own: wte and wpe are the embeddings of tokens and positions, h.0 is the first block, and c_attn holds query, key and
+# value side by side.
 
 # %%
 temporary = TemporaryDirectory()
@@ -50,6 +51,7 @@ stored = read(file) if file.exists() else {}
 if "wte.weight" not in stored:
     raise UsageError(f"--weights: {source} has no model.safetensors with Hugging Face's names; give such a directory")
 model, tokenizer = load_pretrained(source, drop_rate=0.0), pretrained_tokenizer(source)
+temporary.cleanup()
 config, L = model.config, model.config.n_layers
 print(f"{'random weights' if dive.options.weights is None else source}: {len(stored)} arrays, {L} blocks, ", end="")
 print(f"{config.n_heads} heads, {model.n_parameters:,} weights")
@@ -170,7 +172,9 @@ with style():
     lower.set_yticks(range(T - 1), words[:-1])
     lower.invert_yaxis()
     lower.set(xlabel=f"Gain of log p('{words[-1]}')\nas an embedding grows (nats)")
-dive.save(figure, "14_is_it_gpt2", "Inside GPT-2: a lens after each block, a head,\nand what the last word owes to the others")
+dive.save(
+    figure, "14_is_it_gpt2", "Inside GPT-2: a lens after each block, a head,\nand what the last word owes to the others"
+)
 
 # %% [markdown]
 # **Try this:**
@@ -179,5 +183,4 @@ dive.save(figure, "14_is_it_gpt2", "Inside GPT-2: a lens after each block, a hea
 # - Replace 0.044715 by 0.0447 in `gelu`: three digits of a constant are enough that these claims fail.
 
 # %%
-temporary.cleanup()
 dive.end(f"{len(stored)} arrays, {model.n_parameters:,} weights, {T} tokens")

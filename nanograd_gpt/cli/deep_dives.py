@@ -46,7 +46,7 @@ def deep_dives(places: tuple[Path, ...] = PLACES) -> list[DeepDive]:
         scripts = [*sorted(place.glob(NUMBERED)), *(place / name for name in WITHOUT_NUMBER)]
         if found := [_read(script) for script in scripts if script.is_file()]:
             return found
-    where = " and ".join(map(str, places))
+    where = " nor in ".join(map(str, places))
     raise RunError(f"learn: the scripts of the deep dives are neither in {where}; install the package again")
 
 
