@@ -71,7 +71,7 @@ def _shown(picture: Picture, facts: Mapping[str, Any]) -> str:
     if picture.narrow:
         phone = f'<source media="(max-width: 600px)" srcset="{file}_narrow.svg">'
         image = f'<picture>{phone}<img src="{file}.svg" alt="{what}"></picture>'
-    return f"{picture.sentence.format(*numbers)} ({command}, {facts['seconds']:.0f} s)\n\n{image}"
+    return f"{picture.sentence.format(*numbers)} ({command})\n\n{image}"
 
 
 def _number(pattern: str, printed: str) -> str:

@@ -101,8 +101,8 @@ first = [
 dive.claim("90% are grammatical before 60% are consistent, and both come", first[0] < first[1] < 99)
 
 # %% [markdown]
-# **Where memorising begins.** The story has 32,000 characters and no rules to find.  A model of the same size stores it:
-# from some epoch on its training loss falls, and its validation loss rises.  That of the tales goes on falling.
+# **Where memorising begins.** The story has 32,000 characters and no rules to find.  A model of the same size stores
+# it: from some epoch on its training loss falls, and its validation loss rises.  That of the tales goes on falling.
 
 # %%
 small = {"emb_dim": 64, "n_heads": 4, "drop_rate": 0.0, "lr": 5e-3, "epochs": 16 if dive.fast else 20}

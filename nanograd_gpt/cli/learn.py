@@ -55,7 +55,7 @@ def run(options: Namespace) -> int:
     arguments += [f"{option}={value}" for option, value in given.items()]
     sys.stdout.flush()
     code = subprocess.run([sys.executable, str(dive.script), *arguments], check=False).returncode
-    if picture_of(options.out, dive.name):
+    if code < 2 and picture_of(options.out, dive.name):  # 1: a claim does not hold, and the picture may show why
         _write_page(options.out, dives)
     return code if code >= 0 else 128 - code  # ended by a signal: as shells have it
 
