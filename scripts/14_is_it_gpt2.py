@@ -11,6 +11,7 @@ left alone.  Takes about 5 s; --fast: 3 s.
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from _attention_picture import draw_attention
 from _deep_dive import DeepDive
 from _gpt2_files import random_arrays, read, write
 from _one_line import UsageError
@@ -162,11 +163,8 @@ with style():
     upper.plot(range(1, L + 1), chosen.max(1), "-", color=BLUE, marker="o", label="likeliest token after a block")
     upper.plot(range(1, L + 1), chosen[:, ids[-1]], "--", color=ORANGE, marker="s", label=f"the text's: '{words[-1]}'")
     upper.set(xlabel="Block", ylabel="Probability", ylim=(0, None), xticks=range(1, L + 1, 1 + L // 13))
-    middle.imshow(own_attention[block, head], cmap="Blues", vmin=0, vmax=1)
-    middle.set_xticks(range(T), words, rotation=90)
-    middle.set_yticks(range(T), words)
+    draw_attention(middle, own_attention[block, head], words)
     middle.set(xlabel="looked at", ylabel=f"Block {block + 1}, head {head + 1}:\ntoken that looks")
-    middle.grid(False)
     lower.barh(range(T - 1), own, color=GREEN, label="attribution, by backward")
     lower.plot(numeric, range(T - 1), "o", color=INK, label="by central differences")
     lower.set_yticks(range(T - 1), words[:-1])

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..files import write_whole
 
+WIDE = ' class="wide"'
 NARROW = "_narrow"  # ends the name of a picture's version for phones
 
 PAGE = """<!doctype html>
@@ -27,14 +28,18 @@ p { margin: 0 0 1rem; }
 .soft, code { color: var(--soft); overflow-wrap: anywhere; }
 a { color: var(--link); }
 main { columns: 23rem; column-gap: 2rem; }
+.wide { column-span: all; }
 article { break-inside: avoid; padding: 1rem 0; border-top: 1px solid var(--line); }
 img { display: block; width: 100%; max-width: 27rem; height: auto; margin: 0 auto; }
+.wide img { max-width: 60rem; }
+li { margin: 0 0 .5rem; }
 </style></head><body>
 <h1>What the deep dives have drawn</h1>
 <p class="soft">SUMMARY</p>
 <main>
 CARDS
 </main>
+TO_DRAW
 </body></html>
 """
 
@@ -55,21 +60,28 @@ def picture_of(directory: Path, name: str) -> Path | None:
 
 def write_gallery(directory: Path, exhibits: Sequence[Exhibit]) -> Path:
     """Write directory/index.html with the pictures that are there, and what is still to be drawn; returns its path."""
-    cards = [_card(directory, exhibit) for exhibit in exhibits]
-    drawn = sum("<img" in card for card in cards)
-    page = PAGE.replace("SUMMARY", f"{drawn} of {len(cards)}. Each is drawn by the command above it.")
-    write_whole(directory / "index.html", page.replace("CARDS", "\n".join(cards)).encode())
+    drawn = [exhibit for exhibit in exhibits if picture_of(directory, exhibit.name)]
+    others = [exhibit for exhibit in exhibits if exhibit not in drawn]
+    page = PAGE.replace("SUMMARY", f"{len(drawn)} of {len(exhibits)}. Each is drawn by the command above it.")
+    page = page.replace("TO_DRAW", _list(others) if others else "")
+    page = page.replace("CARDS", "\n".join(_card(directory, exhibit) for exhibit in drawn))
+    write_whole(directory / "index.html", page.encode())
     return directory / "index.html"
 
 
+def _list(exhibits: Sequence[Exhibit]) -> str:
+    items = [f"<li>{escape(e.question)}<br><code>{escape(e.command)}</code></li>" for e in exhibits]
+    return "\n".join(["<h2>Not drawn yet</h2>", "<ul>", *items, "</ul>"])
+
+
 def _card(directory: Path, exhibit: Exhibit) -> str:
-    question, command = escape(exhibit.question), f"<p><code>{escape(exhibit.command)}</code></p>"
-    lines = [f"<article><h2>{question}</h2>", command]
-    if picture := picture_of(directory, exhibit.name):
-        lines.append(f"<picture>{_narrow(directory, exhibit.name)}")
-        lines.append(f'<img src="{_inline(picture)}" alt="The figure of {escape(exhibit.name)}"></picture>')
-    else:
-        lines.append('<p class="soft">Not drawn yet.</p>')
+    narrow, picture = _narrow(directory, exhibit.name), directory / f"{exhibit.name}.svg"
+    lines = [
+        f"<article{WIDE if narrow else ''}><h2>{escape(exhibit.question)}</h2>",
+        f"<p><code>{escape(exhibit.command)}</code></p>",
+        f"<picture>{narrow}",
+        f'<img src="{_inline(picture)}" alt="The figure of {escape(exhibit.name)}"></picture>',
+    ]
     if (directory / f"{exhibit.name}.html").is_file():
         lines.append(f'<p><a href="{escape(exhibit.name)}.html">Step by step</a></p>')
     return "\n".join([*lines, "</article>"])
