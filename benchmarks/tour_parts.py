@@ -37,9 +37,15 @@ PICTURES = (
     ),
     Picture(
         "10_learning_to_write",
-        "**Learning to write.** Six moments of one training: at the end the word that the text asks for is the "
-        "likeliest, with {}.",
-        [r"is the likeliest, (\d+%)"],
+        "**Learning to write.** Six moments of one training: in epoch {} each sentence is grammatical, and {} agree "
+        "with the tale; in epoch {}, {} agree, and the word that the text asks for has {}.",
+        [
+            r"epoch ([\d.]+) +100% grammatical",
+            r"100% grammatical, +(\d+%) consistent",
+            r"epoch (\d+)\.00 .*\n.*\n.*\n\n",
+            r"(\d+%) consistent.*\n.*\n.*\n\n",
+            r"is the likeliest, (\d+%)",
+        ],
     ),
     Picture(
         "learning_or_memorising",

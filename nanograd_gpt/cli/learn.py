@@ -73,4 +73,4 @@ def _write_page(out: Path, dives: list[DeepDive]) -> None:
     exhibits = [Exhibit(d.name, d.question, f"nanograd-gpt learn {d.number or d.name}") for d in dives]
     with writing_named(out):
         out.mkdir(parents=True, exist_ok=True)
-        print(f"wrote {write_gallery(out, exhibits)}")
+        print(f"all pictures on one page: {write_gallery(out, exhibits)}")

@@ -54,7 +54,7 @@ def test_it_lists_the_scripts_of_the_clone() -> None:
 @pytest.mark.parametrize("word", ["1", "01", "01_first", "first", "01_first.py", "FIRST"])
 def test_a_deep_dive_is_run_by_number_or_name_and_its_picture_listed(word: str, scripts: Path, tmp_path: Path) -> None:
     assert "drawn" not in works("learn")
-    assert works("learn", word, "--fast") == f"wrote {Path('runs/deep_dives/index.html')}\n"
+    assert works("learn", word, "--fast") == f"all pictures on one page: {Path('runs/deep_dives/index.html')}\n"
     out = tmp_path / "runs" / "deep_dives"
     assert (out / "arguments.txt").read_text(encoding="utf-8") == f"--fast --out {Path('runs/deep_dives')}"
     assert f"    01_first; 3 s, 2 s with --fast; drawn: {Path('runs/deep_dives/01_first.svg')}" in works("learn")
