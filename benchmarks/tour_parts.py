@@ -26,8 +26,9 @@ PICTURES = (
     ),
     Picture(
         "13_where_the_memory_goes",
-        "**Memory.** Forward saves what backward will read: the peak of a training step is {} MiB.",
-        [r"forward, loss +[\d.]+ +([\d.]+)"],
+        "**Memory.** Forward saves what backward will read: {} MiB are in use before a training step of the small "
+        "model, and {} MiB between forward and backward.",
+        [r"model and AdamW +([\d.]+)", r"forward, loss +([\d.]+)"],
     ),
     Picture(
         "06_attention_anatomy",
