@@ -23,6 +23,7 @@ from harness import run
 # isort: split
 import gpu_parts
 from speed_parts import IN_BENCHMARKS, IN_README
+from tour_parts import tour
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -120,6 +121,7 @@ def appendix_d() -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "tour": lambda: tour(result("tour.json")),
     "default run": default_run,
     "gradcheck": gradcheck,
     "book numbers": book_numbers,

@@ -22,7 +22,20 @@ from tqdm import tqdm
 from ..environment import own_version
 from ..errors import InputError, NonFiniteError, RunError
 from ..files import FULL, not_written
-from . import bench, convert, diff_backends, evaluate, explain_next, explore, generate, gradcheck, info, plot, train
+from . import (
+    bench,
+    convert,
+    diff_backends,
+    evaluate,
+    explain_next,
+    explore,
+    generate,
+    gradcheck,
+    info,
+    learn,
+    plot,
+    train,
+)
 from .naming import located, settings_file
 from .options import note, notices_as_notes
 from .signals import is_closed_pipe
@@ -43,6 +56,7 @@ COMMANDS = {
     "convert": convert,
     "bench": bench,
     "diff-backends": diff_backends,
+    "learn": learn,
 }
 
 NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|-inf|-nan", re.IGNORECASE)

@@ -24,12 +24,15 @@ DIVES = {
     "03_break_the_gradient": ["tanh: through float32", "miss 6 of 7", "is above 1e-12", "central agrees to 1e-"],
     "04_tokens_and_windows": ["1015 times", "11 tokens: My| grandmother", "'A Thumb a Day' -> '\\n'", "1292 windows"],
     "05_loss_from_scratch": ["7.4541e-05", "-9.5042", "10.7940", "48725", "10.8249"],
+    "06_attention_anatomy": ["questions such as '", "gives the library's weights", "by chance: 25%", "9 claims"],
     "07_layernorm_and_gelu": ["6 of 8 directions", "one node for 10", "at most 4.7e-04", "steepest 1.129 at 1.42"],
     "08_adamw_by_hand": ["29,888 weights", "decoupled decay", "L2 penalty", "first move 3.16", "1.0e-03 after 36"],
     "09_signal_propagation": ["the formula says 1.41", "too large, 0.5", "log 385 = 5.953", "350,208 weights"],
+    "10_learning_to_write": ["epoch 0.00    0% grammatical", "story: validation loss", "six moments (6 claims)"],
     "11_choosing_a_token": ["greedy: forward", "top-p 0.9", "toward 0.3", "the dog barks", "the cat sleeps"],
     "12_where_the_time_goes": ["1,491,840 parameters", "linear_backward", "the engine's own Python", "at best: "],
     "13_where_the_memory_goes": ["backward, block 1", "22.76 MiB", "by hand 5.330 MiB", "large vocabulary"],
+    "14_is_it_gpt2": ["random weights: 28 arrays", "(50257, 48)", "all 36 parameters", "11 tokens (6 claims)"],
     "learning_or_memorising": ["story: 32,230 characters", "grammatical  consistent  copies"],
     "an_attention_kernel": ["8,256 pairs", "fewer bytes", "try this"],
 }
@@ -138,6 +141,9 @@ BROKEN = [  # a script, a change, and the claim that must fail
     ("05_loss_from_scratch", "[7.4541e-05", "[7.4551e-05", "log 7.4541e-05 = -9.5042"),
     ("05_loss_from_scratch", "expected = (softmax - one_hot) / N", "expected = softmax / N", "gradient = (softmax"),
     ("05_loss_from_scratch", "curve = -probability.log()", "curve = -probability.exp()", "with respect to p it is"),
+    ("06_attention_anatomy", "/ np.sqrt(D)", "/ np.sqrt(D + 0.01)", "the formula gives the library's weights"),
+    ("06_attention_anatomy", "np.fill_diagonal(changed, ", "np.fill_diagonal(changed[1:], ", "a changed token leaves"),
+    ("06_attention_anatomy", "(700, 40)", "(2, 8)", "the best head gives the deciding place"),
     ("07_layernorm_and_gelu", "np.eye(C) - 1 / C -", "np.eye(C) -", "all agree with the formula"),
     ("07_layernorm_and_gelu", "return 0.5 * x * (1", "return 0.5001 * x * (1", "GELU: the same to"),
     ("07_layernorm_and_gelu", '"GELU", book_gelu, F.gelu', '"GELU", F.gelu, F.gelu', "GELU: one node for 1"),
@@ -147,6 +153,12 @@ BROKEN = [  # a script, a change, and the claim that must fail
     ("08_adamw_by_hand", "(k + 1) / WARM_UP", "(k + 2) / WARM_UP", "warm-up and cosine"),
     ("09_signal_propagation", "np.sqrt(gain / WIDTH)", "np.sqrt(1.2 * gain / WIDTH)", "a layer multiplies by"),
     ("09_signal_propagation", '"too large, 0.5": 0.5', '"too large, 0.5": 0.05', "good weights start close to it"),
+    (
+        "10_learning_to_write",
+        '"max_steps": 600, "warmup_steps": 100',
+        '"max_steps": 3, "warmup_steps": 1',
+        "in the end",
+    ),
     ("11_choosing_a_token", "n_beams=2", "n_beams=1", "beam search finds the likeliest"),
     ("11_choosing_a_token", '"barks": 0.4', '"barks": 4', "greedy decoding misses it"),
     ("12_where_the_time_goes", "100_000_000, 0.10", "100_000_000, 0.0", "it takes less than 0%"),
@@ -154,7 +166,18 @@ BROKEN = [  # a script, a change, and the claim that must fail
     ("13_where_the_memory_goes", "state = 4 * 4 *", "state = 4 * 3 *", "that is what is in use before"),
     ("13_where_the_memory_goes", '"norm2: its input": C', '"norm2: its input": 0', "each block saves that"),
     ("13_where_the_memory_goes", "memory_bytes(sizes, batch", "memory_bytes(sizes, 2 + batch", "each is predicted"),
+    (
+        "14_is_it_gpt2",
+        "np.split(part, 3, axis=-1)[m",
+        "np.split(part, 3, axis=-1)[-m",
+        "all 36 parameters of the model",
+    ),
+    ("14_is_it_gpt2", "0.044715 * a", "0.045 * a", "logits: "),
+    ("14_is_it_gpt2", "/ np.sqrt(q.shape[-1])", "/ np.sqrt(q.shape[-1] + 0.01)", "attention weights: "),
+    ("14_is_it_gpt2", "ids[None], T - 1)", "ids[None], T - 2)", "backward agrees with central differences"),
 ]
+
+UNTRAINED = {"06_attention_anatomy": ("(700, 40)", "(2, 8)")}  # where a claim is about formulas, few updates will do
 
 
 @pytest.mark.slow
@@ -163,6 +186,8 @@ BROKEN = [  # a script, a change, and the claim that must fail
 )
 def test_each_claim_can_fail(name, right, wrong, claim, tmp_path, monkeypatch, capsys):
     source = replaced((SCRIPTS / f"{name}.py").read_text(encoding="utf-8"), right, wrong)
+    if name in UNTRAINED and right != UNTRAINED[name][0]:
+        source = replaced(source, *UNTRAINED[name])
     assert run_here(source, monkeypatch, "--fast", "--out", str(tmp_path)) == 1
     shown = capsys.readouterr().out
     assert f"[FAILS] {claim}" in shown

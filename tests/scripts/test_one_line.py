@@ -18,6 +18,9 @@ NEEDS = {
     "scripts/03_break_the_gradient.py": [*OWN, "matplotlib"],
     "scripts/04_tokens_and_windows.py": [*OWN, "matplotlib"],
     "scripts/05_loss_from_scratch.py": [*OWN, "matplotlib"],
+    "scripts/06_attention_anatomy.py": [*OWN, "matplotlib"],
+    "scripts/10_learning_to_write.py": [*OWN, "matplotlib"],
+    "scripts/14_is_it_gpt2.py": [*OWN, "matplotlib"],
     "scripts/the_books_numbers.py": OWN,
     "scripts/12_where_the_time_goes.py": [*OWN, "matplotlib"],
     "scripts/07_layernorm_and_gelu.py": [*OWN, "matplotlib"],
@@ -37,10 +40,18 @@ NEEDS = {
     "benchmarks/saving.py": OWN,
     "benchmarks/scaling.py": [*OWN, "torch"],
     "benchmarks/startup.py": [*OWN, "torch"],
+    "benchmarks/tour.py": OWN,
     "benchmarks/train_step.py": [*OWN, "torch"],
     "benchmarks/where_the_time_goes.py": OWN,
 }
-MODULES = {"gpu_parts", "harness", "setups", "speed_figure", "speed_parts"}  # of benchmarks/, which are imported only
+MODULES = {
+    "gpu_parts",
+    "harness",
+    "setups",
+    "speed_figure",
+    "speed_parts",
+    "tour_parts",
+}  # of benchmarks/, which are imported only
 ELSEWHERE = {"ch05", "gpu_check", "make_ch05"}  # of scripts/, which have a test file of their own
 
 
