@@ -37,6 +37,7 @@ NEEDS = {
     "benchmarks/saving.py": OWN,
     "benchmarks/scaling.py": [*OWN, "torch"],
     "benchmarks/startup.py": [*OWN, "torch"],
+    "benchmarks/tales.py": OWN,
     "benchmarks/train_step.py": [*OWN, "torch"],
     "benchmarks/where_the_time_goes.py": OWN,
 }
