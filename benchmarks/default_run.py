@@ -2,8 +2,9 @@
 
     python benchmarks/default_run.py
 
-Writes results/default_run.json (evaluations, samples, seconds, environment), results/default_run.svg (its loss figure)
-and results/gradcheck.txt (the output of gradcheck); `python benchmarks/readme.py` inserts them into README.
+Writes results/default_run.json (evaluations, samples, scores of tales, seconds, environment), results/default_run.svg
+(its figure of those scores) and results/gradcheck.txt (the output of gradcheck); `python benchmarks/readme.py` inserts
+them into README.
 """
 
 from __future__ import annotations
@@ -39,13 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if code:
             return code
         seconds, metrics = perf_counter() - started, read_metrics(run / "metrics.jsonl")
-        figure = (run / "figures" / "loss.svg").read_bytes()
+        figure = (run / "figures" / "tales.svg").read_bytes()
     write_whole(RESULTS / "default_run.svg", figure)
     facts = {
         "header": [line for line in printed.getvalue().splitlines() if not line.startswith("directory")][:4],
         "seconds": round(seconds, 1),
         "evaluations": metrics.evaluations,
         "samples": metrics.samples,
+        "tales": metrics.tales,
         "environment": environment(),
     }
     (RESULTS / "default_run.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -59,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measured(settings: list[str], quick: bool) -> dict[str, Any]:
     """The expectation and the measurement of one run, in a fresh process."""
     with TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--child", "train", "--out", f"{folder}/run", "--threads", "1", *settings]
+        base = [] if "--preset" in settings else ["--preset", "tiny"]
+        own = [*base, "--out", f"{folder}/run", "--threads", "1", *settings]
+        command = [sys.executable, __file__, "--child", "train", *own]
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         more = ["--max-steps", "1"] if quick else []
         subprocess.run([*command, *more], check=True, stdout=sys.stderr, env={**os.environ, "PYTHONPATH": path})

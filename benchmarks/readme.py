@@ -25,6 +25,8 @@ import gpu_parts
 from speed_parts import IN_BENCHMARKS, IN_README
 from tour_parts import tour
 
+from nanograd_gpt.training.tale_test import score_line
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -74,7 +76,8 @@ def default_run() -> str:
         for e in chosen
     ]
     *first, last = lines  # the last evaluation follows the last sample
-    console = "\n".join([*facts["header"], "...", *first, "...", sample["text"], last, "..."])
+    end = [sample["text"], last, score_line(facts["tales"][-1])]
+    console = "\n".join([*facts["header"], "...", *first, "...", *end, "..."])
     cpus = facts["environment"]["cpus"]
     return f"```text\n{console}\n```\n\nIt took {facts['seconds']:.0f} s on {cpus} cores, figures and report included."
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tales import shares_of
+
 from nanograd_gpt.bench.statistics import Ratio, paired_ratio, summary
 from nanograd_gpt.bench.table import CACHED, COLUMNS, profile_cells
 
@@ -252,6 +254,29 @@ def saving() -> str:
     return _joined(markdown(head, rows), _caveats(["saving.json"]))
 
 
+def tales() -> str:
+    """Quality of the tales that trained models write."""
+    rows = []
+    for name, run in result("tales.json")["runs"].items():
+        losses = [f"{run[key]:.3f}" for key in ("train_loss", "val_loss")]
+        shares = [f"{share:.1%}" for share in shares_of(run).values()]
+        rows.append([name, f"{run['updates']:,}", f"{run['seconds']:.0f}", *losses, *shares])
+    head = ["", "updates", "s", "train loss", "val loss", "grammatical", "consistent", "copied"]
+    return _joined(markdown(head, rows), _caveats(["tales.json"]))
+
+
+def tales_in_a_sentence() -> str:
+    """The scores of the default run with each seed, and of ten minutes."""
+    *default, long = [shares_of(run) for run in result("tales.json")["runs"].values()]
+    grammatical, consistent, copied = zip(*(shares.values() for shares in default), strict=True)
+    seeds = ", ".join(f"{share:.0%}" for share in consistent)
+    return (
+        f"Of 200 tales after the default run, with each of three seeds: at least {min(grammatical):.1%} of sentences "
+        f"are grammatical, {seeds} agree with what stood before, at most {max(copied):.0%} of tales are copies. After "
+        f"ten minutes of training, {long['consistent']:.0%} agree, and {long['copied']:.0%} are copies."
+    )
+
+
 def _agreement(facts: Mapping[str, Any]) -> str:
     """The largest difference of another's loss from ours: far below the tolerance."""
     ours, *others = facts["losses"].values()
@@ -280,6 +305,7 @@ def _joined(*parts: str) -> str:
 
 IN_README: dict[str, Callable[[], str]] = {
     "headline": headline,
+    "tales": tales_in_a_sentence,
 }
 IN_BENCHMARKS: dict[str, Callable[[], str]] = {
     "targets": targets,
@@ -293,4 +319,5 @@ IN_BENCHMARKS: dict[str, Callable[[], str]] = {
     "start-up": start_up,
     "estimates": estimates,
     "saving": saving,
+    "tales": tales,
 }

@@ -26,10 +26,10 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 CUT_SHORT = {
     "train --data mine.txt --out": "--max-steps 2",
     "train --data mine.txt --decay": "--max-steps 2",
-    "train --data tales": "--max-steps 2 --warmup-steps 1",
+    "train --data story": "--max-steps 2 --warmup-steps 1",
     "train --preset gpt2-124m --vocab-size 50304": "--dry-run",
-    "train --resume runs/tiny --epochs 40": "--max-steps 361",
-    "train --resume runs/tiny --epochs 60": "--max-steps 362",
+    "train --resume runs/tales --epochs 12": "--max-steps 3737",
+    "train --resume runs/tales --epochs 16": "--max-steps 3738",
     "train --resume runs/mine": "--max-steps 3",
     "train --init-from DIRECTORY": "--max-steps 2",
     "bench": "--seconds 0",
@@ -141,6 +141,7 @@ def test_the_first_block_prints_the_losses_that_readme_shows(clone: Clone) -> No
         assert own[1] == line[1]
         assert float(own[3]) == pytest.approx(float(line[3]), abs=tolerance)
         assert float(own[4]) == pytest.approx(float(line[4]), abs=tolerance)
+    assert re.search(r"^50 tales by the model: .* sentences are grammatical", clone.printed, re.MULTILINE)
     header = [line for line in shown[1].splitlines()[:3] if not line.startswith("expected")]
     assert [line for line in header if line not in clone.printed] == []
 
@@ -153,7 +154,7 @@ def test_every_command_in_its_order_does_what_readme_says(clone: Clone) -> None:
             (clone.path / "mine.txt").rename(clone.path / "moved" / "mine.txt")
         command = line.split(" #")[0].rstrip()
         [added] = [more for start, more in CUT_SHORT.items() if command.startswith(f"nanograd-gpt {start}")] or [""]
-        done = clone.offline(f"{command} {added}", stdin="My grandmother\n")
+        done = clone.offline(f"{command} {added}", stdin="Once Ben was\n")
         if command.startswith(NEEDS_THE_NETWORK):
             assert done.returncode == 1, done
             assert re.match(r"error: .*\bgpt2\b.*\n$", done.stderr), done
@@ -163,7 +164,7 @@ def test_every_command_in_its_order_does_what_readme_says(clone: Clone) -> None:
             assert "Traceback" not in done.stderr
         if " moved/mine.txt" in line:
             (clone.path / "moved" / "mine.txt").rename(clone.path / "mine.txt")
-    assert len(read_metrics(clone.path / "runs/tiny/metrics.jsonl").steps) == 362
+    assert len(read_metrics(clone.path / "runs/tales/metrics.jsonl").steps) == 3738
 
 
 @pytest.mark.slow

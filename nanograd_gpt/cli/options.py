@@ -62,7 +62,7 @@ def add_settings(parser: ArgumentParser, *, only: Collection[str] | None = None)
     parser.add_argument(
         "--preset",
         metavar="NAME",
-        help="tiny, tales, gpt2 (or gpt2-124m), gpt2-medium, gpt2-large or gpt2-xl [tiny; tales for --data tales]",
+        help="tiny, tales, gpt2 (or gpt2-124m), gpt2-medium, gpt2-large or gpt2-xl [tales; tiny for another text]",
     )
     parser.add_argument(
         "--book",
@@ -76,13 +76,15 @@ def add_settings(parser: ArgumentParser, *, only: Collection[str] | None = None)
     parser.add_argument(
         "--config", type=user_path, metavar="FILE", help="a TOML file with settings, such as a run's config.toml [none]"
     )
-    for name, group in preset("tiny").groups().items():
+    tiny = preset("tiny").groups()
+    for name, group in preset("tales").groups().items():
         used = [f for f in fields(group) if f.name != "weights" and (only is None or f.name in only)]
         section = parser.add_argument_group(f"{name} settings") if used else None
         for f in used:
             default = getattr(group, f.name)
             what = f.metadata.get("help") or MODEL_HELP[f.name]
-            _add_option(section, f.name, default, f"{what} [tiny: {default}]")
+            other = getattr(tiny[name], f.name)
+            _add_option(section, f.name, default, f"{what} [{default}{'' if other == default else f'; tiny: {other}'}]")
 
 
 def _add_option(section: Any, name: str, default: Any, what: str) -> None:
@@ -121,8 +123,8 @@ def preset_from(options: Namespace, settings: Mapping[str, Any], weights: bool =
 
 
 def default_preset(settings: Mapping[str, Any]) -> str:
-    """The name of the preset that fits the text of the settings."""
-    return "tales" if settings.get("data") == TALES else "tiny"
+    """The name of the preset that fits the text of the settings, which is tales unless they name another."""
+    return "tales" if settings.get("data", TALES) == TALES else "tiny"
 
 
 def settings_from(options: Namespace) -> dict[str, Any]:
@@ -228,7 +230,7 @@ def model_path(options: Namespace, what: str = "model") -> Path:
     path = model_path_if_given(options)
     if path is None:
         command = f"nanograd-gpt {options.command}"
-        raise InputError(f"{command}: no {what} is given; name one, for example: {command} runs/tiny")
+        raise InputError(f"{command}: no {what} is given; name one, for example: {command} runs/tales")
     return path
 
 

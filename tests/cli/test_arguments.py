@@ -47,7 +47,7 @@ def test_two_models_are_refused(command: str, trained: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("command", ["generate", "evaluate", "explain-next", "convert"])
 def test_without_a_model_the_error_says_what_to_give(command: str) -> None:
-    told = f"nanograd-gpt {command}: no model is given; name one, for example: nanograd-gpt {command} runs/tiny"
+    told = f"nanograd-gpt {command}: no model is given; name one, for example: nanograd-gpt {command} runs/tales"
     assert fails(command) == told
 
 

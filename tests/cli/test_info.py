@@ -39,8 +39,8 @@ def parameters_in(printed: str) -> int:
         (["--preset", "gpt2-xl"], PRESETS["gpt2-1558m"].n_parameters),
         (["--book"], 162_419_712),
         (["--preset", "gpt2-1558m"], PRESETS["gpt2-1558m"].n_parameters),
-        ([], PRESETS["tiny"].n_parameters),
-        (["--n-layers", "1", "--qkv-bias"], GPTConfig(769, 64, 160, 5, 1, 0.0, True).n_parameters),
+        ([], PRESETS["tales"].n_parameters),
+        (["--n-layers", "1", "--qkv-bias"], GPTConfig(330, 66, 64, 4, 1, 0.0, True).n_parameters),
     ],
     ids=str,
 )

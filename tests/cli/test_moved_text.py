@@ -137,12 +137,12 @@ def test_a_fine_tuning_from_a_relative_path_goes_on_elsewhere_without_its_source
 
 
 def test_a_name_that_is_a_setting_stays_one_where_a_file_has_it_too(project: Path) -> None:
-    for name in ("own", "story"):
+    for name in ("own", "tales"):
         (project / name).write_text(TEXT, encoding="utf-8")
     works("train", "--max-steps", 1, "--warmup-steps", 0, "--out", "run", "--batch-size", 2, "--n-layers", 1)
     settings = from_toml(Path("run/config.toml"))
-    assert (settings["data"], settings["tokenizer"], settings["weights"]) == ("story", "own", "")
-    goes_on("run", "--data", "story")
+    assert (settings["data"], settings["tokenizer"], settings["weights"]) == ("tales", "own", "")
+    goes_on("run", "--data", "tales")
 
 
 def test_the_text_of_a_run_from_before_decay_steps_may_have_moved_as_its_length_changes(project: Path) -> None:

@@ -151,19 +151,19 @@ def test_a_dry_run_tells_a_large_models_needs_without_having_them(
 
 
 def test_options_come_before_the_file_and_the_file_before_the_preset(tmp_path: Path) -> None:
-    (tmp_path / "settings.toml").write_text("emb_dim = 25\nn_layers = 3\n[data]\nn_merges = 7\n", encoding="utf-8")
+    (tmp_path / "settings.toml").write_text("emb_dim = 28\nn_layers = 3\n[data]\nn_merges = 7\n", encoding="utf-8")
     options = ["--config", tmp_path / "settings.toml", "--n-layers", 2]
     printed = works("train", "--dry-run", "--out", tmp_path / "run", *options)
-    assert "2 layers, 25 channels, 5 heads, context 64" in printed
-    assert "story" in printed
+    assert "2 layers, 28 channels, 4 heads, context 66" in printed
+    assert "data        tales" in printed
     assert "vocabulary 264;" in printed
     assert "batches of 8 to train on" in printed
 
 
 def test_a_file_and_options_need_to_fit_together_only_in_the_end(tmp_path: Path) -> None:
-    (tmp_path / "settings.toml").write_text("emb_dim = 24", encoding="utf-8")  # not divisible by 5 heads
-    options = ["--config", tmp_path / "settings.toml", "--n-heads", 4]
-    assert "24 channels, 4 heads" in works("train", "--dry-run", "--out", tmp_path / "run", *options)
+    (tmp_path / "settings.toml").write_text("emb_dim = 25", encoding="utf-8")  # not divisible by 4 heads
+    options = ["--config", tmp_path / "settings.toml", "--n-heads", 5]
+    assert "25 channels, 5 heads" in works("train", "--dry-run", "--out", tmp_path / "run", *options)
 
 
 @pytest.mark.usefixtures("no_figures")

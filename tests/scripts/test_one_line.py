@@ -41,6 +41,7 @@ NEEDS = {
     "benchmarks/scaling.py": [*OWN, "torch"],
     "benchmarks/startup.py": [*OWN, "torch"],
     "benchmarks/tour.py": OWN,
+    "benchmarks/tales.py": OWN,
     "benchmarks/train_step.py": [*OWN, "torch"],
     "benchmarks/where_the_time_goes.py": OWN,
 }
