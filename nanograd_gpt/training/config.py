@@ -75,7 +75,7 @@ class TrainingConfig:
     accumulate: int = setting(1, "batches per update (gradient accumulation)")
     eval_freq: int = setting(5, "updates between evaluations")
     eval_iter: int = setting(5, "batches of each loader per evaluation")
-    watch_every: int = setting(10, "updates between measurements of each layer, for the report; 0: none")
+    watch_every: int = setting(20, "updates between measurements of each layer, for the report; 0: none")
     sample_every: int = setting(1, "epochs between samples")
     checkpoint_every: int = setting(0, "updates between checkpoints; 0: only by the clock and at the end")
     checkpoint_minutes: float = setting(1.0, "minutes between checkpoints, more if saving takes long; 0: no limit")

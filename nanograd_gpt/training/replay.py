@@ -33,9 +33,7 @@ class Update(Protocol):
     since Python sees nothing of a replay.
     """
 
-    def __call__(
-        self, batches: Sequence[Batch], max_norm: float | None, watched: bool = False, /
-    ) -> UpdateResult: ...
+    def __call__(self, batches: Sequence[Batch], max_norm: float | None, watched: bool = False, /) -> UpdateResult: ...
 
 
 class ReplayedUpdates:

@@ -21,11 +21,13 @@ from .captions import (
     training_caption,
 )
 from .curves import evaluation_curves, number
+from .layers import layers_caption, layers_table
 from .page_style import CSS
-from .palette import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE
+from .palette import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE, SCALE
 from .plots import rendered
 from .run_figures import run_figures
 from .run_files import RunFiles, read_run
+from .snapshots import attention_html, next_tokens_html
 from .surprise import legend_html, nats, surprise_html
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ MAX_SAMPLES = 16 << 20  # bytes of samples.txt
 # CSS in place of the figures' colours, so that they follow dark mode
 THEMED = {INK: "currentColor", BLUE: "var(--blue)", ORANGE: "var(--orange)", GREEN: "var(--green)"}
 THEMED |= {PURPLE: "var(--purple)", PAPER: "var(--paper)"}
+THEMED |= {colour: f"var(--h{i})" for i, colour in enumerate(SCALE)}
 
 
 def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
@@ -55,6 +58,8 @@ def write_page(run: RunFiles, run_dir: Path, out: Path) -> Path:
     parts = [
         f"<header><h1>{name}</h1>{_summary(run.metrics)}</header>",
         *_figures(run),
+        attention_html(run.snapshots),
+        next_tokens_html(run.snapshots),
         _surprise(run.surprise),
         _evaluations(run.metrics.evaluations),
         _samples(run.metrics.samples, run_dir / "samples.txt"),
@@ -148,6 +153,7 @@ def _figures(run: RunFiles) -> Iterable[str]:
         "training": training_caption(run.metrics, run.drop_rate),
         "loss": loss_caption(curves),
         "perplexity": perplexity_caption(curves, run.vocab_size) if curves.tokens else "",
+        "layers": layers_caption(run.metrics.layers),
         "tales": tales_caption(run.metrics.tales),
     }
     figures = {name: _figure(name, wide[name], narrow[name], captions[name]) for name in wide}
@@ -156,6 +162,9 @@ def _figures(run: RunFiles) -> Iterable[str]:
     if "loss" in figures:
         pair = figures["loss"] + figures["perplexity"]
         yield f'<h2>Loss and perplexity at evaluations</h2><div class="pair">{pair}</div>'
+    if "layers" in figures:
+        table = layers_table(run.metrics.layers)
+        yield f"<h2>Updates, gradients and activations by layer</h2>{figures['layers']}{table}"
     if "tales" in figures:
         yield f"<h2>Tales by the model</h2>{figures['tales']}"
 

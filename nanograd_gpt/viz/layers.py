@@ -1,0 +1,60 @@
+"""The numbers of a run's layers in words and in a table, beside their heat maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from ..training.metrics import Event
+
+FIELDS = {"update_ratio": "Update / weights", "gradient_rms": "Gradient", "activation_rms": "Activation"}
+
+
+def layers_caption(events: Sequence[Event]) -> str:
+    """State how large the last updates were, and how far the residual stream grows."""
+    if not events:
+        return ""
+    last = events[-1]
+    parts = [f"Colours are steps of the scales on the right; the numbers are below. At update {last['step']:,}"]
+    ratios = {layer: value for layer, value in last["update_ratio"].items() if value is not None}
+    if ratios:
+        least, most = min(ratios, key=lambda layer: ratios[layer]), max(ratios, key=lambda layer: ratios[layer])
+        parts.append(
+            f"an update changes the weights by {_share(ratios[least])} of their size ({least}) to "
+            f"{_share(ratios[most])} ({most}); about 1/1000 is the usual advice while the learning rate is high"
+        )
+    stream = [(layer, value) for layer, value in last["activation_rms"].items() if value is not None]
+    if len(stream) > 1:
+        (first, small), (final, large) = stream[0], stream[-1]
+        parts.append(f"the residual stream has an rms of {small:.3g} after the {first} and {large:.3g} after {final}")
+    return f"{parts[0]}, {'; '.join(parts[1:])}." if parts[1:] else f"{parts[0]}, nothing was measured."
+
+
+def layers_table(events: Sequence[Event]) -> str:
+    """The first and the last measurement of each layer, as HTML."""
+    if not events:
+        return ""
+    first, last = events[0], events[-1]
+    layers = [*dict.fromkeys(layer for field in FIELDS for layer in last[field])]
+    rows = "".join(
+        f'<tr><th scope="row">{escape(layer.capitalize())}</th>'
+        + "".join(f"<td>{_number(event[field].get(layer))}</td>" for field in FIELDS for event in (first, last))
+        + "</tr>"
+        for layer in layers
+    )
+    names = "".join(f'<th scope="colgroup" colspan="2">{name}</th>' for name in FIELDS.values())
+    updates = "".join(f'<th scope="col">{event["step"]:,}</th>' for _ in FIELDS for event in (first, last))
+    return (
+        '<div class="scroll" tabindex="0"><table><thead>'
+        f'<tr><th scope="col" rowspan="2">Layer, at update</th>{names}</tr><tr>{updates}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else f"{value:.2g}" if value < 100 else f"{value:,.0f}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.2%}" if value >= 0.0001 else f"{value:.1e}"
