@@ -37,9 +37,9 @@ class Map(NamedTuple):
 
 
 MAPS = (
-    Map("update_ratio", "Size of an update, relative to the weights", "Update / weights (rms)"),
-    Map("gradient_rms", "Gradient of a weight, before clipping", "Gradient (rms)"),
-    Map("activation_rms", "Residual stream after each layer", "Activation (rms)"),
+    Map("update_ratio", "Updates relative to weights", "Ratio (of rms)"),
+    Map("gradient_rms", "Gradients before clipping", "Gradient (rms)"),
+    Map("activation_rms", "Residual stream after a layer", "Activation (rms)"),
 )
 
 
@@ -125,10 +125,10 @@ def _add_bar(axes: Axes, one: Map, bounds: Sequence[float], wide: bool) -> None:
     mappable = ScalarMappable(BoundaryNorm(ends, colors.N), colors)
     assert axes.figure is not None
     bar = axes.figure.colorbar(mappable, ax=axes, aspect=8, pad=0.02, fraction=0.1 if wide else 0.2, spacing="uniform")
-    bar.set_ticks([*bounds], labels=[f"{bound:.3g}" for bound in bounds])
+    bar.set_ticks([*bounds], labels=[f"{bound:g}" for bound in bounds])
     bar.minorticks_off()
     bar.outline.set_visible(False)
-    bar.set_label(one.unit.replace(" (", "\n("))
+    bar.set_label(one.unit)
 
 
 def _rectangle(left: float, right: float, y: int) -> Any:
@@ -142,12 +142,12 @@ def _level(value: float | None, bounds: Sequence[float]) -> int | None:
 
 
 def _bounds(values: Sequence[float | None]) -> list[float]:
-    """Five numbers that part the positive values' range into six, evenly on a logarithmic scale."""
+    """At most five numbers of two digits that part the positive values' range, evenly on a logarithmic scale."""
     known = [value for value in values if value]
     if not known:
         return list(RATIO_BOUNDS)
-    low, high = min(known), max(known) * 1.001
-    return [low * (high / low) ** (i / len(SCALE)) for i in range(1, len(SCALE))]
+    low, high = min(known), max(known)
+    return sorted({float(f"{low * (high / low) ** (i / len(SCALE)):.2g}") for i in range(1, len(SCALE))})
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -8,7 +8,11 @@ from typing import Any
 
 from ..training.metrics import Event
 
-FIELDS = {"update_ratio": "Update / weights", "gradient_rms": "Gradient", "activation_rms": "Activation"}
+FIELDS = {  # of an event: a name, and the unit in which numbers are shown
+    "update_ratio": ("Update / weights, in thousandths", 1e-3),
+    "gradient_rms": ("Gradient, in thousandths", 1e-3),
+    "activation_rms": ("Activation", 1.0),
+}
 
 
 def layers_caption(events: Sequence[Event]) -> str:
@@ -21,8 +25,9 @@ def layers_caption(events: Sequence[Event]) -> str:
     if ratios:
         least, most = min(ratios, key=lambda layer: ratios[layer]), max(ratios, key=lambda layer: ratios[layer])
         parts.append(
-            f"an update changes the weights by {_share(ratios[least])} of their size ({least}) to "
-            f"{_share(ratios[most])} ({most}); about 1/1000 is the usual advice while the learning rate is high"
+            f"an update changes the weights by {_number(ratios[least], 1e-3)} ({least}) to "
+            f"{_number(ratios[most], 1e-3)} ({most}) thousandths of their size; "
+            "about 1 is the usual advice while the learning rate is high"
         )
     stream = [(layer, value) for layer, value in last["activation_rms"].items() if value is not None]
     if len(stream) > 1:
@@ -39,11 +44,15 @@ def layers_table(events: Sequence[Event]) -> str:
     layers = [*dict.fromkeys(layer for field in FIELDS for layer in last[field])]
     rows = "".join(
         f'<tr><th scope="row">{escape(layer.capitalize())}</th>'
-        + "".join(f"<td>{_number(event[field].get(layer))}</td>" for field in FIELDS for event in (first, last))
+        + "".join(
+            f"<td>{_number(event[field].get(layer), unit)}</td>"
+            for field, (_, unit) in FIELDS.items()
+            for event in (first, last)
+        )
         + "</tr>"
         for layer in layers
     )
-    names = "".join(f'<th scope="colgroup" colspan="2">{name}</th>' for name in FIELDS.values())
+    names = "".join(f'<th scope="colgroup" colspan="2">{name}</th>' for name, _ in FIELDS.values())
     updates = "".join(f'<th scope="col">{event["step"]:,}</th>' for _ in FIELDS for event in (first, last))
     return (
         '<div class="scroll" tabindex="0"><table><thead>'
@@ -52,9 +61,7 @@ def layers_table(events: Sequence[Event]) -> str:
     )
 
 
-def _number(value: Any) -> str:
-    return "" if value is None else f"{value:.2g}" if value < 100 else f"{value:,.0f}"
-
-
-def _share(value: float) -> str:
-    return f"{value:.2%}" if value >= 0.0001 else f"{value:.1e}"
+def _number(value: Any, unit: float) -> str:
+    if value is None:
+        return ""
+    return f"{value / unit:.2g}" if value < 100 * unit else f"{value / unit:,.0f}"

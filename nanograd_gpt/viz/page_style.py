@@ -45,9 +45,9 @@ figcaption { margin-top: .5rem; }
 .keys span { display: inline-block; }
 .key { width: .9em; height: .9em; margin-right: .4em; vertical-align: -.1em; }
 .parted span { border-bottom: 2px solid var(--line); margin-right: .2em; }
-.moments { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: 0 2rem; }
+.moments { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr)); gap: 0 1.5rem; }
 .moments h4 { margin: .75rem 0 .25rem; font-size: .85rem; color: var(--soft); }
-.heads { display: grid; grid-template-columns: repeat(auto-fill, minmax(4.4rem, 1fr)); gap: .5rem; }
+.heads { display: grid; grid-template-columns: repeat(auto-fill, minmax(4.1rem, 1fr)); gap: .5rem; }
 .heads figure { margin: 0; }
 .heads svg { shape-rendering: crispEdges; }
 .heads figcaption { margin-top: .15rem; font-size: .75rem; line-height: 1.25; overflow-wrap: anywhere; }

@@ -165,8 +165,8 @@ def _figures(run: RunFiles) -> Iterable[str]:
     if "layers" in figures:
         table = layers_table(run.metrics.layers)
         yield f"<h2>Updates, gradients and activations by layer</h2>{figures['layers']}{table}"
-    if "tales" in figures:
-        yield f"<h2>Tales by the model</h2>{figures['tales']}"
+    if (tales := figures.get("tales")) is not None:
+        yield f'<h2>Tales by the model</h2><div class="pair">{tales}</div>'
 
 
 def _figure(name: str, wide: Figure, narrow: Figure, caption: str) -> str:

@@ -58,7 +58,7 @@ def _head(snapshot: Snapshot, rows: list[list[float]], name: str, number: int) -
     drawn = "".join(f'<path class="h{i}" d="{"".join(d)}"/>' for i, d in enumerate(paths) if d)
     return (
         f'<figure><svg role="img" aria-label="{escape(visible_text(label))}" viewBox="0 0 {n} {n}">{drawn}</svg>'
-        f"<figcaption>{number}: {_shown(_cut(text[best].strip() or text[best]))} {last[best]:.0%}</figcaption></figure>"
+        f"<figcaption>{number}: “{_shown(_cut(text[best].strip() or text[best]))}” {last[best]:.0%}</figcaption></figure>"
     )
 
 
