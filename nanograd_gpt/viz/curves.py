@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import isfinite
 from typing import Any, NamedTuple
 
-from ..training.metrics import Metrics
+from ..training.metrics import Event, Metrics
 
 MOST_SPEEDS = 60
 
@@ -41,6 +42,21 @@ def speeds(steps: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
         for earlier, later in pairwise(ends)
         if later["seconds"] > earlier["seconds"]
     ]
+
+
+def total_seconds(steps: Sequence[Mapping[str, Any]]) -> float:
+    """The total time of all sessions; a step's seconds count from the start of its session."""
+    total = before = 0.0
+    for step in steps:
+        total += step["seconds"] - (before if step["seconds"] >= before else 0)
+        before = step["seconds"]
+    return total
+
+
+def best_evaluation(evaluations: Sequence[Event]) -> Event | None:
+    """The evaluation with the lowest validation loss, if any is finite."""
+    finite = [e for e in evaluations if isfinite(number(e["val_loss"]))]
+    return min(finite, key=lambda e: number(e["val_loss"]), default=None)
 
 
 def number(value: Any) -> float:

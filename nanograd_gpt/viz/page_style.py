@@ -52,6 +52,7 @@ figcaption { margin-top: .5rem; }
 .heads svg { shape-rendering: crispEdges; }
 .heads figcaption { margin-top: .15rem; font-size: .75rem; line-height: 1.25; overflow-wrap: anywhere; }
 .likeliest th { text-align: left; white-space: pre-wrap; color: var(--ink); font-weight: 400; }
+.likeliest th, .likeliest td { vertical-align: middle; }
 .likeliest td { width: 4.5rem; }
 .likeliest .bar { width: 40%; padding: .3rem 0; }
 .bar svg { display: block; width: 100%; height: .9rem; }
@@ -66,6 +67,9 @@ table { width: 100%; border-collapse: collapse; font-size: .9rem; font-variant-n
 th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: bottom; }
 .scroll thead { position: sticky; top: 0; background: var(--card); }
 .scroll th[colspan] { text-align: center; border-bottom: 0; }
+table.compared { width: auto; min-width: 100%; }
+.compared th, .compared td { text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+.compared thead th { min-width: 6.5rem; }
 tr.best td { font-weight: 700; background: var(--best); }
 details { margin-top: 2.75rem; }
 summary { cursor: pointer; font-size: 1.2rem; font-weight: 700; }

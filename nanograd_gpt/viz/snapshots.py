@@ -49,7 +49,7 @@ def _head(snapshot: Snapshot, rows: list[list[float]], name: str, number: int) -
     text, last = snapshot["text"], rows[-1]
     best = max(range(len(last)), key=lambda k: last[k])
     label = f"{name}: the last token, {text[-1]!r}, looks most at {text[best]!r}, token {best + 1}: {last[best]:.0%}"
-    n = len(rows)
+    n, looked_at = len(rows), _shown(_cut(text[best].strip() or text[best]))
     paths = [[f"M0 {q}h{q + 1}v1H0z" for q in range(n)], *([] for _ in LEAST)]
     for q, row in enumerate(rows):
         for k, weight in enumerate(row):
@@ -58,7 +58,7 @@ def _head(snapshot: Snapshot, rows: list[list[float]], name: str, number: int) -
     drawn = "".join(f'<path class="h{i}" d="{"".join(d)}"/>' for i, d in enumerate(paths) if d)
     return (
         f'<figure><svg role="img" aria-label="{escape(visible_text(label))}" viewBox="0 0 {n} {n}">{drawn}</svg>'
-        f"<figcaption>{number}: “{_shown(_cut(text[best].strip() or text[best]))}” {last[best]:.0%}</figcaption></figure>"
+        f"<figcaption>{number}: “{looked_at}” {last[best]:.0%}</figcaption></figure>"
     )
 
 
