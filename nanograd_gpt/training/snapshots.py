@@ -43,8 +43,13 @@ class Snapshots:
 
     def is_due(self, step: int) -> bool:
         """Whether the evaluation after update `step` is the first, or the one nearest to the middle of the run."""
-        every, middle = self.run.config.training.eval_freq, self.run.total_steps // 2
-        return step in (0, every * round(middle / every))
+        return step in (0, self.middle)
+
+    @property
+    def middle(self) -> int:
+        """The update before the evaluation nearest to the middle of the run as it is planned."""
+        every = self.run.config.training.eval_freq
+        return every * round(self.run.total_steps / 2 / every)
 
     def take(self) -> None:
         """Add a snapshot of the model as it is now, and leave the first, the middle and the last."""
@@ -57,7 +62,7 @@ class Snapshots:
         if not (seen := views(self.run)):
             return
         earlier = [taken for taken in _snapshots_or_none(self.directory) if taken["step"] < now["step"]]
-        _write(self.directory, first_middle_last([*earlier, now | seen], self.run.total_steps / 2))
+        _write(self.directory, first_middle_last([*earlier, now | seen], self.middle))
 
 
 def first_middle_last(snapshots: list[Snapshot], middle: float) -> list[Snapshot]:

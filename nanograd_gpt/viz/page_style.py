@@ -68,8 +68,9 @@ th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid var(-
 .scroll thead { position: sticky; top: 0; background: var(--card); }
 .scroll th[colspan] { text-align: center; border-bottom: 0; }
 table.compared { width: auto; min-width: 100%; }
-.compared th, .compared td { text-align: left; vertical-align: top; overflow-wrap: anywhere; }
-.compared thead th { min-width: 6.5rem; }
+.compared th, .compared td { text-align: left; vertical-align: top; }
+.compared thead th { min-width: 5.5rem; overflow-wrap: anywhere; }
+.compared td { overflow-wrap: anywhere; }
 tr.best td { font-weight: 700; background: var(--best); }
 details { margin-top: 2.75rem; }
 summary { cursor: pointer; font-size: 1.2rem; font-weight: 700; }
