@@ -61,7 +61,7 @@ def plot_layers(events: Sequence[Event], *, tokens_per_epoch: float | None = Non
         _draw(axes, one, names, columns, width > NARROW)
     all_axes[-1].set_xlabel("Tokens seen")
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(5 if width > NARROW else 3))
-    label_tokens(all_axes[-1], all_axes[0], tokens_per_epoch)
+    label_tokens(all_axes[-1], all_axes[0], tokens_per_epoch, 10 if width > NARROW else 3)
     return figure
 
 

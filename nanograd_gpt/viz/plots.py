@@ -269,14 +269,14 @@ def _positive(name: str, value: float) -> float:
     return number
 
 
-def label_tokens(axes: Axes, top: Axes, tokens_per_epoch: float | None) -> None:
-    """Label an x axis in tokens, and the top of the figure in epochs if their length is known."""
+def label_tokens(axes: Axes, top: Axes, tokens_per_epoch: float | None, most_epochs: int = 10) -> None:
+    """Label an x axis in tokens, and the top of the figure in epochs, so many at most, if their length is known."""
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if tokens_per_epoch:
         per = tokens_per_epoch
         above = top.secondary_xaxis("top", functions=(lambda x: np.divide(x, per), lambda x: np.multiply(x, per)))
         above.set_xlabel("Epochs")
-        above.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        above.xaxis.set_major_locator(MaxNLocator(most_epochs, integer=True, min_n_ticks=1))
 
 
 def _epoch(tokens: float, tokens_per_epoch: float | None) -> str:
