@@ -116,7 +116,8 @@ def _sampled(matrix: Array) -> Array:
 
 def _norm(arrays: Sequence[Array]) -> Array:
     """The norm of all numbers together ()."""
-    norm, _ = kernels_of(arrays[0]).clip_scale(arrays, 1.0)
+    whole = [array if array.flags.c_contiguous else array.copy() for array in arrays]  # as gradients always are
+    norm, _ = kernels_of(whole[0]).clip_scale(whole, 1.0)
     return norm
 
 

@@ -68,3 +68,14 @@ def test_damaged_snapshots_are_replaced_when_a_run_goes_on(tmp_path: Path, data:
     (run / SNAPSHOTS).write_text("{", encoding="utf-8")
     works("train", "--resume", run, "--max-steps", 6)
     assert '"step": 5' in (run / SNAPSHOTS).read_text(encoding="utf-8")
+
+
+def test_a_run_whose_config_toml_is_older_than_the_setting_goes_on(tmp_path: Path, data: Path) -> None:
+    run = tmp_path / "run"
+    works(*train(run, data, "--max-steps", 3))
+    (run / SNAPSHOTS).unlink()
+    file = run / "config.toml"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith("watch_every")), encoding="utf-8")
+    works("train", "--resume", run, "--max-steps", 6)
+    assert from_toml(file)["watch_every"] == 20

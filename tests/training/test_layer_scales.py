@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from standin.either import simulator_or_gpu
 from training.small import CONFIG, small_loader, small_model
 from training.small_run import small_config, state
 
@@ -83,6 +84,26 @@ def test_large_matrices_are_judged_by_evenly_spaced_rows(monkeypatch: pytest.Mon
     assert float(scales.weights["head"]) == pytest.approx(float(np.sqrt((head * head).sum())))
     assert scales.event()["update_ratio"] == {"embeddings": 0, "block 1": 0, "head": 0}
     assert scales.event()["gradient_rms"] == {}, "no gradient was computed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["simulator", pytest.param("GPU", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("most", [1 << 16, 4096, 100])
+def test_a_gpu_measures_what_the_cpu_does(where: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neighbours in the optimizer's flat array too, of which only one is so large that its rows are sampled."""
+    monkeypatch.setattr(layer_scales, "MOST_NUMBERS", most)
+    loader = small_loader()
+    batches = [*loader.batches(loader.draw_order())][:1]
+
+    def event(device: Any) -> dict[str, Any]:
+        model = small_model(vocab_size=256, context_length=1024).to(device)
+        update = make_update(model, AdamW(model.parameters(), lr=0.01), device, None)
+        return with_layer_scales(model, lambda: update(batches, 1.0))[1].event()
+
+    with simulator_or_gpu(where):
+        found = event("cuda")
+    for name, by_layer in event("cpu").items():
+        assert found[name] == pytest.approx(by_layer, rel=2e-3), name
 
 
 def test_what_is_not_finite_is_not_measured() -> None:
