@@ -44,7 +44,7 @@ def write_figures(run: Path, out: Path | None = None) -> list[Path]:
 def write_compared(runs: Sequence[Path], out: Path) -> list[Path]:
     """Write figures and comparison.html of several runs into the directory `out`; returns paths.
 
-    Damage to the runs' files is noted and passed over.  Raises InputError for a run that is given twice or is no run.
+    Damage to the runs' files is noted and passed over.  Raises InputError for a run given twice or missing.
     """
     from ..viz.compare import comparison_figures, read_runs, write_comparison
     from ..viz.plots import save_figure

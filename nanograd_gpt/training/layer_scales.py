@@ -1,4 +1,4 @@
-"""What an update does in each layer: how far it moves the weights, their gradients, and the scale of activations.
+"""Measurement of an update by layer: how far it moves the weights, their gradients, and the scale of activations.
 
 All of it is read from the update itself: nothing is computed twice, no random number is drawn, and no array of the
 model or of the optimizer is written to.

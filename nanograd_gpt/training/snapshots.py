@@ -89,7 +89,7 @@ def _write(directory: Path, snapshots: list[Snapshot]) -> None:
 
 
 def views(run: Run) -> dict[str, Any]:
-    """What the model makes of the validation text's beginning and of the prompt; empty if that is not finite."""
+    """Attention in the validation text's beginning, and next tokens after it and the prompt; {} if not finite."""
     ids, next_token = fixed_text(run)
     prompt = encode(run.config.training.prompt, run.tokenizer)[-run.config.model.context_length :]
     blocks = shown_blocks(run.config.model.n_layers, run.config.model.n_heads)

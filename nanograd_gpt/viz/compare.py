@@ -36,7 +36,7 @@ class Named(NamedTuple):
 
 
 def read_runs(paths: Sequence[Path]) -> list[Named]:
-    """Read the runs to compare.  Raises InputError for one that is given twice or is no run, and for too many."""
+    """Read the runs to compare.  Raises InputError for one given twice or missing, and for too many."""
     if len(paths) > MOST_RUNS:
         raise InputError(f"plot: {len(paths)} runs are given; a page compares at most {MOST_RUNS}")
     places: dict[Path, Path] = {}

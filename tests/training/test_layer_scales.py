@@ -1,4 +1,4 @@
-"""What an update does in each layer is measured as plain formulas say, and changes nothing."""
+"""The measurements of an update by layer are those of plain formulas, and change nothing."""
 
 from __future__ import annotations
 
