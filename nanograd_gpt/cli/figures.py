@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from .options import note
@@ -38,3 +39,22 @@ def write_figures(run: Path, out: Path | None = None) -> list[Path]:
     figures.mkdir(parents=True, exist_ok=True)
     written = [path for name, figure in drawn.items() for path in save_figure(figure, figures / name)]
     return [*written, write_page(files, run, out or run)]
+
+
+def write_compared(runs: Sequence[Path], out: Path) -> list[Path]:
+    """Write figures and comparison.html of several runs into the directory `out`; returns paths.
+
+    Damage to the runs' files is noted and passed over.  Raises InputError for a run given twice or missing.
+    """
+    from ..viz.compare import comparison_figures, read_runs, write_comparison
+    from ..viz.plots import save_figure
+
+    found = read_runs(runs)
+    for one in found:
+        if one.files.damage:
+            note(one.files.damage)
+    figures = out / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    drawn = comparison_figures(found).items()
+    written = [path for name, figure in drawn for path in save_figure(figure, figures / name)]
+    return [*written, write_comparison(found, out)]

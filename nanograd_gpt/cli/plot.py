@@ -1,24 +1,46 @@
-"""Redraw a run's figures and report."""
+"""Redraw a run's figures and report, or compare several runs on one page."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
+from ..errors import InputError
 from ..files import writing_named
-from .figures import write_figures
-from .options import add_model_path, model_path, user_path
+from .figures import write_compared, write_figures
+from .options import user_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_model_path(parser, "RUN", "a run's directory")
+    parser.add_argument("runs", nargs="*", type=user_path, metavar="RUN", help="a run's directory; several to compare")
     parser.add_argument(
-        "--out", type=user_path, metavar="DIRECTORY", help="where the figures and report.html go [the run's directory]"
+        "--model",
+        "--weights",
+        dest="model_option",
+        type=user_path,
+        metavar="RUN",
+        help="the same as RUN",
+    )
+    parser.add_argument(
+        "--out",
+        type=user_path,
+        metavar="DIRECTORY",
+        help="where the figures and report.html go [the run's directory]; of several runs, where comparison.html goes "
+        "[comparison, beside the first run]",
     )
 
 
 def run(options: Namespace) -> int:
-    run = model_path(options, "run")
-    with writing_named(options.out or run):
-        for path in write_figures(run, options.out):
+    runs: list[Path] = options.runs
+    if options.model_option is not None:
+        if runs:
+            raise InputError(f"model: both {runs[0]} and {options.model_option} are given; leave one out")
+        runs = [options.model_option]
+    if not runs:
+        raise InputError("nanograd-gpt plot: no run is given; name one, for example: nanograd-gpt plot runs/tiny")
+    several = len(runs) > 1
+    out: Path = options.out or (runs[0].resolve().parent / "comparison" if several else runs[0])
+    with writing_named(out):
+        for path in write_compared(runs, out) if several else write_figures(runs[0], options.out):
             print(path)
     return 0

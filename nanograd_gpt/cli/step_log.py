@@ -70,6 +70,8 @@ class StepLog:
         ):
             if not math.isfinite(value):
                 raise self._diverged(f"the {what} is {value} at step {report.global_step}")
+        if report.layers is not None:
+            self.log.write("layers", **where, **report.layers.event())
         if report.evaluation is not None:
             self.add_evaluation(report.evaluation, **where)
         self.bar.set_postfix(loss=f"{loss:.3f}", refresh=False)

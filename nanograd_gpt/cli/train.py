@@ -32,6 +32,7 @@ from ..training.run_directory import SURPRISE, best_checkpoint, checkpoints, del
 from ..training.run_lock import new_run, run_lock, was_never_begun
 from ..training.run_settings import SAFE, keep_damaged
 from ..training.samples import append_sample, cut_samples
+from ..training.snapshots import Snapshots, cut_snapshots
 from ..training.surprise import write_surprise
 from ..training.tale_test import score_line
 from .figures import check_figures, write_figures
@@ -167,6 +168,7 @@ def _resume(options: Namespace) -> int:
         plan.run.preflight(plan.directory)
         with writing_named(plan.directory, f"then resume with: nanograd-gpt train --resume {plan.directory}"):
             cut_samples(plan.directory, plan.run.progress.global_step)
+            cut_snapshots(plan.directory, plan.run.progress.global_step)
             _save_changes(plan, options)
             if plan.mismatched:
                 plan.run.save(plan.directory)  # so that the next --resume finds settings and text as they are now
@@ -204,6 +206,7 @@ def _train_and_draw(training: Run, directory: Path, options: Namespace) -> int:
             print(best)
         if (tales := read_metrics(directory / "metrics.jsonl").tales) and not stopped_by:
             print(score_line(tales[-1]))
+        Snapshots(training, directory).take()
         write_surprise(training, directory)
         for path in write_figures(directory):
             print(f"wrote {path}")
@@ -243,7 +246,7 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
         log.write("start", **facts)
         if t.weights and first < 0:
             _evaluate_weights(training, log, bar)
-        updates = StepLog(log, bar, training)
+        updates, snapshots = StepLog(log, bar, training), Snapshots(training, directory)
 
         def told(text: str) -> None:
             bar.write(f"note: {escaped(text)}", file=sys.stderr)
@@ -252,6 +255,8 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
         for report in training.steps(told if replay else None):
             with signals.closed_pipe():
                 updates.add(report, perf_counter() - started)
+            if report.evaluation is not None and snapshots.is_due(report.global_step):
+                snapshots.take()
             if training.progress.best_step == report.global_step:
                 training.keep_best()
             if report.epoch_ended and (report.epoch % t.sample_every == 0 or report.epoch == t.epochs):

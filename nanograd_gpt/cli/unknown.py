@@ -11,7 +11,7 @@ from ..training.corpus import BUILTIN_TEXTS
 from ..training.run_directory import checkpoints
 from .synonyms import COMMANDS, suggestion
 
-ONE_MODEL = ("evaluate", "generate", "explain-next", "info", "plot", "convert")  # commands with a model as an argument
+ONE_MODEL = ("evaluate", "generate", "explain-next", "info", "convert")  # commands with a model as an argument
 PROMPTED = ("generate", "explain-next")
 TEXTS = (".txt", ".md")  # suffixes
 
@@ -58,7 +58,7 @@ def _word_hint(word: str, argv: Sequence[str], command: str) -> str:
     if command in PROMPTED:
         return f"; did you mean --prompt {quote(word)}?"
     if command in ONE_MODEL:
-        return f"; one {'run' if command == 'plot' else 'model'} is expected"
+        return "; one model is expected"
     return ""
 
 

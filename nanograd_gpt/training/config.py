@@ -75,6 +75,7 @@ class TrainingConfig:
     accumulate: int = setting(1, "batches per update (gradient accumulation)")
     eval_freq: int = setting(5, "updates between evaluations")
     eval_iter: int = setting(5, "batches of each loader per evaluation")
+    watch_every: int = setting(20, "updates between measurements of each layer, for the report; 0: none")
     sample_every: int = setting(1, "epochs between samples")
     checkpoint_every: int = setting(0, "updates between checkpoints; 0: only by the clock and at the end")
     checkpoint_minutes: float = setting(1.0, "minutes between checkpoints, more if saving takes long; 0: no limit")
@@ -91,7 +92,7 @@ class TrainingConfig:
         _coerce_fields(self)
         for name in ("epochs", "accumulate", "eval_freq", "eval_iter", "sample_every", "keep"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "a number >= 1")
-        for name in ("max_steps", "warmup_steps", "decay_steps", "checkpoint_every", "seed"):
+        for name in ("max_steps", "warmup_steps", "decay_steps", "watch_every", "checkpoint_every", "seed"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "a number >= 0")
         for name in ("weight_decay", "max_norm", "initial_lr", "min_lr", "checkpoint_minutes"):
             value = getattr(self, name)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -27,8 +27,9 @@ from ..optim import AdamW
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids, token_ids_to_text
 from .data import Batch, DataLoader
+from .layer_scales import LayerScales, with_layer_scales
 from .loss import Evaluation, calc_loss_batch, evaluate_model
-from .replay import Note, ReplayedUpdates, UpdateResult
+from .replay import Note, ReplayedUpdates, Update, UpdateResult
 from .schedule import Schedule
 
 SAMPLE_TOKENS = 50  # generated after an epoch, as in the book
@@ -65,6 +66,7 @@ class StepResult:
     evaluation: Evaluation | None
     epoch_ended: bool
     skipped: bool = False  # the loss or the gradient was not finite, and nothing was updated
+    layers: LayerScales | None = None  # of the updates that are watched
 
 
 def training_steps(
@@ -77,6 +79,7 @@ def training_steps(
     num_epochs: int,
     eval_freq: int,
     eval_iter: int,
+    watch_every: int = 0,
     max_steps: int | None = None,
     schedule: Schedule | None = None,
     max_norm: float | None = None,
@@ -90,6 +93,7 @@ def training_steps(
 
     An evaluation over eval_iter batches follows update 0 and every eval_freq-th after it.  Each update accumulates the
     gradients of `accumulate` batches, clipped to the global norm max_norm from update clip_from on.
+    Update 0 and every watch_every-th after it is measured by layer; with 0, none is.
     `schedule` sets optimizer.lr before each update; without one it is left alone.
     `progress` says where to start, and is updated in place.
     With `skip_nonfinite`, updates whose loss or gradient is nan or infinite change nothing; a GPU is waited for then.
@@ -98,6 +102,7 @@ def training_steps(
     if len(train_loader) == 0:
         raise InputError("training data: too short for one batch; use more text, a shorter context or a smaller batch")
     num_epochs, eval_freq = whole_number("num_epochs", num_epochs, 0), whole_number("eval_freq", eval_freq, 1)
+    watch_every = whole_number("watch_every", watch_every, 0)
     eval_iter, accumulate = whole_number("eval_iter", eval_iter, 1), whole_number("accumulate", accumulate, 1)
     own = {id(p) for p in model.parameters()}
     if not all(id(p) in own for p in optimizer.parameters):
@@ -117,7 +122,9 @@ def training_steps(
                 optimizer.lr = schedule(progress.global_step + 1)
             clipped = progress.global_step + 1 >= clip_from
             taken = list(optimizer.steps)
-            loss, grad_norm = update(group, max_norm if clipped else None)
+            watched = watch_every > 0 and (progress.global_step + 1) % watch_every == 0
+            take = partial(update, group, max_norm if clipped else None, watched)
+            (loss, grad_norm), layers = with_layer_scales(model, take) if watched else (take(), None)
             progress.tokens_seen += sum(inputs.size for inputs, _ in group)
             progress.global_step += 1
             progress.batch += len(group)
@@ -138,6 +145,7 @@ def training_steps(
                 evaluation=evaluation,
                 epoch_ended=epoch_ended,
                 skipped=optimizer.steps == taken,
+                layers=layers,
             )
 
 
@@ -155,16 +163,14 @@ def _epoch_order(loader: DataLoader, progress: Progress) -> Ints:
 
 def make_update(
     model: GPTModel, optimizer: AdamW, device: Device, replay_note: Note | None, skip_nonfinite: bool = False
-) -> Callable[[Sequence[Batch], float | None], UpdateResult]:
-    """Make the function of batches and max_norm that takes an optimizer step on their mean loss, clipped to a norm.
-
-    It returns the loss, and the gradient norm if max_norm is not None.  Replayed updates: see ReplayedUpdates.
-    """
+) -> Update:
+    """Make the function that takes an optimizer step; on a GPU, with replay_note, it is a ReplayedUpdates."""
     gradients = partial(_add_gradients, model, optimizer, device)
     if replay_note is not None and model.device == "cuda" and not skip_nonfinite:
         return ReplayedUpdates(model, optimizer, gradients, replay_note)
 
-    def update(batches: Sequence[Batch], max_norm: float | None) -> UpdateResult:
+    def update(batches: Sequence[Batch], max_norm: float | None, watched: bool = False) -> UpdateResult:
+        del watched  # each of these updates is computed here
         loss = gradients(batches)
         if skip_nonfinite:
             norm, _ = optimizer.clip_scale(max_norm or 1.0)

@@ -28,7 +28,8 @@ class MetricsLog:
     """Appends events to a file; `write` flushes each line to the operating system.
 
     Events: start, step (step, epoch, tokens, loss, lr, grad_norm, seconds), evaluation (step, epoch, tokens,
-    train_loss, val_loss; step -1 is before the first update), sample (step, epoch, text), tales (step, epoch,
+    train_loss, val_loss; step -1 is before the first update), layers (step, epoch, tokens, and by layer: update_ratio,
+    gradient_rms, activation_rms; see LayerScales), sample (step, epoch, text), tales (step, epoch,
     tokens, and a Score: tales, sentences, grammatical, tested, consistent, copies), end (steps, seconds).
     """
 
@@ -70,6 +71,7 @@ class Metrics:
     steps: list[Event] = field(default_factory=list)
     evaluations: list[Event] = field(default_factory=list)
     samples: list[Event] = field(default_factory=list)
+    layers: list[Event] = field(default_factory=list)
     tales: list[Event] = field(default_factory=list)
     starts: list[Event] = field(default_factory=list)
     end: Event | None = None
@@ -89,7 +91,7 @@ def read_metrics(path: Path) -> Metrics:
         file = path.open("rb")
     except (UnreadableError, OSError) as error:
         raise InputError(f"run: {path} cannot be read ({reason_of(error)}); give another run") from None
-    by_step: dict[str, dict[int, Event]] = {"step": {}, "evaluation": {}, "sample": {}, "tales": {}}
+    by_step: dict[str, dict[int, Event]] = {"step": {}, "evaluation": {}, "sample": {}, "layers": {}, "tales": {}}
     metrics = Metrics()
     with file:
         for event in _events(file, metrics.damaged):
@@ -105,7 +107,7 @@ def read_metrics(path: Path) -> Metrics:
                         del events[step]
             else:
                 metrics.end = event
-    metrics.steps, metrics.evaluations, metrics.samples, metrics.tales = (
+    metrics.steps, metrics.evaluations, metrics.samples, metrics.layers, metrics.tales = (
         list(events.values()) for events in by_step.values()
     )
     return metrics
@@ -144,6 +146,11 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_by_layer(value: Any) -> bool:
+    """Tell whether a value is a table of numbers >= 0 by layer, or None where there was nothing to measure."""
+    return isinstance(value, dict) and all(_is_measured(n) and (n is None or n >= 0) for n in value.values())
+
+
 class Fields(NamedTuple):
     """The fields of a kind of event, with their checks; other fields are kept as they are."""
 
@@ -157,6 +164,9 @@ WHERE: dict[str, Check] = {"step": _is_step, "epoch": _is_count, "tokens": _is_c
 FIELDS = {
     "step": Fields({**WHERE, "seconds": _is_time}, {"loss": _is_measured, "lr": _is_rate}, {"grad_norm": _is_measured}),
     "evaluation": Fields(WHERE, {"train_loss": _is_measured, "val_loss": _is_measured}, {}),
+    "layers": Fields(
+        {**WHERE, **dict.fromkeys(("update_ratio", "gradient_rms", "activation_rms"), _is_by_layer)}, {}, {}
+    ),
     "sample": Fields({"step": _is_step, "epoch": _is_count, "text": _is_text}, {}, {}),
     "tales": Fields({**WHERE, **dict.fromkeys(COUNTS, _is_count)}, {}, {}),
     "start": Fields(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,16 @@ Kind: TypeAlias = tuple[tuple[tuple[int, ...], ...], float | None, str]
 
 RUN_BEFORE = 2  # updates of a kind before it is recorded: they compile kernels and choose algorithms for the products
 MOST_KINDS = 2  # recorded, each with memory of its own: an epoch's batches, and those before clipping begins
+
+
+class Update(Protocol):
+    """A function that takes an optimizer step on the mean loss of batches, clipped to the norm max_norm.
+
+    It returns the loss, and the gradient norm if max_norm is not None.  An update that is watched is never replayed,
+    since Python sees nothing of a replay.
+    """
+
+    def __call__(self, batches: Sequence[Batch], max_norm: float | None, watched: bool = False, /) -> UpdateResult: ...
 
 
 class ReplayedUpdates:
@@ -50,8 +60,10 @@ class ReplayedUpdates:
         elif not isinstance(model.rng, Generator):
             self._give_up("PyTorch's random numbers are drawn on the CPU")
 
-    def __call__(self, batches: Sequence[Batch], max_norm: float | None) -> UpdateResult:
-        """Take one step, with gradients clipped to max_norm; returns the loss, and the gradient norm if clipped."""
+    def __call__(self, batches: Sequence[Batch], max_norm: float | None, watched: bool = False) -> UpdateResult:
+        """Take one step; see Update."""
+        if watched:
+            return self._run(batches, max_norm)
         kind = tuple(inputs.shape for inputs, _ in batches), max_norm, precision()
         if kind in self.recorded:
             return self.recorded[kind](batches)

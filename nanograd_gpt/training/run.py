@@ -181,6 +181,7 @@ class Run:
             num_epochs=t.epochs,
             eval_freq=t.eval_freq,
             eval_iter=t.eval_iter,
+            watch_every=t.watch_every,
             max_steps=t.max_steps or None,
             schedule=schedule,
             max_norm=t.max_norm or None,

@@ -1,7 +1,7 @@
 """The places in a run's directory.
 
 runs/NAME/config.toml  environment.json  tokenizer.json  metrics.jsonl  samples.txt
-          surprise.json  figures/*.png|svg  report.html
+          surprise.json  snapshots.json  figures/*.png|svg  report.html
           checkpoints/start/   before the first update
                       step_N/  after update N
                       best/    the weights alone, of the evaluation with the lowest validation loss
@@ -16,6 +16,7 @@ from ..files import reason_of, remove_tree
 
 START, BEST = "start", "best"
 SURPRISE = "surprise.json"  # see surprise.py
+SNAPSHOTS = "snapshots.json"  # see snapshots.py
 
 
 def checkpoint_path(directory: Path, step: int) -> Path:

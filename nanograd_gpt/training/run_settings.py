@@ -22,10 +22,11 @@ from .run_text import find_text, text_hash
 LENGTH = ("epochs", "max_steps", "decay_steps")
 SAFE = (  # to change in the middle of a run: no state in a checkpoint depends on them
     "lr", "schedule", "warmup_steps", "decay_steps", "initial_lr", "min_lr", "max_norm", "eval_freq", "eval_iter",
-    "sample_every", "checkpoint_every", "checkpoint_minutes", "keep", "on_nonfinite", "prompt", "data",
+    "watch_every", "sample_every", "checkpoint_every", "checkpoint_minutes", "keep", "on_nonfinite", "prompt", "data",
 )  # fmt: skip
 LATER = {  # settings that config.toml did not have from the first version on
-    "tied_head", "decay_steps", "initial_lr", "decay", "checkpoint_minutes", "on_nonfinite", "keep", "weights", "random"
+    "tied_head", "decay_steps", "initial_lr", "decay", "checkpoint_minutes", "on_nonfinite", "keep", "weights",
+    "random", "watch_every",
 }  # fmt: skip
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import isfinite
 from typing import Any, NamedTuple
 
-from ..training.metrics import Metrics
+from ..training.metrics import Event, Metrics
+
+MOST_SPEEDS = 60
 
 
 class Curves(NamedTuple):
@@ -23,6 +28,35 @@ def evaluation_curves(metrics: Metrics) -> Curves:
     )
     per_epoch = tokens_per_epoch(metrics)
     return Curves([n / per_epoch for n in tokens], tokens, train, val)
+
+
+def speeds(steps: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    """Tokens seen and tokens per second, over spans of at least two updates, evaluations and saving included.
+
+    A span in which a resumed run's clock began again is left out, as are steps without their seconds.
+    """
+    timed = [step for step in steps if step.get("seconds") is not None]
+    ends = timed[:: max(2, len(timed) // MOST_SPEEDS)]
+    return [
+        (later["tokens"], (later["tokens"] - earlier["tokens"]) / (later["seconds"] - earlier["seconds"]))
+        for earlier, later in pairwise(ends)
+        if later["seconds"] > earlier["seconds"]
+    ]
+
+
+def total_seconds(steps: Sequence[Mapping[str, Any]]) -> float:
+    """The total time of all sessions; a step's seconds count from the start of its session."""
+    total = before = 0.0
+    for step in steps:
+        total += step["seconds"] - (before if step["seconds"] >= before else 0)
+        before = step["seconds"]
+    return total
+
+
+def best_evaluation(evaluations: Sequence[Event]) -> Event | None:
+    """The evaluation with the lowest validation loss, if any is finite."""
+    finite = [e for e in evaluations if isfinite(number(e["val_loss"]))]
+    return min(finite, key=lambda e: number(e["val_loss"]), default=None)
 
 
 def number(value: Any) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .palette import DARK
+from .palette import DARK, SCALE
 
 
 def with_dark_mode(svg: bytes) -> bytes:
@@ -10,6 +10,7 @@ def with_dark_mode(svg: bytes) -> bytes:
     rules = "".join(
         f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'  # matplotlib writes colours into style attributes
         for light, dark in DARK.items()
+        if light not in SCALE or light.encode() in svg  # most figures have no heat map
         for what in ("fill", "stroke")
     )
     css = f"<style>svg{{color-scheme:light dark}}@media(prefers-color-scheme:dark){{{rules}}}</style>"

@@ -25,6 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogFormatter, MaxNLocator, StrMethodFormatter
 
+from .curves import speeds
 from .dark import with_dark_mode
 from .import_matplotlib import without_variable
 from .palette import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE
@@ -190,9 +191,9 @@ def plot_training(
     tokens_per_epoch: float | None = None,
     width: float = 9,
 ) -> Figure:
-    """Plot a run: the loss of every update, both losses at evaluations, the gradient's norm and the learning rate.
+    """Plot a run: the loss of every update, both losses at evaluations, the gradient's norm, learning rate and speed.
 
-    steps                       have tokens, loss, lr and, if it was measured, grad_norm
+    steps                       have tokens, loss, lr and, if they were measured, grad_norm and seconds
     evaluations                 have tokens, train_loss and val_loss
     vocab_size                  int [None]: also draws the loss of a uniform guess, ln V
     max_norm                    [None]: also draws the norm to which gradients were clipped
@@ -201,9 +202,11 @@ def plot_training(
     """
     tokens, losses = _column(steps, "tokens"), _column(steps, "loss")
     norms = np.array([event.get("grad_norm") for event in steps], dtype=float)
-    heights = [3, 1, 1] if np.isfinite(norms).any() else [3, 1]
+    normed, measured = bool(np.isfinite(norms).any()), speeds(steps)
+    heights = [3, *[1] * (1 + normed + bool(measured))]
     figure = NotebookFigure(figsize=(width, 1 + 1.1 * sum(heights)), layout="constrained")
-    upper, *middle, lower = figure.subplots(len(heights), sharex=True, height_ratios=heights)
+    upper, *panels = figure.subplots(len(heights), sharex=True, height_ratios=heights)
+    middle, rate, lower = panels[:normed], panels[normed], panels[-1]
     mean_of = max(1, len(losses) // 30) | 1
     pale = {"alpha": 0.7, "linewidth": 0.7}
     look: dict[str, Any] = pale if mean_of > 1 else {}
@@ -237,12 +240,18 @@ def plot_training(
             axes.axhline(
                 max_norm, color=GRADIENT_NORM, linestyle="--", linewidth=1, label=f"Clipped above {max_norm:g}"
             )
-    lower.plot(*_thinned(tokens, _column(steps, "lr")), color=LEARNING_RATE)
-    lower.set_ylim(bottom=0)
-    lower.set_ylabel("Learning rate\n(per update)")
+    rate.plot(*_thinned(tokens, _column(steps, "lr")), color=LEARNING_RATE)
+    rate.set_ylim(bottom=0)
+    rate.set_ylabel("Learning rate\n(per update)")
+    rate.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 3, 5, 10]))
+    rate.yaxis.set_major_formatter(FuncFormatter(lambda lr, _: _readable(lr, rate.get_ylim()[1])))
+    if measured:
+        lower.plot(*zip(*measured, strict=True), color=INK, linewidth=1)
+        lower.set_ylim(bottom=0)
+        lower.set_ylabel("Speed\n(tokens/s)")
+        lower.yaxis.set_major_locator(MaxNLocator(3))
+        lower.yaxis.set_major_formatter(EngFormatter(sep=""))
     lower.set_xlabel("Tokens seen")
-    lower.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 3, 5, 10]))
-    lower.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: _readable(rate, lower.get_ylim()[1])))
     label_tokens(lower, upper, tokens_per_epoch)
     figure.align_ylabels()
     add_legend(figure, upper, *middle)
@@ -260,14 +269,14 @@ def _positive(name: str, value: float) -> float:
     return number
 
 
-def label_tokens(axes: Axes, top: Axes, tokens_per_epoch: float | None) -> None:
-    """Label an x axis in tokens, and the top of the figure in epochs if their length is known."""
+def label_tokens(axes: Axes, top: Axes, tokens_per_epoch: float | None, most_epochs: int = 10) -> None:
+    """Label an x axis in tokens, and the top of the figure in epochs, so many at most, if their length is known."""
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if tokens_per_epoch:
         per = tokens_per_epoch
         above = top.secondary_xaxis("top", functions=(lambda x: np.divide(x, per), lambda x: np.multiply(x, per)))
         above.set_xlabel("Epochs")
-        above.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        above.xaxis.set_major_locator(MaxNLocator(most_epochs, integer=True, min_n_ticks=1))
 
 
 def _epoch(tokens: float, tokens_per_epoch: float | None) -> str:

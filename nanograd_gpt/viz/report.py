@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..files import UnreadableError, read_bytes, write_whole
+from ..files import UnreadableError, read_bytes
 from ..training.metrics import Event, Metrics
 from .captions import (
     loss_caption,
@@ -20,22 +18,15 @@ from .captions import (
     tales_caption,
     training_caption,
 )
-from .curves import evaluation_curves, number
-from .page_style import CSS
-from .palette import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE
-from .plots import rendered
+from .curves import best_evaluation, evaluation_curves, number, total_seconds
+from .layers import layers_caption, layers_table
+from .page import figure_html, setting_text, write_html
 from .run_figures import run_figures
 from .run_files import RunFiles, read_run
+from .snapshots import attention_html, next_tokens_html
 from .surprise import legend_html, nats, surprise_html
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # imported at run time by viz/plots.py: see viz/import_matplotlib.py
-
 MAX_SAMPLES = 16 << 20  # bytes of samples.txt
-
-# CSS in place of the figures' colours, so that they follow dark mode
-THEMED = {INK: "currentColor", BLUE: "var(--blue)", ORANGE: "var(--orange)", GREEN: "var(--green)"}
-THEMED |= {PURPLE: "var(--purple)", PAPER: "var(--paper)"}
 
 
 def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
@@ -55,20 +46,14 @@ def write_page(run: RunFiles, run_dir: Path, out: Path) -> Path:
     parts = [
         f"<header><h1>{name}</h1>{_summary(run.metrics)}</header>",
         *_figures(run),
+        attention_html(run.snapshots),
+        next_tokens_html(run.snapshots),
         _surprise(run.surprise),
         _evaluations(run.metrics.evaluations),
         _samples(run.metrics.samples, run_dir / "samples.txt"),
         _settings(run.config, run.environment),
     ]
-    page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}: training report</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{CSS}</style></head>\n<body>\n'
-        + "\n".join(part for part in parts if part)
-        + "\n</body></html>\n"
-    )
-    path = out / "report.html"
-    write_whole(path, page.encode(errors="replace"))  # JSON may hold lone surrogates, which UTF-8 cannot encode
-    return path
+    return write_html(out / "report.html", f"{run_dir.resolve().name}: training report", parts)
 
 
 def _summary(metrics: Metrics) -> str:
@@ -81,13 +66,13 @@ def _summary(metrics: Metrics) -> str:
         if "n_parameters" in metrics.starts[-1]:
             facts["Parameters"] = f"{metrics.starts[-1]['n_parameters']:,}"
     if metrics.steps:
-        last, seconds = metrics.steps[-1], _seconds(metrics.steps)
+        last, seconds = metrics.steps[-1], total_seconds(metrics.steps)
         facts |= {"Updates": f"{last['step'] + 1:,}", "Epoch": str(last["epoch"]), "Tokens seen": f"{last['tokens']:,}"}
         facts |= {"Time": _duration(seconds)}
         if seconds:
             facts["Tokens per second"] = f"{last['tokens'] / seconds:,.0f}"
     if metrics.evaluations:
-        final, best = metrics.evaluations[-1], _best(metrics.evaluations)
+        final, best = metrics.evaluations[-1], best_evaluation(metrics.evaluations)
         facts |= {"Training loss": _loss(final["train_loss"]), "Validation loss": _loss(final["val_loss"])}
         if best is not None and best is not final:
             facts["Lowest validation loss"] = _loss(best["val_loss"])
@@ -98,15 +83,6 @@ def _summary(metrics: Metrics) -> str:
     state.append("finished" if finished else "not finished: stopped early, or still running")
     tiles = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     return f'<p class="soft">Training {escape(", ".join(state))}.</p><dl class="facts">{tiles}</dl>'
-
-
-def _seconds(steps: Sequence[Event]) -> float:
-    """The total time of all sessions; a step's seconds count from the start of its session."""
-    total = before = 0.0
-    for step in steps:
-        total += step["seconds"] - (before if step["seconds"] >= before else 0)
-        before = step["seconds"]
-    return total
 
 
 def _duration(seconds: float) -> str:
@@ -128,16 +104,10 @@ def _settings(config: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
 
 def _pairs(group: Mapping[str, Any]) -> str:
     rows = (
-        f'<tr><th scope="row">{escape(str(key))}</th><td>{escape(_value(value))}</td></tr>'
+        f'<tr><th scope="row">{escape(str(key))}</th><td>{escape(setting_text(value))}</td></tr>'
         for key, value in group.items()
     )
     return f"<table>{''.join(rows)}</table>"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return "; ".join(map(_value, value))
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _figures(run: RunFiles) -> Iterable[str]:
@@ -148,39 +118,20 @@ def _figures(run: RunFiles) -> Iterable[str]:
         "training": training_caption(run.metrics, run.drop_rate),
         "loss": loss_caption(curves),
         "perplexity": perplexity_caption(curves, run.vocab_size) if curves.tokens else "",
+        "layers": layers_caption(run.metrics.layers),
         "tales": tales_caption(run.metrics.tales),
     }
-    figures = {name: _figure(name, wide[name], narrow[name], captions[name]) for name in wide}
+    figures = {name: figure_html(name, wide[name], narrow[name], captions[name]) for name in wide}
     if "training" in figures:
         yield f"<h2>Training</h2>{figures['training']}"
     if "loss" in figures:
         pair = figures["loss"] + figures["perplexity"]
         yield f'<h2>Loss and perplexity at evaluations</h2><div class="pair">{pair}</div>'
-    if "tales" in figures:
-        yield f"<h2>Tales by the model</h2>{figures['tales']}"
-
-
-def _figure(name: str, wide: Figure, narrow: Figure, caption: str) -> str:
-    """A figure drawn twice, for wide and for narrow screens: the style sheet shows one."""
-    svgs = (
-        f'<div class="{width}">{_inline(figure, f"{name}-{width}", caption)}</div>'
-        for width, figure in (("wide", wide), ("narrow", narrow))
-    )
-    return f"<figure>{''.join(svgs)}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _inline(figure: Figure, name: str, label: str) -> str:
-    """A figure as inline SVG, in the page's colours and width, with a prefix for its ids."""
-    svg = rendered(figure, "svg", transparent=True).decode()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(
-        r'<svg (.*?)width="\S+" height="\S+"', rf'<svg role="img" aria-label="{escape(label)}" \1', svg, count=1
-    )
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    for colour, themed in THEMED.items():
-        svg = svg.replace(colour, themed)
-    return svg
+    if "layers" in figures:
+        table = layers_table(run.metrics.layers)
+        yield f"<h2>Updates, gradients and activations by layer</h2>{figures['layers']}{table}"
+    if (tales := figures.get("tales")) is not None:
+        yield f'<h2>Tales by the model</h2><div class="pair">{tales}</div>'
 
 
 def _surprise(surprise: Mapping[str, Any]) -> str:
@@ -207,7 +158,7 @@ def _surprise(surprise: Mapping[str, Any]) -> str:
 def _evaluations(evaluations: Sequence[Event]) -> str:
     if not evaluations:
         return ""
-    best = _best(evaluations)
+    best = best_evaluation(evaluations)
     rows = []
     for e in evaluations:
         step = f"{e['step']:,}" if e["step"] >= 0 else "as loaded"
@@ -241,12 +192,6 @@ def _samples(samples: Sequence[Event], path: Path) -> str:
     )
     last = f"<h2>Final sample</h2><blockquote>{escape(samples[-1]['text'])}</blockquote>"
     return f'<h2>Samples</h2><ol class="samples">{rows}</ol>{last}'
-
-
-def _best(evaluations: Sequence[Event]) -> Event | None:
-    """The evaluation with the lowest validation loss, if any is finite."""
-    finite = [e for e in evaluations if isfinite(number(e["val_loss"]))]
-    return min(finite, key=lambda e: number(e["val_loss"]), default=None)
 
 
 def _loss(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .curves import evaluation_curves, tokens_per_epoch
+from .heatmap import plot_layers
 from .plots import NARROW, plot_losses, plot_perplexity, plot_training
 from .run_files import RunFiles
 from .tales import plot_tales
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def run_figures(run: RunFiles, narrow: bool = False) -> dict[str, Figure]:
-    """The training, loss, perplexity and tales figures, those for which there is data; each for phones if `narrow`.
+    """The training, loss, perplexity, layers and tales figures, those for which there is data.
 
-    Perplexity is drawn on a logarithmic axis.
+    narrow: each for phones.  Perplexity is drawn on a logarithmic axis.
     """
     metrics, V, per_epoch = run.metrics, run.vocab_size, tokens_per_epoch(run.metrics)
     width, wider = (NARROW, NARROW) if narrow else (4.0, 9.0)  # inches; at 4, text on a phone is 11 pixels high
@@ -34,6 +35,8 @@ def run_figures(run: RunFiles, narrow: bool = False) -> dict[str, Figure]:
         curves = evaluation_curves(metrics)
         figures["loss"] = plot_losses(*curves, vocab_size=V, width=width)
         figures["perplexity"] = plot_perplexity(*curves[1:], vocab_size=V, tokens_per_epoch=per_epoch, width=width)
+    if metrics.layers:
+        figures["layers"] = plot_layers(metrics.layers, tokens_per_epoch=per_epoch, width=wider)
     if metrics.tales:
         figures["tales"] = plot_tales(metrics.tales, tokens_per_epoch=per_epoch, width=width)
     return figures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,17 +12,19 @@ from ..errors import InputError, counted
 from ..files import UnreadableError
 from ..training.checkpoint import read_metadata
 from ..training.metrics import Metrics, read_metrics
-from ..training.run_directory import SURPRISE, checkpoints
+from ..training.run_directory import SNAPSHOTS, SURPRISE, checkpoints
 from ..training.run_settings import run_settings
+from ..training.snapshots import Snapshot, first_middle_last, read_snapshots
 
 
 class RunFiles(NamedTuple):
-    """A run's metrics, and its settings, environment and surprise, each empty if its file is missing or damaged."""
+    """A run's metrics, settings, environment, surprise and snapshots, each empty if its file is missing or damaged."""
 
     metrics: Metrics
     config: dict[str, Any]
     environment: dict[str, Any]
     surprise: dict[str, Any]
+    snapshots: Sequence[Snapshot] = ()
     damage: str = ""  # what was passed over, as one sentence; empty if nothing
 
     @property
@@ -54,7 +56,9 @@ def read_run(run_dir: Path) -> RunFiles:
     config = _settings(run_dir, damage)
     environment = _loaded(run_dir / "environment.json", read_json, damage)
     surprise = _loaded(run_dir / SURPRISE, _read_surprise, damage)
-    return RunFiles(metrics, config, environment, surprise, f"{'; '.join(damage)}; passed over" if damage else "")
+    snapshots = _snapshots(run_dir / SNAPSHOTS, damage)
+    passed_over = f"{'; '.join(damage)}; passed over" if damage else ""
+    return RunFiles(metrics, config, environment, surprise, snapshots, passed_over)
 
 
 def _settings(run_dir: Path, damage: list[str]) -> dict[str, Any]:
@@ -83,6 +87,16 @@ def _loaded(path: Path, read: Callable[[Path], dict[str, Any]], damage: list[str
     except UnreadableError as error:
         damage.append(f"{path} cannot be read ({error})")
         return {}
+
+
+def _snapshots(path: Path, damage: list[str]) -> list[Snapshot]:
+    """The first, the middle and the last snapshot."""
+    try:
+        found = read_snapshots(path)
+    except UnreadableError as error:
+        damage.append(f"{path} cannot be read ({error})")
+        return []
+    return first_middle_last(found, found[-1]["step"] / 2) if found else []
 
 
 def _read_surprise(path: Path) -> dict[str, Any]:

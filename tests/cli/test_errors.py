@@ -149,7 +149,7 @@ def test_a_config_file_is_held_to_the_same(tmp_path: Path, data: Path, toml: str
             ["generate", "runs/tiny", "My cat"],
             "nanograd-gpt generate: 'My cat' is unknown; did you mean --prompt 'My cat'?",
         ),
-        (["plot", "runs/tiny", "x"], "nanograd-gpt plot: 'x' is unknown; one run is expected"),
+        (["info", "runs/tiny", "x"], "nanograd-gpt info: 'x' is unknown; one model is expected"),
         (["gradcheck", "--fast"], "nanograd-gpt gradcheck: '--fast' is unknown"),
         (
             ["generate"],

@@ -135,7 +135,7 @@ def test_plot_shows_a_run_whose_loss_became_nan(trained: Path, tmp_path: Path) -
     log = MetricsLog(run / "metrics.jsonl")
     log.write("step", step=10, epoch=3, tokens=352, loss=float("nan"), lr=0.1, grad_norm=float("nan"), seconds=1.0)
     log.close()
-    assert len(works("plot", run).splitlines()) == 7
+    assert len(works("plot", run).splitlines()) == 9
 
 
 @pytest.mark.parametrize("what", ["missing", "empty"])

@@ -157,7 +157,6 @@ WORDS = [  # typed after the program's name; the end of the error
     ("evaluate a b.txt", "did you mean --data b.txt?"),
     ("generate a Once", "did you mean --prompt Once?"),
     ("info a b", "one model is expected"),
-    ("plot a b", "one run is expected"),
     ("generate gpt2-smal", "did you mean 'gpt2-small'?"),
     ("generate gpt2_medium", "did you mean 'gpt2-medium'?"),
 ]

@@ -36,8 +36,9 @@ def printed_by(trained: Path) -> list[str]:
 def test_a_run_writes_its_settings_metrics_samples_figures_report_and_checkpoints(trained: Path) -> None:
     files = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
     named = {"config.toml", "environment.json", "tokenizer.json", "metrics.jsonl", "samples.txt", "report.html"}
-    named.add("surprise.json")
-    figures = {f"figures/{name}.{kind}" for name in ("loss", "perplexity", "training") for kind in ("png", "svg")}
+    named |= {"surprise.json", "snapshots.json"}
+    drawn = "loss", "perplexity", "training", "layers"
+    figures = {f"figures/{name}.{kind}" for name in drawn for kind in ("png", "svg")}
     parts = ("model.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json")
     checkpoints = {f"checkpoints/step_{n}/{part}" for n in (7, 9) for part in parts}
     best = {f"checkpoints/best/{part}" for part in parts if part != "optimizer.safetensors"}

@@ -95,6 +95,7 @@ def _of_a_run(run: Path) -> Iterator[Kind]:
     yield Kind("metrics.jsonl", run / "metrics.jsonl", page, [*OF_BYTES, *[of_lines] * 12])
     yield Kind("environment.json", run / "environment.json", page, [*OF_BYTES, *[of_json] * 6])
     yield Kind("surprise.json", run / "surprise.json", page, [*OF_BYTES, *[of_json] * 6])
+    yield Kind("snapshots.json", run / "snapshots.json", page, [*OF_BYTES, *[of_json] * 6])
 
 
 def _of_a_checkpoint(path: Path) -> Iterator[Kind]:

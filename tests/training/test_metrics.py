@@ -47,6 +47,11 @@ def tales(number: int) -> tuple[str, dict[str, Any]]:
     return "tales", {**where(number), **Score(50, 600, 590, 400, 300, 1)._asdict()}
 
 
+def layers(number: int) -> tuple[str, dict[str, Any]]:
+    by_layer = {"embeddings": 0.5, "block 1": None}
+    return "layers", {**where(number), **dict.fromkeys(("update_ratio", "gradient_rms", "activation_rms"), by_layer)}
+
+
 def numbers(events: list[Event]) -> list[int]:
     return [event["step"] for event in events]
 
@@ -109,13 +114,18 @@ def test_lines_that_are_no_events_are_passed_over(path: Path, line: str) -> None
 @pytest.mark.parametrize("resumed_from", [-1, 0, 2, 4])
 def test_a_resumed_run_makes_void_what_came_after_its_checkpoint(path: Path, resumed_from: int) -> None:
     first = [step(n, 1.0) for n in range(5)] + [evaluation(n) for n in (0, 2, 4)]
-    write(path, start(), *first, sample(1), sample(3), tales(1), tales(3))
+    write(path, start(), *first, sample(1), sample(3), tales(1), tales(3), layers(1), layers(3))
     write(path, start(resumed_from), step(resumed_from + 1, 2.0))
     metrics = read_metrics(path)
     assert numbers(metrics.steps) == list(range(resumed_from + 2))
     assert [event["loss"] for event in metrics.steps] == [1.0] * (resumed_from + 1) + [2.0]
     assert numbers(metrics.evaluations) == [n for n in (0, 2, 4) if n <= resumed_from]
-    assert numbers(metrics.samples) == numbers(metrics.tales) == [n for n in (1, 3) if n <= resumed_from]
+    assert (
+        numbers(metrics.samples)
+        == numbers(metrics.tales)
+        == numbers(metrics.layers)
+        == [n for n in (1, 3) if n <= resumed_from]
+    )
 
 
 def test_a_run_that_goes_on_has_not_ended(path: Path) -> None:
@@ -146,6 +156,7 @@ def test_a_field_of_the_wrong_type_or_missing_is_passed_over_and_its_line_is_lis
         "evaluation": evaluation(1),
         "sample": sample(1),
         "tales": tales(1),
+        "layers": layers(1),
         "start": start(0),
         "end": ("end", {"steps": 2}),
     }
@@ -160,7 +171,7 @@ def test_a_field_of_the_wrong_type_or_missing_is_passed_over_and_its_line_is_lis
         right = name in fields.optional if value == "missing" else check(value)
         assert metrics.damaged == ([] if right else [3])
         found = {"step": metrics.steps[1:], "evaluation": metrics.evaluations, "sample": metrics.samples}
-        found["tales"] = metrics.tales
+        found |= {"tales": metrics.tales, "layers": metrics.layers}
         found |= {"start": metrics.starts[1:], "end": [metrics.end] if metrics.end else []}
         if name in fields.required and not right:
             assert found[kind] == []

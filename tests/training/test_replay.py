@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from nanograd_gpt.nn.layers import Dropout
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.rng import Generator, TorchStream
 from nanograd_gpt.training import replay
+from nanograd_gpt.training.layer_scales import with_layer_scales
 from nanograd_gpt.training.loop import make_update
 from nanograd_gpt.training.replay import ReplayedUpdates
 
@@ -68,6 +70,26 @@ def test_replayed_updates_have_the_bits_of_others(max_norm: float | None, at_onc
         to_host(model.trf_blocks[0].att.W_query.weight.data), to_host(without.trf_blocks[0].att.W_query.weight.data)
     )
     assert model.rng.state() == without.rng.state()
+
+
+@pytest.mark.usefixtures("standin")
+def test_updates_that_are_measured_are_not_replayed_and_have_the_same_bits() -> None:
+    def train(every: int) -> tuple[list[Any], list[Any], int]:
+        model, optimizer = trainer()
+        update, losses, scales = make_update(model, optimizer, "cuda", pytest.fail), [], []
+        for i in range(9):
+            take = partial(update, [PAIRS[i % len(PAIRS)]], 1.0, watched := every > 0 and i % every == 0)
+            (loss, norm), measured = with_layer_scales(model, take) if watched else (take(), None)
+            losses += [float(loss), float(norm)]
+            scales += [measured.event()] if measured else []
+        return [*losses, *(to_host(p.data).tobytes() for p in model.parameters())], scales, len(update.recorded)
+
+    (plain, _, recorded), (measured, scales, also) = train(0), train(3)
+    assert plain == measured
+    assert recorded == also == 1
+    assert len(scales) == 3
+    assert all(0 < value < 1 for event in scales for value in event["update_ratio"].values())
+    assert all(event["activation_rms"].keys() == {"embeddings", "block 1"} for event in scales)
 
 
 def test_a_replayed_update_is_one_launch_and_never_waits(standin: Record | None) -> None:

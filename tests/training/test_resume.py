@@ -41,6 +41,7 @@ def steps_up_to(run: Run, max_steps: int) -> Iterator[StepResult]:
         num_epochs=t.epochs,
         eval_freq=t.eval_freq,
         eval_iter=t.eval_iter,
+        watch_every=t.watch_every,
         max_steps=max_steps,
         schedule=run.schedule,
         max_norm=t.max_norm,

@@ -9,7 +9,7 @@ import pytest
 
 from nanograd_gpt.cli.figures import write_figures
 from nanograd_gpt.training.metrics import Event, Metrics, MetricsLog, read_metrics
-from nanograd_gpt.viz.curves import evaluation_curves
+from nanograd_gpt.viz.curves import MOST_SPEEDS, evaluation_curves, speeds, total_seconds
 from nanograd_gpt.viz.plots import plot_losses
 
 PER_EPOCH, TOKENS = 10, 640  # updates, tokens
@@ -64,3 +64,25 @@ def test_weights_before_the_first_update_are_at_0():
 
 def test_a_run_with_no_evaluation_has_empty_curves():
     assert evaluation_curves(Metrics()) == ([], [], [], [])
+
+
+def timed(*steps: tuple[int, float]) -> list[dict[str, float]]:
+    return [{"tokens": tokens, "seconds": seconds} for tokens, seconds in steps]
+
+
+def test_speeds_are_those_of_spans_of_two_updates_or_more() -> None:
+    assert speeds(timed((10, 1), (20, 2), (30, 3), (50, 4), (70, 5))) == [(30, 10), (70, 20)]
+    assert len(speeds(timed(*((10 * i, i) for i in range(5000))))) <= 2 * MOST_SPEEDS
+
+
+def test_a_span_over_a_resume_has_no_speed() -> None:
+    assert speeds(timed((10, 5), (20, 6), (30, 1), (40, 2), (50, 3))) == [(50, 10)]
+
+
+def test_steps_without_their_seconds_have_no_speed() -> None:
+    assert speeds([{"tokens": 5, "loss": 1.0}, {"tokens": 6, "seconds": None}] * 9) == []
+    assert speeds([]) == []
+
+
+def test_the_time_of_a_resumed_run_is_that_of_all_its_sessions() -> None:
+    assert total_seconds(timed((1, 4.0), (2, 5.0), (3, 1.0), (4, 2.5))) == 7.5

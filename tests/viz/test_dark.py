@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nanograd_gpt.viz.dark import with_dark_mode
-from nanograd_gpt.viz.palette import BLUE, DARK, GREEN, ORANGE, PURPLE
+from nanograd_gpt.viz.palette import BLUE, DARK, GREEN, ORANGE, PURPLE, SCALE
 from nanograd_gpt.viz.plots import new_figure, rendered, save_figure, style
 
 
@@ -17,7 +17,7 @@ def test_every_colour_of_a_figure_has_a_dark_one() -> None:
     with style():
         figure = new_figure(3)
         axes = figure.subplots()
-        for i, color in enumerate((BLUE, ORANGE, GREEN, PURPLE)):
+        for i, color in enumerate((BLUE, ORANGE, GREEN, PURPLE, *SCALE)):
             axes.plot(np.arange(3) + i, color=color, label=f"line {i}")
         axes.legend()
     plain = rendered(figure, "svg")
@@ -29,6 +29,14 @@ def test_every_colour_of_a_figure_has_a_dark_one() -> None:
         assert f'[style*="stroke: {color}"]{{stroke:{DARK[color]}!important}}' in svg
     assert svg.count("prefers-color-scheme:dark") == 1
     assert ET.fromstring(svg.encode()).tag.endswith("svg")
+
+
+def test_a_figure_without_a_heat_map_has_no_rules_for_one() -> None:
+    figure = new_figure(3)
+    figure.subplots().plot([1, 2])
+    svg = with_dark_mode(rendered(figure, "svg"))
+    assert DARK[BLUE].encode() in svg
+    assert not any(color.encode() in svg for color in SCALE)
 
 
 def test_a_saved_svg_has_a_dark_mode(tmp_path: Path) -> None:

@@ -131,6 +131,15 @@ class TestTraining:
         assert upper.get_shared_x_axes().joined(upper, lower)
         assert lower.get_xlabel() == "Tokens seen"
 
+    def test_the_speed_is_drawn_where_the_seconds_are_known(self):
+        steps, evaluations = run_of(100)
+        timed = [{**step, "seconds": 0.5 * (i + 1)} for i, step in enumerate(steps)]
+        speed = plot_training(timed, evaluations).axes[-1]
+        assert speed.get_ylabel() == "Speed\n(tokens/s)"
+        assert speed.get_xlabel() == "Tokens seen"
+        per_second = (steps[1]["tokens"] - steps[0]["tokens"]) / 0.5
+        np.testing.assert_allclose(speed.lines[0].get_ydata(), per_second)
+
     def test_a_long_run_keeps_its_peaks_in_a_small_file(self):
         steps, evaluations = run_of(50_000)
         steps[12_345]["loss"], steps[777]["loss"] = 50.0, float("nan")
