@@ -94,7 +94,7 @@ masked = np.where(np.tri(TALE_TOKENS, dtype=bool), scores, -np.inf)
 e = np.exp(masked - masked.max(-1, keepdims=True))
 by_hand = e / e.sum(-1, keepdims=True)
 a, at = tale[0], query[0]
-print(f"\nblock {block + 1}, head {head + 1}, at '{words[a, at]}' of the first question, its five largest weights:")
+print(f"\nblock {block}, head {head}, at '{words[a, at]}' of the first question, its five largest weights:")
 for i in np.argsort(-by_hand[a, at])[:5]:
     sentence = " ".join(words[a, i // 5 * 5 : i // 5 * 5 + 4])
     print(f"  {words[a, i]:11} score {scores[a, at, i]:+6.2f}, weight {by_hand[a, at, i]:5.1%}   in '{sentence}.'")
@@ -127,7 +127,7 @@ columns = {name: (rows * mask).sum(-1).mean(-1) for name, mask in roles.items()}
 print(f"\nblock head  {'  '.join(roles)}  the rest")
 for i, j in np.ndindex(share.shape):
     each = [column[i, j] for column in columns.values()]
-    print(f"{i + 1:5} {j + 1:4}  " + "  ".join(f"{s:{len(n)}.0%}" for n, s in zip(roles, each, strict=True)), end="")
+    print(f"{i:5} {j:4}  " + "  ".join(f"{s:{len(n)}.0%}" for n, s in zip(roles, each, strict=True)), end="")
     print(f"  {1 - sum(each):8.0%}")
 random = attention_weights(untrained, ids)[:, tale, :, query, key].mean(0).max()
 dive.claim(f"the best head gives the deciding place {share.max():.0%}, over 40%", share.max() > 0.4)
@@ -173,13 +173,11 @@ with style():
         draw_cells(axes, cells[a, last, last], np.abs(cells[a, last, last]).max())
         axes.set(title=name, xticks=[], yticks=[], xlabel="looked at", ylabel="looks" if name == "scores" else None)
     draw_tale(axes := tale_axes.subplots(), words[a], by_hand[a, at], at)
-    axes.set_title(f"block {block + 1}, head {head + 1}, at the framed word")
+    axes.set_title(f"block {block}, head {head}, at the framed word")
     draw_cells(axes := heads.subplots(), share)
     for i, j in np.ndindex(share.shape):
         axes.text(j, i, f"{share[i, j]:.0%}", ha="center", va="center")
     axes.set(xticks=range(config.n_heads), yticks=range(config.n_layers), xlabel="Head", ylabel="Block")
-    axes.set_xticklabels(range(1, config.n_heads + 1))
-    axes.set_yticklabels(range(1, config.n_layers + 1))
     axes.set_title("attention to the place that decides")
 dive.save(figure, "06_attention_anatomy", "One head finds the word that decides the next")
 

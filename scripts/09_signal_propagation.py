@@ -163,10 +163,10 @@ with style():
         )
     for name, colour, line in zip(INITS, (BLUE, GREEN, PURPLE, ORANGE), ("-", "--", "-.", ":"), strict=True):
         middle.plot(gradients[name], line, color=colour, label=f"GPT, {name}")
-        lower.plot(range(1, LAYERS + 1), ratios[name], line, color=colour)
+        lower.plot(ratios[name], line, color=colour)
     upper.set_xticks((1, 4, 8, 12, 16))
     upper.set(xlabel="Layer", ylabel="Size of\nthe signal")
-    middle.set(xlabel="After block (0: the embedding)", ylabel="Size of\nthe gradient")
+    middle.set(xlabel="Blocks passed (0: the embedding)", ylabel="Size of\nthe gradient")
     lower.set(xlabel="Block", ylabel="Update /\nweights")
     for axes in figure.axes:
         axes.set_yscale("log")

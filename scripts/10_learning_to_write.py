@@ -84,7 +84,7 @@ block, head = np.unravel_index(attention[-1][:, :, -1, key].argmax(), attention[
 # %%
 grammatical = [percentage(s.grammatical, s.sentences) for s in scores]
 consistent = [percentage(s.consistent, s.tested) for s in scores]
-print(f"\nafter '... {PROMPT[-43:]}', and the attention of block {block + 1}, head {head + 1} to '{ANSWER}':")
+print(f"\nafter '... {PROMPT[-43:]}', and the attention of block {block}, head {head} to '{ANSWER}':")
 for i, epoch in enumerate(epochs):
     five = "  ".join(f"{tokens[j]} {top[i][j]:.0%}" for j in np.argsort(-top[i])[:5])
     print(f"epoch {epoch:.2f}  {grammatical[i]:3.0f}% grammatical, {consistent[i]:3.0f}% consistent,", end="")

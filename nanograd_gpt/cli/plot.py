@@ -37,7 +37,7 @@ def run(options: Namespace) -> int:
             raise InputError(f"model: both {runs[0]} and {options.model_option} are given; leave one out")
         runs = [options.model_option]
     if not runs:
-        raise InputError("nanograd-gpt plot: no run is given; name one, for example: nanograd-gpt plot runs/tiny")
+        raise InputError("nanograd-gpt plot: no run is given; name one, for example: nanograd-gpt plot runs/tales")
     several = len(runs) > 1
     out: Path = options.out or (runs[0].resolve().parent / "comparison" if several else runs[0])
     with writing_named(out):

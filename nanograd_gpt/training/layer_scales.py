@@ -30,7 +30,7 @@ DIGITS = 4
 class LayerScales:
     """Norms of one update, by layer; arrays stay on the device, and reading one synchronises.
 
-    Layers are "embeddings", "block 1" and so on, and "head", unless it shares the embeddings' weight.  Weights are the
+    Layers are "embeddings", "block 0" and so on, and "head", unless it shares the embeddings' weight.  Weights are the
     matrices and embeddings, without biases and norms.
     """
 
@@ -88,7 +88,7 @@ def layer_weights(model: GPTModel) -> dict[str, list[Parameter]]:
 
 
 def _block(i: int) -> str:
-    return f"block {i + 1}"
+    return f"block {i}"
 
 
 class _Streams(Watcher):

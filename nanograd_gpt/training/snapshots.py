@@ -107,7 +107,7 @@ def views(run: Run) -> dict[str, Any]:
         "after_text": _likeliest(run, after_text),
         "next_probability": _share(after_text[next_token]),
         "after_prompt": _likeliest(run, after_prompt),
-        "blocks": [block + 1 for block in blocks],
+        "blocks": [*blocks],
         "attention": rows,  # of each block, head and token: the weights of the tokens up to it
     }
 

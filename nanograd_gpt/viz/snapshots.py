@@ -29,7 +29,7 @@ def attention_html(snapshots: Sequence[Snapshot]) -> str:
     return (
         f"<h2>Where each head looks</h2><p>The first {n} tokens of a line of the validation text:</p>"
         f'<p class="text parted">{text}</p>'
-        "<p>A row of a map is one of these tokens, from the top; its columns are the tokens up to it, coloured by the "
+        "<p>Blocks and heads are numbered from 0. A row of a map is one of these tokens, from the top; its columns are the tokens up to it, coloured by the "
         "share of attention that each gets. Under a map: where the last token looks most.</p>"
         f'<p class="legend keys">{legend}</p><div class="moments">{moments}</div>'
     )
@@ -39,7 +39,7 @@ def _blocks(snapshot: Snapshot) -> str:
     when = _when(snapshot)
     return "".join(
         f'<h4>Block {number}</h4><div class="heads">'
-        + "".join(_head(snapshot, rows, f"Head {i} of block {number}, {when}", i) for i, rows in enumerate(heads, 1))
+        + "".join(_head(snapshot, rows, f"Head {i} of block {number}, {when}", i) for i, rows in enumerate(heads))
         + "</div>"
         for number, heads in zip(snapshot["blocks"], snapshot["attention"], strict=True)
     )
@@ -48,7 +48,7 @@ def _blocks(snapshot: Snapshot) -> str:
 def _head(snapshot: Snapshot, rows: list[list[float]], name: str, number: int) -> str:
     text, last = snapshot["text"], rows[-1]
     best = max(range(len(last)), key=lambda k: last[k])
-    label = f"{name}: the last token, {text[-1]!r}, looks most at {text[best]!r}, token {best + 1}: {last[best]:.0%}"
+    label = f"{name}: the last token, {text[-1]!r}, looks most at {text[best]!r}, at position {best}: {last[best]:.0%}"
     n, looked_at = len(rows), _shown(_cut(text[best].strip() or text[best]))
     paths = [[f"M0 {q}h{q + 1}v1H0z" for q in range(n)], *([] for _ in LEAST)]
     for q, row in enumerate(rows):

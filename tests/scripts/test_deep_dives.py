@@ -31,7 +31,7 @@ DIVES = {
     "10_learning_to_write": ["epoch 0.00    0% grammatical", "story: validation loss", "six moments (6 claims)"],
     "11_choosing_a_token": ["greedy: forward", "top-p 0.9", "toward 0.3", "the dog barks", "the cat sleeps"],
     "12_where_the_time_goes": ["1,491,840 parameters", "linear_backward", "the engine's own Python", "at best: "],
-    "13_where_the_memory_goes": ["backward, block 1", "22.76 MiB", "by hand 5.330 MiB", "large vocabulary"],
+    "13_where_the_memory_goes": ["backward, block 0", "22.76 MiB", "by hand 5.330 MiB", "large vocabulary"],
     "14_is_it_gpt2": ["random weights: 28 arrays", "(50257, 48)", "all 36 parameters", "11 tokens (6 claims)"],
     "learning_or_memorising": ["story: 32,230 characters", "grammatical  consistent  copies"],
     "an_attention_kernel": ["8,256 pairs", "fewer bytes", "try this"],

@@ -32,12 +32,12 @@ def measured(model: GPTModel, n_batches: int = 1) -> dict[str, Any]:
     update = make_update(model, optimizer, "cpu", None)
     loader = small_loader()
     batches = [*loader.batches(loader.draw_order())][:n_batches]
-    residuals: dict[str, list[Any]] = {"embeddings": [], "block 1": []}
+    residuals: dict[str, list[Any]] = {"embeddings": [], "block 0": []}
     for inputs, _ in batches:
         with inference_mode(model), record(values=["residual"]) as tape:
             model.hidden_states(inputs)
         residuals["embeddings"].append(tape["drop_emb.residual"].value)
-        residuals["block 1"].append(tape["trf_blocks.0.residual"].value)
+        residuals["block 0"].append(tape["trf_blocks.0.residual"].value)
     layers = layer_weights(model)
     before = {layer: [p.data.copy() for p in weights] for layer, weights in layers.items()}
     _, scales = with_layer_scales(model, lambda: update(batches, 0.1))
@@ -61,15 +61,15 @@ def test_ratio_gradient_and_activation_are_what_plain_formulas_say(n_batches: in
     assert both["found"].keys() == both["expected"].keys()
     for name, expected in both["expected"].items():
         assert both["found"][name] == pytest.approx(expected, rel=1e-3), name
-    assert [*both["found"]["update_ratio"]] == ["embeddings", "block 1", "head"]
+    assert [*both["found"]["update_ratio"]] == ["embeddings", "block 0", "head"]
 
 
 def test_a_tied_head_is_no_layer_of_its_own() -> None:
-    assert [*measured(small_model(tied_head=True))["found"]["update_ratio"]] == ["embeddings", "block 1"]
+    assert [*measured(small_model(tied_head=True))["found"]["update_ratio"]] == ["embeddings", "block 0"]
 
 
 def test_norms_and_biases_are_left_out() -> None:
-    weights = layer_weights(small_model())["block 1"]
+    weights = layer_weights(small_model())["block 0"]
     assert len(weights) == 6
     assert all(p.ndim == 2 for p in weights)
 
@@ -82,7 +82,7 @@ def test_large_matrices_are_judged_by_evenly_spaced_rows(monkeypatch: pytest.Mon
     assert scales.sizes["head"] == len(range(0, CONFIG.vocab_size, CONFIG.vocab_size * C // 16)) * C
     head = model.out_head.weight.data[:: CONFIG.vocab_size * C // 16]
     assert float(scales.weights["head"]) == pytest.approx(float(np.sqrt((head * head).sum())))
-    assert scales.event()["update_ratio"] == {"embeddings": 0, "block 1": 0, "head": 0}
+    assert scales.event()["update_ratio"] == {"embeddings": 0, "block 0": 0, "head": 0}
     assert scales.event()["gradient_rms"] == {}, "no gradient was computed"
 
 
@@ -111,7 +111,7 @@ def test_what_is_not_finite_is_not_measured() -> None:
     model.out_head.weight.data[0] = np.nan
     with np.errstate(all="ignore"):
         _, scales = with_layer_scales(model, lambda: None)
-    assert scales.event()["update_ratio"] == {"embeddings": 0, "block 1": 0, "head": None}
+    assert scales.event()["update_ratio"] == {"embeddings": 0, "block 0": 0, "head": None}
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])

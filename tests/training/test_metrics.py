@@ -48,7 +48,7 @@ def tales(number: int) -> tuple[str, dict[str, Any]]:
 
 
 def layers(number: int) -> tuple[str, dict[str, Any]]:
-    by_layer = {"embeddings": 0.5, "block 1": None}
+    by_layer = {"embeddings": 0.5, "block 0": None}
     return "layers", {**where(number), **dict.fromkeys(("update_ratio", "gradient_rms", "activation_rms"), by_layer)}
 
 

@@ -15,7 +15,7 @@ from nanograd_gpt.viz.run_files import RunFiles
 STEPS = [{"step": i, "epoch": 1, "tokens": 64 * i, "loss": 7 - i / 9, "lr": 3e-4, "grad_norm": 1.0} for i in range(9)]
 TALES = [{**step, **Score(50, 650, 600, 400, 300, 1)._asdict()} for step in STEPS[::2]]
 LAYERS = [
-    {**step, **{one.field: {"embeddings": 0.1, "block 1": step["loss"], "head": None} for one in MAPS}}
+    {**step, **{one.field: {"embeddings": 0.1, "block 0": step["loss"], "head": None} for one in MAPS}}
     for step in STEPS
 ]
 EVALUATIONS = [{**step, "train_loss": step["loss"], "val_loss": 7 - step["step"] / 50} for step in STEPS[::2]]

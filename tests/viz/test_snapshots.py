@@ -19,8 +19,8 @@ def test_each_head_has_a_map_of_its_weights_and_says_where_the_last_token_looks(
     maps = re.findall(r'<svg role="img" aria-label="(.*?)" viewBox="0 0 3 3">(.*?)</svg>', page)
     assert len(maps) == 2
     label, drawn = maps[0]
-    assert label.startswith("Head 1 of block 7, after update 1,750: the last token, ")
-    assert label.endswith("token 2: 60%")
+    assert label.startswith("Head 0 of block 7, after update 1,750: the last token, ")
+    assert label.endswith("position 1: 60%")
     assert dict(re.findall(r'<path class="(h\d)" d="(.*?)"/>', drawn)) == {
         "h0": "M0 0h1v1H0zM0 1h2v1H0zM0 2h3v1H0z",
         "h2": "M0 1h1v1h-1z",
@@ -28,8 +28,8 @@ def test_each_head_has_a_map_of_its_weights_and_says_where_the_last_token_looks(
         "h4": "M1 2h1v1h-1z",
         "h5": "M0 0h1v1h-1zM1 1h1v1h-1z",
     }
-    assert "<figcaption>1: “cat” 60%</figcaption>" in page
-    assert "<figcaption>2: “&lt;b&gt;” 97%</figcaption>" in page
+    assert "<figcaption>0: “cat” 60%</figcaption>" in page
+    assert "<figcaption>1: “&lt;b&gt;” 97%</figcaption>" in page
     assert "<b>" not in page
 
 
