@@ -29,8 +29,9 @@ def attention_html(snapshots: Sequence[Snapshot]) -> str:
     return (
         f"<h2>Where each head looks</h2><p>The first {n} tokens of a line of the validation text:</p>"
         f'<p class="text parted">{text}</p>'
-        "<p>Blocks and heads are numbered from 0. A row of a map is one of these tokens, from the top; its columns are the tokens up to it, coloured by the "
-        "share of attention that each gets. Under a map: where the last token looks most.</p>"
+        "<p>Blocks and heads are numbered from 0. A row of a map is one of these tokens, from the top; its columns are "
+        "the tokens up to it, coloured by the share of attention that each gets. Under a map: where the last token "
+        "looks most.</p>"
         f'<p class="legend keys">{legend}</p><div class="moments">{moments}</div>'
     )
 
