@@ -23,7 +23,7 @@ from nanograd_gpt.viz.tales import percentage
 
 N_TALES = 200
 RUNS: dict[str, dict[str, Any]] = {f"default run, seed {seed}": {"seed": seed} for seed in (123, 1, 2)}
-RUNS["ten minutes"] = {"epochs": 90, "eval_freq": 4000}
+RUNS["ten minutes"] = {"epochs": 50, "eval_freq": 4000}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

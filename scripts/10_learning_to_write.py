@@ -3,7 +3,7 @@
 
 You will see six moments of one training on tales, as a film strip: the five likeliest words after a prompt, what one
 head looks at, and how the model goes on; and the same model trained on a short story, where memorising begins early.
-Takes about 125 s; --fast: 28 s.
+Takes about 80 s; --fast: 28 s.
 """
 
 # %%
@@ -34,7 +34,7 @@ set_threads(1)  # a second one would mostly wait in products as small as these, 
 # %%
 PROMPT = "Once Anna was downtown. And Ben was upstairs. The bread was outside. The milk was upstairs. Ben found bread"
 ANSWER = "outside"
-MOMENTS = (0, 1 / 32, 1 / 8, 1 / 4, 1 / 2, 1)  # of the training
+MOMENTS = (0, 1 / 24, 1 / 6, 1 / 3, 2 / 3, 1)  # of the training
 FAST = {"max_steps": 600, "warmup_steps": 100, "lr": 5e-3, "eval_freq": 50}
 
 

@@ -186,7 +186,7 @@ def preset(name: str) -> RunConfig:
         return RunConfig(MODELS["tiny"], DataConfig(), training)
     if name == "tales":  # a window is a tale: see tales/generator.py
         training = TrainingConfig(
-            epochs=8,
+            epochs=6,
             lr=3e-3,
             schedule="cosine",
             warmup_steps=200,
