@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tales import shares_of
+from tale_scores import shares_of
 
 from nanograd_gpt.bench.statistics import Ratio, paired_ratio, summary
 from nanograd_gpt.bench.table import CACHED, COLUMNS, profile_cells

@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 CLOSE = 0.75  # similarity, 0 .. 1; below it, suggestions are mostly wrong
-LISTED = 12  # words; more would hide the message
+LISTED = 14  # words; more would hide the message
 
 
 class InputError(ValueError):

@@ -10,8 +10,10 @@ Takes about 45 s; --fast: 24 s.
 # %%
 from itertools import islice
 
-from _attention_picture import draw_cells, draw_tale
 from _deep_dive import DeepDive
+
+# isort: split
+from _attention_picture import draw_cells, draw_tale
 from _one_line import UsageError
 
 # isort: split

@@ -7,8 +7,10 @@ Takes about 80 s; --fast: 28 s.
 """
 
 # %%
-from _attention_picture import draw_cells
 from _deep_dive import DeepDive
+
+# isort: split
+from _attention_picture import draw_cells
 
 # isort: split
 import numpy as np

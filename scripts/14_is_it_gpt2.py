@@ -11,8 +11,10 @@ left alone.  Takes about 5 s; --fast: 3 s.
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from _attention_picture import draw_attention
 from _deep_dive import DeepDive
+
+# isort: split
+from _attention_picture import draw_attention
 from _gpt2_files import random_arrays, read, write
 from _one_line import UsageError
 

@@ -94,6 +94,8 @@ def _model(options: Namespace) -> tuple[GPTModel, int]:
     path = model_path_if_given(options)
     if path is not None:
         check_no_settings(options, path, MODEL_HELP)
+    if not (options.preset or options.book or options.config or is_given(options, "data")):
+        options.preset = "tiny"  # which has dropout, so that masks are compared too
     config = config_from(options)
     if path is None:
         return GPTModel(config.model, rng=Generator(config.training.seed)), config.data.batch_size

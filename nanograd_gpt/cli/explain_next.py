@@ -1,4 +1,4 @@
-"""Show the probability of each token of a prompt, and the most likely alternatives."""
+"""Show the probability of each token, and the likeliest others."""
 
 from __future__ import annotations
 

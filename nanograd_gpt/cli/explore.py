@@ -1,4 +1,4 @@
-"""Write an HTML page that shows what the model computes for a prompt, token by token.
+"""Write an HTML page of what a model computes for a prompt.
 
 Each token's embedding, its way through the blocks, the attention of every head, the next token's distribution, and what
 influenced it: one file, which a browser opens without a network.

@@ -1,4 +1,4 @@
-"""List the deep dives, each a question about GPTs, or run one.
+"""List the deep dives, questions about GPTs, or run one.
 
 The pictures of all that have run are on one page, index.html.
 """

@@ -1,4 +1,4 @@
-"""Redraw a run's figures and report, or compare several runs on one page."""
+"""Redraw a run's figures and report, or compare runs."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_the_share_is_of_all_updates() -> None:
 
 @pytest.mark.slow
 def test_runs_are_measured(tmp_path: Path) -> None:
-    assert watching.main(["--quick", "--out", str(tmp_path)]) == 0
+    assert watching.main(["--quick", "--threads", "1", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "watching.json").read_text(encoding="utf-8"))
     assert found["quick"] is True
     assert [*found["runs"]] == [*watching.PRESETS]

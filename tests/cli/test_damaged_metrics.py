@@ -13,13 +13,15 @@ def test_damage_to_the_metrics_is_one_note_and_everything_is_drawn(tmp_path: Pat
     run = tmp_path / "run"
     copytree(trained, run)
     lines = (run / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    step = next(i for i, line in enumerate(lines) if i > 1 and b'"loss"' in line)
     damaged = [
         lines[0],
         b"\xff\n",
         lines[1][:30] + b"\n",
         b"[" * 9999 + b"\n",
-        lines[2].replace(b"loss", b"lost"),
-        *lines[3:],
+        *lines[2:step],
+        lines[step].replace(b"loss", b"lost"),
+        *lines[step + 1 :],
     ]
     (run / "metrics.jsonl").write_bytes(b"".join(damaged))
     (run / "environment.json").write_text('{"python": ', encoding="utf-8")

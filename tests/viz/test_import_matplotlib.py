@@ -90,7 +90,7 @@ def test_a_training_and_plot_end_well_with_a_foreign_backend(tmp_path: Path) -> 
             result = finished(process(*command, env={"MPLBACKEND": backend or "nonsense"}))
             assert (result.code, result.err) == (0, "")
         drawn.append(files(run / "figures"))
-    assert len(drawn[0]) == 6
+    assert len(drawn[0]) == 8
     assert drawn[0] == drawn[1] == drawn[2]
 
 

@@ -1,6 +1,6 @@
 """Quality of the tales that trained models write: grammar, and agreement with what stood before.
 
-    python benchmarks/tales.py [--only NAME]
+    python benchmarks/tale_scores.py [--only NAME]
 
 The default run with three seeds, and ten minutes of it, each judged by 200 tales.  Goes to results/tales.json.
 """
@@ -19,7 +19,6 @@ from nanograd_gpt import set_threads
 from nanograd_gpt.training.config import preset
 from nanograd_gpt.training.run import Run
 from nanograd_gpt.training.tale_test import TaleTest
-from nanograd_gpt.viz.tales import percentage
 
 N_TALES = 200
 RUNS: dict[str, dict[str, Any]] = {f"default run, seed {seed}": {"seed": seed} for seed in (123, 1, 2)}
@@ -48,9 +47,9 @@ def shares_of(result: Mapping[str, Any]) -> dict[str, float]:
     """The shares of sentences that are grammatical and consistent, and of tales that are copies."""
     score = result["score"]
     return {
-        "grammatical": percentage(score["grammatical"], score["sentences"]) / 100,
-        "consistent": percentage(score["consistent"], score["tested"]) / 100,
-        "copied": percentage(score["copies"], score["tales"]) / 100,
+        "grammatical": score["grammatical"] / score["sentences"],
+        "consistent": score["consistent"] / score["tested"],
+        "copied": score["copies"] / score["tales"],
     }
 
 
