@@ -22,14 +22,15 @@ from nanograd_gpt.training.metrics import read_metrics
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
+FIRST = "--max-steps 751 --decay-steps 2802"  # are added to the first command: the learning rates of the whole run
 # README's commands that would train for long, and the options that are added to them here.
 CUT_SHORT = {
     "train --data mine.txt --out": "--max-steps 2",
     "train --data mine.txt --decay": "--max-steps 2",
     "train --data story": "--max-steps 2 --warmup-steps 1",
     "train --preset gpt2-124m --vocab-size 50304": "--dry-run",
-    "train --resume runs/tales --epochs 9": "--max-steps 2803",
-    "train --resume runs/tales --epochs 12": "--max-steps 2804",
+    "train --resume runs/tales --epochs 9": "--max-steps 752",
+    "train --resume runs/tales --epochs 12": "--max-steps 753",
     "train --resume runs/mine": "--max-steps 3",
     "train --init-from DIRECTORY": "--max-steps 2",
     "bench": "--seconds 0",
@@ -116,7 +117,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     if installed.returncode and "No matching distribution" in installed.stderr:
         pytest.skip("no package index can be reached")
     assert (installed.returncode, installed.stdout) == (0, ""), installed.stderr
-    trained = clone.offline(train)
+    trained = clone.offline(f"{train} {FIRST}")
     assert trained.returncode == 0, trained.stderr
     clone.printed = trained.stdout
     (clone.path / "mine.txt").write_text("The wind went over the hill and the river went under it. " * 200)
@@ -134,15 +135,16 @@ def test_the_first_block_prints_the_losses_that_readme_shows(clone: Clone) -> No
     pattern = re.compile(r"^Ep (\d+) \(Step (\d+)\): Train loss ([\d.]+), Val loss ([\d.]+)$", re.MULTILINE)
     printed = {match[2]: match for match in pattern.finditer(clone.printed)}
     lines = [*pattern.finditer(shown[1])]
-    assert len(lines) >= 3
-    for line in lines:
+    reached = [line for line in lines if line[2] in printed]
+    assert len(reached) >= 2
+    for line in reached:
         own = printed[line[2]]
         tolerance = 0.0011 if int(line[2]) == 0 else 0.1
         assert own[1] == line[1]
         assert float(own[3]) == pytest.approx(float(line[3]), abs=tolerance)
         assert float(own[4]) == pytest.approx(float(line[4]), abs=tolerance)
     assert re.search(r"^50 tales by the model: .* sentences are grammatical", clone.printed, re.MULTILINE)
-    header = [line for line in shown[1].splitlines()[:3] if not line.startswith("expected")]
+    header = shown[1].splitlines()[:2]
     assert [line for line in header if line not in clone.printed] == []
 
 
@@ -164,7 +166,7 @@ def test_every_command_in_its_order_does_what_readme_says(clone: Clone) -> None:
             assert "Traceback" not in done.stderr
         if " moved/mine.txt" in line:
             (clone.path / "moved" / "mine.txt").rename(clone.path / "mine.txt")
-    assert len(read_metrics(clone.path / "runs/tales/metrics.jsonl").steps) == 2804
+    assert len(read_metrics(clone.path / "runs/tales/metrics.jsonl").steps) == 753
 
 
 @pytest.mark.slow
