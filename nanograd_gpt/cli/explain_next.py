@@ -1,4 +1,4 @@
-"""Show the probability of each token, and the likeliest others."""
+"""Show each token's probability, and the likeliest others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show the sizes of a model or of a run, and the environment."""
+"""Show sizes of a model or a run, and the environment."""
 
 from __future__ import annotations
 
