@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from threading import local
 from types import ModuleType
 from typing import Any
 
@@ -50,7 +51,16 @@ class Disk:
         self.flushed: dict[tuple[int, int], int] = {}
         self.renames: list[str] = []
         self.wrong: list[str] = []
-        self.owed: Path | None = None  # a directory whose entries are to be flushed next
+        self.order = local()  # each thread keeps an order of its own: a snapshot may be written beside a checkpoint
+
+    @property
+    def owed(self) -> Path | None:
+        """The directory whose entries this thread must flush next."""
+        return getattr(self.order, "owed", None)
+
+    @owed.setter
+    def owed(self, directory: Path | None) -> None:
+        self.order.owed = directory
 
     def flush(self, descriptor: int) -> None:
         status = os.fstat(descriptor)
