@@ -86,7 +86,7 @@ dive.claim(f"dg/db = {DG_DB}", abs(db - DG_DB) < 5e-5)
 
 # %% [markdown]
 # Four digits could agree by chance.  Move a by a tiny *imaginary* step ih: since g(a + ih) = g + ih g' - ..., the
-# imaginary part over h is the derivative.  There is no subtraction, so all 16 digits are accurate.
+# imaginary part over h is the derivative.  Nothing is subtracted, so all 16 digits are accurate.
 
 # %%
 h = 1e-20

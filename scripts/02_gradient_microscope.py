@@ -75,7 +75,7 @@ def difference(rule: Callable[..., np.ndarray]) -> np.ndarray:
 
 
 # %% [markdown]
-# The complex step takes the imaginary part of f(x + ih) over h.  There is no subtraction, so h can be arbitrarily
+# The complex step takes the imaginary part of f(x + ih) over h.  Nothing is subtracted, so h can be arbitrarily
 # small, and the truncation error, of order h^2, falls below rounding error.
 
 

@@ -23,7 +23,7 @@ def standin(request: pytest.FixtureRequest) -> Iterator[Record | None]:
 def simulator(standin: Record | None) -> Record:
     """The stand-in's record; what only the simulator shows is skipped on a GPU."""
     if standin is None:
-        pytest.skip("needs the simulator: counts launches, plants bugs or checks for races")
+        pytest.skip("a GPU runs here, and only the simulator counts launches, runs planted bugs and finds races")
     return standin
 
 
