@@ -1,4 +1,4 @@
-"""Make the files in benchmarks/ importable, as when one of them is run, and undo the number of threads that they set."""
+"""Make the files in benchmarks/ importable, as when one is run, and undo the number of threads that they set."""
 
 from __future__ import annotations
 
