@@ -10,7 +10,7 @@ A gradient has its array's dtype.  Complex arrays are differentiated as in an an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any, ClassVar, TypeAlias
 
@@ -105,8 +105,7 @@ def record(
     """Run an operation on arrays, whose nodes are `parents`; returns the result, and the node if it was recorded."""
     params, node = params or {}, op()
     recorded = is_grad_enabled() and any(parents)
-    if recorded:
-        node.parents = parents
+    node.parents = parents if recorded else ()
     node.kernels = kernels_of(*arrays, *params.values())  # params: for where(array, 1, 2), whose inputs are numbers
     out = node.forward(*arrays, **params)
     check_result(node, arrays, params, out)
@@ -117,9 +116,10 @@ def record(
 # The backward pass, newest node first: a node comes after every node that used its result
 
 
-def backward(root: Node, gradient: Array) -> None:
+def backward(root: Node, gradient: Array, delivered: Callable[[Function], object] | None = None) -> None:
     """Add d(root)/d(leaf), weighted by `gradient` (root's shape), to every leaf's gradient; frees the graph.
 
+    delivered: called with each operation when its inputs' gradients have been added [None]
     Raises RuntimeError if the graph was freed before, or an array that it needs was written to since forward.
     """
     accumulate_grad(root, _in_dtype(gradient, root.dtype), fresh=False)
@@ -133,6 +133,8 @@ def backward(root: Node, gradient: Array) -> None:
             if parent.grad is None and isinstance(parent, Function):
                 heappush(pending, (-parent.order, parent))
             deliver(parent, result, dy)
+        if delivered is not None:
+            delivered(node)
         node.parents, node.saved = (), None
 
 
@@ -195,5 +197,4 @@ def _in_dtype(gradient: Array, dtype: np.dtype[Any]) -> Array:
     """The gradient cast to dtype: for a real array, the real part of a complex gradient."""
     if gradient.dtype == dtype:
         return gradient
-    real = gradient.real if gradient.dtype.kind == "c" and dtype.kind != "c" else gradient
-    return real.astype(dtype)  # always a copy: .real is a view
+    return (gradient if dtype.kind == "c" else gradient.real).astype(dtype)  # always a copy: .real is a view

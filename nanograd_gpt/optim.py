@@ -83,10 +83,24 @@ class AdamW:
         ends = list(accumulate(len(group["params"]) for group in self.param_groups))
         self.members = [range(a, b) for a, b in pairwise([0, *ends])]  # each group's parameters, by index
         self.flat = FlatParameters([p for group in self.param_groups for p in group["params"]])
-        zeros_like = self.flat.kernels.xp.zeros_like
-        self.exp_avg: Array = zeros_like(self.flat.data)  # running mean of the gradient
-        self.exp_avg_sq: Array = zeros_like(self.flat.data)  # running mean of its square
         self.steps = [0] * len(self.parameters)
+        self.own = slice(0, self.flat.data.size)  # the part of the flat arrays that is updated here: see keep_shard
+        self._new_moments()
+
+    def _new_moments(self) -> None:
+        zeros_like, own = self.flat.kernels.xp.zeros_like, self.flat.data[self.own]
+        self.exp_avg: Array = zeros_like(own)  # running mean of the gradient
+        self.exp_avg_sq: Array = zeros_like(own)  # running mean of its square
+
+    def keep_shard(self, which: int, of: int) -> None:
+        """From now on, update one of `of` equal parts of all parameters alone, with new moments of that part.
+
+        Other processes update the other parts; state_dict needs the moments of all.
+        """
+        self.flat = FlatParameters(self.parameters, shards=of)
+        size = self.flat.data.size // of
+        self.own = slice(which * size, (which + 1) * size)
+        self._new_moments()
 
     @property
     def param_groups(self) -> list[ParamGroup]:
@@ -170,10 +184,13 @@ class AdamW:
 
     def apply(self, numbers: Array, scale: Array | None) -> None:
         """Update the parameters with numbers (R, 8) from advance(), on the device, and gradients times scale ()."""
-        flat = self.flat
-        for row, (_, _, part) in zip(numbers, self._runs(), strict=True):
-            mark_changed(flat.data[part])
-            flat.kernels.adamw(flat.data[part], flat.grad[part], self.exp_avg[part], self.exp_avg_sq[part], row, scale)
+        flat, first = self.flat, self.own.start
+        for row, (_, _, run) in zip(numbers, self._runs(), strict=True):
+            mark_changed(flat.data[run])
+            part = slice(max(run.start, first), min(run.stop, self.own.stop))
+            if part.start < part.stop:
+                at = slice(part.start - first, part.stop - first)
+                flat.kernels.adamw(flat.data[part], flat.grad[part], self.exp_avg[at], self.exp_avg_sq[at], row, scale)
 
     def _runs(self) -> list[tuple[ParamGroup, slice, slice]]:
         """Runs of parameters that are updated at once: their group, and slices of parameters and of the flat arrays."""
@@ -195,7 +212,10 @@ class AdamW:
         """Return the settings, and each parameter's step count and two running means, in order.
 
         Several groups are listed under "groups", each with its settings and the indices of its parameters.
+        Raises RuntimeError if this process keeps a part of the moments alone: see keep_shard.
         """
+        if self.exp_avg.size < self.flat.data.size:
+            raise RuntimeError("optimizer: the moments of other parts are in other processes; collect them first")
         indices = range(len(self.parameters))
         state = {
             "settings": self._settings(self.param_groups[0], SETTINGS[:-1]),
@@ -222,16 +242,20 @@ class AdamW:
         Raises InputError, and changes nothing, for a state of other parameters or groups, or of another library.
         """
         self.check_state_dict(state)
+        self.load_settings(state)
+        device: Device = self.parameters[0].device
+        for i in range(len(self.parameters)):
+            self.flat.view_of(self.exp_avg, i)[...] = to_device(state["exp_avg"][i], device)
+            self.flat.view_of(self.exp_avg_sq, i)[...] = to_device(state["exp_avg_sq"][i], device)
+
+    def load_settings(self, state: Mapping[str, Any]) -> None:
+        """Restore the settings and step counts of a state_dict, which may lack the moments."""
         settings, groups = state["settings"], state.get("groups", [state["settings"]])
         self._lr = checked_setting("lr", settings["lr"])
         self._initial_lr = checked_setting("initial_lr", settings.get("initial_lr", self._initial_lr))
         for group, saved in zip(self.param_groups, groups, strict=True):
             group.update({name: saved[name] for name in SETTINGS if name in saved})
         self.steps = [int(n) for n in state["steps"]]
-        device: Device = self.parameters[0].device
-        for i in range(len(self.parameters)):
-            self.flat.view_of(self.exp_avg, i)[...] = to_device(state["exp_avg"][i], device)
-            self.flat.view_of(self.exp_avg_sq, i)[...] = to_device(state["exp_avg_sq"][i], device)
 
     def check_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raise InputError for a state that load_state_dict would refuse."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
+from ..backend.cpu.threads import n_threads
 from ..bench.expected import expected_of
 from ..errors import counted
+from ..parallel.mpi_ranks import MPIRanks
+from ..parallel.ranks import Ranks
 from ..tokenizer.encoding import padding_ids
 from ..training.run import Run
 from .figures import load_drawing
@@ -32,12 +36,25 @@ def print_header(training: Run, directory: Path, done: int = 0, rate: str | None
     epochs = counted(-(-training.total_steps // training.steps_per_epoch), "epoch")
     within = "within" if training.total_steps % training.steps_per_epoch else "in"
     print(f"training    {updates} {within} {epochs} on {training.device}, seed {t.seed}")
+    _print_ranks(training.ranks)
     if rate is not None:
         print(f"schedule    learning rate {rate}")
     load_drawing()
     expected = expected_of(training, done, freed)
     print(f"expected    {gigabytes(expected.memory)} of memory, about {_duration(expected.seconds)}")
     print(f"directory   {directory}", flush=True)
+
+
+def _print_ranks(ranks: Ranks) -> None:
+    """Print where each of several ranks runs, to be found if it fails."""
+    if not isinstance(ranks, MPIRanks):
+        return
+    hosts: dict[str, list[str]] = defaultdict(list)
+    for rank, (host, pid) in enumerate(ranks.hosts):
+        hosts[host].append(f"{rank} ({pid})")
+    print(f"ranks       {ranks.size} on {counted(len(hosts), 'host')}, {counted(n_threads(), 'thread')} each")
+    for host, own in hosts.items():
+        print(f"            {host}: rank (process) {', '.join(own)}")
 
 
 def _vocabulary(training: Run) -> str:

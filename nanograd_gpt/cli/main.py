@@ -10,8 +10,7 @@ import re
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter, Namespace
 from collections.abc import Sequence
-from contextlib import suppress
-from errno import ENAMETOOLONG
+from functools import partial
 from io import TextIOWrapper
 from logging import ERROR, getLogger
 from textwrap import wrap
@@ -20,8 +19,9 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from ..environment import own_version
-from ..errors import InputError, NonFiniteError, RunError
-from ..files import FULL, not_written
+from ..errors import InputError
+from ..parallel.launched import launched
+from ..parallel.ranks import ALONE, Ranks
 from . import (
     bench,
     convert,
@@ -36,12 +36,13 @@ from . import (
     plot,
     train,
 )
+from .exit_code import exit_code_of
 from .naming import located, settings_file
-from .options import note, notices_as_notes
-from .signals import is_closed_pipe
+from .options import note
 from .synonyms import COMMANDS as OTHER_COMMANDS
 from .synonyms import translate
-from .terminal import escaped, open_missing_streams, protected_terminal
+from .terminal import open_missing_streams
+from .together import run_together
 from .unknown import command_hint, unknown_argument
 
 COMMANDS = {
@@ -60,7 +61,6 @@ COMMANDS = {
 }
 
 NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|-inf|-nan", re.IGNORECASE)
-LONG_WORD = re.compile(r"(\S{300})\S{400,}(\S{300})")  # longer than a path of any use
 
 
 class Formatter(HelpFormatter):
@@ -103,53 +103,20 @@ class Parser(ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit code."""
+    """Run a command; returns its exit code.  Of several processes that mpiexec started, rank 0 runs it."""
     open_missing_streams()
     tqdm.monitor_interval = 0  # no thread of its own, which it warns of if none can be had
     getLogger("matplotlib").setLevel(ERROR)  # without a cache of its own it only takes longer
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # for samples the terminal cannot encode, and input that is not UTF-8
-    try:
-        try:
-            with protected_terminal(), notices_as_notes():
-                return _run(list(sys.argv[1:] if argv is None else argv))
-        finally:
-            sys.stdout.flush()  # here, where its failure is reported in one line
-    except InputError as error:
-        return _failed(error, 2)
-    except RunError as error:
-        return _failed(error, 3 if isinstance(error, NonFiniteError) else 1)
-    except MemoryError as error:
-        return _failed(f"out of memory ({error}); use a smaller model, batch or context", 1)
-    except OSError as error:
-        if is_closed_pipe(error):
-            with suppress(OSError):
-                sys.stderr.close()
-            return 1
-        if error.errno in FULL and error.filename is not None:
-            return _failed(not_written(error.filename, error), 1)
-        if error.filename is not None:
-            return _failed(f"{error.strerror}: {error.filename}", 2 if error.errno == ENAMETOOLONG else 1)
-        if error.errno is None:  # a library's own
-            return _failed(error, 1)
-        if isinstance(error, FileNotFoundError):
-            return _failed("the current directory no longer exists; change to another one", 1)
-        with suppress(OSError):
-            sys.stdout.close()  # or the interpreter tries again at its end
-        return _failed(not_written("the output", error), 1)  # what is not output is named: see writing_named
-    except KeyboardInterrupt as error:
-        return _failed(str(error) or "interrupted", 130)
+    given, place = list(sys.argv[1:] if argv is None else argv), launched()
+    if place is None:
+        return exit_code_of(partial(_run, given, ALONE))
+    return run_together(place, partial(_run, given))
 
 
-def _failed(message: object, code: int) -> int:
-    text = LONG_WORD.sub(r"\1...\2", " ".join(str(message).split()))
-    with suppress(OSError):  # without a stderr that can be written, the code alone tells
-        print(f"error: {escaped(text)}", file=sys.stderr)
-    return code
-
-
-def _run(argv: list[str]) -> int:
+def _run(argv: list[str], ranks: Ranks) -> int:
     parser, parsers = _parsers()
     if "_ARGCOMPLETE" in os.environ and "COMP_LINE" in os.environ:  # the shell asks for completions
         _complete(parser)
@@ -172,11 +139,13 @@ def _run(argv: list[str]) -> int:
             parser.print_help()
             return 0
     else:  # intermixed: a positional argument may follow options
-        options, unknown = chosen.parse_known_intermixed_args(argv[1:], Namespace(command=command))
+        options, unknown = chosen.parse_known_intermixed_args(argv[1:], Namespace(command=command, ranks=ranks))
     if unknown:
         raise unknown_argument(unknown, argv, command, known, list(COMMANDS))
     for text in notes:
         note(text)
+    if ranks.size > 1 and options.command != "train":
+        raise InputError(f"{options.command}: only train runs in several processes; start this one without mpiexec")
     try:
         return COMMANDS[options.command].run(options)
     except InputError as error:

@@ -61,7 +61,8 @@ def resumption_from(options: Namespace) -> Resumption:
     named = options.data or next((d.written for d in accepted if d.name == "data"), None)
     data = _text_of(directory, config.data.data, named, own.data_sha256, allow)
     tokenizer = get_tokenizer(directory / "tokenizer.json")
-    run = Run(settings.saved.replace({"data": data}), device_from(options), tokenizer, config.model.vocab_size)
+    saved, device = settings.saved.replace({"data": data}), device_from(options)
+    run = Run(saved, device, tokenizer, config.model.vocab_size, ranks=options.ranks)
     run.check_resumable(checkpoint, own, allow)
     other_text = own.data_sha256 != text_hash(run.text)
     done = own.progress.global_step + 1

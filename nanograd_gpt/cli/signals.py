@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EINVAL
 from threading import Thread
+from time import monotonic
 from types import FrameType
 from typing import Any, Self
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # the last, Windows sends in place of SIGHUP
 ALWAYS = (signal.SIGINT, signal.SIGTERM)  # also in a shell's background job, which is started with SIGINT ignored
+ONCE_IN = 1.0  # seconds: of several processes, the terminal signals each, and mpiexec does again
 CLOSED_PIPE = 13  # the number of SIGPIPE, which Python turns into an exception
 
 
@@ -27,11 +29,12 @@ class Signals:
     """Record SIGINT, SIGTERM, SIGHUP in this block instead of stopping, so that an update is never interrupted.
 
     The first signal calls `tell` with a line that says what happens now; a second one raises KeyboardInterrupt.
-    A SIGHUP that is ignored, as under nohup, stays so.
+    once_in: seconds in which a signal counts once [0].  A SIGHUP that is ignored, as under nohup, stays so.
     """
 
-    def __init__(self, tell: Callable[[str], object]) -> None:
-        self.tell = tell
+    def __init__(self, tell: Callable[[str], object], once_in: float = 0.0) -> None:
+        self.tell, self.once_in = tell, once_in
+        self.at = 0.0  # when the last one came
         self.received: int | None = None  # the number of the signal
         self.handlers: dict[signal.Signals, Any] = {}
         self.telling: Thread | None = None
@@ -43,8 +46,11 @@ class Signals:
         return self
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        before, self.at = self.at, monotonic()
+        if self.received is not None and self.at - before > self.once_in:
             raise KeyboardInterrupt
+        if self.received is not None:
+            return
         self.received = number
         again = f"{'press' if number == signal.SIGINT else 'send'} {name_of(number)} again"
         line = f"stopping after this update; {again} to stop at once, without a checkpoint"

@@ -18,14 +18,18 @@ import numpy as np
 from tqdm import tqdm
 
 from ..anomaly import detect_anomaly
+from ..arguments import not_allowed
 from ..errors import InputError, NonFiniteError, RunError, did_you_mean
 from ..files import writing_named
 from ..gpt.model import GPTModel
+from ..parallel.mpi_ranks import WAIT_LIMIT
+from ..parallel.ranks import Command
 from ..training.background import Background
 from ..training.checkpoint_clock import CheckpointClock
+from ..training.disk_space import check_disk_space
 from ..training.find_checkpoint import recover_checkpoints
+from ..training.following import start_ranks
 from ..training.loop import StepResult, sample_line
-from ..training.loss import evaluate_model
 from ..training.metrics import MetricsLog, read_metrics
 from ..training.run import Run
 from ..training.run_directory import SURPRISE, best_checkpoint, checkpoints, delete_needless, new_directory
@@ -40,13 +44,14 @@ from .gpu_memory import gpu_memory_named
 from .header import print_header
 from .options import add_device, add_settings, add_weights, device_from, note, user_path
 from .resume import Resumption, complete_line, resumption_from, run_directory
-from .signals import CLOSED_PIPE, Signals, name_of
+from .signals import CLOSED_PIPE, ONCE_IN, Signals, name_of
 from .step_log import StepLog
 from .terminal import escaped
 from .unused import note_unused_settings
 from .weights import plan_from
 
 GRAPH = ["auto", "off"]
+MOST_WAIT = 86_400  # seconds
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -81,12 +86,28 @@ def add_arguments(parser: ArgumentParser) -> None:
         action="store_true",
         help="stop at the first operation that makes finite numbers nan or infinite, and name it; slower",
     )
+    machine.add_argument(
+        "--shard-optimizer",
+        action="store_true",
+        help="with several ranks, each holds AdamW's state of its part of the parameters alone: less memory, more sent",
+    )
+    machine.add_argument(
+        "--rank-timeout",
+        type=float,
+        metavar="SECONDS",
+        default=WAIT_LIMIT,
+        help="with several ranks, end the run when one does not answer for so long [%(default)g]",
+    )
     add_settings(parser)
 
 
 def run(options: Namespace) -> int:
     if options.graph not in GRAPH:
         raise InputError(f"--graph: {options.graph!r} is unknown{did_you_mean(options.graph, GRAPH)}")
+    if not 0 < options.rank_timeout <= MOST_WAIT:
+        raise not_allowed("rank_timeout", options.rank_timeout, f"a number > 0, at most {MOST_WAIT:,}")
+    if options.shard_optimizer and options.ranks.size == 1:
+        note("--shard-optimizer: this is the only process, so nothing is divided")
     if not options.resume:
         if options.allow_mismatch:
             raise InputError("allow_mismatch: a new run has no checkpoint to differ from; give it with --resume RUN")
@@ -102,7 +123,8 @@ def run(options: Namespace) -> int:
 def _start(options: Namespace) -> int:
     device, plan = device_from(options), plan_from(options)
     _check_free(options.out or new_directory(Path("runs"), plan.name))
-    training = Run(plan.config, device, plan.tokenizer, plan.vocab_size)
+    training = Run(plan.config, device, plan.tokenizer, plan.vocab_size, ranks=options.ranks)
+    _check_checkpoints(training)
     note_unused_settings(options, training)
     freed = 0 if plan.weights is None else _nbytes(plan.weights)
     if options.dry_run:
@@ -123,10 +145,20 @@ def _start(options: Namespace) -> int:
         return _train_and_draw(training, directory, options)
 
 
+def _check_checkpoints(training: Run) -> None:
+    """Raise InputError if several ranks are to train without checkpoints: any of them can fail."""
+    t = training.config.training
+    if training.ranks.size > 1 and not t.checkpoint_every and not t.checkpoint_minutes:
+        raise InputError(
+            "checkpoint_minutes: 0 is not allowed with several ranks and checkpoint_every = 0, since the run ends when "
+            "any of them fails; give --checkpoint-minutes or --checkpoint-every"
+        )
+
+
 def _note_no_room(training: Run, directory: Path) -> None:
     """Note, in a dry run, that the disk has too little space for the checkpoints."""
     try:
-        training.check_room(directory)
+        check_disk_space(directory, training.config, training.total_steps)
     except RunError as error:
         note(str(error))
 
@@ -195,7 +227,9 @@ def _train_and_draw(training: Run, directory: Path, options: Namespace) -> int:
         check_figures(directory)
         try:
             with detect_anomaly() if options.detect_anomaly else nullcontext():
+                start_ranks(training, options.shard_optimizer, options.rank_timeout)
                 stopped_by = _train(training, directory, options.graph == "auto" and not options.detect_anomaly)
+                training.ranks.lead(Command.END, code=128 + stopped_by if stopped_by else 0)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted; go on from the last checkpoint with: nanograd-gpt train --resume {directory}"
@@ -238,7 +272,7 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
             file=sys.stderr,
             disable=not sys.stderr.isatty(),
         ) as bar,
-        Signals(lambda line: bar.write(line, file=sys.stderr)) as signals,
+        Signals(lambda line: bar.write(line, file=sys.stderr), ONCE_IN if training.ranks.size > 1 else 0.0) as signals,
         Background() as beside,
         _best_kept(training, directory, beside),
         np.errstate(all="ignore"),  # a loss that is not finite ends the run with one line
@@ -267,7 +301,7 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
                 updates.flush()  # so that a loss that is not finite ends the run before its weights are saved
                 with clock.saving():
                     training.save(directory, beside, told)
-            if signals.received:
+            if signals.received or training.ranks.signal:
                 break
         updates.flush()
         training.save(directory, beside, told)
@@ -276,7 +310,7 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
         beside.wait()
         training.save_best(directory)
         log.write("end", steps=training.progress.global_step + 1, seconds=round(perf_counter() - started, 3))
-    return signals.received
+    return signals.received or training.ranks.signal
 
 
 @contextmanager
@@ -318,9 +352,7 @@ def _best_line(training: Run, directory: Path) -> str | None:
 
 def _evaluate_weights(training: Run, log: MetricsLog, bar: Any) -> None:
     """Log and print the losses before the first update."""
-    eval_iter = training.config.training.eval_iter
-    loaders = training.train_loader, training.val_loader
-    evaluation = evaluate_model(training.model, *loaders, training.device, eval_iter)
+    evaluation = training.evaluate_weights()
     log.write("evaluation", step=-1, epoch=0, tokens=0, **evaluation._asdict())
     losses = f"Train loss {evaluation.train_loss:.3f}, Val loss {evaluation.val_loss:.3f}"
     bar.write(f"As loaded: {losses}", file=sys.stdout)

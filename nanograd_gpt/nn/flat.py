@@ -32,12 +32,13 @@ class FlatParameters:
     """Parameters moved into one flat array `data` (size,), with `grad` (size,) for their gradients.
 
     Each parameter's `data` and gradient become views, which begin at multiples of the backend's PARAMETER_ALIGNMENT;
-    `grad` is undefined where a parameter has no gradient.
+    `grad` is undefined where a parameter has no gradient.  `shards` (default 1): the arrays can be cut into so many
+    equal parts, for which they may end in a few zeros.
     Raises InputError without parameters, for a duplicate, for a Tensor that cannot be trained, and if dtypes or devices
     differ.
     """
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
+    def __init__(self, parameters: Sequence[Parameter], shards: int = 1) -> None:
         if not parameters:
             raise InputError("optimizer: there are no parameters to train")
         for i, p in enumerate(parameters):
@@ -51,8 +52,10 @@ class FlatParameters:
         self.kernels = kernels_of(parameters[0].data)
         xp, dtype, multiple = self.kernels.xp, parameters[0].dtype, self.kernels.PARAMETER_ALIGNMENT
         self.ends = list(accumulate((p.size for p in parameters), lambda end, n: -(-end // multiple) * multiple + n))
-        self.data: Array = xp.zeros(self.ends[-1], dtype=dtype)  # zeros in the gaps between aligned parameters
-        self.grad: Array = xp.zeros(self.ends[-1], dtype=dtype)
+        unit = multiple * shards if shards > 1 else 1
+        size = -(-self.ends[-1] // unit) * unit
+        self.data: Array = xp.zeros(size, dtype=dtype)  # zeros in the gaps between aligned parameters
+        self.grad: Array = xp.zeros(size, dtype=dtype)
         self.views = [self._move_in(p, end) for p, end in zip(self.parameters, self.ends, strict=True)]
         give_freed_memory_back()  # the parameters' previous arrays
 
@@ -77,6 +80,12 @@ class FlatParameters:
         """Return the view of parameter i, in its shape, into a flat array like `data`."""
         p, end = self.parameters[i], self.ends[i]
         return flat[end - p.size : end].reshape(p.shape)
+
+    def zero_missing(self) -> None:
+        """Zero `grad` where a parameter has no gradient."""
+        for i, p in enumerate(self.parameters):
+            if p.grad is None:
+                self.view_of(self.grad, i)[...] = 0
 
     def check_in_place(self) -> None:
         """Raise InputError if a parameter's array was replaced after the optimizer was made."""

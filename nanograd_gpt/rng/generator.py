@@ -24,6 +24,10 @@ Floats: TypeAlias = npt.NDArray[np.floating[Any]]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.int64]
 State: TypeAlias = dict[str, Any]
+Part: TypeAlias = tuple[int, int]  # which, of how many
+
+ALL: Part = (0, 1)
+WORD, BLOCK = 4, 16  # elements of a mask: 16 bits each, of 64 and of 256
 
 
 def size_of(shape: Shape) -> int:
@@ -32,7 +36,13 @@ def size_of(shape: Shape) -> int:
 
 
 class RandomStream(Protocol):
-    """The interface of a random stream for models, loaders and samplers.  All arrays are NumPy's."""
+    """The interface of a random stream for models, loaders and samplers.  All arrays are NumPy's.
+
+    `part` is (which, of how many): masks are those of one of so many equal parts of a batch, and count as the whole
+    batch's, so that streams with different parts stay equal.  All other numbers are the same for each part.
+    """
+
+    part: Part
 
     def uniform(self, shape: Shape, low: float = 0.0, high: float = 1.0) -> Floats:
         """Uniform float32 numbers in [low, high)."""
@@ -46,8 +56,11 @@ class RandomStream(Protocol):
         """Dropout's mask: True, for keep, with probability 1 - rate."""
         ...
 
-    def mask_recipe(self, rate: float) -> MaskRecipe | None:
-        """The place of the mask that keep_mask would draw, which counts as drawn; None if masks have no such place."""
+    def mask_recipe(self, rate: float, size: int) -> MaskRecipe | None:
+        """The place of the mask of `size` elements that keep_mask would draw, which counts as drawn.
+
+        None, and nothing is drawn, if the mask has no such place.
+        """
         ...
 
     def multinomial(self, probabilities: Floats) -> Ints:
@@ -93,18 +106,18 @@ class Generator:
     def __init__(self, seed: int = 0, stream: int = 0) -> None:
         allowed = 0, 2**64 - 1, "a whole number 0 .. 2^64 - 1"
         self.seed, self.stream = whole_number("seed", seed, *allowed), whole_number("stream", stream, *allowed)
-        self.calls = 0
+        self.calls, self.part = 0, ALL
 
     @classmethod
     def unseeded(cls) -> Generator:
         """A stream seeded from the operating system, as numpy.random.default_rng() without a seed."""
         return cls(randbits(64))
 
-    def _bits(self, n: int) -> npt.NDArray[np.uint64]:
-        """n words of 64 random bits; each call has 2^130 of its own."""
+    def _bits(self, n: int, first_block: int = 0) -> npt.NDArray[np.uint64]:
+        """n words of 64 random bits, from a block of 4 words on; each call has 2^130 of its own."""
         source = np.random.Philox(
             key=np.array([self.seed, self.stream], dtype=np.uint64),
-            counter=np.array([0, 0, self.calls, 0], dtype=np.uint64),
+            counter=np.array([first_block, 0, self.calls, 0], dtype=np.uint64),
         )
         self.calls += 1
         return source.random_raw(n)
@@ -133,12 +146,16 @@ class Generator:
     def keep_mask(self, shape: Shape, rate: float) -> Bools:
         """Dropout's mask, from 16 bits per element: the rate is exact to within 2^-17."""
         n = size_of(shape)
-        sixteen = self._bits(-(-n // 4)).view(np.uint16)[:n].reshape(shape)
-        return sixteen >= _threshold(rate)
+        block, skipped = divmod(self.part[0] * n, BLOCK)
+        sixteen = self._bits(-(-(skipped + n) // WORD), block).view(np.uint16)[skipped : skipped + n]
+        return sixteen.reshape(shape) >= _threshold(rate)
 
-    def mask_recipe(self, rate: float) -> MaskRecipe:
+    def mask_recipe(self, rate: float, size: int) -> MaskRecipe | None:
+        block, skipped = divmod(self.part[0] * size, BLOCK)
+        if skipped:
+            return None
         self.calls += 1
-        return MaskRecipe(self.seed, self.stream, self.calls - 1, _threshold(rate))
+        return MaskRecipe(self.seed, self.stream, self.calls - 1, block, _threshold(rate))
 
     def multinomial(self, probabilities: Floats) -> Ints:
         """Samples by inverting the cumulative distribution, in float64."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ..arguments import real_number, whole_number
 from ..errors import InputError
-from .generator import Bools, Floats, Ints, Shape, State, checked_kind, size_of
+from .generator import ALL, Bools, Floats, Ints, Shape, State, checked_kind, size_of
 from .vector_math import f32, log, sin_cos
 
 DropoutStream: TypeAlias = Literal["mt19937", "mcg31"]
@@ -43,7 +43,7 @@ class TorchStream:
     def __init__(self, seed: int = 0, dropout: DropoutStream = "mt19937") -> None:
         if dropout not in ("mt19937", "mcg31"):
             raise InputError(f"dropout stream: {dropout!r} is unknown; choose 'mt19937' or 'mcg31'")
-        self.dropout = dropout
+        self.dropout, self.part = dropout, ALL
         self.manual_seed(seed)
 
     def manual_seed(self, seed: int) -> None:
@@ -119,14 +119,17 @@ class TorchStream:
         return radius * cos(angle)
 
     def keep_mask(self, shape: Shape, rate: float) -> Bools:
-        """Tensor.bernoulli_(1 - rate), as in dropout."""
-        n, keep = size_of(shape), 1 - real_number("rate", rate)
+        """Tensor.bernoulli_(1 - rate), as in dropout: a part's rows of the whole batch's mask."""
+        which, of = self.part
+        n, keep = of * size_of(shape), 1 - real_number("rate", rate)
         if self.dropout == "mcg31":
-            return (self._mcg31(n) < keep).reshape(shape)
-        parts = [self._unit53(min(TRANSFORM_BLOCK, n - i)) < keep for i in range(0, n, TRANSFORM_BLOCK)]
-        return np.concatenate(parts or [np.empty(0, dtype=bool)]).reshape(shape)
+            mask = self._mcg31(n) < keep
+        else:
+            parts = [self._unit53(min(TRANSFORM_BLOCK, n - i)) < keep for i in range(0, n, TRANSFORM_BLOCK)]
+            mask = np.concatenate(parts or [np.empty(0, dtype=bool)])
+        return mask.reshape(of, *shape)[which]
 
-    def mask_recipe(self, rate: float) -> None:
+    def mask_recipe(self, rate: float, size: int) -> None:
         """None: the Mersenne Twister's numbers come one after the other, so masks are drawn on the host."""
 
     def _mcg31(self, n: int) -> Floats:

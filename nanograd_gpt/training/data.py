@@ -11,7 +11,7 @@ import tiktoken
 from ..arguments import whole_number
 from ..backend.contract import Ints
 from ..errors import InputError
-from ..rng import Generator, RandomStream
+from ..rng import ALL, Generator, RandomStream
 from ..tokenizer.tokenizer import get_tokenizer, text_to_token_ids
 
 Batch: TypeAlias = tuple[Ints, Ints]  # inputs (B, T) and targets (B, T), the inputs one token later
@@ -49,13 +49,17 @@ class GPTDatasetV1:
 
 
 class DataLoader:
-    """Batches of a dataset's windows, reshuffled for every pass if shuffle is set."""
+    """Batches of a dataset's windows, reshuffled for every pass if shuffle is set.
+
+    `part` is (which, of how many): the rows of each batch that are given here, all at first.
+    """
 
     def __init__(
         self, dataset: GPTDatasetV1, batch_size: int, shuffle: bool, drop_last: bool, *, rng: RandomStream
     ) -> None:
         self.dataset, self.batch_size = dataset, whole_number("batch_size", batch_size, 1)
         self.shuffle, self.drop_last, self.rng = bool(shuffle), bool(drop_last), rng
+        self.part = ALL
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.dataset), self.batch_size)
@@ -72,6 +76,8 @@ class DataLoader:
         """Yield the batches of a pass in this order, from batch `first` on."""
         for i in range(first, len(self)):
             chosen = order[i * self.batch_size : (i + 1) * self.batch_size]
+            which, of = self.part
+            chosen = chosen[which * len(chosen) // of : (which + 1) * len(chosen) // of]
             yield self.dataset.input_ids[chosen], self.dataset.target_ids[chosen]
 
 

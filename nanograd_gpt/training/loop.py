@@ -24,6 +24,7 @@ from ..generation.generate import generate_text
 from ..gpt.model import GPTModel
 from ..nn.inference_mode import inference_mode
 from ..optim import AdamW
+from ..parallel.ranks import ALONE, Ranks
 from ..tokenizer.encoding import padding_ids
 from ..tokenizer.tokenizer import text_to_token_ids, token_ids_to_text
 from .data import Batch, DataLoader
@@ -31,6 +32,7 @@ from .layer_scales import LayerScales, with_layer_scales
 from .loss import Evaluation, calc_loss_batch, evaluate_model
 from .replay import Note, ReplayedUpdates, Update, UpdateResult
 from .schedule import Schedule
+from .weights import weights_hash
 
 SAMPLE_TOKENS = 50  # generated after an epoch, as in the book
 
@@ -88,6 +90,7 @@ def training_steps(
     progress: Progress | None = None,
     skip_nonfinite: bool = False,
     replay_note: Note | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[StepResult]:
     """Train for num_epochs passes over train_loader, or max_steps updates; yield a StepResult after every update.
 
@@ -98,6 +101,7 @@ def training_steps(
     `progress` says where to start, and is updated in place.
     With `skip_nonfinite`, updates whose loss or gradient is nan or infinite change nothing; a GPU is waited for then.
     With `replay_note`, updates on a GPU are replayed from a CUDA graph; it is called with the reason if they are not.
+    With `ranks`, each of several processes takes its rows of every batch, and all get the same results.
     """
     if len(train_loader) == 0:
         raise InputError("training data: too short for one batch; use more text, a shorter context or a smaller batch")
@@ -110,7 +114,7 @@ def training_steps(
     max_steps = None if max_steps is None else whole_number("max_steps", max_steps, 0)
     progress = progress or Progress()
     keep_freed_memory()
-    update = make_update(model, optimizer, device, replay_note, skip_nonfinite)
+    update = make_update(model, optimizer, device, replay_note, skip_nonfinite, ranks)
     for epoch in range(progress.epoch, num_epochs):
         model.train()
         order = _epoch_order(train_loader, progress)
@@ -118,6 +122,7 @@ def training_steps(
         while group := [*islice(batches, accumulate)]:
             if max_steps is not None and progress.global_step + 1 >= max_steps:
                 return
+            ranks.at_update(progress.global_step + 1, partial(state_of, model, train_loader, optimizer, progress))
             if schedule is not None:
                 optimizer.lr = schedule(progress.global_step + 1)
             clipped = progress.global_step + 1 >= clip_from
@@ -125,7 +130,7 @@ def training_steps(
             watched = watch_every > 0 and (progress.global_step + 1) % watch_every == 0
             take = partial(update, group, max_norm if clipped else None, watched)
             (loss, grad_norm), layers = with_layer_scales(model, take) if watched else (take(), None)
-            progress.tokens_seen += sum(inputs.size for inputs, _ in group)
+            progress.tokens_seen += ranks.size * sum(inputs.size for inputs, _ in group)
             progress.global_step += 1
             progress.batch += len(group)
             epoch_ended = progress.batch == len(train_loader)
@@ -133,7 +138,7 @@ def training_steps(
                 progress.epoch, progress.batch, progress.epoch_stream = epoch + 1, 0, None
             evaluation = None
             if progress.global_step % eval_freq == 0:
-                evaluation = evaluate_model(model, train_loader, val_loader, device, eval_iter)
+                evaluation = evaluate_model(model, train_loader, val_loader, device, eval_iter, ranks=ranks)
                 progress.note_best(progress.global_step, evaluation.val_loss)
             yield StepResult(
                 epoch=epoch + 1,
@@ -161,38 +166,57 @@ def _epoch_order(loader: DataLoader, progress: Progress) -> Ints:
     return order
 
 
+def state_of(model: GPTModel, loader: DataLoader, optimizer: AdamW, progress: Progress) -> dict[str, str]:
+    """What is the same on all ranks before an update, by the name that people are told."""
+    return {
+        "the position": str((progress.global_step, progress.epoch, progress.batch)),
+        "the model's random stream": str(model.rng.state()),
+        "the loader's random stream": str(loader.rng.state()),
+        "the optimizer's settings": str([dict(group.settings) for group in optimizer.param_groups]),
+        "a parameter": weights_hash(model),
+    }
+
+
 def make_update(
-    model: GPTModel, optimizer: AdamW, device: Device, replay_note: Note | None, skip_nonfinite: bool = False
+    model: GPTModel,
+    optimizer: AdamW,
+    device: Device,
+    replay_note: Note | None,
+    skip_nonfinite: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Update:
     """Make the function that takes an optimizer step; on a GPU, with replay_note, it is a ReplayedUpdates."""
-    gradients = partial(_add_gradients, model, optimizer, device)
-    if replay_note is not None and model.device == "cuda" and not skip_nonfinite:
+    gradients = partial(_add_gradients, model, optimizer, device, ranks)
+    if replay_note is not None and model.device == "cuda" and ranks.size > 1:
+        replay_note("graph: updates are not replayed, since several ranks exchange their gradients")
+    elif replay_note is not None and model.device == "cuda" and not skip_nonfinite:
         return ReplayedUpdates(model, optimizer, gradients, replay_note)
 
     def update(batches: Sequence[Batch], max_norm: float | None, watched: bool = False) -> UpdateResult:
         del watched  # each of these updates is computed here
         loss = gradients(batches)
         if skip_nonfinite:
-            norm, _ = optimizer.clip_scale(max_norm or 1.0)
+            norm, _ = ranks.clip_scale(optimizer, max_norm or 1.0)
             if not (isfinite(loss) and isfinite(norm)):
                 return loss, norm
-        return loss, optimizer.step(max_norm)
+        return loss, ranks.step(optimizer, max_norm)
 
     return update
 
 
-def _add_gradients(model: GPTModel, optimizer: AdamW, device: Device, batches: Sequence[Batch]) -> Array:
-    """Zero the gradients, and add those of the mean loss of some batches; returns that loss ()."""
+def _add_gradients(model: GPTModel, optimizer: AdamW, device: Device, ranks: Ranks, batches: Sequence[Batch]) -> Array:
+    """Zero the gradients, and add those of the mean loss of some batches, of all ranks; returns that loss ()."""
     optimizer.zero_grad()
-    total = None
-    for input_batch, target_batch in batches:
+    total, parts = None, len(batches) * ranks.size
+    for i, (input_batch, target_batch) in enumerate(batches, 1):
         loss = calc_loss_batch(input_batch, target_batch, model, device)
-        if len(batches) > 1:
-            loss = loss * (1 / len(batches))
-        loss.backward()
+        if parts > 1:
+            loss = loss * (1 / parts)
+        ranks.backward(loss, optimizer, last=i == len(batches))
         total = loss.data if total is None else total + loss.data
     assert total is not None  # a group of batches is never empty
-    return total
+    ranks.sum_gradients(optimizer)
+    return ranks.sum(total)
 
 
 def train_model_simple(

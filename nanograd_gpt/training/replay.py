@@ -130,7 +130,7 @@ class RecordedUpdate:
 
         rng = self.rng
         first = rng.calls
-        self.graph = StepGraph(step, MaskRecipe(rng.seed, rng.stream, first, threshold=0))
+        self.graph = StepGraph(step, MaskRecipe(rng.seed, rng.stream, first, first=0, threshold=0))
         self.mask_calls = rng.calls - first  # of an update
 
     def __call__(self, batches: Sequence[Batch]) -> UpdateResult:

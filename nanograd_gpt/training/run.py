@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -17,11 +16,12 @@ import tiktoken
 from ..backend.precision import precision
 from ..backend.select import Device
 from ..environment import environment
-from ..errors import InputError, NonFiniteError, RunError, counted
+from ..errors import InputError, NonFiniteError, counted
 from ..files import make_directory, write_whole
 from ..gpt.model import GPTModel
 from ..nn.param_groups import decay_groups
 from ..optim import AdamW
+from ..parallel.ranks import ALONE, Command, Ranks, check_divisible
 from ..rng import Generator, RandomStream, TorchStream
 from ..tokenizer.encoding import encode, token_bytes
 from ..tokenizer.tokenizer import get_tokenizer, save_tokenizer, train_tokenizer
@@ -37,6 +37,7 @@ from .checkpoint import (
 from .config import DataConfig, RunConfig, TrainingConfig
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
+from .disk_space import check_disk_space
 from .finite import first_not_finite
 from .loop import Progress, StepResult, check_sample_prompt, training_steps
 from .loss import Evaluation, evaluate_model
@@ -47,7 +48,6 @@ from .run_text import absolute_paths, read_environment, relative_data_path, text
 from .schedule import AppendixD, Flat, Schedule, WarmupCosine
 from .weights import transfer_weights, weights_hash
 
-FLOAT32 = 4  # bytes of a parameter
 MODEL_STREAM, DATA_STREAM = 0, 1  # separate random streams, so that draws from one do not shift the other
 
 
@@ -55,8 +55,9 @@ class Run:
     """A training run built from its configuration, ready to start.
 
     The vocabulary is the tokenizer's, padded to vocab_size if that is given; padding ids are never generated.
-    Raises InputError for a text too short for one training and one validation batch, and for a vocab_size below the
-    tokenizer's.
+    `text` replaces what config.data.data names.  `ranks` take their rows of each batch.
+    Raises InputError for a text too short for one training and one validation batch, for a vocab_size below the
+    tokenizer's, and for a batch size that the ranks cannot divide.
     """
 
     def __init__(
@@ -65,8 +66,12 @@ class Run:
         device: Device,
         tokenizer: tiktoken.Encoding | None = None,
         vocab_size: int | None = None,
+        text: str | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.text = load_text(config.data.data)
+        check_divisible(config.data.batch_size, ranks.size)
+        self.ranks = ranks
+        self.text = load_text(config.data.data) if text is None else text
         self.tokenizer = tokenizer or tokenizer_for(config.data, self.text)
         n_vocab = self.tokenizer.n_vocab
         if vocab_size is not None and vocab_size < n_vocab:
@@ -81,6 +86,7 @@ class Run:
             self.text, config.data.train_ratio, config.data.test_ratio
         )
         self.model_rng, self.data_rng = streams(config.training)
+        self.model_rng.part = ranks.part
         self.train_loader = self._loader(self.train_text, train=True)
         self.val_loader = self._loader(self.val_text, train=False)
         for what, text, loader in (
@@ -114,7 +120,7 @@ class Run:
         return AdamW(self.model.parameters(), lr=t.lr, weight_decay=t.weight_decay)
 
     def _loader(self, text: str, train: bool) -> DataLoader:
-        return create_dataloader_v1(
+        loader = create_dataloader_v1(
             text,
             batch_size=self.config.data.batch_size,
             max_length=self.config.model.context_length,
@@ -124,6 +130,8 @@ class Run:
             tokenizer=self.tokenizer,
             rng=self.data_rng,
         )
+        loader.part = self.ranks.part
+        return loader
 
     @property
     def steps_per_epoch(self) -> int:
@@ -172,7 +180,7 @@ class Run:
     def steps(self, replay_note: Note | None = None) -> Iterator[StepResult]:
         """Train from `progress` to the end; see training_steps."""
         t, schedule = self.config.training, self.schedule
-        return training_steps(
+        steps = training_steps(
             self.model,
             self.train_loader,
             self.val_loader,
@@ -181,7 +189,7 @@ class Run:
             num_epochs=t.epochs,
             eval_freq=t.eval_freq,
             eval_iter=t.eval_iter,
-            watch_every=t.watch_every,
+            watch_every=t.watch_every if self.ranks.rank == 0 else 0,
             max_steps=t.max_steps or None,
             schedule=schedule,
             max_norm=t.max_norm or None,
@@ -190,7 +198,9 @@ class Run:
             progress=self.progress,
             skip_nonfinite=t.on_nonfinite == "skip",
             replay_note=replay_note,
+            ranks=self.ranks,
         )
+        return self.ranks.led(steps) if self.ranks.rank == 0 else steps
 
     @property
     def evaluates_at_end(self) -> bool:
@@ -202,12 +212,20 @@ class Run:
 
         A run that goes on later makes the same updates as one that was never evaluated here.
         """
-        stream = self.data_rng.state()
-        loaders = self.train_loader, self.val_loader
-        evaluation = evaluate_model(self.model, *loaders, self.device, self.config.training.eval_iter)
+        self.ranks.lead(Command.EVALUATE)
+        stream, evaluation = self.data_rng.state(), self._evaluated()
         self.data_rng.set_state(stream)
         self.progress.note_best(self.progress.global_step, evaluation.val_loss)
         return evaluation
+
+    def evaluate_weights(self) -> Evaluation:
+        """Evaluate the weights that training starts from."""
+        self.ranks.lead(Command.EVALUATE_WEIGHTS)
+        return self._evaluated()
+
+    def _evaluated(self) -> Evaluation:
+        loaders, eval_iter = (self.train_loader, self.val_loader), self.config.training.eval_iter
+        return evaluate_model(self.model, *loaders, self.device, eval_iter, ranks=self.ranks)
 
     def init_from(self, weights: GPTModel) -> None:
         """Start from a model's weights.  Raises InputError if sizes differ, and for weights that are not finite."""
@@ -242,26 +260,7 @@ class Run:
         Raises InputError or RunError otherwise.
         """
         checkpoint_metadata(self.model, self.optimizer, self._state())
-        self.check_room(directory)
-
-    def check_room(self, directory: Path) -> None:
-        """Raise RunError if the disk has too little space for the checkpoints."""
-        parent = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.is_dir())
-        needed, disk = self._bytes_needed(directory), shutil.disk_usage(parent)
-        if disk.total and disk.free < needed:  # some virtual file systems report 0 for both
-            elsewhere = "" if checkpoints(directory) else ", or give another directory with --out"
-            raise RunError(
-                f"training: checkpoints in {directory} will take {needed:,} bytes, its disk has {disk.free:,} left; "
-                f"free space there{elsewhere}"
-            )
-
-    def _bytes_needed(self, directory: Path) -> int:
-        """Size of what is still to be written before anything is deleted: checkpoints, and the best weights twice."""
-        t, weights = self.config.training, FLOAT32 * self.config.model.n_parameters
-        planned = 2 + (self.total_steps // t.checkpoint_every if t.checkpoint_every else 0)  # with the first and last
-        planned += t.keep if t.checkpoint_minutes else 0
-        there = len(checkpoints(directory))
-        return 3 * weights * max(1, min(planned, t.keep + 1) - there) + 2 * weights
+        check_disk_space(directory, self.config, self.total_steps)
 
     def _state(self) -> dict[str, Any]:
         """The run's own part of a checkpoint's state.json."""
@@ -295,9 +294,10 @@ class Run:
             )
         written = self._write_best(directory)
         if path != self._saved or not path.is_dir():
-            metadata = checkpoint_metadata(self.model, self.optimizer, self._state())
-            moments = moments_of(self.optimizer, self.model)
-            write_checkpoint(path, metadata, self.config.model, self.model.state_dict(), moments)
+            with self.ranks.whole_moments(self.optimizer):
+                metadata = checkpoint_metadata(self.model, self.optimizer, self._state())
+                moments = moments_of(self.optimizer, self.model)
+                write_checkpoint(path, metadata, self.config.model, self.model.state_dict(), moments)
             written, self._saved = [*written, path], path
         seal = partial(self._seal, directory, written, step, note)
         if beside is None:

@@ -47,17 +47,17 @@ MAPS = (
 def plot_layers(events: Sequence[Event], *, tokens_per_epoch: float | None = None, width: float = 9) -> Figure:
     """Draw the update-to-weight ratio, the gradients and the activations of each layer against tokens seen.
 
-    events                      of metrics.jsonl's kind "layers", at least one
+    events                      of metrics.jsonl's kind "layers", at least one; a map without values is left out
     tokens_per_epoch            [None]: adds an axis in epochs
     width                       in inches [9]
     """
     columns = _columns(events, MOST_COLUMNS if width > NARROW else MOST_COLUMNS // 2)
-    layers = [_layers(events, one.field) for one in MAPS]
-    heights = [max(3, len(names)) for names in layers]
+    layers = {one: names for one in MAPS if (names := _layers(events, one.field))}
+    heights = [max(3, len(names)) for names in layers.values()]
     per_layer = 0.2 if max(heights) <= MOST_LABELS else 0.12  # inches
     figure = NotebookFigure(figsize=(width, 2.4 + per_layer * sum(heights)), layout="constrained")
-    all_axes = figure.subplots(len(MAPS), sharex=True, height_ratios=heights)
-    for axes, one, names in zip(all_axes, MAPS, layers, strict=True):
+    all_axes = figure.subplots(len(layers), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (one, names) in zip(all_axes, layers.items(), strict=True):
         _draw(axes, one, names, columns, width > NARROW)
     all_axes[-1].set_xlabel("Tokens seen")
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(5 if width > NARROW else 3))

@@ -238,7 +238,8 @@ def test_a_masks_recipe_tells_where_its_bits_are_and_counts_as_the_mask(rate: fl
     drawn, told = Generator(7, stream=3), Generator(7, stream=3)
     for g in (drawn, told):
         g.normal((5,))
-    keep, recipe = drawn.keep_mask((3, 7), rate), told.mask_recipe(rate)
+    keep, recipe = drawn.keep_mask((3, 7), rate), told.mask_recipe(rate, 21)
+    assert recipe is not None
     assert told.state() == drawn.state()
     source = np.random.Philox(key=[recipe.seed, recipe.stream], counter=[0, 0, recipe.call, 0])
     np.testing.assert_array_equal(keep, source.random_raw(6).view(np.uint16)[:21].reshape(3, 7) >= recipe.threshold)

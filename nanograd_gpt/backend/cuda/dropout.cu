@@ -12,13 +12,13 @@
 template <class T>
 __global__ void __launch_bounds__(256) dropout(
     const T* __restrict__ x, const T* __restrict__ residual, T* __restrict__ y, long long size, float scale,
-    unsigned long long seed, unsigned long long stream, unsigned long long call, unsigned threshold,
-    const unsigned long long* __restrict__ origin
+    unsigned long long seed, unsigned long long stream, unsigned long long call, unsigned long long first,
+    unsigned threshold, const unsigned long long* __restrict__ origin
 ) {
     constexpr int N = Pack<T>::N, PACKS = DRAWN_AT_ONCE / N;
     int lane = threadIdx.x % WARP;
     long long warp = (static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x) / WARP;
-    unsigned drawn = keep_bits(recipe_of(seed, stream, call, threshold, origin), warp * WARP + lane);
+    unsigned drawn = keep_bits(recipe_of(seed, stream, call, first, threshold, origin), warp * WARP + lane);
     #pragma unroll
     for (int k = 0; k < PACKS; ++k) {
         int pack = k * WARP + lane;  // of the warp's
@@ -46,18 +46,19 @@ __global__ void __launch_bounds__(256) dropout(
 // A mask as bools, 16 a thread.
 __global__ void __launch_bounds__(256) mask_bools(
     bool* __restrict__ keep, long long size, unsigned long long seed, unsigned long long stream,
-    unsigned long long call, unsigned threshold, const unsigned long long* __restrict__ origin
+    unsigned long long call, unsigned long long first,
+    unsigned threshold, const unsigned long long* __restrict__ origin
 ) {
-    long long block = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x, first = block * DRAWN_AT_ONCE;
-    if (first >= size) return;
-    unsigned bits = keep_bits(recipe_of(seed, stream, call, threshold, origin), block);
+    long long block = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x, i = block * DRAWN_AT_ONCE;
+    if (i >= size) return;
+    unsigned bits = keep_bits(recipe_of(seed, stream, call, first, threshold, origin), block);
     Pack<bool> pack;
     #pragma unroll
     for (int j = 0; j < DRAWN_AT_ONCE; ++j) pack.x[j] = bits >> j & 1;
-    if (first + DRAWN_AT_ONCE <= size) {
-        store_pack(keep + first, pack);
+    if (i + DRAWN_AT_ONCE <= size) {
+        store_pack(keep + i, pack);
     } else {
-        for (int j = 0; first + j < size; ++j) keep[first + j] = bits >> j & 1;
+        for (int j = 0; i + j < size; ++j) keep[i + j] = bits >> j & 1;
     }
 }
 
@@ -66,10 +67,11 @@ __global__ void __launch_bounds__(256) mask_bools(
 // 32 such pairs of a head, so that few of its threads are without work.
 __global__ void __launch_bounds__(64) mask_bits(
     unsigned* __restrict__ words, int T, int W, unsigned long long seed, unsigned long long stream,
-    unsigned long long call, unsigned threshold, const unsigned long long* __restrict__ origin
+    unsigned long long call, unsigned long long first,
+    unsigned threshold, const unsigned long long* __restrict__ origin
 ) {
     constexpr int PAIRS = 32;
-    Recipe recipe = recipe_of(seed, stream, call, threshold, origin);
+    Recipe recipe = recipe_of(seed, stream, call, first, threshold, origin);
     long long before = static_cast<long long>(blockIdx.x) * T;  // rows
     for (int i = threadIdx.x; i < PAIRS * (W + 1); i += blockDim.x) {
         int query = blockIdx.y * PAIRS + i / (W + 1), word = i % (W + 1), mirrored = T - 1 - query;
@@ -79,8 +81,8 @@ __global__ void __launch_bounds__(64) mask_bits(
             if (word > mirrored / 32 || mirrored == query) continue;
             query = mirrored;
         }
-        long long row = before + query, first = row * T + word * 32, block = first / DRAWN_AT_ONCE;
-        int skipped = static_cast<int>(first % DRAWN_AT_ONCE);
+        long long row = before + query, at = row * T + word * 32, block = at / DRAWN_AT_ONCE;
+        int skipped = static_cast<int>(at % DRAWN_AT_ONCE);
         unsigned bits = (keep_bits(recipe, block) | keep_bits(recipe, block + 1) << DRAWN_AT_ONCE) >> skipped;
         if (skipped) bits |= keep_bits(recipe, block + 2) << (32 - skipped);
         words[row * W + word] = bits;

@@ -27,6 +27,7 @@ class Place(NamedTuple):
     seed: int
     stream: int
     call: int
+    first: int
     threshold: int
     origin: Array | None  # () uint64 on the device; None: 0
 
@@ -59,7 +60,7 @@ def _place_of(recipe: MaskRecipe) -> Place:
         return Place(*recipe, origin=None)
     if recipe[:2] != _origin[:2]:
         raise RuntimeError("a mask is drawn from another random stream than the first")
-    return Place(recipe.seed, recipe.stream, recipe.call - _origin.call, recipe.threshold, _origin.number)
+    return Place(*recipe._replace(call=recipe.call - _origin.call), origin=_origin.number)
 
 
 class DeviceMask:
@@ -89,7 +90,7 @@ class DeviceMask:
 
 
 def keep_mask(rng: MaskSource, shape: tuple[int, ...], rate: float) -> Keep:
-    recipe = rng.mask_recipe(rate)
+    recipe = rng.mask_recipe(rate, prod(shape))
     return cupy.asarray(rng.keep_mask(shape, rate)) if recipe is None else cast(Keep, DeviceMask(shape, recipe))
 
 

@@ -6,15 +6,18 @@
 
 typedef unsigned long long Word;
 
-// A mask_recipe.MaskRecipe.  Element i of the mask is kept if the i-th 16 bits are at least the threshold.
+// A mask_recipe.MaskRecipe.  Element i of the mask is kept if the i-th 16 bits from block `first` on are at least the
+// threshold.
 struct Recipe {
-    Word seed, stream, call;
+    Word seed, stream, call, first;
     unsigned threshold;
 };
 
 // `call` counts from *origin, a number that a replayed graph finds anew each time, or from 0 if origin is null.
-__device__ __forceinline__ Recipe recipe_of(Word seed, Word stream, Word call, unsigned threshold, const Word* origin) {
-    return {seed, stream, origin ? *origin + call : call, threshold};
+__device__ __forceinline__ Recipe recipe_of(
+    Word seed, Word stream, Word call, Word first, unsigned threshold, const Word* origin
+) {
+    return {seed, stream, origin ? *origin + call : call, first, threshold};
 }
 
 constexpr int DRAWN_AT_ONCE = 16;  // elements of a mask
@@ -24,7 +27,7 @@ __device__ __forceinline__ unsigned keep_bits(const Recipe& recipe, Word block) 
     constexpr Word MULTIPLIER[2] = {0xD2E7470EE14C6C93ull, 0xCA5A826395121157ull};
     constexpr Word INCREMENT[2] = {0x9E3779B97F4A7C15ull, 0xBB67AE8584CAA73Bull};
     constexpr int ROUNDS = 10;
-    Word x[4] = {block + 1, 0, recipe.call, 0};
+    Word x[4] = {recipe.first + block + 1, 0, recipe.call, 0};
     Word key[2] = {recipe.seed, recipe.stream};
     #pragma unroll
     for (int round = 0; round < ROUNDS; ++round) {
