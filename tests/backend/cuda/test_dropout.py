@@ -187,13 +187,13 @@ def test_a_gpt_in_training_drops_what_it_drops_on_the_cpu(dtype: Any, tolerance:
 
 
 BUGS = {
-    "the first block is NumPy's 0": ("philox.cuh", "{block + 1, 0,", "{block, 0,"),
+    "the first block is NumPy's 0": ("philox.cuh", "first + block + 1, 0,", "first + block, 0,"),
     "a round too few": ("philox.cuh", "ROUNDS = 10", "ROUNDS = 9"),
     "seed and stream swapped": ("philox.cuh", "{recipe.seed, recipe.stream}", "{recipe.stream, recipe.seed}"),
     "the threshold itself is dropped": ("philox.cuh", "drawn >= recipe", "drawn > recipe"),
     "the bits of another lane": ("dropout.cu", "pack / PACKS)", "lane)"),
     "the end is left out": ("dropout.cu", "i + j < size; ++j) {", "i + j < 0; ++j) {"),
-    "the end of the bools is left out": ("dropout.cu", "first + j < size; ++j) keep", "first + j < 0; ++j) keep"),
+    "the end of the bools is left out": ("dropout.cu", "i + j < size; ++j) keep", "i + j < 0; ++j) keep"),
     "a row that begins within a block": ("dropout.cu", "if (skipped) bits", "if (false) bits"),
     "the later half of the queries": ("dropout.cu", "query = mirrored;", ";"),
     "a word of another row": ("dropout.cu", "keep[i / W * T + key]", "keep[i / W * W + key]"),
