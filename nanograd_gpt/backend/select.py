@@ -83,6 +83,25 @@ def synchronize(device: Device) -> None:
         cupy.cuda.Device().synchronize()
 
 
+def gpu_of_this_process(number: int) -> tuple[str, str | None]:
+    """Choose one of this host's GPUs for this process and NCCL: the one of this number, from the first on again.
+
+    Returns what tells it from the host's others, and why it cannot be used; None if it can.
+    """
+    try:
+        import cupy
+
+        gpu = cupy.cuda.Device(number % (cupy.cuda.runtime.getDeviceCount() or 1))
+        gpu.use()
+    except (ImportError, OSError, RuntimeError) as error:
+        return "", cuda_problem() or str(error)
+    if problem := cuda_problem():
+        return "", problem
+    from .cuda.nccl import nccl_problem
+
+    return gpu.pci_bus_id, nccl_problem()
+
+
 def gpu_memory() -> int:
     """Bytes of the GPU's memory for this process's arrays: what they take, what is kept for them, and what is free.
 

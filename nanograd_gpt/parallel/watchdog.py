@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from time import monotonic, sleep
@@ -36,6 +36,7 @@ class Watchdog:
         self.others = [rank for rank in range(comm.size) if rank != comm.rank]
         self.since: float | None = None  # when the present operation began to wait
         self.operation = ""
+        self.queued: Callable[[], float | None] = lambda: None  # the same of what a GPU waits for, not this process
         self.reported = False  # by another rank
         self.sent: list[tuple[Any, Any]] = []  # messages under way, with what keeps their memory
         self.ended = Event()
@@ -59,7 +60,7 @@ class Watchdog:
     def _watch(self) -> None:
         while not self.ended.wait(PAUSE):
             self._read()
-            since = self.since
+            since = self.queued() if self.since is None else self.since
             if since is None or monotonic() - since < self.limit:
                 continue
             if silent := self._silent():

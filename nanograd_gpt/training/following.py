@@ -16,6 +16,7 @@ from ..backend.cpu.threads import n_threads, set_threads
 from ..backend.precision import precision, set_precision
 from ..backend.select import Device
 from ..parallel.mpi_ranks import MPIRanks
+from ..parallel.nccl_ranks import ranks_on
 from ..parallel.ranks import Command
 from ..rng.generator import State
 from .config import RunConfig
@@ -68,6 +69,7 @@ def start_ranks(run: Run, sharded: bool, wait_limit: float) -> None:
             optimizer={name: value for name, value in state.items() if not name.startswith("exp_avg")},
         )
     )
+    ranks = run.ranks = ranks_on(run.device, ranks)
     ranks.share(run.optimizer, sharded, wait_limit)
 
 
@@ -78,7 +80,9 @@ def follow(ranks: MPIRanks, signal: Callable[[], int | None]) -> int:
     """
     if ranks.follow(signal()) == Command.END:  # before the training: an error, or --help
         return ranks.code
-    run = _followed(ranks, ranks.broadcast(None))
+    start: Start = ranks.broadcast(None)
+    ranks = ranks_on(start.device, ranks)
+    run = _followed(ranks, start)
     steps = run.steps()
     while (command := ranks.follow(signal())) != Command.END:
         if command == Command.UPDATE:
