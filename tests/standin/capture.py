@@ -79,6 +79,7 @@ def queued(function: Call) -> Call:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        record.works += 1
         if capture.graph is None or capture.depth:
             return function(*args, **kwargs)
         capture.depth += 1

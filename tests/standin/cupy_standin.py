@@ -27,6 +27,7 @@ from . import device, functions
 from .api import api
 from .device_array import DeviceArray
 from .memory import owners
+from .nccl import NCCL_NAMES
 from .raw_module import RawModule
 from .record import Record, record
 from .ufuncs import DeviceUfunc, named
@@ -64,6 +65,17 @@ class Module(ModuleType):
         return value
 
 
+class Nccl(Module):
+    """cupy.cuda.nccl, which has nothing else where the library is missing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "available":
+            return record.has_nccl
+        if not record.has_nccl:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return super().__getattr__(name)
+
+
 def scatter_add(a: DeviceArray, slices: Any, value: Any) -> None:
     named("add").at(a, slices, value)
 
@@ -90,7 +102,8 @@ OWN = {**functions.OWN, **SUBMODULES, "RawModule": RawModule, "ndarray": DeviceA
 cupy = Module("cupy", OWN, np)
 cupy.__version__ = api().cupy_version  # type: ignore[attr-defined]  # a module made here has no declared names
 cupyx = Module("cupyx", {f.__name__: f for f in (scatter_add, scatter_max, scatter_min)})
-MODULES = {module.__name__: module for module in (cupy, cupyx, memory, nvrtc, runtime, *SUBMODULES.values())}
+nccl = Nccl("cupy.cuda.nccl", NCCL_NAMES)  # no attribute of cupy.cuda, but a module to import
+MODULES = {module.__name__: module for module in (cupy, cupyx, memory, nccl, nvrtc, runtime, *SUBMODULES.values())}
 
 
 @contextmanager
@@ -103,6 +116,7 @@ def installed(available: bool = True, on_exit: Iterable[Callable[[], None]] = ()
     before = {name: module for name, module in sys.modules.items() if is_cupys(name)}
     replace_cupy(MODULES)
     record.reset(available)
+    device.forget_choice()
     owners.clear()  # arrays that tests before this one left alive are not on the new machine's GPU
     use_twin()
     try:

@@ -1,15 +1,16 @@
-"""cupy.cuda for one simulated GPU: devices, streams, events, and the calls of CUDA's runtime that are needed."""
+"""cupy.cuda for simulated GPUs: devices, memory, and the calls of CUDA's runtime that are needed."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from threading import local
+from typing import Any
 
-from .capture import Graph, capture
+from .capture import Graph
 from .memory import used_bytes
-from .record import CAPTURE_UNSUPPORTED, CUDARuntimeError, Record, record
+from .record import CUDARuntimeError, Record, record
+from .streams import Event, Stream, get_current_stream, get_elapsed_time, run_all
 
 FULL_SIZE = Record().total_memory  # a GPU that is not made smaller has room for all that is tested
 MAJOR, MINOR = 9, 0
@@ -17,32 +18,34 @@ ATTRIBUTES = {"MaxThreadsPerBlock": 1024, "MultiProcessorCount": 132, "WarpSize"
 ATTRIBUTES |= {"MaxSharedMemoryPerBlock": 49152, "MaxSharedMemoryPerBlockOptin": 232448}
 
 
+_current = local()  # each thread's GPU, from 0 on
+
+
 class MemoryPointer:
-    """The address of an array's first element."""
+    """The address of an array's first element, and the GPU that it is on."""
 
-    device_id = 0
-
-    def __init__(self, ptr: int) -> None:
-        self.ptr = ptr
+    def __init__(self, ptr: int, device_id: int = 0) -> None:
+        self.ptr, self.device_id = ptr, device_id
 
     @property
     def device(self) -> Device:
-        return Device(0)
+        return Device(self.device_id)
 
 
 class Device:
     """A GPU, and in a `with` block the one in use."""
 
     def __init__(self, device: int | Device | None = None) -> None:
-        self.id: int = device.id if isinstance(device, Device) else device or 0
-        if device is None:
-            record.need_device()  # which one is current, the driver must say
+        self.id: int = get_device() if device is None else int(device)
+        self._before: list[int] = []
 
     def __enter__(self) -> Device:
+        self._before.append(get_device())
+        self.use()
         return self
 
     def __exit__(self, *error: object) -> None:
-        pass
+        set_device(self._before.pop())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Device) and other.id == self.id
@@ -59,6 +62,7 @@ class Device:
     def synchronize(self) -> None:
         record.need_device()
         record.sync("Device.synchronize")
+        run_all()
 
     @property
     def attributes(self) -> dict[str, int]:
@@ -77,75 +81,7 @@ class Device:
     @property
     def pci_bus_id(self) -> str:
         record.need_device()
-        return "0000:00:00.0"
-
-
-class Stream:
-    """A queue of work, executed at once."""
-
-    null: ClassVar[Stream]
-    ptds: ClassVar[Stream]
-    done = True
-    is_non_blocking = False
-    ptr = 0
-
-    def __init__(
-        self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: int | None = None
-    ) -> None:
-        if not (null or ptds):
-            record.need_device()
-        self.is_non_blocking, self.priority = non_blocking, priority or 0
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def use(self) -> Stream:
-        return self
-
-    def synchronize(self) -> None:
-        record.need_device()
-        record.sync("Stream.synchronize")
-
-    def record(self, event: Event | None = None) -> Event:
-        event = Event() if event is None else event
-        event.record(self)
-        return event
-
-    def wait_event(self, event: Event) -> None:
-        pass
-
-    def begin_capture(self, mode: int | None = None) -> None:
-        if self is Stream.null:
-            raise CUDARuntimeError(CAPTURE_UNSUPPORTED)
-        capture.begin()
-
-    def end_capture(self) -> Graph:
-        return capture.end()
-
-    def is_capturing(self) -> bool:
-        return record.capturing
-
-
-Stream.null, Stream.ptds = Stream(null=True), Stream(ptds=True)
-
-
-class Event:
-    """A timestamp in a stream."""
-
-    done = True
-
-    def __init__(self, block: bool = False, disable_timing: bool = False, interprocess: bool = False) -> None:
-        record.need_device()
-        self.seconds: float | None = None
-
-    def record(self, stream: Stream | None = None) -> None:
-        self.seconds = time.perf_counter()
-
-    def synchronize(self) -> None:
-        record.sync("Event.synchronize")
+        return f"0000:{self.id:02x}:00.0"
 
 
 class MemoryPool:
@@ -187,38 +123,38 @@ def is_available() -> bool:
     return not record.status
 
 
-def get_current_stream(device_id: int = -1) -> Stream:
-    return Stream.null
-
-
-def get_elapsed_time(start_event: Event, end_event: Event) -> float:
-    """Milliseconds between two events that were recorded."""
-    if start_event.seconds is None or end_event.seconds is None:
-        raise CUDARuntimeError(400)
-    return 1000 * (end_event.seconds - start_event.seconds)
-
-
 # cupy.cuda.runtime
 
 
 def get_device_count() -> int:
     record.need_device()
-    return 1
+    return record.gpus
 
 
 def get_device() -> int:
     record.need_device()
-    return 0
+    device: int = getattr(_current, "device", 0)
+    return device
 
 
 def set_device(device: int) -> None:
+    check_device(device)
+    _current.device = device
+
+
+def forget_choice() -> None:
+    """Let this thread begin with GPU 0, as a new one."""
+    vars(_current).clear()
+
+
+def check_device(device: int) -> None:
     record.need_device()
-    if device != 0:
+    if not 0 <= device < record.gpus:
         raise CUDARuntimeError(101)
 
 
 def get_device_properties(device: int) -> dict[str, Any]:
-    set_device(device)
+    check_device(device)
     return {
         "name": b"stand-in",
         "totalGlobalMem": record.total_memory,
@@ -235,6 +171,7 @@ def get_device_properties(device: int) -> dict[str, Any]:
 def device_synchronize() -> None:
     record.need_device()
     record.sync("deviceSynchronize")
+    run_all()
 
 
 def memory_info() -> tuple[int, int]:

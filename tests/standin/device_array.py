@@ -14,7 +14,7 @@ import numpy.typing as npt
 from . import indexing
 from .api import api
 from .capture import capture, queued
-from .device import Device, MemoryPointer, allocate
+from .device import Device, MemoryPointer, allocate, get_device
 from .memory import DTYPES, memory_of, owners, poisoned
 from .operators import comparison, conversion, operator, ufunc
 from .record import record
@@ -36,10 +36,11 @@ SORTS_IN_PLACE = {"partition", "sort"}
 class DeviceArray:
     """A NumPy array that can only be used as CuPy allows."""
 
-    __slots__ = ("__weakref__", "_host", "base")
+    __slots__ = ("__weakref__", "_device", "_host", "base")
     __array_priority__ = 100
     __hash__ = None  # type: ignore[assignment]  # unhashable, as CuPy's arrays
     _host: HostArray
+    _device: int
     base: DeviceArray | None
 
     def __init__(self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None, order: Any = "C"):
@@ -61,11 +62,11 @@ class DeviceArray:
 
     @property
     def data(self) -> MemoryPointer:
-        return MemoryPointer(self._host.ctypes.data)
+        return MemoryPointer(self._host.ctypes.data, self._device)
 
     @property
     def device(self) -> Device:
-        return Device(0)
+        return Device(self._device)
 
     @property
     def flags(self) -> Flags:
@@ -327,6 +328,7 @@ def adopt(host: HostArray, base: DeviceArray | None, into: DeviceArray | None = 
         raise ValueError(f"Unsupported dtype {host.dtype}")
     array = DeviceArray.__new__(DeviceArray) if into is None else into
     array._host, array.base = host, base
+    array._device = get_device() if base is None else base._device
     if base is None:
         allocate(host.nbytes)
         owners[id(array)] = array

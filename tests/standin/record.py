@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ class CUDARuntimeError(RuntimeError):
         super().__init__(MESSAGES[status])
 
 
+def alone(value: Any) -> list[Any]:
+    return [value]
+
+
 @dataclass
 class Record:
     """Lists of entries such as 'float at nanograd_gpt/optim.py:42', the call and the caller's line; and the machine."""
@@ -43,6 +48,10 @@ class Record:
     total_memory: int = 80 << 30  # bytes of the GPU
     failing: dict[str, Exception] = field(default_factory=dict)  # at the first "product", "kernel" or "compiler"
     capturing: bool = False  # whether a stream is, so that the host may neither wait nor send arrays
+    works: int = 0  # queued on the default stream, by their number
+    gpus: int = 1
+    has_nccl: bool = True
+    peers: Callable[[Any], list[Any]] = alone  # what NCCL's communicators exchange: each rank's value, on all ranks
     cublaslt: Any = None  # the Twin of this installation, with the products that it was asked for
 
     def reset(self, available: bool) -> None:

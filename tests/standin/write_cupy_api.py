@@ -1,6 +1,6 @@
 """Write cupy_api.json, the public surface of the installed CuPy: what the stand-in enforces where CuPy is absent.
 
-Run it as `python tests/standin/write_cupy_api.py` in an environment with CuPy; no GPU is needed.
+Run it as `python tests/standin/write_cupy_api.py` in an environment with CuPy and NCCL; no GPU is needed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ SECTIONS = (
     "cupy.cuda.MemoryPool",
     "cupy.cuda.Stream",
     "cupy.cuda.memory",
+    "cupy.cuda.nccl",
+    "cupy.cuda.nccl.NcclCommunicator",
     "cupy.cuda.nvrtc",
     "cupy.cuda.runtime",
     "cupy.exceptions",
@@ -40,6 +42,7 @@ SECTIONS = (
     "cupyx",
 )
 NUMPY_TWINS = {"cupy": numpy, "cupy.exceptions": numpy.exceptions, "cupy.linalg": numpy.linalg}
+BY_IMPORT = {"cupy.cuda": ["nccl"]}  # an attribute only once it has been imported by its own name
 LAZY = {"cupy.random": ["Generator"]}  # made by the module's __getattr__, so dir() does not show it
 UFUNC_METHODS = ("accumulate", "at", "outer", "reduce", "reduceat")
 KINDS = "buifc"  # of dtypes, from narrow to wide
@@ -52,8 +55,10 @@ def main() -> None:
 def read_installed() -> dict[str, Any]:
     """The table of the CuPy that is installed here."""
     import cupy
+    from cupy.cuda import nccl
 
-    names = {section: dict(entries_of(section)) for section in SECTIONS}
+    sections = [section for section in SECTIONS if nccl.available or not section.startswith(nccl.__name__)]
+    names = {section: dict(entries_of(section)) for section in sections}
     return {"cupy_version": cupy.__version__, "numpy_version": numpy.__version__, "names": names}
 
 
@@ -69,7 +74,7 @@ def text_of(table: dict[str, Any]) -> str:
 
 def entries_of(section: str) -> Iterator[tuple[str, dict[str, Any]]]:
     owner = resolve(section)
-    for name in sorted({*dir(owner), *LAZY.get(section, [])}):
+    for name in sorted({*dir(owner), *LAZY.get(section, [])} - {*BY_IMPORT.get(section, [])}):
         special = name.startswith("_")
         if special and not (section == "cupy.ndarray" and name.endswith("__") and "pyx" not in name):
             continue

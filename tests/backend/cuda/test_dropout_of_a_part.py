@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cusim.checks import FLOAT32, caught, needs_compiler, planted, relative_error, same_in_every_order
 from cusim.races import host_array
-from standin.record import Record, deeds
+from standin.record import Record
 
 from nanograd_gpt.backend.plain import dropout as plain
 from nanograd_gpt.backend.select import to_device, to_host
@@ -63,9 +63,7 @@ def test_the_masks_of_all_ranks_are_one_processs(ranks: int, shape: tuple[int, .
 
 @pytest.mark.parametrize("added", [False, True], ids=["dropout", "dropout_add"])
 @pytest.mark.parametrize(("ranks", "shape"), WHOLE_BLOCKS + BROKEN_BLOCKS, ids=str)
-def test_all_ranks_drop_what_one_process_drops(
-    ranks: int, shape: tuple[int, ...], added: bool, on_gpu: OnGPU
-) -> None:
+def test_all_ranks_drop_what_one_process_drops(ranks: int, shape: tuple[int, ...], added: bool, on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend import cuda
 
     x, residual = np.random.default_rng(1).standard_normal((2, ranks, *shape)).astype(np.float32)
@@ -145,7 +143,10 @@ def test_a_gpts_losses_on_all_ranks_average_to_one_processs(dtype: Any, toleranc
 @pytest.mark.usefixtures("simulator")
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("recipe.first + block", "block"), ("{seed, stream, origin ? *origin + call : call, first", "{seed, stream, call, 0")],
+    [
+        ("recipe.first + block", "block"),
+        ("{seed, stream, origin ? *origin + call : call, first", "{seed, stream, call, 0"),
+    ],
     ids=["the part's first block", "every part the first"],
 )
 def test_a_planted_bug_is_caught(right: str, wrong: str) -> None:
