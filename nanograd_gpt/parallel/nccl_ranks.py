@@ -4,10 +4,10 @@ In an update the host waits for no GPU: sums of gradients run on a stream of the
 loss, the norm and the factor that clips it stay on the devices.
 
 A rank that fails ends the run as with MPI alone.  One that is gone, stopped or out of reach leaves the others' GPUs
-waiting in NCCL, and the hosts where they next read a result.  The watchdog sees a sum that is under way for too long and
-asks the other ranks; when one is silent it ends all processes with MPI's Abort.  NCCL's own abort is not needed then: a
-GPU's kernels end with their process.  An error that NCCL itself notices is raised before the next update.  NCCL's
-network failing in silence while MPI's goes on is not seen.
+waiting in NCCL, and their hosts where they next read a result.  The watchdog sees a sum that is under way for too long
+and asks the other ranks; when one is silent, it ends all processes with MPI's Abort.  NCCL's own abort is not needed
+then, since a GPU's kernels end with their process.  An error that NCCL itself notices is raised before the next update.
+If NCCL's network fails in silence while MPI's goes on, nobody sees it.
 
 This has been run on a stand-in for NCCL only (tests/parallel/test_nccl_ranks.py), not yet on GPUs.
 """

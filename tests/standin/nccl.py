@@ -1,8 +1,8 @@
 """cupy.cuda.nccl between stand-ins: collectives of several processes' arrays, whose values `record.peers` carries.
 
-It refuses what NCCL refuses: a GPU for two ranks, memory that is no array of the communicator's GPU, types and roots that
-are unknown, places that overlap.  And it refuses what NCCL cannot see and computes wrongly: a type that is not the
-array's, sizes or operations that differ between ranks, which hang, and an array that changes while it is sent.
+It refuses what NCCL refuses: one GPU for two ranks, memory that is no array of the communicator's GPU, unknown types and
+roots.  And it refuses what NCCL cannot see, so that it hangs or computes wrongly: a type that is not the array's, sizes
+or operations that differ between ranks, places that overlap, an array that changes while it is sent.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class NcclError(RuntimeError):
         super().__init__(f"{NAMES[status]} (run with NCCL_DEBUG=INFO for details)")
 
 
-class Misuse(RuntimeError):
+class MisuseError(RuntimeError):
     """What the real NCCL does not notice: it hangs, or computes wrongly."""
 
 
@@ -71,7 +71,7 @@ class NcclCommunicator:
         self._exchange: Callable[[Any], list[Any]] | None = record.peers
         found = record.peers((commId, ndev, rank, self._device))
         if {i for i, *_ in found} != {commId} or [r for _, _, r, _ in found] != [*range(ndev)]:
-            raise Misuse("NCCL would wait for ever: the ranks have not the same id and size, or not each its rank")
+            raise MisuseError("NCCL would wait for ever: the ranks have not the same id and size, or not each its rank")
         if len({device for *_, device in found}) < ndev:
             raise NcclError(INVALID_USAGE)
 
@@ -142,7 +142,7 @@ class NcclCommunicator:
         return self._place(*sent, TYPES[datatype]), self._place(*received, TYPES[datatype])
 
     def _place(self, address: int, count: int, dtype: np.dtype[Any]) -> Place:
-        """Raises NcclError for memory that is not this GPU's, Misuse for elements that are not one array's."""
+        """Raises NcclError for memory that is not this GPU's, MisuseError for elements that are not one array's."""
         for owner in list(owners.values()):
             low, high = np.lib.array_utils.byte_bounds(owner._host)
             if not low <= address < high:
@@ -150,10 +150,10 @@ class NcclCommunicator:
             if owner._device != self._device:
                 raise NcclError(INVALID_ARGUMENT)
             if owner._host.dtype != dtype or (address - low) % dtype.itemsize:
-                raise Misuse(f"NCCL would read an array of {owner._host.dtype} as {dtype}")
+                raise MisuseError(f"NCCL would read an array of {owner._host.dtype} as {dtype}")
             first = (address - low) // dtype.itemsize
             if first + count > owner._host.size:
-                raise Misuse(f"NCCL would go beyond the array's end, by {first + count - owner._host.size} elements")
+                raise MisuseError(f"NCCL would go beyond the array's end, by {first + count - owner._host.size} elements")
             return Place(address, owner._host.reshape(-1)[first : first + count])
         raise NcclError(INVALID_ARGUMENT)  # as a pointer of the host's
 
@@ -162,7 +162,7 @@ class NcclCommunicator:
     ) -> None:
         exchange = self._needed()
         if get_device() != self._device:
-            raise Misuse(f"the stream is of GPU {get_device()}, the communicator of GPU {self._device}")
+            raise MisuseError(f"the stream is of GPU {get_device()}, the communicator of GPU {self._device}")
         record.operations.append(key[0])
         queue(stream, partial(self._work, exchange, key, sent, received, result, sent.host.copy()))
 
@@ -176,10 +176,10 @@ class NcclCommunicator:
         before: HostArray,
     ) -> None:
         if sent.host.tobytes() != before.tobytes():
-            raise Misuse(f"the array of {key[0]} changed while it was sent")
+            raise MisuseError(f"the array of {key[0]} changed while it was sent")
         of_all = exchange((key, before))
         if any(other != key for other, _ in of_all):
-            raise Misuse(f"NCCL would hang: the ranks call {', '.join(str(other) for other, _ in of_all)}")
+            raise MisuseError(f"NCCL would hang: the ranks call {', '.join(str(other) for other, _ in of_all)}")
         received.host[...] = result([values for _, values in of_all])
 
 
@@ -189,7 +189,7 @@ def total(values: list[HostArray]) -> HostArray:
 
 def refuse_overlap(sent: Place, received: Place) -> None:
     if np.shares_memory(sent.host, received.host):
-        raise Misuse("NCCL would overwrite what it still has to send: the places overlap, and are not those in place")
+        raise MisuseError("NCCL would overwrite what it still has to send: the places overlap, and are not those in place")
 
 
 NCCL_NAMES = {
