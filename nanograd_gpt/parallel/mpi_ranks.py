@@ -33,6 +33,7 @@ from .watchdog import Watchdog
 T = TypeVar("T")
 
 WAIT_LIMIT = 60.0  # seconds
+BUCKET_BYTES = 4 << 20  # large enough that a message's latency is small beside its transfer
 AGREE_EVERY = 100  # updates between two comparisons of the ranks' states
 
 
@@ -41,6 +42,8 @@ class MPIRanks:
 
     comm                mpi4py communicator, with threads allowed to call MPI at the same time
     """
+
+    bucket_bytes, agree_every = BUCKET_BYTES, AGREE_EVERY
 
     def __init__(self, comm: Any) -> None:
         from mpi4py import MPI
@@ -113,7 +116,7 @@ class MPIRanks:
         self.update = step
         if self._first_update is None:
             self._first_update = step
-        if (step - self._first_update) % AGREE_EVERY == 0:
+        if (step - self._first_update) % self.agree_every == 0:
             self._check_agreement(state())
 
     def _check_agreement(self, state: Mapping[str, str]) -> None:
@@ -147,7 +150,7 @@ class MPIRanks:
     def _buckets_of(self, optimizer: AdamW) -> Buckets:
         if self._buckets is None or self._flat is not optimizer.flat:
             self._flat = flat = optimizer.flat
-            self._buckets = Buckets(flat, lambda part: self._send(flat.grad[part]))
+            self._buckets = Buckets(flat, lambda part: self._send(flat.grad[part]), self.bucket_bytes)
         return self._buckets
 
     def _send(self, part: Array) -> None:

@@ -78,7 +78,11 @@ def follow(ranks: MPIRanks, signal: Callable[[], int | None]) -> int:
     """
     if ranks.follow(signal()) == Command.END:  # before the training: an error, or --help
         return ranks.code
-    run = _followed(ranks, ranks.broadcast(None))
+    return follow_run(_followed(ranks, ranks.broadcast(None)), ranks, signal)
+
+
+def follow_run(run: Run, ranks: MPIRanks, signal: Callable[[], int | None]) -> int:
+    """Do with a run what rank 0 does with its own, to the end; returns the exit code."""
     steps = run.steps()
     while (command := ranks.follow(signal())) != Command.END:
         if command == Command.UPDATE:
