@@ -232,9 +232,9 @@ class MPIRanks:
 
     # The optimizer's moments
 
-    def share(self, optimizer: AdamW, sharded: bool = False, wait_limit: float = WAIT_LIMIT) -> None:
+    def share(self, optimizer: AdamW, wait_limit: float = WAIT_LIMIT) -> None:
         """Give all ranks rank 0's parameters and moments; with `sharded`, each those of its part alone."""
-        self.sharded, self.watchdog.limit = sharded, wait_limit
+        self.watchdog.limit = wait_limit
         with self.waiting("the start"):
             self._share(optimizer.flat.data)
             has_moments = self.comm.bcast(any(optimizer.steps))
@@ -267,7 +267,7 @@ class MPIRanks:
 
     @contextmanager
     def whole_moments(self, optimizer: AdamW) -> Iterator[None]:
-        if not self.sharded:
+        if optimizer.exp_avg.size == optimizer.flat.data.size:  # not divided, or not yet
             yield
             return
         self.lead(Command.SHARE_MOMENTS)

@@ -40,7 +40,8 @@ update(small, AdamW(small.parameters()))  # what MPI and the libraries allocate 
 before = resident()
 model = GPTModel(SIZES, rng=Generator(1))
 optimizer = AdamW(model.parameters())
-ranks.share(optimizer, sharded)
+ranks.sharded = sharded
+ranks.share(optimizer)
 for _ in range(2):
     update(model, optimizer)
 held = MPI.COMM_WORLD.gather(resident() - before)

@@ -42,7 +42,8 @@ for case in json.loads(sys.argv[1]):
         if ranks.rank == 0:
             run = new_run(case, ranks)
             wrong_designs.spoil(design, run)
-            following.start_ranks(run, case["sharded"], wait_limit=30)
+            ranks.sharded = case["sharded"]
+            following.start_ranks(run, wait_limit=30)
             found = {**trained(run, case), "moments": run.optimizer.exp_avg.size}
         else:
             following.follow(ranks, lambda: None)
