@@ -1,4 +1,4 @@
-"""What a training needs of the processes that take part in it, and the answer of one that is alone.
+"""The interface of the processes that take part in a training, and the one process that trains alone.
 
 A batch's rows are divided among the ranks.  All have the same parameters, random streams and settings at all times;
 they differ in their rows, and in the rows of dropout's masks.  Rank 0 alone uses files and the terminal.
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Command(IntEnum):
-    """What rank 0 tells the other ranks to do next."""
+    """An instruction of rank 0 to the other ranks."""
 
     START = 0  # a training, with what follows
     UPDATE = 1

@@ -42,10 +42,9 @@ class Start:
     optimizer: dict[str, Any]  # settings and step counts
 
 
-def start_ranks(run: Run, sharded: bool, wait_limit: float) -> None:
+def start_ranks(run: Run, wait_limit: float) -> None:
     """Give rank 0's run to the other ranks; they follow each update from here on.
 
-    sharded: each rank holds the optimizer's moments of its part alone
     wait_limit: seconds after which a rank that does not answer ends the run
     """
     ranks = run.ranks
@@ -61,7 +60,7 @@ def start_ranks(run: Run, sharded: bool, wait_limit: float) -> None:
             device=run.device,
             precision=precision(),
             threads=n_threads() if n_threads() != ranks.threads else None,
-            sharded=sharded,
+            sharded=ranks.sharded,
             wait_limit=wait_limit,
             progress=run.progress,
             model_stream=run.model_rng.state(),
@@ -70,7 +69,7 @@ def start_ranks(run: Run, sharded: bool, wait_limit: float) -> None:
         )
     )
     ranks = run.ranks = ranks_on(run.device, ranks)
-    ranks.share(run.optimizer, sharded, wait_limit)
+    ranks.share(run.optimizer, wait_limit)
 
 
 def follow(ranks: MPIRanks, signal: Callable[[], int | None]) -> int:
@@ -82,7 +81,11 @@ def follow(ranks: MPIRanks, signal: Callable[[], int | None]) -> int:
         return ranks.code
     start: Start = ranks.broadcast(None)
     ranks = ranks_on(start.device, ranks)
-    run = _followed(ranks, start)
+    return follow_run(_followed(ranks, start), ranks, signal)
+
+
+def follow_run(run: Run, ranks: MPIRanks, signal: Callable[[], int | None]) -> int:
+    """Do with a run what rank 0 does with its own, to the end; returns the exit code."""
     steps = run.steps()
     while (command := ranks.follow(signal())) != Command.END:
         if command == Command.UPDATE:
@@ -107,5 +110,6 @@ def _followed(ranks: MPIRanks, start: Start) -> Run:
     run.progress = start.progress
     run.model_rng.set_state(start.model_stream)
     run.data_rng.set_state(start.data_stream)
-    ranks.share(run.optimizer, start.sharded, start.wait_limit)
+    ranks.sharded = start.sharded
+    ranks.share(run.optimizer, start.wait_limit)
     return run

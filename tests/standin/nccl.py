@@ -1,8 +1,8 @@
 """cupy.cuda.nccl between stand-ins: collectives of several processes' arrays, whose values `record.peers` carries.
 
-It refuses what NCCL refuses: one GPU for two ranks, memory that is no array of the communicator's GPU, unknown types and
-roots.  And it refuses what NCCL cannot see, so that it hangs or computes wrongly: a type that is not the array's, sizes
-or operations that differ between ranks, places that overlap, an array that changes while it is sent.
+It refuses what NCCL refuses: one GPU for two ranks, memory that is no array of the communicator's GPU, unknown types,
+roots and sums.  And it refuses what NCCL cannot see, so that it hangs or computes wrongly: a type that is not the
+array's, sizes or operations that differ between ranks, places that overlap, an array that changes while it is sent.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class NcclCommunicator:
                 raise MisuseError(f"NCCL would read an array of {owner._host.dtype} as {dtype}")
             first = (address - low) // dtype.itemsize
             if first + count > owner._host.size:
-                raise MisuseError(f"NCCL would go beyond the array's end, by {first + count - owner._host.size} elements")
+                raise MisuseError(f"NCCL would go {first + count - owner._host.size} elements beyond the array's end")
             return Place(address, owner._host.reshape(-1)[first : first + count])
         raise NcclError(INVALID_ARGUMENT)  # as a pointer of the host's
 
@@ -189,7 +189,7 @@ def total(values: list[HostArray]) -> HostArray:
 
 def refuse_overlap(sent: Place, received: Place) -> None:
     if np.shares_memory(sent.host, received.host):
-        raise MisuseError("NCCL would overwrite what it still has to send: the places overlap, and are not those in place")
+        raise MisuseError("NCCL would overwrite what it still has to send: the places overlap, but not in place")
 
 
 NCCL_NAMES = {

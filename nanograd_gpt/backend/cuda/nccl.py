@@ -3,8 +3,8 @@
 The host never waits here.  Events order the two streams: an operation begins after all that was queued before it, and
 what is queued after the end of one, or after `finish`, begins after it.
 
-The calls are CuPy's, their arguments and constants those of CuPy 14.2 with NCCL 2.32; they were run on a stand-in for it
-(tests/standin/nccl.py), not yet on GPUs.
+The names and arguments are those of CuPy 14.2.  This has been run on a stand-in for NCCL only (tests/standin/nccl.py),
+not yet on GPUs.
 """
 
 from __future__ import annotations
