@@ -15,8 +15,11 @@ from typing import Any
 
 import pytest
 
+import nanograd_gpt
+
 PROGRAMS = Path(__file__).parent / "programs"
 TESTS = Path(__file__).parents[1]
+PATHS = os.pathsep.join([str(TESTS), str(Path(nanograd_gpt.__file__).parents[1])])  # the package under test
 
 
 @cache
@@ -47,7 +50,7 @@ needs_mpi = pytest.mark.skipif(why_no_mpi() is not None, reason=f"needs MPI: {wh
 def environment(**more: str) -> dict[str, str]:
     """The environment of ranks: one thread each, and no launcher around this test itself."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PMI_", "OMPI_", "PMIX_"))}
-    return {**own, "NANOGRAD_THREADS": "1", "PYTHONPATH": str(TESTS), **more}
+    return {**own, "NANOGRAD_THREADS": "1", "PYTHONPATH": PATHS, **more}
 
 
 class Job(subprocess.Popen[str]):

@@ -11,6 +11,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
+from nanograd_gpt.backend.select import Device, to_host
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.parallel.ranks import ALONE, Command, Ranks
 from nanograd_gpt.training.config import preset
@@ -48,6 +49,7 @@ class Case(TypedDict):
     settings: dict[str, Any]
     dtype: str
     sharded: bool
+    device: NotRequired[Device]  # the CPU otherwise
     wrong: NotRequired[str]  # a wrong design
     agree_every: NotRequired[int]  # updates between comparisons of the ranks
     stop: NotRequired[int]  # after so many updates, with a checkpoint
@@ -80,13 +82,14 @@ class TypedRun(Run):
 
     @cached_property
     def model(self) -> GPTModel:
-        return GPTModel(self.config.model, rng=self.model_rng).to(dtype=self.numbers)
+        return GPTModel(self.config.model, rng=self.model_rng).to(self.device, self.numbers)
 
 
 def new_run(case: Case, ranks: Ranks = ALONE) -> Run:
     """The run of a case, from its last checkpoint if it has one."""
     TypedRun.numbers = np.dtype(case["dtype"])
-    run = TypedRun(preset("tiny").replace({**SMALL, **case["settings"]}), "cpu", text=TEXT, ranks=ranks)
+    config = preset("tiny").replace({**SMALL, **case["settings"]})
+    run = TypedRun(config, case.get("device", "cpu"), text=TEXT, ranks=ranks)
     if (directory := case.get("directory")) and (found := checkpoints(Path(directory))):
         run.load(found[-1])
     return run
@@ -113,7 +116,7 @@ def trained(run: Run, case: Case) -> Trained:
 def bits(run: Run) -> str:
     digest = sha256()
     for p in run.model.parameters():
-        digest.update(np.ascontiguousarray(p.data).data)
+        digest.update(np.ascontiguousarray(to_host(p.data)).data)
     return digest.hexdigest()
 
 
