@@ -217,7 +217,7 @@ class MPIRanks:
         else:
             norm, scale = optimizer.clip_scale(max_norm)
         both = self._of_rank_0(optimizer.flat.kernels.xp.stack([norm, scale]))
-        return both[0], both[1]
+        return both[0], both[1].copy()  # at an address that kernels take
 
     def step(self, optimizer: AdamW, max_norm: float | None) -> Array | None:
         flat = optimizer.flat
