@@ -2,7 +2,8 @@
 
 It refuses what NCCL refuses: one GPU for two ranks, memory that is no array of the communicator's GPU, unknown types,
 roots and sums.  And it refuses what NCCL cannot see, so that it hangs or computes wrongly: a type that is not the
-array's, sizes or operations that differ between ranks, places that overlap, an array that changes while it is sent.
+array's, sizes or operations that differ between ranks, places that overlap, an array that changes while it is sent (by
+an operation before it on the same stream too, which NCCL would allow).
 """
 
 from __future__ import annotations

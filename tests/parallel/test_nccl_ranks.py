@@ -1,0 +1,169 @@
+"""Ranks with a GPU each train as one process does: on a stand-in for NCCL, and, marked `gpu`, on two GPUs.
+
+On the stand-in MPI carries the arrays.  Those on two GPUs have not been run yet.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cusim.checks import needs_compiler
+from parallel.mpi import PROGRAMS, Job, needs_mpi, run_program, run_ranks
+from parallel.trainings import Case, data_path, difference, new_run, trained
+
+pytestmark = [needs_mpi, needs_compiler]
+
+STANDIN = [sys.executable, str(PROGRAMS / "on_standin.py")]
+LENGTH = {"max_steps": 8, "eval_freq": 3, "eval_iter": 5}
+STOP = 5  # updates: within an epoch, and not at an evaluation
+CASES: list[tuple[dict[str, Any], bool]] = [
+    ({}, False),
+    ({"accumulate": 2, "tied_head": True}, True),
+    ({"random": "torch", "accumulate": 2}, False),
+    ({"random": "torch"}, True),
+]
+
+
+def on_standin(size: int, program: str, spec: Any, limit: float = 120) -> Any:
+    done = run_ranks(size, [*STANDIN, program, json.dumps(spec)], limit)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def on_gpus(settings: dict[str, Any], sharded: bool, dtype: str = "float64") -> Case:
+    return Case(settings={**LENGTH, **settings}, dtype=dtype, sharded=sharded, device="cuda")
+
+
+def alone(settings: dict[str, Any], dtype: str = "float64", device: Any = "cpu") -> Any:
+    """The same training in this process."""
+    case = Case(settings={**LENGTH, **settings}, dtype=dtype, sharded=False, device=device)
+    return trained(new_run(case), case)
+
+
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_ranks_with_a_gpu_each_train_as_one_process(size: int) -> None:
+    found = on_standin(size, "train", [on_gpus(settings, sharded) for settings, sharded in CASES])
+    for (settings, _), one in zip(CASES, found, strict=True):
+        assert one["same"], settings
+        assert difference(alone(settings), one) <= 1e-13, settings
+    assert found[3]["moments"] <= found[0]["moments"] / size + 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
+def test_in_float32_by_the_kernels_too(sharded: bool) -> None:
+    (found,) = on_standin(2, "train", [on_gpus({}, sharded, "float32")], limit=300)
+    assert found["same"]
+    assert difference(alone({}, "float32"), found) <= 1e-6
+
+
+@pytest.mark.parametrize("sharded", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_training_on_two_gpus_goes_on_with_three_and_on_the_cpu(tmp_path: Path, sharded: bool) -> None:
+    half: Case = {**on_gpus({}, sharded), "stop": STOP, "directory": str(tmp_path)}
+    (before,) = on_standin(2, "train", [half])
+    rest: Case = {**on_gpus({}, sharded), "directory": str(tmp_path)}
+    on_cpu: Case = {**rest, "device": "cpu"}
+    for after in (*on_standin(3, "train", [rest]), trained(new_run(on_cpu), on_cpu)):
+        joined = {name: before[name] + after[name] for name in ("losses", "norms", "evaluations")}
+        assert difference(alone({}), {"tokens": after["tokens"], **joined}) <= 1e-13
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_in_an_update_no_host_waits_for_its_gpu(sharded: bool) -> None:
+    case = on_gpus({"eval_freq": 1000, "watch_every": 0}, sharded)
+    waits, gpus, kinds, sums = on_standin(2, "host_waits", case)
+    assert waits == [[], []]
+    assert gpus == [0, 1]
+    assert kinds == ["NCCLRanks"] * 2
+    assert sums[0] == sums[1] >= 2 * LENGTH["max_steps"]
+
+
+def command(directory: Path, faults: dict[str, Any]) -> Any:
+    """A training by the command line on two ranks."""
+    small = ["--preset", "tiny", "--emb-dim", "16", "--n-heads", "2", "--context-length", "8", "--n-merges", "20"]
+    files = ["--data", str(data_path(directory)), "--out", str(directory / "run")]
+    more = {"STANDIN": json.dumps(faults)}
+    return run_ranks(2, [*STANDIN, "command", "train", *small, *files, "--device", "cuda"], **more)
+
+
+INSTALL = "NCCL is not installed (pip install nvidia-nccl-cu12); or train with --device cpu"
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str]] = {
+    "a GPU too few": ({"gpus": 1}, "has 1 GPU for 2 ranks, and NCCL needs one for each: start at most 1 there, or"),
+    "no NCCL on rank 1": ({"without NCCL": 1}, f"): {INSTALL}"),
+    "no NCCL on rank 0": ({"without NCCL": 0}, f"ranks: the GPU cannot be used: {INSTALL}"),
+    "NCCL fails": ({"failing": "nccl"}, "ranks: NCCL does not join the GPUs: NCCL_ERROR_INVALID_USAGE: invalid usage"),
+}
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"),
+    [pytest.param(*case, id=name, marks=[pytest.mark.slow] * (i > 1)) for i, (name, case) in enumerate(FAULTS.items())],
+)
+def test_what_is_missing_is_one_line_and_ends_all(tmp_path: Path, faults: dict[str, Any], message: str) -> None:
+    done = command(tmp_path, faults)
+    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert done.returncode != 0
+
+
+def test_an_error_that_nccl_notices_ends_a_training_before_the_next_update() -> None:
+    done = run_ranks(
+        2, [*STANDIN, "train", json.dumps([on_gpus({}, False)])], STANDIN=json.dumps({"failing": "NCCL's network"})
+    )
+    (found,) = json.loads(done.stdout.splitlines()[-1])
+    assert found["error"].startswith("ranks: NCCL lost the other GPUs: ")
+
+
+def test_the_watchdog_sees_a_gpu_that_waits_for_a_rank_that_is_stopped() -> None:
+    done = Job(2, [sys.executable, str(PROGRAMS / "gpu_waits.py")]).result(limit=25)
+    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: ")]
+    assert "rank 1 (" in line
+    assert "does not answer, for 1 s in the sum of gradients" in line
+    assert done.returncode != 0
+
+
+# On two GPUs
+
+
+def why_not_two_gpus() -> str | None:
+    """What is missing for a test on two GPUs."""
+    cupy = pytest.importorskip("cupy")
+    if not cupy.is_available() or (found := cupy.cuda.runtime.getDeviceCount()) < 2:
+        return f"needs two GPUs, and this host has {found if cupy.is_available() else 0}"
+    from nanograd_gpt.backend.cuda.nccl import nccl_problem
+
+    return nccl_problem()
+
+
+@pytest.fixture
+def two_gpus() -> None:
+    if reason := why_not_two_gpus():
+        pytest.skip(reason)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
+def test_two_gpus_train_as_one(dtype: str, tolerance: float) -> None:
+    cases = [on_gpus(settings, sharded, dtype) for settings, sharded in CASES]
+    for (settings, _), one in zip(CASES, run_program(2, "train", cases, limit=300), strict=True):
+        assert one["same"], settings
+        assert difference(alone(settings, dtype, "cuda"), one) <= tolerance, settings
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_training_on_two_gpus_goes_on_with_one(tmp_path: Path, sharded: bool) -> None:
+    half: Case = {**on_gpus({}, sharded), "stop": STOP, "directory": str(tmp_path)}
+    (before,) = run_program(2, "train", [half], limit=300)
+    rest: Case = {**on_gpus({}, False), "directory": str(tmp_path)}
+    after = trained(new_run(rest), rest)
+    joined = {name: before[name] + after[name] for name in ("losses", "norms", "evaluations")}
+    assert difference(alone({}, device="cuda"), {"tokens": after["tokens"], **joined}) <= 1e-12
