@@ -90,6 +90,11 @@ def command(directory: Path, faults: dict[str, Any]) -> Any:
     return run_ranks(2, [*STANDIN, "command", "train", *small, *files, "--device", "cuda"], **more)
 
 
+def errors(done: Any) -> list[str]:
+    """The lines with errors of ours, before which Open MPI may print bytes of its own."""
+    return [line for line in (done.stdout + done.stderr).splitlines() if "error: " in line]
+
+
 INSTALL = "NCCL is not installed (pip install nvidia-nccl-cu12); or train with --device cpu"
 
 
@@ -107,7 +112,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 )
 def test_what_is_missing_is_one_line_and_ends_all(tmp_path: Path, faults: dict[str, Any], message: str) -> None:
     done = command(tmp_path, faults)
-    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: ")]
+    (line,) = errors(done)
     assert message in line
     assert done.returncode != 0
 
@@ -122,7 +127,7 @@ def test_an_error_that_nccl_notices_ends_a_training_before_the_next_update() -> 
 
 def test_the_watchdog_sees_a_gpu_that_waits_for_a_rank_that_is_stopped() -> None:
     done = Job(2, [sys.executable, str(PROGRAMS / "gpu_waits.py")]).result(limit=25)
-    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: ")]
+    (line,) = errors(done)
     assert "rank 1 (" in line
     assert "does not answer, for 1 s in the sum of gradients" in line
     assert done.returncode != 0
