@@ -78,6 +78,15 @@ def test_a_mistake_of_ours_on_a_rank_ends_all_with_its_traceback(tmp_path: Path)
     assert done.returncode != 0
 
 
+def test_ranks_that_disagree_end_with_one_line(tmp_path: Path) -> None:
+    code, lines, _ = ended(*started(tmp_path, 2, {"rank": 1, "update": 100, "kind": "other streams"}))
+    (line,) = lines
+    assert re.match(
+        r"error: ranks: before update 100, the loader's random stream on rank 1 \(\S+, process \d+\) is", line
+    )
+    assert code != 0
+
+
 def test_a_full_disk_on_rank_0_ends_all_with_one_line(tmp_path: Path) -> None:
     every = ["--checkpoint-every", "50"]
     code, lines, _ = ended(*started(tmp_path, 2, {"rank": 0, "kind": "full disk"}, *every))
