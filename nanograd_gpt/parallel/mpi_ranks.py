@@ -20,14 +20,13 @@ from ..autograd import Leaf
 from ..backend.contract import Array, HostArray
 from ..backend.plain.optimizer import scale_for_norm
 from ..backend.select import device_of, kernels_of, to_device, to_host
-from ..errors import RunError
 from ..nn.flat import FlatParameters
 from ..optim import AdamW
 from ..rng import Part
 from ..tensor import Tensor
 from .buckets import Buckets
 from .final_gradients import FinalGradients
-from .ranks import Command
+from .ranks import Command, DisagreementError
 from .watchdog import Watchdog
 
 T = TypeVar("T")
@@ -125,7 +124,7 @@ class MPIRanks:
         for what, of_rank_0 in states[0].items():
             if differing := [rank for rank, other in enumerate(states) if other[what] != of_rank_0]:
                 host, pid = self.hosts[differing[0]]
-                raise RunError(
+                raise DisagreementError(
                     f"ranks: before update {self.update}, {what} on rank {differing[0]} ({host}, process {pid}) is not "
                     "rank 0's; are the same processors, libraries and versions on all hosts? Go on from the last "
                     "checkpoint with --resume"

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from errno import ENOSPC
+from functools import partial
 from typing import Any
 
 from nanograd_gpt.cli import main
@@ -20,7 +21,10 @@ n_written = 0
 
 def at_update(ranks: MPIRanks, step: int, state: Callable[[], Mapping[str, str]]) -> None:
     if (ranks.rank, step) == (fault["rank"], fault.get("update")):
-        raise {"memory": MemoryError("2 GiB"), "bug": ZeroDivisionError("a mistake of ours")}[fault["kind"]]
+        if fault["kind"] == "other streams":
+            state = partial(dict, state(), **{"the loader's random stream": "another"})
+        else:
+            raise {"memory": MemoryError("2 GiB"), "bug": ZeroDivisionError("a mistake of ours")}[fault["kind"]]
     whole(ranks, step, state)
 
 
