@@ -1,7 +1,8 @@
 """Processes that mpiexec started, with a GPU each: arrays are exchanged by NCCL between the GPUs, all else by MPI.
 
 In an update the host waits for no GPU: sums of gradients run on a stream of their own, beside the backward pass; the
-loss, the norm and the factor that clips it stay on the devices.
+loss, the norm and the factor that clips it stay on the devices.  Parts of the moments go through the hosts' memory, at
+the start and for a checkpoint.
 
 A rank that fails ends the run as with MPI alone.  One that is gone, stopped or out of reach leaves the others' GPUs
 waiting in NCCL, and their hosts where they next read a result.  The watchdog sees a sum that is under way for too long

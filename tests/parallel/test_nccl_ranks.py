@@ -1,7 +1,4 @@
-"""Ranks with a GPU each train as one process does: on a stand-in for NCCL, and, marked `gpu`, on two GPUs.
-
-On the stand-in MPI carries the arrays.  Those on two GPUs have not been run yet.
-"""
+"""Ranks with a GPU each train as one process does: on a stand-in for NCCL, for which MPI carries the arrays."""
 
 from __future__ import annotations
 
@@ -12,36 +9,20 @@ from typing import Any
 
 import pytest
 from cusim.checks import needs_compiler
-from parallel.mpi import PROGRAMS, Job, needs_mpi, run_program, run_ranks
+from parallel.gpu_trainings import CASES, LENGTH, STOP, alone, joined, on_gpus
+from parallel.mpi import PROGRAMS, Job, needs_mpi, run_ranks
 from parallel.trainings import Case, data_path, difference, new_run, trained
 
 pytestmark = [needs_mpi, needs_compiler]
 
 STANDIN = [sys.executable, str(PROGRAMS / "on_standin.py")]
-LENGTH = {"max_steps": 8, "eval_freq": 3, "eval_iter": 5}
-STOP = 5  # updates: within an epoch, and not at an evaluation
-CASES: list[tuple[dict[str, Any], bool]] = [
-    ({}, False),
-    ({"accumulate": 2, "tied_head": True}, True),
-    ({"random": "torch", "accumulate": 2}, False),
-    ({"random": "torch"}, True),
-]
+INSTALL = "NCCL is not installed (pip install nvidia-nccl-cu12); or train with --device cpu"
 
 
 def on_standin(size: int, program: str, spec: Any, limit: float = 120) -> Any:
     done = run_ranks(size, [*STANDIN, program, json.dumps(spec)], limit)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def on_gpus(settings: dict[str, Any], sharded: bool, dtype: str = "float64") -> Case:
-    return Case(settings={**LENGTH, **settings}, dtype=dtype, sharded=sharded, device="cuda")
-
-
-def alone(settings: dict[str, Any], dtype: str = "float64", device: Any = "cpu") -> Any:
-    """The same training in this process."""
-    case = Case(settings={**LENGTH, **settings}, dtype=dtype, sharded=False, device=device)
-    return trained(new_run(case), case)
 
 
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -68,8 +49,7 @@ def test_a_training_on_two_gpus_goes_on_with_three_and_on_the_cpu(tmp_path: Path
     rest: Case = {**on_gpus({}, sharded), "directory": str(tmp_path)}
     on_cpu: Case = {**rest, "device": "cpu"}
     for after in (*on_standin(3, "train", [rest]), trained(new_run(on_cpu), on_cpu)):
-        joined = {name: before[name] + after[name] for name in ("losses", "norms", "evaluations")}
-        assert difference(alone({}), {"tokens": after["tokens"], **joined}) <= 1e-13
+        assert difference(alone({}), joined(before, after)) <= 1e-13
 
 
 @pytest.mark.parametrize("sharded", [False, True])
@@ -93,9 +73,6 @@ def command(directory: Path, faults: dict[str, Any]) -> Any:
 def errors(done: Any) -> list[str]:
     """The lines with errors of ours, before which Open MPI may print bytes of its own."""
     return [line for line in (done.stdout + done.stderr).splitlines() if "error: " in line]
-
-
-INSTALL = "NCCL is not installed (pip install nvidia-nccl-cu12); or train with --device cpu"
 
 
 FAULTS: dict[str, tuple[dict[str, Any], str]] = {
@@ -131,44 +108,3 @@ def test_the_watchdog_sees_a_gpu_that_waits_for_a_rank_that_is_stopped() -> None
     assert "rank 1 (" in line
     assert "does not answer, for 1 s in the sum of gradients" in line
     assert done.returncode != 0
-
-
-# On two GPUs
-
-
-def why_not_two_gpus() -> str | None:
-    """What is missing for a test on two GPUs."""
-    cupy = pytest.importorskip("cupy")
-    if not cupy.is_available() or (found := cupy.cuda.runtime.getDeviceCount()) < 2:
-        return f"needs two GPUs, and this host has {found if cupy.is_available() else 0}"
-    from nanograd_gpt.backend.cuda.nccl import nccl_problem
-
-    return nccl_problem()
-
-
-@pytest.fixture
-def two_gpus() -> None:
-    if reason := why_not_two_gpus():
-        pytest.skip(reason)
-
-
-@pytest.mark.gpu
-@pytest.mark.usefixtures("two_gpus")
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
-def test_two_gpus_train_as_one(dtype: str, tolerance: float) -> None:
-    cases = [on_gpus(settings, sharded, dtype) for settings, sharded in CASES]
-    for (settings, _), one in zip(CASES, run_program(2, "train", cases, limit=300), strict=True):
-        assert one["same"], settings
-        assert difference(alone(settings, dtype, "cuda"), one) <= tolerance, settings
-
-
-@pytest.mark.gpu
-@pytest.mark.usefixtures("two_gpus")
-@pytest.mark.parametrize("sharded", [False, True])
-def test_a_training_on_two_gpus_goes_on_with_one(tmp_path: Path, sharded: bool) -> None:
-    half: Case = {**on_gpus({}, sharded), "stop": STOP, "directory": str(tmp_path)}
-    (before,) = run_program(2, "train", [half], limit=300)
-    rest: Case = {**on_gpus({}, False), "directory": str(tmp_path)}
-    after = trained(new_run(rest), rest)
-    joined = {name: before[name] + after[name] for name in ("losses", "norms", "evaluations")}
-    assert difference(alone({}, device="cuda"), {"tokens": after["tokens"], **joined}) <= 1e-12

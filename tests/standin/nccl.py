@@ -1,9 +1,9 @@
 """cupy.cuda.nccl between stand-ins: collectives of several processes' arrays, whose values `record.peers` carries.
 
-It refuses what NCCL refuses: one GPU for two ranks, memory that is no array of the communicator's GPU, unknown types,
-roots and sums.  And it refuses what NCCL cannot see, so that it hangs or computes wrongly: a type that is not the
-array's, sizes or operations that differ between ranks, places that overlap, an array that changes while it is sent (by
-an operation before it on the same stream too, which NCCL would allow).
+It refuses what NCCL refuses: one GPU for two ranks, memory outside the arrays of its GPU, unknown types, roots and
+sums.  And it refuses what NCCL cannot see, so that it hangs or computes wrongly: a type that is not the array's, sizes
+or operations that differ between ranks, places that overlap, an array that changes while it is sent (by an operation
+before it on the same stream too, which NCCL would allow).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class NcclError(RuntimeError):
 
 
 class MisuseError(RuntimeError):
-    """What the real NCCL does not notice: it hangs, or computes wrongly."""
+    """A mistake that the real NCCL does not notice: it hangs, or computes wrongly."""
 
 
 class Place(NamedTuple):

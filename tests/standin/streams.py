@@ -135,7 +135,7 @@ def get_elapsed_time(start_event: Event, end_event: Event) -> float:
 
 
 def run_all() -> None:
-    """What is queued on any stream, for a host that waits for all of it."""
+    """Run what is queued on any stream, for a host that waits for all of it."""
     for stream in list(_streams.values()):
         stream._run_to(stream._queued)
 

@@ -139,9 +139,9 @@ class Communicator:
             self.comm.check_async_error()
 
     def waits_since(self) -> float | None:
-        """When the oldest operation that the GPU has not ended was queued, by the monotonic clock; any thread may ask.
+        """The time, by the monotonic clock, when the oldest operation was queued that the GPU has not ended.
 
-        None if all have ended.
+        None if all have ended.  Any thread may ask.
         """
         with cupy.cuda.Device(self.gpu.id):  # a thread begins with GPU 0, of which it would take memory
             while self.under_way and self.under_way[0][1].done:
@@ -151,7 +151,6 @@ class Communicator:
     def close(self) -> None:
         """Leave the other processes, after which nothing is summed."""
         self.comm.destroy()
-        self.under_way.clear()
 
 
 @contextmanager
