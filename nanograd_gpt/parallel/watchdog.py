@@ -37,6 +37,7 @@ class Watchdog:
         self.since: float | None = None  # when the present operation began to wait
         self.operation = ""
         self.queued: Callable[[], float | None] = lambda: None  # the same of what a GPU waits for, not this process
+        self.heard = 0.0  # when all have answered
         self.reported = False  # by another rank
         self.sent: list[tuple[Any, Any]] = []  # messages under way, with what keeps their memory
         self.ended = Event()
@@ -60,13 +61,17 @@ class Watchdog:
     def _watch(self) -> None:
         while not self.ended.wait(PAUSE):
             self._read()
-            since = self.queued() if self.since is None else self.since
-            if since is None or monotonic() - since < self.limit:
+            since = self._waits_since()
+            if since is None or monotonic() - max(since, self.heard) < self.limit:
                 continue
-            if silent := self._silent():
+            silent = self._silent()
+            if not silent:
+                self.heard = monotonic()  # all are there: one of them takes long
+            elif self._waits_since() == since:  # or else it has ended, and a rank with it that has no more to do
                 self._report(silent)
-            elif self.since == since:
-                self.since = monotonic()  # all are there: one of them takes long
+
+    def _waits_since(self) -> float | None:
+        return self.queued() if self.since is None else self.since
 
     def _send(self, rank: int, tag: int) -> None:
         nothing = np.empty(0, dtype=np.uint8)

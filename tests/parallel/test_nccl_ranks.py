@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cusim.checks import needs_compiler
 from parallel.gpu_trainings import CASES, LENGTH, STOP, alone, joined, on_gpus
-from parallel.mpi import PROGRAMS, Job, needs_mpi, run_ranks
+from parallel.mpi import PROGRAMS, needs_mpi, run_ranks
 from parallel.trainings import Case, data_path, difference, new_run, trained
 
 pytestmark = [needs_mpi, needs_compiler]
@@ -103,8 +103,13 @@ def test_an_error_that_nccl_notices_ends_a_training_before_the_next_update() -> 
 
 
 def test_the_watchdog_sees_a_gpu_that_waits_for_a_rank_that_is_stopped() -> None:
-    done = Job(2, [sys.executable, str(PROGRAMS / "gpu_waits.py")]).result(limit=25)
+    done = run_ranks(2, [sys.executable, str(PROGRAMS / "gpu_waits.py"), "stopped"])
     (line,) = errors(done)
     assert "rank 1 (" in line
-    assert "does not answer, for 1 s in the sum of gradients" in line
+    assert "does not answer, for 0.5 s in the sum of gradients" in line
     assert done.returncode != 0
+
+
+def test_the_watchdog_lets_a_gpu_wait_for_ranks_that_answer() -> None:
+    done = run_ranks(2, [sys.executable, str(PROGRAMS / "gpu_waits.py"), "slow"])
+    assert (done.returncode, errors(done)) == (0, [])

@@ -1,9 +1,13 @@
-"""Two ranks, the second of which is stopped while the first's host waits for its GPU, outside of any operation."""
+"""Two ranks, the first of which waits for its GPU outside of any operation.
+
+The argument is `stopped`, which the second rank then is, or `slow`: both end once it has answered twice.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from time import monotonic, sleep
 
 from mpi4py import MPI
@@ -11,12 +15,28 @@ from mpi4py import MPI
 from nanograd_gpt.parallel.mpi_ranks import MPIRanks
 
 ranks = MPIRanks(MPI.COMM_WORLD)
-ranks.watchdog.limit = 1.0
-begun = monotonic()
-MPI.COMM_WORLD.Barrier()
+watchdog = ranks.watchdog
+watchdog.limit = 0.5
+begun, ask, asked = monotonic(), watchdog._silent, 0
+
+
+def counted() -> list[int]:
+    global asked
+    silent = ask()
+    asked += 1
+    return silent
+
+
+watchdog._silent = counted  # type: ignore[method-assign]
 with ranks.waiting("the sum of gradients"):
-    pass
-if ranks.rank:
+    MPI.COMM_WORLD.Barrier()
+if ranks.rank and sys.argv[1] == "stopped":
     os.kill(os.getpid(), signal.SIGSTOP)
-ranks.watchdog.queued = lambda: begun
-sleep(30)
+if ranks.rank == 0:
+    watchdog.queued = lambda: begun
+    while asked < 2 or sys.argv[1] == "stopped":
+        sleep(0.01)
+    watchdog.queued = lambda: None
+with ranks.waiting("the end"):
+    MPI.COMM_WORLD.Barrier()
+watchdog.end()
