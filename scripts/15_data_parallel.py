@@ -34,8 +34,8 @@ DESIGNS = {
     "one mask for all": SAME_MASK,
     "clipped, then summed": CLIPPED_FIRST,
 }
-alone = trained(RIGHT, N_UPDATES)
 found = in_two_ranks(list(DESIGNS.values()), N_UPDATES, N_LAYERS)
+alone = trained(RIGHT, N_UPDATES)
 two = {name: found["trainings"][design] for name, design in DESIGNS.items()}
 print(f"one process: loss {alone['losses'][0]:.3f}, after {N_UPDATES} updates {alone['losses'][-1]:.3f}, in float64")
 apart = {name: np.abs(np.subtract(of["losses"], alone["losses"])) for name, of in two.items()}
@@ -85,16 +85,16 @@ dive.claim(f"{min(early)} begin while the backward pass goes on", min(early) > 1
 
 # %%
 with style():
-    figure = new_figure(7.4)
+    figure = new_figure(6.8)
     upper, middle, lower = figure.subplots(3, height_ratios=(2, 3, 2))
     upper.plot(alone["losses"], color=BLUE, label="one process")
     upper.plot(two[RIGHT]["losses"], "o", color=ORANGE, markersize=3, markevery=3, label="two ranks")
     upper.set(xlabel="Updates", ylabel="Loss\n(nats per token)")
     looks = (BLUE, "-"), (INK, ":"), (ORANGE, "-"), (GREEN, "-."), (PURPLE, "--")
     for (name, values), (colour, look) in zip(apart.items(), looks, strict=True):
-        middle.plot(np.maximum(values, 1e-16), look, color=colour)
-        middle.text(N_UPDATES, max(values[-1], 1e-16), name)
-    middle.set(yscale="log", xlabel="Updates", ylabel="From one process's loss\n(nats per token)")
+        middle.plot(np.maximum(values, 1e-16), look, color=colour, label=name)
+    middle.set(yscale="log", xlabel="Updates", ylabel="Off one process's loss by\n(nats per token)")
+    middle.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")  # powers have small exponents
     begin = min(of["times"][0] for of in update)
     for rank, of in enumerate(update):
         starts, widths = 1e3 * (np.array(of["times"][:-1]) - begin), 1e3 * np.diff(of["times"])
@@ -102,11 +102,14 @@ with style():
             lower.barh(3 * rank, width, left=left, color=colour, label=None if rank else part)
         for i, part in enumerate(of["sums"]):
             left, width = 1e3 * (part["start"] - begin), 1e3 * (part["end"] - part["start"])
-            lower.barh(3 * rank + 1, width, left=left, color=PURPLE, label=None if rank or i else "a sum")
+            at, height = 3 * rank + 0.6 + 0.9 * i / len(of["sums"]), 0.8 / len(of["sums"])
+            lower.barh(at, width, height, left=left, color=PURPLE, align="edge", label=None if rank or i else "sums")
     lower.set_yticks([0, 1, 3, 4], ["rank 0", "sums", "rank 1", "sums"])
     lower.invert_yaxis()
     lower.set(xlabel="Time of one update (ms)")
-dive.save(figure, "15_data_parallel", "Two ranks have the losses of one process,\nand send gradients while they compute")
+dive.save(
+    figure, "15_data_parallel", "Two ranks have the losses of one process,\nand send gradients while they compute"
+)
 
 # %% [markdown]
 # **Try this:**
@@ -115,4 +118,4 @@ dive.save(figure, "15_data_parallel", "Two ranks have the losses of one process,
 # - Set MAX_NORM = 1e9 there: nothing is clipped, so that the order of clipping and summing does not matter.
 
 # %%
-dive.end(f"{N_UPDATES} updates on one process and on two ranks, {update[0]['bytes'] / 1e6:.0f} MB summed in each timed one")
+dive.end(f"{N_UPDATES} updates on one process and on two ranks, and {update[0]['bytes'] / 1e6:.0f} MB summed in one")

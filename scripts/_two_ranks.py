@@ -78,27 +78,37 @@ KINDS: dict[str, type[MPIRanks]] = {UNSUMMED: Unsummed, CLIPPED_FIRST: ClippedFi
 
 def trained(design: str, n_updates: int, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Train a small model in float64; returns its losses, and what the ranks' comparison of states says at the end."""
-    run = Run(SMALL.replace({"max_steps": n_updates}), "cpu", text=load_text()[:8000], ranks=ranks)
+    run = Run(SMALL, "cpu", text=load_text()[:8000], ranks=ranks)
     run.model.to(dtype=np.float64)
     if design == SAME_MASK:
         run.model_rng.part = ALL  # the whole batch's mask begins with the same rows for each rank
-    loaders, everything = (run.train_loader, run.val_loader), (run.model, run.train_loader, run.optimizer, run.progress)
-    settings = {"num_epochs": SMALL.training.epochs, "eval_freq": n_updates, "eval_iter": EVAL_ITER}
+    loaders = run.train_loader, run.val_loader
     losses, evaluations = [], []
-    for step in training_steps(run.model, *loaders, run.optimizer, "cpu", **settings, max_norm=MAX_NORM, ranks=ranks):
+    for step in training_steps(
+        run.model,
+        *loaders,
+        run.optimizer,
+        "cpu",
+        num_epochs=SMALL.training.epochs,
+        eval_freq=n_updates,
+        eval_iter=EVAL_ITER,
+        max_steps=n_updates,
+        max_norm=MAX_NORM,
+        progress=run.progress,
+        ranks=ranks,
+    ):
         losses.append(float(step.loss))
         if step.global_step % EVAL_FREQ == 0:
             if design != ONE_EVALUATES:
                 evaluations.append(evaluate_model(run.model, *loaders, "cpu", EVAL_ITER, ranks=ranks).val_loss)
             elif ranks.rank == 0:
                 evaluations.append(evaluate_model(run.model, *loaders, "cpu", EVAL_ITER).val_loss)
-        if len(losses) == n_updates:
-            break
-    try:
-        ranks.at_update(AGREE_EVERY, partial(state_of, *everything))  # when the package compares next
+    says = ""
+    try:  # as before every AGREE_EVERY-th update
+        ranks.at_update(AGREE_EVERY, partial(state_of, run.model, run.train_loader, run.optimizer, run.progress))
     except RunError as error:
-        return {"losses": losses, "evaluations": evaluations, "says": str(error)}
-    return {"losses": losses, "evaluations": evaluations, "says": ""}
+        says = str(error)
+    return {"losses": losses, "evaluations": evaluations, "says": says}
 
 
 class Timed(MPIRanks):
@@ -152,16 +162,26 @@ def timed_updates(ranks: Timed, n_layers: int) -> dict[str, Any]:
     return {"times": times, "sums": ranks.sums, "bytes": optimizer.flat.grad.nbytes}
 
 
+def mpiexec() -> str | None:
+    """The launcher beside this Python, whose MPI is mpi4py's, or else the one on PATH."""
+    beside = Path(sys.executable).with_name("mpiexec")
+    return str(beside) if beside.exists() else shutil.which("mpiexec")
+
+
+def missing_mpi() -> str | None:
+    """What is missing here to start ranks, as a sentence; None if nothing is."""
+    if importlib.util.find_spec("mpi4py") is None:
+        return "mpi4py is not installed"
+    return None if mpiexec() else "mpiexec is not installed"
+
+
 def in_two_ranks(designs: Sequence[str], n_updates: int, n_layers: int) -> dict[str, Any]:
     """Run this file in two processes; returns trainings by design, and the timed update of each rank."""
     if launched() is not None:
         raise UsageError(f"{Path(sys.argv[0]).name} starts its two ranks itself; run it without mpiexec")
-    beside = Path(sys.executable).with_name("mpiexec")
-    mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
-    for what, found in (("mpi4py", importlib.util.find_spec("mpi4py")), ("mpiexec", mpiexec)):
-        if not found:
-            raise RunError(f"{what} is not installed, and two ranks need it; {INSTALL}")
-    command = [str(mpiexec), "-n", "2", sys.executable, __file__, json.dumps([designs, n_updates, n_layers])]
+    if missing := missing_mpi():
+        raise RunError(f"{missing}, and two ranks need it; {INSTALL}")
+    command = [str(mpiexec()), "-n", "2", sys.executable, __file__, json.dumps([designs, n_updates, n_layers])]
     as_root = dict.fromkeys(["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"], "1")  # in a container
     environment = {**os.environ, "NANOGRAD_THREADS": "1", **as_root}
     try:
@@ -169,7 +189,8 @@ def in_two_ranks(designs: Sequence[str], n_updates: int, n_layers: int) -> dict[
     except subprocess.TimeoutExpired:
         raise RunError(f"the two ranks have not ended within {LIMIT} s; does `mpiexec -n 2 hostname` work?") from None
     if done.returncode:
-        raise RunError(f"mpiexec ended with exit code {done.returncode}: {done.stderr[-2000:]}")
+        print(done.stderr, end="", file=sys.stderr)
+        raise RunError(f"the two ranks ended with exit code {done.returncode}, for the reason above")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
