@@ -114,7 +114,7 @@ dive.save(
 # %% [markdown]
 # **Try this:**
 #
-# - In `_two_ranks.py`, set the dropout rate "drop_rate" to 0.0: one mask for all is no mistake any more.
+# - In `_two_ranks.py`, set the dropout rate "drop_rate" to 0.0: one mask for all changes nothing any more.
 # - Set MAX_NORM = 1e9 there: nothing is clipped, so that the order of clipping and summing does not matter.
 
 # %%

@@ -148,7 +148,7 @@ BROKEN = [  # a script, a change, and the claim that must fail
     ("05_loss_from_scratch", "curve = -probability.log()", "curve = -probability.exp()", "with respect to p it is"),
     ("06_attention_anatomy", "/ np.sqrt(D)", "/ np.sqrt(D + 0.01)", "the formula gives the library's weights"),
     ("06_attention_anatomy", "np.fill_diagonal(changed, ", "np.fill_diagonal(changed[1:], ", "a changed token leaves"),
-    ("06_attention_anatomy", "(700, 40)", "(2, 8)", "the best head gives the deciding place"),
+    ("06_attention_anatomy", "(500, 40)", "(2, 8)", "the best head gives the deciding place"),
     ("07_layernorm_and_gelu", "np.eye(C) - 1 / C -", "np.eye(C) -", "all agree with the formula"),
     ("07_layernorm_and_gelu", "return 0.5 * x * (1", "return 0.5001 * x * (1", "GELU: the same to"),
     ("07_layernorm_and_gelu", '"GELU", book_gelu, F.gelu', '"GELU", F.gelu, F.gelu', "GELU: one node for 1"),
@@ -160,8 +160,8 @@ BROKEN = [  # a script, a change, and the claim that must fail
     ("09_signal_propagation", '"too large, 0.5": 0.5', '"too large, 0.5": 0.05', "good weights start close to it"),
     (
         "10_learning_to_write",
-        '"max_steps": 600, "warmup_steps": 100',
-        '"max_steps": 3, "warmup_steps": 1',
+        "tales_that_ask() if dive.fast else (None, {})",
+        '(None, {"max_steps": 3, "warmup_steps": 1})',
         "in the end",
     ),
     ("11_choosing_a_token", "n_beams=2", "n_beams=1", "beam search finds the likeliest"),
@@ -183,7 +183,7 @@ BROKEN = [  # a script, a change, and the claim that must fail
     ("15_data_parallel", "RIGHT: RIGHT,", "RIGHT: SAME_MASK,", "two ranks have the losses of one process"),
 ]
 
-UNTRAINED = {"06_attention_anatomy": ("(700, 40)", "(2, 8)")}  # where a claim is about formulas, few updates will do
+UNTRAINED = {"06_attention_anatomy": ("(500, 40)", "(2, 8)")}  # where a claim is about formulas, few updates will do
 
 
 @pytest.mark.slow
