@@ -18,6 +18,7 @@ DECIDING = (
     "nanograd_gpt",
     "device",
     "precision",
+    "ranks",
     "threads",
     "numpy",
     "blas",

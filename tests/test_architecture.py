@@ -24,7 +24,7 @@ LAYERS = [  # bottom up; modules of one layer do not import each other
     ["tensor"],
     ["gradcheck", "nn"],
     ["optim", "gpt"],
-    ["generation", "tape", "weights"],
+    ["generation", "parallel", "tape", "weights"],
     ["training"],
     ["bench", "explore", "viz"],
     ["cli"],
@@ -51,10 +51,21 @@ NEVER = {"torch", "pickle", "tensorflow", "transformers", "jax", "cloudpickle", 
 ONLY_IN = {
     "matplotlib": {"viz"},
     "cupy": {"backend.select", "backend.cuda_probe", "backend.cuda"},
+    "mpi4py": {"parallel.launched", "parallel.mpi_ranks", "parallel.watchdog"},
     "pooch": {"weights.cached_download"},
     "requests": {"weights.cached_download", "weights.resumable_download"},
 }
-AT_USE_ONLY = {"cupy", "matplotlib", "torch", "pooch", "requests", "nanograd_gpt.cli", "nanograd_gpt.viz.plots", "tqdm"}
+AT_USE_ONLY = {
+    "cupy",
+    "matplotlib",
+    "mpi4py",
+    "torch",
+    "pooch",
+    "requests",
+    "nanograd_gpt.cli",
+    "nanograd_gpt.viz.plots",
+    "tqdm",
+}
 
 
 class Import(NamedTuple):

@@ -18,23 +18,25 @@ WRITTEN = 1 << 22  # bytes
 
 
 class Expected(NamedTuple):
-    """Bytes of the process on a CPU, or of the GPU's memory; and seconds, without figures."""
+    """Bytes of the process on a CPU, or of the GPU's memory, on each rank; and seconds, without figures."""
 
     memory: int
     seconds: float
 
 
 def expected_of(run: Run, done: int = 0, freed: int = 0) -> Expected:
-    """Estimate the rest of a run after `done` updates.
+    """Estimate the rest of a run after `done` updates; the exchange between ranks is not counted.
 
     The process's own memory is measured, without `freed` bytes that are in use now and not in training.
     """
     seconds = _seconds(run, done)
-    sizes = run.config.model, run.config.data.batch_size
+    sizes = run.config.model, run.config.data.batch_size // run.ranks.size
+    weights = BYTES * run.config.model.n_parameters
+    elsewhere = 2 * weights * (run.ranks.size - 1) // run.ranks.size if run.ranks.sharded else 0  # parts of the moments
     if run.device != "cpu":
-        return Expected(gpu_memory_bytes(*sizes), seconds)
-    best = BYTES * run.config.model.n_parameters  # the copy of the best weights, until they are written
-    return Expected(resident_memory() - freed + memory_bytes(*sizes) + best, seconds)
+        return Expected(gpu_memory_bytes(*sizes) - elsewhere, seconds)
+    best = weights  # the copy of the best weights, until they are written
+    return Expected(resident_memory() - freed + memory_bytes(*sizes) - elsewhere + best, seconds)
 
 
 def _seconds(run: Run, done: int) -> float:
@@ -42,7 +44,7 @@ def _seconds(run: Run, done: int) -> float:
     t, last = run.config.training, run.total_steps
     times = training_times(
         run.config.model,
-        run.config.data.batch_size,
+        run.config.data.batch_size // run.ranks.size,
         run.device,
         streams(t)[0],
         accumulate=t.accumulate,

@@ -41,7 +41,8 @@ def print_header(training: Run, directory: Path, done: int = 0, rate: str | None
         print(f"schedule    learning rate {rate}")
     load_drawing()
     expected = expected_of(training, done, freed)
-    print(f"expected    {gigabytes(expected.memory)} of memory, about {_duration(expected.seconds)}")
+    each = " on each rank" if training.ranks.size > 1 else ""
+    print(f"expected    {gigabytes(expected.memory)} of memory{each}, about {_duration(expected.seconds)}")
     print(f"directory   {directory}", flush=True)
 
 
@@ -52,7 +53,9 @@ def _print_ranks(ranks: Ranks) -> None:
     hosts: dict[str, list[str]] = defaultdict(list)
     for rank, (host, pid) in enumerate(ranks.hosts):
         hosts[host].append(f"{rank} ({pid})")
-    print(f"ranks       {ranks.size} on {counted(len(hosts), 'host')}, {counted(n_threads(), 'thread')} each")
+    threads = f"{counted(n_threads(), 'thread')} each"
+    parts = "; the optimizer in parts" if ranks.sharded else ""
+    print(f"ranks       {ranks.size} on {counted(len(hosts), 'host')}, {threads}{parts}")
     for host, own in hosts.items():
         print(f"            {host}: rank (process) {', '.join(own)}")
 

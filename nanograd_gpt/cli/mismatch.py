@@ -6,11 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from ..backend.precision import precision
-from ..backend.select import Device
-from ..environment import changed_since, environment
+from ..environment import changed_since
 from ..errors import InputError
 from ..training.config import RunConfig
+from ..training.run import Run
 from ..training.run_settings import SAFE, Difference, RunSettings, differ, listed
 
 
@@ -49,7 +48,7 @@ def other_text_note(is_other: bool, data: str, checkpoint: Path) -> list[str]:
     return [f"data: the text {data!r} is not the one of {checkpoint}; it is used from now on"] if is_other else []
 
 
-def environment_note(before: Any, device: Device, checkpoint: Path) -> list[str]:
+def environment_note(before: Any, run: Run, checkpoint: Path) -> list[str]:
     """A note about changes on which the last bits of results may depend, none of which prevents that a run goes on."""
-    changed = changed_since(before, environment() | {"device": device, "precision": precision()})
+    changed = changed_since(before, run.environment())
     return [f"since {checkpoint.name}: {'; '.join(changed)}; the last bits of results may differ"] if changed else []

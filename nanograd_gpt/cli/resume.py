@@ -88,7 +88,7 @@ def resumption_from(options: Namespace) -> Resumption:
             *restored(settings, checkpoint, options.dry_run),
             *(f"{difference}; config.toml's is used from now on" for difference in accepted),
             *other_text_note(other_text, data, checkpoint),
-            *environment_note(state.get("environment"), run.device, checkpoint),
+            *environment_note(state.get("environment"), run, checkpoint),
         ],
         done=done,
         new_config=bool(accepted or given or other_text or settings.damage or is_old),

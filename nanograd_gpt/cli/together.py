@@ -9,15 +9,18 @@ import traceback
 import warnings
 from collections.abc import Callable
 from functools import partial
+from time import sleep
 
 from ..backend.cpu.threads import set_threads
 from ..errors import Notice, RunError
 from ..parallel.launched import Launched, mpi_ranks
 from ..parallel.mpi_ranks import MPIRanks
-from ..parallel.ranks import Ranks
+from ..parallel.ranks import DisagreementError, Ranks
 from ..training.following import follow
 from .exit_code import exit_code_of
 from .signals import ONCE_IN, Signals
+
+LEFT_TO_RANK_0 = 3.0  # seconds
 
 
 def run_together(place: Launched, command: Callable[[Ranks], int]) -> int:
@@ -60,5 +63,6 @@ def _follow(ranks: MPIRanks) -> int:
     try:
         with Signals(lambda _: None, once_in=ONCE_IN) as signals:
             return follow(ranks, lambda: signals.received)
-    except KeyboardInterrupt:  # rank 0 says it
-        return 130
+    except (KeyboardInterrupt, DisagreementError) as error:  # rank 0 has it too, says it, and ends all
+        sleep(LEFT_TO_RANK_0)
+        return 130 if isinstance(error, KeyboardInterrupt) else 1

@@ -22,8 +22,8 @@ from ..arguments import not_allowed
 from ..errors import InputError, NonFiniteError, RunError, did_you_mean
 from ..files import writing_named
 from ..gpt.model import GPTModel
-from ..parallel.mpi_ranks import WAIT_LIMIT
-from ..parallel.ranks import Command
+from ..parallel.mpi_ranks import WAIT_LIMIT, MPIRanks
+from ..parallel.ranks import Command, Ranks
 from ..training.background import Background
 from ..training.checkpoint_clock import CheckpointClock
 from ..training.disk_space import check_disk_space
@@ -106,8 +106,8 @@ def run(options: Namespace) -> int:
         raise InputError(f"--graph: {options.graph!r} is unknown{did_you_mean(options.graph, GRAPH)}")
     if not 0 < options.rank_timeout <= MOST_WAIT:
         raise not_allowed("rank_timeout", options.rank_timeout, f"a number > 0, at most {MOST_WAIT:,}")
-    if options.shard_optimizer and options.ranks.size == 1:
-        note("--shard-optimizer: this is the only process, so nothing is divided")
+    if options.shard_optimizer:
+        _shard(options.ranks)
     if not options.resume:
         if options.allow_mismatch:
             raise InputError("allow_mismatch: a new run has no checkpoint to differ from; give it with --resume RUN")
@@ -118,6 +118,13 @@ def run(options: Namespace) -> int:
     with run_lock(directory):
         recover_checkpoints(directory)
         return _resume(options)
+
+
+def _shard(ranks: Ranks) -> None:
+    if isinstance(ranks, MPIRanks):
+        ranks.sharded = True
+    else:
+        note("--shard-optimizer: this is the only process, so nothing is divided")
 
 
 def _start(options: Namespace) -> int:
@@ -227,7 +234,7 @@ def _train_and_draw(training: Run, directory: Path, options: Namespace) -> int:
         check_figures(directory)
         try:
             with detect_anomaly() if options.detect_anomaly else nullcontext():
-                start_ranks(training, options.shard_optimizer, options.rank_timeout)
+                start_ranks(training, options.rank_timeout)
                 stopped_by = _train(training, directory, options.graph == "auto" and not options.detect_anomaly)
                 training.ranks.lead(Command.END, code=128 + stopped_by if stopped_by else 0)
         except KeyboardInterrupt:
@@ -261,6 +268,7 @@ def _train(training: Run, directory: Path, replay: bool) -> int | None:
         "time": datetime.now(UTC).isoformat(),
         "resumed_from": first,
         "n_parameters": training.config.model.n_parameters,
+        "ranks": training.ranks.size,
         "tokens_per_epoch": len(training.train_loader) * data.batch_size * training.config.model.context_length,
     }
     with (

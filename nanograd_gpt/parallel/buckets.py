@@ -7,17 +7,16 @@ from collections.abc import Callable
 from ..autograd import Leaf
 from ..nn.flat import FlatParameters
 
-BUCKET_BYTES = 4 << 20  # large enough that a message's latency is small beside its transfer
-
 
 class Buckets:
     """Slices of the flat gradient, each of whole parameters, from its end to its beginning.
 
     send                function of a slice, called once in a pass for each, in the order in which they become final:
                         that of the graph, and so the same on all ranks
+    nbytes              int >= 1: the least size of a slice; only the last may be smaller
     """
 
-    def __init__(self, flat: FlatParameters, send: Callable[[slice], object], nbytes: int = BUCKET_BYTES) -> None:
+    def __init__(self, flat: FlatParameters, send: Callable[[slice], object], nbytes: int) -> None:
         self.send = send
         self.slices: list[slice] = []
         self.members: list[int] = []  # parameters of each

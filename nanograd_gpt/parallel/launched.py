@@ -1,4 +1,4 @@
-"""Whether mpiexec started this process as one of several, and the communicator of them."""
+"""Processes that mpiexec started: their number, and MPI's communicator of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INSTALL = "pip install 'nanograd-gpt[mpi]' mpich"
 
 
 class Launched(NamedTuple):
-    """What a launcher tells a process of its place; known before MPI is loaded."""
+    """The place of a process among those that a launcher started, known before MPI is loaded."""
 
     rank: int
     size: int

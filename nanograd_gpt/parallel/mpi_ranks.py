@@ -20,19 +20,19 @@ from ..autograd import Leaf
 from ..backend.contract import Array, HostArray
 from ..backend.plain.optimizer import scale_for_norm
 from ..backend.select import device_of, kernels_of, to_device, to_host
-from ..errors import RunError
 from ..nn.flat import FlatParameters
 from ..optim import AdamW
 from ..rng import Part
 from ..tensor import Tensor
 from .buckets import Buckets
 from .final_gradients import FinalGradients
-from .ranks import Command
+from .ranks import Command, DisagreementError
 from .watchdog import Watchdog
 
 T = TypeVar("T")
 
 WAIT_LIMIT = 60.0  # seconds
+BUCKET_BYTES = 4 << 20  # large enough that a message's latency is small beside its transfer
 AGREE_EVERY = 100  # updates between two comparisons of the ranks' states
 
 
@@ -41,6 +41,8 @@ class MPIRanks:
 
     comm                mpi4py communicator, with threads allowed to call MPI at the same time
     """
+
+    bucket_bytes, agree_every = BUCKET_BYTES, AGREE_EVERY
 
     def __init__(self, comm: Any) -> None:
         from mpi4py import MPI
@@ -113,7 +115,7 @@ class MPIRanks:
         self.update = step
         if self._first_update is None:
             self._first_update = step
-        if (step - self._first_update) % AGREE_EVERY == 0:
+        if (step - self._first_update) % self.agree_every == 0:
             self._check_agreement(state())
 
     def _check_agreement(self, state: Mapping[str, str]) -> None:
@@ -122,7 +124,7 @@ class MPIRanks:
         for what, of_rank_0 in states[0].items():
             if differing := [rank for rank, other in enumerate(states) if other[what] != of_rank_0]:
                 host, pid = self.hosts[differing[0]]
-                raise RunError(
+                raise DisagreementError(
                     f"ranks: before update {self.update}, {what} on rank {differing[0]} ({host}, process {pid}) is not "
                     "rank 0's; are the same processors, libraries and versions on all hosts? Go on from the last "
                     "checkpoint with --resume"
@@ -147,7 +149,7 @@ class MPIRanks:
     def _buckets_of(self, optimizer: AdamW) -> Buckets:
         if self._buckets is None or self._flat is not optimizer.flat:
             self._flat = flat = optimizer.flat
-            self._buckets = Buckets(flat, lambda part: self._send(flat.grad[part]))
+            self._buckets = Buckets(flat, lambda part: self._send(flat.grad[part]), self.bucket_bytes)
         return self._buckets
 
     def _send(self, part: Array) -> None:
@@ -229,9 +231,9 @@ class MPIRanks:
 
     # The optimizer's moments
 
-    def share(self, optimizer: AdamW, sharded: bool = False, wait_limit: float = WAIT_LIMIT) -> None:
+    def share(self, optimizer: AdamW, wait_limit: float = WAIT_LIMIT) -> None:
         """Give all ranks rank 0's parameters and moments; with `sharded`, each those of its part alone."""
-        self.sharded, self.watchdog.limit = sharded, wait_limit
+        self.watchdog.limit = wait_limit
         with self.waiting("the start"):
             self._share(optimizer.flat.data)
             has_moments = self.comm.bcast(any(optimizer.steps))
@@ -264,7 +266,7 @@ class MPIRanks:
 
     @contextmanager
     def whole_moments(self, optimizer: AdamW) -> Iterator[None]:
-        if not self.sharded:
+        if optimizer.exp_avg.size == optimizer.flat.data.size:  # not divided, or not yet
             yield
             return
         self.lead(Command.SHARE_MOMENTS)

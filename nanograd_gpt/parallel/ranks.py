@@ -1,4 +1,4 @@
-"""What a training needs of the processes that take part in it, and the answer of one that is alone.
+"""The interface of the processes that take part in a training, and the one process that trains alone.
 
 A batch's rows are divided among the ranks.  All have the same parameters, random streams and settings at all times;
 they differ in their rows, and in the rows of dropout's masks.  Rank 0 alone uses files and the terminal.
@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Protocol, TypeVar
 
 from ..backend.contract import Array
-from ..errors import InputError
+from ..errors import InputError, RunError
 from ..optim import AdamW
 from ..rng import ALL, Part
 from ..tensor import Tensor
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Command(IntEnum):
-    """What rank 0 tells the other ranks to do next."""
+    """An instruction of rank 0 to the other ranks."""
 
     START = 0  # a training, with what follows
     UPDATE = 1
@@ -29,6 +29,10 @@ class Command(IntEnum):
     EVALUATE_WEIGHTS = 3
     SHARE_MOMENTS = 4
     END = 5
+
+
+class DisagreementError(RunError):
+    """A difference between the ranks' states, which all of them see at once."""
 
 
 class Ranks(Protocol):
@@ -53,7 +57,7 @@ class Ranks(Protocol):
         ...
 
     def at_update(self, step: int, state: Callable[[], Mapping[str, str]]) -> None:
-        """Begin an update.  From time to time `state` is compared: raises RunError if it differs between ranks."""
+        """Begin an update.  From time to time `state` is compared: raises DisagreementError if it differs."""
         ...
 
     def backward(self, loss: Tensor, optimizer: AdamW, last: bool) -> None:

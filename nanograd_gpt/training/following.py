@@ -41,10 +41,9 @@ class Start:
     optimizer: dict[str, Any]  # settings and step counts
 
 
-def start_ranks(run: Run, sharded: bool, wait_limit: float) -> None:
+def start_ranks(run: Run, wait_limit: float) -> None:
     """Give rank 0's run to the other ranks; they follow each update from here on.
 
-    sharded: each rank holds the optimizer's moments of its part alone
     wait_limit: seconds after which a rank that does not answer ends the run
     """
     ranks = run.ranks
@@ -60,7 +59,7 @@ def start_ranks(run: Run, sharded: bool, wait_limit: float) -> None:
             device=run.device,
             precision=precision(),
             threads=n_threads() if n_threads() != ranks.threads else None,
-            sharded=sharded,
+            sharded=ranks.sharded,
             wait_limit=wait_limit,
             progress=run.progress,
             model_stream=run.model_rng.state(),
@@ -68,7 +67,7 @@ def start_ranks(run: Run, sharded: bool, wait_limit: float) -> None:
             optimizer={name: value for name, value in state.items() if not name.startswith("exp_avg")},
         )
     )
-    ranks.share(run.optimizer, sharded, wait_limit)
+    ranks.share(run.optimizer, wait_limit)
 
 
 def follow(ranks: MPIRanks, signal: Callable[[], int | None]) -> int:
@@ -78,7 +77,11 @@ def follow(ranks: MPIRanks, signal: Callable[[], int | None]) -> int:
     """
     if ranks.follow(signal()) == Command.END:  # before the training: an error, or --help
         return ranks.code
-    run = _followed(ranks, ranks.broadcast(None))
+    return follow_run(_followed(ranks, ranks.broadcast(None)), ranks, signal)
+
+
+def follow_run(run: Run, ranks: MPIRanks, signal: Callable[[], int | None]) -> int:
+    """Do with a run what rank 0 does with its own, to the end; returns the exit code."""
     steps = run.steps()
     while (command := ranks.follow(signal())) != Command.END:
         if command == Command.UPDATE:
@@ -103,5 +106,6 @@ def _followed(ranks: MPIRanks, start: Start) -> Run:
     run.progress = start.progress
     run.model_rng.set_state(start.model_stream)
     run.data_rng.set_state(start.data_stream)
-    ranks.share(run.optimizer, start.sharded, start.wait_limit)
+    ranks.sharded = start.sharded
+    ranks.share(run.optimizer, start.wait_limit)
     return run

@@ -167,7 +167,7 @@ def _epoch_order(loader: DataLoader, progress: Progress) -> Ints:
 
 
 def state_of(model: GPTModel, loader: DataLoader, optimizer: AdamW, progress: Progress) -> dict[str, str]:
-    """What is the same on all ranks before an update, by the name that people are told."""
+    """The state that all ranks share before an update, by the names that people are told."""
     return {
         "the position": str((progress.global_step, progress.epoch, progress.batch)),
         "the model's random stream": str(model.rng.state()),

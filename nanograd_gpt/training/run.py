@@ -271,8 +271,12 @@ class Run:
             "data_stream": self.data_rng.state(),
             "data_sha256": text_hash(self.text),
             "tokenizer_sha256": tokenizer_hash(self.tokenizer),
-            "environment": environment() | {"device": self.device, "precision": precision()},
+            "environment": self.environment(),
         }
+
+    def environment(self) -> dict[str, Any]:
+        """The environment of the updates from here on."""
+        return environment() | {"device": self.device, "precision": precision(), "ranks": self.ranks.size}
 
     def save(self, directory: Path, beside: Background | None = None, note: Note | None = None) -> Path:
         """Write a checkpoint, unless it is there already, and delete the oldest beyond the number to keep.
