@@ -3,7 +3,7 @@
 
 You will see six moments of one training on tales, as a film strip: the five likeliest words after a prompt, what one
 head looks at, and how the model goes on; and the same model trained on a short story, where memorising begins early.
-Takes about 80 s; --fast: 28 s.
+Takes about 80 s; --fast: 15 s.
 """
 
 # %%

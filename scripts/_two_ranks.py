@@ -1,4 +1,4 @@
-"""What each of two processes does for 15_data_parallel.py: trainings, right and wrong, and updates by the clock.
+"""The work of each of two processes for 15_data_parallel.py: trainings, right and wrong, and updates by the clock.
 
 `in_two_ranks` starts this file with mpiexec; rank 0 prints what the two have found, as JSON.
 """
@@ -169,7 +169,7 @@ def mpiexec() -> str | None:
 
 
 def missing_mpi() -> str | None:
-    """What is missing here to start ranks, as a sentence; None if nothing is."""
+    """Name in a sentence what is missing here to start ranks; None if nothing is."""
     if importlib.util.find_spec("mpi4py") is None:
         return "mpi4py is not installed"
     return None if mpiexec() else "mpiexec is not installed"

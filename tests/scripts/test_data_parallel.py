@@ -1,4 +1,4 @@
-"""What scripts/15_data_parallel.py claims can fail, and what it lacks or what ends its ranks is one line."""
+"""The claims of scripts/15_data_parallel.py can fail, and a missing MPI, or an error of a rank, is one line."""
 
 from __future__ import annotations
 
