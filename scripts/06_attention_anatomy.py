@@ -4,7 +4,7 @@
 You will see one head's attention computed from scores, mask and softmax; that no token sees a later one, to the last
 bit; what each head of a model trained on tales looks at before it says where a thing was found; and that the answer
 depends on what one of them sees.  --model runs/tales takes a model that is trained already.
-Takes about 45 s; --fast: 10 s.
+Takes about 45 s; --fast: 12 s.
 """
 
 # %%

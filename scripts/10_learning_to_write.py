@@ -77,6 +77,7 @@ def look(run, epoch):
 
 
 text, settings = tales_that_ask() if dive.fast else (None, {})
+settings |= {"eval_freq": 50} if dive.fast else {}
 tales = Run(preset("tales").replace(settings), "cpu", text=text)
 tokens = [printable(tales.tokenizer.decode([i])) for i in range(tales.tokenizer.n_vocab)]
 print(f"tales: {tales.total_steps:,} updates, on one thread")

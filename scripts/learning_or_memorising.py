@@ -125,14 +125,14 @@ def first_above(least: float, shares: list[float]) -> int:
 def draw(story: Course, tales: Course) -> Figure:
     """The losses of both trainings, and what the second model's tales are like."""
     with style():
-        figure = new_figure(6.6)
+        figure = new_figure(7)
         rows = figure.subplots(3)
         for axes, course, name in ((rows[0], story, "story"), (rows[1], tales, "tales")):
             axes.plot(course.epochs, course.train, color=BLUE, label="training loss" if axes is rows[0] else None)
             axes.plot(
                 course.epochs, course.val, "-.", color=ORANGE, label="validation loss" if axes is rows[0] else None
             )
-            axes.set(ylabel=f"Loss on the {name}\n(nats per token)", ylim=(0, None))
+            axes.set(xlabel="Epochs", ylabel=f"Loss on the {name}\n(nats per token)", ylim=(0, None))
         for name, part, whole, colour in (
             ("grammatical", "grammatical", "sentences", GREEN),
             ("consistent", "consistent", "tested", PURPLE),
