@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -148,6 +147,6 @@ def step_of(measured: Mapping[int, Step], tokens: float) -> Step:
     )
 
 
-def step_from(facts: Mapping[str, Any]) -> Step:
-    """A step as it stands in a result file."""
-    return Step(**facts)
+def sent_by_ring(hosts: int, nbytes: float) -> float:
+    """Bytes that each host sends."""
+    return ring(hosts).volume * nbytes

@@ -3,12 +3,13 @@
     data_parallel_rank.py sums ROUNDS BYTES...
     data_parallel_rank.py steps ROUNDS EMB_DIM LAYERS BATCH LENGTH
 
-Waiting ranks sleep between two looks: where several share a processor, one that waits must not keep another from work.
+Where ranks share processors, one that waits sleeps between two looks, as it must not keep another from its work.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,8 +52,9 @@ class MeasuredRanks(MPIRanks):
             super()._send(part)
 
     def _finish(self) -> None:
+        pause = LOOK_EVERY if self.size > (os.cpu_count() or 1) else 0
         while not self.MPI.Request.Testall(self._requests):
-            sleep(LOOK_EVERY)
+            sleep(pause)
         self._requests = []
 
 
@@ -86,7 +88,7 @@ def _slowest(ranks: MeasuredRanks, seconds: list[float]) -> list[float]:
 
 
 def steps(ranks: MeasuredRanks, rounds: int, emb_dim: int, layers: int, batch: int, length: int) -> dict[str, Any]:
-    """Seconds of the phases of train steps in each way, alternately, and bytes that this host has sent in each."""
+    """Seconds of the phases of train steps in each way, alternately, and the bytes that this host has sent."""
     config = GPTConfig(512, length, emb_dim, 4, layers, 0.0)
     model = GPTModel(config, rng=Generator(1))
     optimizer = AdamW(model.parameters(), lr=1e-4)
@@ -94,9 +96,8 @@ def steps(ranks: MeasuredRanks, rounds: int, emb_dim: int, layers: int, batch: i
     found: dict[str, list[dict[str, Any]]] = {"none": [], "plain": [], "overlapped": []}
     for i in range(rounds + 1):
         for way in found:
-            ranks.way, before = way, int(COUNTER.read_text(encoding="ascii"))
+            ranks.way = way
             step = _step(ranks, model, optimizer, ids, targets)
-            step["bytes_sent"] = int(COUNTER.read_text(encoding="ascii")) - before
             if i:  # the first round warms up
                 found[way].append(step)
     buckets = ranks._buckets_of(optimizer)
@@ -107,21 +108,30 @@ def steps(ranks: MeasuredRanks, rounds: int, emb_dim: int, layers: int, batch: i
 def _step(ranks: MeasuredRanks, model: GPTModel, optimizer: AdamW, ids: Any, targets: Any) -> dict[str, Any]:
     optimizer.zero_grad()
     ranks.comm.Barrier()
-    times = [perf_counter()]
+    times, sent = [perf_counter()], [_sent()]
     loss = model.loss(ids, targets) * (1 / ranks.size)
     times.append(perf_counter())
     ranks.backward(loss, optimizer, last=True)
     ready = list(ranks.ready)
+    sent.append(_sent())
     if ranks.way == "plain":
         ranks.comm.Barrier()  # the wait for a slower rank's backward pass is not that for the sums
     times.append(perf_counter())
     ranks.sum_gradients(optimizer)
     times.append(perf_counter())
+    sent.append(_sent())
     optimizer.step()
     times.append(perf_counter())
     at = np.array(_slowest(ranks, [*(time - times[0] for time in times), *(time - times[1] for time in ready)]))
     step = dict(zip(("forward", "backward", "wait", "optimizer"), np.diff(at[: len(times)]).tolist(), strict=True))
-    return {**step, "total": float(at[len(times) - 1]), "ready": at[len(times) :].tolist()}
+    early, late = np.diff(sent).tolist()
+    counted = {"sent_in_backward": early, "sent_after": late}
+    return {**step, **counted, "total": float(at[len(times) - 1]), "ready": at[len(times) :].tolist()}
+
+
+def _sent() -> int:
+    """Bytes that this host has sent so far."""
+    return int(COUNTER.read_text(encoding="ascii"))
 
 
 def main(work: str, rounds: str, *sizes: str) -> None:
