@@ -16,9 +16,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
+import numpy as np
 from data_parallel_model import Step
 from harness import ROOT, THREAD_VARIABLES, new_parser, parsed, run, write
 from hosts import Hosts, missing
@@ -37,8 +38,9 @@ RANK = str(Path(__file__).with_name("data_parallel_rank.py"))
 GIGABIT = 1e9  # bits per second
 CHECKED_RATE = 1e8  # so slow that two cores do not limit four hosts' sums
 STEP_RATE = 2e8
-BOTH_WAYS = {"UCX_RNDV_THRESH": "inf"}  # else MPICH waits with its answer for what it sends: one direction at a time
 BY_RING = {"MPIR_CVAR_DEVICE_COLLECTIVES": "none", "MPIR_CVAR_IALLREDUCE_INTRA_ALGORITHM": "tsp_ring"}
+BOTH_WAYS = {"UCX_RNDV_THRESH": "inf"}  # else what a peer needs before it can send waits behind what is sent to it
+WAYS: dict[str, dict[str, str]] = {"ring": BY_RING, "halving": BOTH_WAYS, "MPICH's default": {}}
 FITTED = [1 << k for k in range(12, 25, 2)]  # bytes: 4 KB to 16 MB
 CHECKED = [4 << 20, 8 << 20, 16 << 20]
 HOSTS = [2, 3, 4]
@@ -85,17 +87,16 @@ def fit(options: Namespace) -> dict[str, Any]:
     """Sums over two hosts with a link of 1 Gbit/s, and without a limit."""
     sizes = FITTED[:4] if options.quick else FITTED
     return {
-        name: sums_on(2, rate, 2 * options.rounds, sizes, BOTH_WAYS | BY_RING)
+        name: sums_on(2, rate, 4 * options.rounds, sizes, BY_RING)
         for name, rate in (("limited", GIGABIT), ("unlimited", None))
     }
 
 
 def check(options: Namespace) -> list[dict[str, Any]]:
-    """Sums over 2, 3 and 4 hosts by each algorithm, and as MPICH sends them if it is not told otherwise."""
-    ways = {"ring": BOTH_WAYS | BY_RING, "halving": BOTH_WAYS, "one direction at a time": {}}
+    """Sums over 2, 3 and 4 hosts in each way."""
     hosts, sizes = ([2], [1 << 16]) if options.quick else (HOSTS, CHECKED)
     found = []
-    for way, settings in ways.items():
+    for way, settings in WAYS.items():
         print(f" {way}", flush=True)
         found += [{"way": way, **sums_on(n, CHECKED_RATE, options.rounds, sizes, settings)} for n in hosts]
     return found
@@ -105,7 +106,7 @@ def steps(options: Namespace) -> list[dict[str, Any]]:
     """Train steps over 2, 3 and 4 hosts, with sums after the backward pass, during it, and none."""
     found, sizes = [], "64 2 2 16" if options.quick else MODEL
     for n, rate in [(2, GIGABIT)] if options.quick else [(2, GIGABIT), *((n, STEP_RATE) for n in HOSTS)]:
-        facts = on_hosts(n, rate, "steps", options.rounds, *sizes.split(), settings=BOTH_WAYS | BY_RING)
+        facts = on_hosts(n, rate, "steps", options.rounds, *sizes.split(), settings=BY_RING)
         found.append({"hosts": n, "bits_per_second": rate, **facts})
         waits = {way: summary([step["wait"] for step in taken]).median for way, taken in facts["ways"].items()}
         print(f"  {n} hosts, {rate:.0e} bit/s: waits", {way: round(wait, 4) for way, wait in waits.items()}, flush=True)
@@ -113,39 +114,45 @@ def steps(options: Namespace) -> list[dict[str, Any]]:
 
 
 def step(options: Namespace) -> dict[str, Any]:
-    """A step of one process with all threads, by its tokens, and when each bucket's gradient is final."""
+    """A step of one process by its tokens, and when each bucket's gradient is final.
+
+    The CPU time of one thread over the number of threads: other processes hardly disturb it.
+    """
     setup = QUICK if options.quick else LARGE
-    set_threads(options.threads)
+    set_threads(1)
     model = GPTModel(setup.config, rng=Generator(1))
     found = {}
     for batch in BATCHES:
-        taken = [
-            measured_step(TrainStep(model, random_batch(setup.config, batch, setup.length)))
-            for _ in range(min(options.rounds, MOST_STEPS) + 1)
-        ][1:]
+        work = TrainStep(model, random_batch(setup.config, batch, setup.length))
+        taken = [measured_step(work, options.threads) for _ in range(min(options.rounds, MOST_STEPS) + 1)]
         fastest = min(taken, key=lambda one: one.seconds)
         print(f"  {batch * setup.length} tokens: {fastest.seconds:.3f} s", flush=True)
         found[batch * setup.length] = vars(fastest)
     return {"setup": setup.facts(), "steps": found}
 
 
-def measured_step(work: TrainStep) -> Step:
+def measured_step(work: TrainStep, threads: int) -> Step:
     """Take one step."""
     optimizer, ready = work.optimizer, list[float]()
-    buckets = Buckets(optimizer.flat, lambda _: ready.append(perf_counter()), BUCKET_BYTES)
-    times = [perf_counter()]
+    buckets = Buckets(optimizer.flat, lambda _: ready.append(process_time()), BUCKET_BYTES)
+    times = [process_time()]
     loss = work.model.loss(work.ids, work.targets)
-    times.append(perf_counter())
+    times.append(process_time())
     assert loss.node is not None  # as the parameters are trained
     autograd.backward(loss.node, loss.data * 0 + 1, FinalGradients(loss.node, buckets.final).delivered)
-    times.append(perf_counter())
+    times.append(process_time())
     buckets.send_rest()
-    times.append(perf_counter())
     optimizer.step()
     optimizer.zero_grad()
-    times.append(perf_counter())
-    sizes = [optimizer.flat.grad[part].nbytes for part in buckets.slices]
-    return Step(times[1] - times[0], times[2] - times[1], times[4] - times[3], [t - times[1] for t in ready], sizes)
+    times.append(process_time())
+    forward, backward, update = np.diff(times) / threads
+    return Step(
+        forward=float(forward),
+        backward=float(backward),
+        optimizer=float(update),
+        ready=[(time - times[1]) / threads for time in ready],
+        nbytes=[int(optimizer.flat.grad[part].nbytes) for part in buckets.slices],
+    )
 
 
 PARTS: dict[str, Callable[[Namespace], Any]] = {"fit": fit, "check": check, "steps": steps, "step": step}

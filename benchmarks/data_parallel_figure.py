@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # imported at run time by viz/plots.py, under any MPLBACKEND
 
 COLORS = [BLUE, ORANGE, GREEN, PURPLE]
 LOOKS = {"overlapped": "-", "plain": "--"}
-AT = TOKENS[1]
+AT = TOKENS[0]
 
 
 def write_figure(path: Any) -> None:
