@@ -53,7 +53,7 @@ def missing() -> str | None:
     except ModuleNotFoundError:
         return "mpi4py is not installed"
     mpiexec = _mpiexec()
-    if mpiexec is None or "HYDRA" not in _run(mpiexec, "--version"):
+    if mpiexec is None or "HYDRA" not in subprocess.run([mpiexec, "--version"], capture_output=True, text=True).stdout:
         return "MPICH's mpiexec is not installed"
     return None
 
@@ -193,8 +193,8 @@ def _remove_abandoned() -> None:
 
 def _remove(name: str) -> None:
     if name in _namespaces():
-        _kill_all(name)
         with suppress(subprocess.CalledProcessError):  # another process has removed it
+            _kill_all(name)
             _run("ip", "netns", "del", name)
 
 
