@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # imported at run time by viz/plots.py, under any MPLBACKEND
 COLORS = [BLUE, ORANGE, GREEN, PURPLE]
 LOOKS = {"overlapped": "-", "plain": "--"}
 AT = TOKENS[0]
+TICKS = 1, 4, 16, 64, 256, 1024, 4096, 32768
 
 
 def write_figure(path: Any) -> None:
@@ -35,7 +36,7 @@ def efficiency_figure(facts: Mapping[str, Any]) -> Figure:
     _panel(by_hosts, hosts, lambda way, link, n: 1.0 if n == 1 else projected(parts, way, link, int(n), AT))
     by_hosts.set_title(f"124M, {AT:,} tokens a host{mark}", loc="left")
     by_hosts.set_xlabel("hosts")
-    tokens = [2 ** (k / 2) for k in range(12, 33)]
+    tokens = [2.0 ** (k / 2) for k in range(12, 31)]
     _panel(by_tokens, tokens, lambda way, link, n: projected(parts, way, link, MOST_HOSTS, n))
     by_tokens.set_title(f"124M, {MOST_HOSTS:,} hosts{mark}", loc="left")
     by_tokens.set_xlabel("tokens of a host in an update")
@@ -54,7 +55,7 @@ def _panel(axes: Axes, across: Sequence[float], efficiency: Callable[[str, Link,
     axes.plot([], [], "-", color=INK, label="overlapped")
     axes.plot([], [], "--", color=INK, label="sums after the pass")
     axes.set_xscale("log", base=2)
-    ticks = [n for n in across if float(n).is_integer() and int(n).bit_length() % 2 == 1]
+    ticks = [n for n in across if n in TICKS]
     axes.set_xticks(ticks, [f"{n:,.0f}" for n in ticks])
     axes.minorticks_off()
     axes.set_ylim(0, 1.03)

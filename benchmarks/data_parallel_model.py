@@ -128,7 +128,7 @@ def _line(seconds: Mapping[int, float], cost: Cost) -> tuple[float, float]:
 
 
 def step_of(measured: Mapping[int, Step], tokens: float) -> Step:
-    """The step of a number of tokens: each phase a straight line through those measured, the optimizer's its mean."""
+    """The step of a number of tokens: its passes on a straight line through those measured, the rest a mean."""
     known = np.array([*measured], dtype=float)
 
     def at(values: Sequence[float]) -> float:
@@ -137,13 +137,14 @@ def step_of(measured: Mapping[int, Step], tokens: float) -> Step:
         return max(0.0, float(fixed)) + float(each) * tokens
 
     steps = [*measured.values()]
-    backward, largest = at([step.backward for step in steps]), measured[max(measured)]
+    backward = at([step.backward for step in steps])
+    parts = np.mean([np.array(step.ready) / step.backward for step in steps], axis=0)
     return Step(
         forward=at([step.forward for step in steps]),
         backward=backward,
         optimizer=float(np.mean([step.optimizer for step in steps])),
-        ready=[backward * ready / largest.backward for ready in largest.ready],
-        nbytes=largest.nbytes,
+        ready=(backward * parts).tolist(),
+        nbytes=steps[0].nbytes,
     )
 
 

@@ -193,6 +193,7 @@ def _limits(facts: Mapping[str, Any]) -> str:
     bytes_alone = costs[faster].volume * total * per_byte
     latency = costs[faster].rounds * sums.latency * len(step.nbytes)
     by_ring = costs["ring"].rounds * sums.latency * len(step.nbytes)
+    enough = float(f"{tokens_enough(facts, 'overlapped', link):.2g}")
     last_alone = sums.seconds(costs[faster], last, per_byte)
     return (
         f"Measured here: {1e6 * sums.latency:.0f} us for a round of messages; {1e9 * sums.processor:.2f} ns per byte "
@@ -202,9 +203,11 @@ def _limits(facts: Mapping[str, Any]) -> str:
         f"bytes take {bytes_alone:.1f} s, hardly more than with eight hosts, since each sends 2 (N - 1) / N of them. "
         f"Rounds take {latency:.2f} s by {faster} and {by_ring:.1f} s by the ring. The token embedding's "
         f"{last / 1e6:,.0f} MB are final only when the backward pass ends, so {last_alone:.2f} s are never hidden. "
-        "What limits a run is thus the computing on each host between two sums, which is its tokens: a host that "
-        "computes ten times as fast needs ten times the link, or ten times the tokens. The model leaves out a switch "
-        "that is not as fast as all its links together, and hosts that are slower than others."
+        f"So what limits {MOST_HOSTS:,} hosts is not their number but how much each computes between two sums: its "
+        "tokens. A host that computes ten times as fast needs a link ten times as fast, or ten times the tokens. With "
+        f"the {enough:,.0f} tokens that reach {ENOUGH:.0%} here, an update has {MOST_HOSTS * enough / 1e6:.1f} million, "
+        "and the training must be able to use so large a batch. The model leaves out a switch that is slower than all "
+        "its links together, and hosts that are slower than others."
     )
 
 

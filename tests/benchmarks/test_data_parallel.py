@@ -105,10 +105,10 @@ def test_efficiency_falls_with_hosts_and_grows_with_the_link(way: str) -> None:
 
 
 def test_a_step_of_more_tokens_is_on_the_line_through_those_measured() -> None:
-    steps = {n: Step(1e-3 * n, 0.1 + 2e-3 * n, 0.5, [1e-3 * n, 0.1 + 2e-3 * n], [8, 4]) for n in (100, 200, 400)}
+    steps = {n: Step(1e-3 * n, 0.1 + 2e-3 * n, 0.5, [0.05 + 1e-3 * n, 0.1 + 2e-3 * n], [8, 4]) for n in (100, 200, 400)}
     found = model.step_of(steps, 800)
     assert (found.forward, found.backward, found.optimizer) == pytest.approx((0.8, 1.7, 0.5))
-    assert found.ready == pytest.approx([1.7 * 0.4 / 0.9, 1.7])
+    assert found.ready == pytest.approx([0.85, 1.7])
 
 
 def test_the_tokens_that_are_enough_are_the_fewest() -> None:
