@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def on_hosts(n: int, rate: float | None, *work: object, settings: Mapping[str, str]) -> Any:
-    """What the ranks of n hosts measure; rate in bits per second."""
+    """Measure on the ranks of n hosts; rate in bits per second."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     variables = {"PYTHONPATH": path, **dict.fromkeys(THREAD_VARIABLES, "1"), **settings}
     with Hosts(n, rate) as hosts:

@@ -141,7 +141,7 @@ def tokens_enough(facts: Mapping[str, Any], way: str, link: Link, hosts: int = M
 
 
 def data_parallel() -> str:
-    """What was measured beside the model, the projection, and what limits it."""
+    """The measurements beside the model, the projection, and its limits."""
     whole = result("data_parallel.json")
     facts = whole["parts"]
     return "\n\n".join([_sums(facts), _steps(facts), _projection(facts), _limits(facts), about(whole) + quick(whole)])
@@ -183,7 +183,7 @@ def _projection(facts: Mapping[str, Any]) -> str:
 
 
 def _limits(facts: Mapping[str, Any]) -> str:
-    """What a step at the largest number of hosts waits for."""
+    """The parts of the wait at the largest number of hosts."""
     sums, step = sums_of(facts), step_of(measured_steps(facts), TOKENS[1])
     link = LINKS[1]
     per_byte = link.per_byte(sums)
@@ -205,7 +205,7 @@ def _limits(facts: Mapping[str, Any]) -> str:
         f"{last / 1e6:,.0f} MB are final only when the backward pass ends, so {last_alone:.2f} s are never hidden. "
         f"So what limits {MOST_HOSTS:,} hosts is not their number but how much each computes between two sums: its "
         "tokens. A host that computes ten times as fast needs a link ten times as fast, or ten times the tokens. With "
-        f"the {enough:,.0f} tokens that reach {ENOUGH:.0%} here, an update has {MOST_HOSTS * enough / 1e6:.1f} million, "
+        f"the {enough:,.0f} tokens that reach {ENOUGH:.0%}, an update has {MOST_HOSTS * enough / 1e6:.1f} million, "
         "and the training must be able to use so large a batch. The model leaves out a switch that is slower than all "
         "its links together, and hosts that are slower than others."
     )

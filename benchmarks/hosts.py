@@ -37,7 +37,7 @@ exec ip netns exec PREFIX-$host unshare --uts bash -c "hostname $host; $*"
 
 @cache
 def missing() -> str | None:
-    """Why hosts cannot be imitated here; None if they can."""
+    """Return why hosts cannot be imitated here; None if they can."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "network namespaces need Linux and root"
     if absent := [tool for tool in TOOLS if shutil.which(tool) is None]:

@@ -1,4 +1,4 @@
-"""Where hosts cannot be imitated, the reason is said."""
+"""The reason why hosts cannot be imitated is said."""
 
 from __future__ import annotations
 
