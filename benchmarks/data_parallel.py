@@ -19,9 +19,11 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
+from harness import ROOT, THREAD_VARIABLES, new_parser, parsed, run, write
+
+# isort: split
 import numpy as np
 from data_parallel_model import Step
-from harness import ROOT, THREAD_VARIABLES, new_parser, parsed, run, write
 from hosts import Hosts, missing
 from setups import LARGE, QUICK
 
