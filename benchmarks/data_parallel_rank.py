@@ -119,11 +119,11 @@ def _step(ranks: MeasuredRanks, model: GPTModel, optimizer: AdamW, ids: Any, tar
     times.append(perf_counter())
     ranks.sum_gradients(optimizer)
     times.append(perf_counter())
-    sent.append(_sent())
     optimizer.step()
     times.append(perf_counter())
     at = np.array(_slowest(ranks, [*(time - times[0] for time in times), *(time - times[1] for time in ready)]))
     step = dict(zip(("forward", "backward", "wait", "optimizer"), np.diff(at[: len(times)]).tolist(), strict=True))
+    sent.append(_sent())  # now that all ranks have what was sent to them
     early, late = np.diff(sent).tolist()
     counted = {"sent_in_backward": early, "sent_after": late}
     return {**step, **counted, "total": float(at[len(times) - 1]), "ready": at[len(times) :].tolist()}
