@@ -16,6 +16,7 @@ SEGMENT = 1448  # bytes of data in an Ethernet frame of 1,500
 HEADERS = 66  # Ethernet's, IP's and TCP's with its timestamp
 GAP = 24  # preamble, checksum and pause, which a real wire has
 ON_A_WIRE = (SEGMENT + HEADERS + GAP) / SEGMENT
+PAST_A_BURST = 1 << 20  # bytes: a limited link sends the first of a message at once
 IN_A_NAMESPACE = (SEGMENT + HEADERS) / SEGMENT  # a rate limit counts these
 
 
@@ -114,8 +115,8 @@ def efficiency(step: Step, waited: float) -> float:
 
 def fitted(limited: Mapping[int, float], unlimited: Mapping[int, float], bits_per_second: float) -> Sums:
     """Fit the costs to the seconds of sums of some sizes over two hosts, with and without a limit of the rate."""
-    latency, per_byte = _line(limited, ring(2))
-    _, fastest = _line(unlimited, ring(2))
+    latency, fastest = _line(unlimited, ring(2))
+    _, per_byte = _line({nbytes: time for nbytes, time in limited.items() if nbytes >= PAST_A_BURST}, ring(2))
     return Sums(latency, max(0.0, per_byte - 8 * IN_A_NAMESPACE / bits_per_second), fastest)
 
 

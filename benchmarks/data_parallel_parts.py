@@ -42,8 +42,8 @@ class Link(NamedTuple):
 
 
 LINKS = [
-    Link("1 Gbit/s", 1e9),
-    Link("10 Gbit/s", 1e10),
+    Link("1 Gbit/s, TCP", 1e9),
+    Link("10 Gbit/s, TCP", 1e10),
     Link("25 Gbit/s, RDMA", 2.5e10, by_adapter=True),
     Link("100 Gbit/s, RDMA", 1e11, by_adapter=True),
 ]
