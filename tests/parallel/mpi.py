@@ -32,6 +32,16 @@ def mpiexec() -> tuple[str, ...] | None:
     return (path,)
 
 
+def is_open_mpi() -> bool:
+    """Tell whether the launcher is Open MPI's, which kills ranks on Ctrl-C, and adds lines of its own to an error."""
+    return len(mpiexec() or ()) > 1
+
+
+def errors(text: str) -> list[str]:
+    """The lines of our errors."""
+    return [line for line in text.splitlines() if line.startswith("error: ")]
+
+
 def why_no_mpi() -> str | None:
     """Why ranks cannot be started here; None if they can."""
     try:

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import pytest
 from parallel.mpi import needs_mpi, run_program
-from parallel.trainings import Case, cases, difference, new_run, trained
+from parallel.trainings import TOLERANCE, Case, alone, cases, difference, new_run, trained
 
-TOLERANCE = {"float64": 1e-13, "float32": 1e-6}
 CI = [case for i, case in enumerate(cases()) if i % 5 == 0]
 WHOLE_EPOCHS = {"train_ratio": 0.68}  # an epoch has as many windows in batches of 6 as in batches of 12
-
-
-@cache
-def _alone(settings: tuple[tuple[str, Any], ...], dtype: str) -> dict[str, Any]:
-    case = Case(settings=dict(settings), dtype=dtype, sharded=False)
-    return {**trained(new_run(case), case)}
-
-
-def alone(case: Case) -> dict[str, Any]:
-    """The same training in this process."""
-    return _alone(tuple(sorted(case["settings"].items())), case["dtype"])
 
 
 def check(size: int, chosen: list[Case]) -> None:
@@ -37,13 +24,6 @@ def check(size: int, chosen: list[Case]) -> None:
 @pytest.mark.parametrize("size", [2, 4])
 def test_ranks_train_as_one_process(size: int) -> None:
     check(size, CI)
-
-
-@needs_mpi
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_ranks_train_as_one_process_in_every_case(size: int) -> None:
-    check(size, [*cases()])
 
 
 @needs_mpi

@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from parallel.mpi import needs_mpi, run_ranks
+from parallel.mpi import is_open_mpi, needs_mpi, run_ranks
 
 from nanograd_gpt.training.metrics import read_metrics
 
@@ -28,7 +28,7 @@ def test_every_command_with_mpiexec_trains(tmp_path: Path) -> None:
         launcher, flag, size, *rest = shlex.split(line, comments=True)
         assert (launcher, flag) == ("mpiexec", "-n")
         start = rest.index("nanograd-gpt")
-        hosts = ["-hosts", "localhost"] if "-hosts" in rest[:start] else []
+        hosts = ["-hosts", "localhost"] if "-hosts" in rest[:start] and not is_open_mpi() else []
         options = [*rest[start + 1 :]]
         if "--resume" not in options:
             options += [word for pair in SMALL.items() for word in pair] + [*MOST]

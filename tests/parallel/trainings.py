@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from itertools import islice, product
 from pathlib import Path
@@ -18,6 +18,7 @@ from nanograd_gpt.training.run import Run
 from nanograd_gpt.training.run_directory import checkpoints
 
 UPDATES = 50
+TOLERANCE = {"float64": 1e-13, "float32": 1e-6}
 TEXT = "".join(f"{i}: the cat sat on mat {i % 7}, and the dog saw cat {i * i % 11}.\n" for i in range(160))
 SMALL = {
     "n_merges": 40,
@@ -108,6 +109,17 @@ def trained(run: Run, case: Case) -> Trained:
     return Trained(
         losses=losses, norms=norms, evaluations=evaluations, tokens=run.progress.tokens_seen, parameters=bits(run)
     )
+
+
+@cache
+def _alone(settings: tuple[tuple[str, Any], ...], dtype: str) -> Trained:
+    case = Case(settings=dict(settings), dtype=dtype, sharded=False)
+    return trained(new_run(case), case)
+
+
+def alone(case: Case) -> Trained:
+    """The same training in this process."""
+    return _alone(tuple(sorted(case["settings"].items())), case["dtype"])
 
 
 def bits(run: Run) -> str:

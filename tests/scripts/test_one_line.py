@@ -99,6 +99,7 @@ def test_a_missing_library_is_one_line(script: str, library: str, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir() if path.suffix in (".json", ".svg", ".png")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", NEEDS)
 def test_an_option_that_does_not_exist_is_refused_before_any_work(script: str, tmp_path: Path) -> None:
     for library in NEEDS[script]:

@@ -237,6 +237,7 @@ def test_both_texts_are_coloured_by_surprise(tmp_path):
         assert name in page.words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "surprise",
     [{"training": 1}, {"training": {"tokens": ["a"]}}, {"training": {"tokens": ["a"], "probabilities": [1, 1]}},
@@ -289,6 +290,7 @@ def test_an_end_before_a_resume_is_not_the_end(tmp_path):
     assert "not finished" in page.words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("events", "n_figures", "shown"),
     [
@@ -320,6 +322,7 @@ def test_the_same_run_gives_the_same_page(tmp_path):
     assert written(tmp_path, RUN[:12]).source == written(tmp_path, RUN[:12]).source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content"),
     [("config.toml", "= 1"), ("environment.json", "{"), ("environment.json", "[1]"), ("config.toml", b"\xff")],
