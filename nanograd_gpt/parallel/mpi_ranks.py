@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from time import sleep
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 WAIT_LIMIT = 60.0  # seconds
 BUCKET_BYTES = 4 << 20  # large enough that a message's latency is small beside its transfer
+PRINTED_WITHIN = 0.5  # seconds: mpiexec drops lines that it has not yet passed on when a rank calls Abort
 LOOKS = 8  # at the sums under way after an operation: MPI moves a part of a message in each
 AGREE_EVERY = 100  # updates between two comparisons of the ranks' states
 
@@ -297,5 +299,6 @@ class MPIRanks:
         if self.rank == 0 and not self.has_started:
             self.lead(Command.END, code)
         elif not self.has_ended:
+            sleep(PRINTED_WITHIN)
             self.comm.Abort(code or 1)
         self.watchdog.end()
