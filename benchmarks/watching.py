@@ -1,10 +1,11 @@
-"""The part of a default run's time that measuring its layers and taking its snapshots takes.
+"""The part of a run's time that measuring its layers and taking its snapshots takes, and what a tape leaves behind.
 
     python benchmarks/watching.py [--rounds N]
 
 Updates with and without the measurement take turns in one process (A B, B A, ...), on the same model.  The share is
 what the measured updates of a run take more, at the default of --watch-every, and its three snapshots, beside all
-updates of the run.  Goes to results/watching.json.
+updates of the run.  Updates after a tape (nanograd_gpt.record) has ended take turns too: nothing of it is left, so they
+take as long as those before.  Goes to results/watching.json.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from harness import new_parser, parsed, run, write
 
+from nanograd_gpt import record
 from nanograd_gpt.backend.cpu.threads import set_threads
 from nanograd_gpt.bench.statistics import interleaved, summary
 from nanograd_gpt.training.config import preset
@@ -39,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, costs in runs.items():
         print(
             f"  {name}: an update takes {1e3 * costs['plain']:.2f} ms, measured {1e3 * costs['watched']:.2f} ms; "
-            f"{N_SNAPSHOTS} snapshots {costs['snapshots']:.2f} s: {share(costs):.2%} of {costs['updates']} updates"
+            f"{N_SNAPSHOTS} snapshots {costs['snapshots']:.2f} s: {share(costs):.2%} of {costs['updates']} updates; "
+            f"after a tape {1e3 * costs['after a tape']:.2f} ms, {costs['after a tape'] / costs['plain']:.4f} of before"
         )
     write(options, "watching.json", {"runs": runs})
     return 0
@@ -66,13 +69,16 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
             _, scales = with_layer_scales(trained.model, plain)
             log.write("layers", step=0, epoch=1, tokens=0, **scales.event())
 
-        both: dict[str, Callable[[], None]] = {"plain": plain, "watched": watched}
-        for each in both.values():
+        kinds: dict[str, Callable[[], None]] = {"plain": plain, "watched": watched, "after a tape": plain}
+        for each in kinds.values():
             each()  # warm-up
-        seconds: dict[str, list[float]] = {each: [] for each in both}
-        for order in interleaved([*both], rounds):
+        seconds: dict[str, list[float]] = {each: [] for each in kinds}
+        for order in interleaved([*kinds], rounds):
             for each in order:
-                seconds[each].append(timed(both[each]))
+                if each == "after a tape":
+                    with record():
+                        plain()
+                seconds[each].append(timed(kinds[each]))
         snapshots = [timed(Snapshots(trained, Path(folder)).take) for _ in range(N_SNAPSHOTS)]
     medians = {each: summary(samples).median for each, samples in seconds.items()}
     return {**medians, "snapshots": sum(snapshots), "updates": trained.total_steps, "watch_every": t.watch_every}

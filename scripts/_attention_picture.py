@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes  # imported at run time by viz/plots.py, under any MPLBACKEND
 
 VISIBLE = 0.004  # of full strength
+LEGIBLE = 0.5  # of full strength: the strongest colour behind words, whose contrast is then above 4.5, dark or light
 WIDTHS = (0.85, 0.85, 1.1, 1.2, 0.3)  # of a sentence's columns: its words and the full stop
 
 
@@ -42,7 +43,7 @@ def draw_tale(axes: Axes, words: Sequence[str], weights: npt.ArrayLike, query: i
         row, column = divmod(i, len(WIDTHS))
         left, width = edges[column], WIDTHS[column]
         look: dict[str, Any] = {"edgecolor": INK, "linewidth": 1.2} if i == query else {"linewidth": 0}
-        axes.barh(row, width, height=0.9, left=left, color=[(BLUE, 0.6 * weight)], **look)
+        axes.barh(row, width, height=0.9, left=left, color=[(BLUE, LEGIBLE * weight)], **look)
         axes.text(left + width / 2, row, word, ha="center", va="center")
     axes.set(xlim=(-0.05, edges[-1] + 0.05), ylim=(query // len(WIDTHS) + 0.6, -0.6))
     axes.axis("off")

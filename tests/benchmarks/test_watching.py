@@ -21,6 +21,13 @@ def test_measuring_took_less_than_its_limit() -> None:
     assert all(watching.share(costs) < MOST for costs in stored["runs"].values())
 
 
+def test_nothing_is_left_of_a_tape() -> None:
+    if not STORED.exists():
+        pytest.skip("not measured yet: python benchmarks/watching.py")
+    for costs in json.loads(STORED.read_text(encoding="utf-8"))["runs"].values():
+        assert costs["after a tape"] / costs["plain"] == pytest.approx(1, abs=0.01)
+
+
 def test_the_share_is_of_all_updates() -> None:
     costs = {"plain": 0.01, "watched": 0.012, "snapshots": 0.1, "updates": 1000, "watch_every": 20}
     assert watching.share(costs) == pytest.approx((0.002 * 50 + 0.1) / 10)

@@ -39,9 +39,9 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-def test_it_lists_the_fourteen_questions_with_their_seconds() -> None:
+def test_it_lists_the_fifteen_questions_with_their_seconds() -> None:
     lines = works("learn").splitlines()
-    assert [line[:2] for line in lines if line[:2].strip().isdecimal()] == [f"{n:2}" for n in range(1, 15)]
+    assert [line[:2] for line in lines if line[:2].strip().isdecimal()] == [f"{n:2}" for n in range(1, 16)]
     assert " 6  What does a head look at?" in lines
     assert [line for line in lines if line.startswith("    0") and " s with --fast" not in line] == []
 
@@ -91,8 +91,8 @@ def test_the_page_can_be_written_before_anything_is_drawn(scripts: Path, tmp_pat
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("15", "learn: 15 is unknown; did you mean 14? They are numbered 1 to 14"),
-        ("0", "learn: 0 is unknown; did you mean 1? They are numbered 1 to 14"),
+        ("16", "learn: 16 is unknown; did you mean 15? They are numbered 1 to 15"),
+        ("0", "learn: 0 is unknown; did you mean 1? They are numbered 1 to 15"),
         ("atention-anatomy", "learn: 'atention-anatomy' is unknown; did you mean 'attention_anatomy'?"),
         ("cookery", "learn: 'cookery' is unknown; nanograd-gpt learn lists them"),
     ],

@@ -21,6 +21,7 @@ NEEDS = {
     "scripts/06_attention_anatomy.py": [*OWN, "matplotlib"],
     "scripts/10_learning_to_write.py": [*OWN, "matplotlib"],
     "scripts/14_is_it_gpt2.py": [*OWN, "matplotlib"],
+    "scripts/15_data_parallel.py": [*OWN, "matplotlib"],
     "scripts/the_books_numbers.py": OWN,
     "scripts/12_where_the_time_goes.py": [*OWN, "matplotlib"],
     "scripts/07_layernorm_and_gelu.py": [*OWN, "matplotlib"],
