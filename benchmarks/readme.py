@@ -2,8 +2,8 @@
 
     python benchmarks/readme.py [--check]
 
-Fills benchmarks/README.md and draws results/speed.svg as well.  --check writes nothing, and exits with 1 if a README
-is out of date.
+Fills benchmarks/README.md as well, and draws results/speed.svg and data_parallel.png and .svg.  --check writes nothing,
+and exits with 1 if a README is out of date.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parent))
 from harness import run
 
 # isort: split
+import data_parallel_parts
 import gpu_parts
 from speed_parts import IN_BENCHMARKS, IN_README
 from tour_parts import tour
@@ -39,11 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.check:
         print(f"run python benchmarks/readme.py: {differ} would change" if differ else "all is up to date")
         return int(bool(differ))
-    from speed_figure import write_figure  # matplotlib is slow to import
+    import data_parallel_figure  # matplotlib is slow to import
+    from speed_figure import write_figure
 
     for path in differ:
         path.write_text(filled(path), encoding="utf-8")
     write_figure(RESULTS / "speed.svg")
+    data_parallel_figure.write_figure(RESULTS / "data_parallel")
     return 0
 
 
@@ -134,7 +137,7 @@ PARTS: dict[str, Callable[[], str]] = {
 }
 DOCUMENTS = {
     Path(__file__).parent.parent / "README.md": PARTS,
-    Path(__file__).parent / "README.md": IN_BENCHMARKS | gpu_parts.IN_BENCHMARKS,
+    Path(__file__).parent / "README.md": IN_BENCHMARKS | data_parallel_parts.IN_BENCHMARKS | gpu_parts.IN_BENCHMARKS,
 }
 
 

@@ -112,7 +112,7 @@ def train_step() -> str:
         head = [f"{_sizes(facts['setup'])}, ms", *PHASES, "step (quartiles)", "tokens/s", "ratio"]
         failures = "\n".join(f"Left out, {message}." for message in facts["failures"].values())
         parts.append(_joined(markdown(head, rows), failures, f"{_same_twice(facts)} {_agreement(facts)}"))
-    return _joined(*parts, _about(facts))
+    return _joined(*parts, about(facts))
 
 
 def _step_row(name: str, samples: Sequence[Any], all_samples: Mapping[str, Any], tokens: int) -> list[str]:
@@ -134,7 +134,7 @@ def generation() -> str:
         ratios = ["" if name == "ours" else str(ratio_to(facts["samples"][n], name)) for n in lengths]
         rows.append([LABELS[name], f"{1e3 * medians[prompt]:,.1f}", *speeds, *ratios])
     head = [_sizes(facts["setup"]), "first token, ms", *(f"{n}: tokens/s" for n in lengths)]
-    return _joined(markdown([*head, *(f"{n}: ratio" for n in lengths)], rows), _same_twice(facts), _about(facts))
+    return _joined(markdown([*head, *(f"{n}: ratio" for n in lengths)], rows), _same_twice(facts), about(facts))
 
 
 def profile(name: str) -> str:
@@ -146,7 +146,7 @@ def profile(name: str) -> str:
         f"{bandwidth:,.1f} GB/s of memory bandwidth, both measured in the same run; {CACHED}: faster than that memory, "
         "since its arrays are in the processor's caches."
     )
-    return _joined(markdown(COLUMNS, profile_cells(facts)), limits + _quick(facts))
+    return _joined(markdown(COLUMNS, profile_cells(facts)), limits + quick(facts))
 
 
 # --- benchmarks/README.md
@@ -159,7 +159,7 @@ def memory() -> str:
     for name, peaks in facts["peak_bytes"].items():
         what, who = name.split(", ")
         rows.append([f"{what}, {LABELS[who]}", _sizes(facts["setups"][name]), f"{max(peaks) / 1e6:,.0f}"])
-    return _joined(markdown(["process", "model", "peak RSS, MB"], rows), _about(facts))
+    return _joined(markdown(["process", "model", "peak RSS, MB"], rows), about(facts))
 
 
 def scaling() -> str:
@@ -171,7 +171,7 @@ def scaling() -> str:
         ratio = ratio_to(point["samples"], "best")
         rows.append([f"{point['axis']} {point['value']}", f"{ours:,.1f}", f"{best:,.1f}", str(ratio)])
     head = ["changed", "nanograd_gpt, ms", "PyTorch, best eager, ms", "ratio"]
-    return _joined(markdown(head, rows), f"Base: {_sizes(facts['base'])}. {_about(facts)}")
+    return _joined(markdown(head, rows), f"Base: {_sizes(facts['base'])}. {about(facts)}")
 
 
 def layers() -> str:
@@ -187,7 +187,7 @@ def layers() -> str:
         rows.append([layer, *medians, str(ratio)])
     columns = [part for phase in PHASES[:2] for part in (phase, f"{phase}, PyTorch")]
     head = [f"{_sizes(facts['setup'])}, ms", *columns, "ratio"]
-    return _joined(markdown(head, rows), _about(facts))
+    return _joined(markdown(head, rows), about(facts))
 
 
 def start_up() -> str:
@@ -197,7 +197,7 @@ def start_up() -> str:
     for name, samples in facts["samples"].items():
         of = summary(samples)
         rows.append([f"`{name}`", f"{1e3 * of.median:,.0f}", f"{1e3 * of.lower:,.0f} to {1e3 * of.upper:,.0f}"])
-    return _joined(markdown(["process", "median ms", "quartiles"], rows), _about(facts))
+    return _joined(markdown(["process", "median ms", "quartiles"], rows), about(facts))
 
 
 # --- wording
@@ -210,17 +210,17 @@ def _sizes(setup: Mapping[str, Any]) -> str:
     )
 
 
-def _about(facts: Mapping[str, Any]) -> str:
+def about(facts: Mapping[str, Any]) -> str:
     """The machine and the versions of a measurement."""
     about = facts["environment"]
     versions = {"numpy": about["numpy"], **facts.get("versions", {})}
     names = {"numpy": "NumPy", "torch": "PyTorch", "transformers": "Transformers"}
     software = ", ".join(f"{names[package]} {version}" for package, version in versions.items())
     blas = ", ".join(name.split(",")[0] for name in about["blas"])
-    return f"{about['processor']}, {facts['threads']} threads; {software} ({blas}).{_quick(facts)}"
+    return f"{about['processor']}, {facts['threads']} threads; {software} ({blas}).{quick(facts)}"
 
 
-def _quick(facts: Mapping[str, Any]) -> str:
+def quick(facts: Mapping[str, Any]) -> str:
     return " **From a run with --quick, on very small models: not a measurement.**" if facts["quick"] else ""
 
 

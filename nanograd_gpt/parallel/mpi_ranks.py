@@ -11,12 +11,13 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from time import sleep
 from typing import Any, TypeVar
 
 import numpy as np
 
 from .. import autograd
-from ..autograd import Leaf
+from ..autograd import Function
 from ..backend.contract import Array, HostArray
 from ..backend.plain.optimizer import scale_for_norm
 from ..backend.select import device_of, kernels_of, to_device, to_host
@@ -33,6 +34,8 @@ T = TypeVar("T")
 
 WAIT_LIMIT = 60.0  # seconds
 BUCKET_BYTES = 4 << 20  # large enough that a message's latency is small beside its transfer
+PRINTED_WITHIN = 0.5  # seconds: mpiexec drops lines that it has not yet passed on when a rank calls Abort
+LOOKS = 8  # at the sums under way after an operation: MPI moves a part of a message in each
 AGREE_EVERY = 100  # updates between two comparisons of the ranks' states
 
 
@@ -138,13 +141,15 @@ class MPIRanks:
             return
         buckets = self._buckets_of(optimizer)
 
-        def when_final(leaf: Leaf) -> None:
-            buckets.final(leaf)
+        assert loss.node is not None  # a training loss depends on the parameters
+        gradients = FinalGradients(loss.node, buckets.final)
+
+        def delivered(node: Function) -> None:
+            gradients.delivered(node)
             self._progress()
 
-        assert loss.node is not None  # a training loss depends on the parameters
         one = kernels_of(loss.data).xp.ones_like(loss.data)
-        autograd.backward(loss.node, one, FinalGradients(loss.node, when_final).delivered)
+        autograd.backward(loss.node, one, delivered)
 
     def _buckets_of(self, optimizer: AdamW) -> Buckets:
         if self._buckets is None or self._flat is not optimizer.flat:
@@ -158,7 +163,8 @@ class MPIRanks:
 
     def _progress(self) -> None:
         """Let MPI work on the sums under way: it does nothing between calls."""
-        self._requests = [request for request in self._requests if not request.Test()]
+        for _ in range(LOOKS):
+            self._requests = [request for request in self._requests if not request.Test()]
 
     def sum_gradients(self, optimizer: AdamW) -> None:
         optimizer.flat.zero_missing()
@@ -293,5 +299,6 @@ class MPIRanks:
         if self.rank == 0 and not self.has_started:
             self.lead(Command.END, code)
         elif not self.has_ended:
+            sleep(PRINTED_WITHIN)
             self.comm.Abort(code or 1)
         self.watchdog.end()

@@ -6,7 +6,7 @@ there even while that rank computes or writes files, so only a rank that is gone
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +20,7 @@ QUESTION, ANSWER, REPORTED = 1, 2, 3  # tags of messages, which are empty
 PAUSE = 0.1  # seconds between looks
 ANSWER_WITHIN = 2.0  # seconds
 TURN, LATEST_TURN = 0.05, 1.0  # seconds that a rank leaves to each lower one to report first
-EXIT_AFTER = 3.0  # seconds after another rank's report
+EXIT_AFTER = 1.5  # seconds after a report, if Abort has not ended all by then
 
 
 class Watchdog:
@@ -110,6 +110,9 @@ class Watchdog:
         while monotonic() < turn and not self.reported:
             self._read()
             sleep(PAUSE / 10)
+        # Abort waits for a host that is out of reach, and keeps Python's lock; mpiexec waits too, unless a signal ends
+        # a rank
+        signal.setitimer(signal.ITIMER_REAL, EXIT_AFTER)
         if not self.reported:
             for rank in self.others:
                 self._send(rank, REPORTED)
@@ -123,4 +126,3 @@ class Watchdog:
                 print(line, file=sys.stderr, flush=True)
             self.comm.Abort(1)
         sleep(EXIT_AFTER)
-        os._exit(1)  # where Abort does not reach

@@ -32,6 +32,7 @@ NEEDS = {
     "scripts/an_attention_kernel.py": [*OWN, "matplotlib"],
     "scripts/learning_or_memorising.py": [*OWN, "matplotlib"],
     "benchmarks/book_in_pytorch.py": [*OWN, "torch"],
+    "benchmarks/data_parallel.py": OWN,
     "benchmarks/default_run.py": OWN,
     "benchmarks/estimates.py": OWN,
     "benchmarks/generation.py": [*OWN, "torch", "transformers"],
@@ -48,13 +49,18 @@ NEEDS = {
     "benchmarks/where_the_time_goes.py": OWN,
 }
 MODULES = {
+    "data_parallel_figure",
+    "data_parallel_model",
+    "data_parallel_parts",
+    "data_parallel_rank",
     "gpu_parts",
     "harness",
+    "hosts",
     "setups",
     "speed_figure",
     "speed_parts",
     "tour_parts",
-}  # of benchmarks/, which are imported only
+}  # of benchmarks/, which are imported, or started by another, only
 ELSEWHERE = {"ch05", "gpu_check", "make_ch05"}  # of scripts/, which have a test file of their own
 
 
