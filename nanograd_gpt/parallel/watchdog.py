@@ -6,6 +6,7 @@ there even while that rank computes or writes files, so only a rank that is gone
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -112,7 +113,8 @@ class Watchdog:
             sleep(PAUSE / 10)
         # Abort waits for a host that is out of reach, and keeps Python's lock; mpiexec waits too, unless a signal ends
         # a rank
-        signal.setitimer(signal.ITIMER_REAL, EXIT_AFTER)
+        if hasattr(signal, "setitimer"):  # not on Windows
+            signal.setitimer(signal.ITIMER_REAL, EXIT_AFTER)
         if not self.reported:
             for rank in self.others:
                 self._send(rank, REPORTED)
@@ -125,4 +127,5 @@ class Watchdog:
             with suppress(OSError):
                 print(line, file=sys.stderr, flush=True)
             self.comm.Abort(1)
-        sleep(EXIT_AFTER)
+        sleep(2 * EXIT_AFTER)
+        os._exit(1)

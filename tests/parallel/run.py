@@ -1,6 +1,6 @@
 """Train in 1, 2, 3 and 4 ranks in every combination of settings, and compare each training with that of one process.
 
-    PYTHONPATH=.:tests python tests/parallel/run.py [MOST]
+    python tests/parallel/run.py [MOST]
 
 Numbers of both types, one and two batches an update, the head tied and not, both random streams, the optimizer whole
 and in parts: 32 trainings of 50 updates for each number of ranks up to MOST [4], by the mpiexec beside this Python.
@@ -10,7 +10,11 @@ Ends with exit code 1 if a training differs by more than rounding, or if ranks d
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+# isort: split
 from parallel.mpi import run_program, why_no_mpi
 from parallel.trainings import TOLERANCE, alone, cases, difference
 

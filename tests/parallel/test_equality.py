@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from parallel import run
 from parallel.mpi import needs_mpi, run_program
 from parallel.trainings import TOLERANCE, Case, alone, cases, difference, new_run, trained
 
@@ -59,3 +60,9 @@ def test_ranks_whose_streams_part_are_stopped_by_a_comparison_of_their_states() 
     case = {**Case(settings={}, dtype="float64", sharded=False), "wrong": "evaluation on rank 0"}
     (found,) = run_program(2, "train", [case])
     assert "before update 10, the loader's random stream on rank 1" in found["error"]
+
+
+@needs_mpi
+def test_the_script_of_all_combinations_sums_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(0) == 0
+    assert capsys.readouterr().out == "0 went wrong\n"
