@@ -4,24 +4,25 @@
 
 Updates with and without the measurement take turns in one process (A B, B A, ...), on the same model.  The share is
 what the measured updates of a run take more, at the default of --watch-every, and its three snapshots, beside all
-updates of the run.  Updates after a tape (nanograd_gpt.record) has ended take turns too: nothing of it is left, so they
-take as long as those before.  Goes to results/watching.json.
+updates of the run.  Updates after a tape (nanograd_gpt.record) has ended take turns with others too, by the CPU time of
+one thread: nothing of the tape is left, so they take as long.  Goes to results/watching.json.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 from harness import new_parser, parsed, run, write
 
 from nanograd_gpt import record
-from nanograd_gpt.backend.cpu.threads import set_threads
+from nanograd_gpt.backend.cpu.threads import n_threads, set_threads
 from nanograd_gpt.bench.statistics import interleaved, summary
 from nanograd_gpt.training.config import preset
 from nanograd_gpt.training.layer_scales import with_layer_scales
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             f"  {name}: an update takes {1e3 * costs['plain']:.2f} ms, measured {1e3 * costs['watched']:.2f} ms; "
             f"{N_SNAPSHOTS} snapshots {costs['snapshots']:.2f} s: {share(costs):.2%} of {costs['updates']} updates; "
-            f"after a tape {1e3 * costs['after a tape']:.2f} ms, {costs['after a tape'] / costs['plain']:.4f} of before"
+            f"after a tape {costs['after_a_tape']:.4f} of before"
         )
     write(options, "watching.json", {"runs": runs})
     return 0
@@ -69,25 +70,37 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
             _, scales = with_layer_scales(trained.model, plain)
             log.write("layers", step=0, epoch=1, tokens=0, **scales.event())
 
-        kinds: dict[str, Callable[[], None]] = {"plain": plain, "watched": watched, "after a tape": plain}
-        for each in kinds.values():
+        both: dict[str, Callable[[], None]] = {"plain": plain, "watched": watched}
+        for each in both.values():
             each()  # warm-up
-        seconds: dict[str, list[float]] = {each: [] for each in kinds}
-        for order in interleaved([*kinds], rounds):
+        seconds: dict[str, list[float]] = {each: [] for each in both}
+        for order in interleaved([*both], rounds):
             for each in order:
-                if each == "after a tape":
-                    with record():
-                        plain()
-                seconds[each].append(timed(kinds[each]))
+                seconds[each].append(timed(both[each]))
         snapshots = [timed(Snapshots(trained, Path(folder)).take) for _ in range(N_SNAPSHOTS)]
     medians = {each: summary(samples).median for each, samples in seconds.items()}
-    return {**medians, "snapshots": sum(snapshots), "updates": trained.total_steps, "watch_every": t.watch_every}
+    costs = {**medians, "snapshots": sum(snapshots), "updates": trained.total_steps, "watch_every": t.watch_every}
+    return {**costs, "after_a_tape": after_a_tape(plain, rounds)}
 
 
-def timed(function: Callable[[], object]) -> float:
-    begun = perf_counter()
+def after_a_tape(update: Callable[[], None], rounds: int) -> float:
+    """The time of an update after a tape has ended, divided by that of one before it."""
+    threads = n_threads()
+    set_threads(1)
+    seconds: dict[str, list[float]] = {"before": [], "after": []}
+    for order in interleaved([*seconds], rounds):
+        for each in order:
+            with record() if each == "after" else nullcontext():
+                update()
+            seconds[each].append(timed(update, thread_time))
+    set_threads(threads)
+    return summary(seconds["after"]).median / summary(seconds["before"]).median
+
+
+def timed(function: Callable[[], object], clock: Callable[[], float] = perf_counter) -> float:
+    begun = clock()
     function()
-    return perf_counter() - begun
+    return clock() - begun
 
 
 if __name__ == "__main__":

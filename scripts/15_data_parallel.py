@@ -3,7 +3,7 @@
 
 You will see the losses of two ranks beside those of one process; four plausible mistakes, of which the ranks' own
 comparison finds two; and one update by the clock: what is sent when, while the backward pass still goes on.  It starts
-its ranks itself, for which it needs mpi4py and mpiexec.  Takes about 15 s; --fast: 8 s.
+its ranks itself, for which it needs mpi4py and mpiexec.  Takes about 10 s; --fast: 6 s.
 """
 
 # %%

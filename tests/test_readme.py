@@ -172,7 +172,8 @@ def test_every_command_in_its_order_does_what_readme_says(clone: Clone) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 def test_every_python_block_runs(clone: Clone, number: int) -> None:
-    shutil.copyfile(ROOT / "nanograd_gpt/assets/story.txt", clone.path / "the-verdict.txt")  # of much the same length
+    story = (ROOT / "nanograd_gpt/assets/story.txt").read_text(encoding="utf-8")
+    (clone.path / "the-verdict.txt").write_text(story[:12_000], encoding="utf-8")  # with a window to validate
     small = "import nanograd_gpt as ng\nng.GPT_CONFIG_124M = {**ng.GPT_CONFIG_124M, 'emb_dim': 12, 'n_layers': 1}\n"
     (clone.path / "block.py").write_text(small + blocks("python")[number], encoding="utf-8")
     done = clone.offline("python block.py")

@@ -12,7 +12,7 @@ from parallel.mpi import environment, errors, needs_mpi, run_ranks
 from training.small import one_line
 
 from nanograd_gpt.errors import RunError
-from nanograd_gpt.parallel.launched import launched, mpi_ranks
+from nanograd_gpt.parallel.launched import RING, _prefer_ring, launched, mpi_ranks
 
 VARIABLES = ("PMI_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
 
@@ -30,6 +30,25 @@ def test_a_launcher_tells_rank_and_size(monkeypatch: pytest.MonkeyPatch, library
     place = launched()
     assert place is not None
     assert (place.rank, place.size) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("size", "on_this_host", "chosen"),
+    [(2, "1", True), (16, "4", True), (17, "4", False), (4, "4", False), (4, "", False)],
+)
+def test_a_few_ranks_on_several_hosts_sum_in_a_ring(
+    monkeypatch: pytest.MonkeyPatch, size: int, on_this_host: str, chosen: bool
+) -> None:
+    monkeypatch.setattr(os, "environ", {"MPI_LOCALNRANKS": on_this_host})
+    _prefer_ring(size)
+    assert [name for name in RING if name in os.environ] == ([*RING] if chosen else [])
+
+
+def test_a_user_chooses_another_sum_than_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = dict.fromkeys(RING, "auto")
+    monkeypatch.setattr(os, "environ", {"MPI_LOCALNRANKS": "1", **own})
+    _prefer_ring(2)
+    assert {name: os.environ[name] for name in RING} == own
 
 
 @pytest.mark.parametrize(("size", "rank"), [("1", "0"), ("", ""), ("two", "0")])

@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from parallel.mpi import needs_mpi, run_program
+from parallel.trainings import SMALL, TEXT
 from small_parameters import gradients, parameters
 
+from nanograd_gpt.bench.estimate import BYTES, memory_bytes
+from nanograd_gpt.bench.expected import expected_of
 from nanograd_gpt.optim import AdamW
+from nanograd_gpt.parallel.ranks import Alone
+from nanograd_gpt.training.config import preset
+from nanograd_gpt.training.run import Run
 
 
 @needs_mpi
@@ -54,3 +60,20 @@ def test_a_tensor_of_the_optimizer_is_still_the_models_after_the_division() -> N
     for p, data in zip(ps, before, strict=True):
         np.testing.assert_array_equal(p.data, data)
         assert p.data.base is optimizer.flat.data
+
+
+class Ranks(Alone):
+    """Several, as far as an estimate is concerned."""
+
+    def __init__(self, size: int, sharded: bool) -> None:
+        self.size, self.part, self.sharded = size, (0, size), sharded
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_memory_that_is_expected_is_a_ranks(size: int, sharded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanograd_gpt.bench.expected.resident_memory", lambda: 0)
+    run = Run(preset("tiny").replace({**SMALL, "emb_dim": 160}), "cpu", text=TEXT, ranks=Ranks(size, sharded))
+    model, weights = run.config.model, BYTES * run.config.model.n_parameters
+    elsewhere = 2 * weights * (size - 1) // size if sharded else 0
+    assert expected_of(run).memory == memory_bytes(model, 12 // size) - elsewhere + weights
