@@ -23,7 +23,7 @@ save_figure(plot_perplexity([0, 10, 20], [3, 2, 1], [3, 2.5, 2]), out / "perplex
 BACKENDS = ["module://matplotlib_inline.backend_inline", "module://nowhere.at_all", "nonsense", "TkAgg", "QtAgg", " "]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 MEASURED = {"12_where_the_time_goes", "13_where_the_memory_goes", "15_data_parallel"}  # which differ from run to run
-LONG = {"06_attention_anatomy", "10_learning_to_write"}  # half a minute each, by trainings that have tests of their own
+LONG = {"06_attention_anatomy", "09_signal_propagation", "10_learning_to_write"}  # their trainings have own tests
 REPEATABLE = sorted(path.stem for path in SCRIPTS.glob("[0-9]*.py") if path.stem not in MEASURED | LONG)
 
 
