@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from math import log2
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import data_parallel_parts as parts
 import harness
 import pytest
 from data_parallel_model import Step, Sums
-from svg_text import PHONE
+from svg_text import PHONE, smallest_text
 
 STORED = json.loads((harness.RESULTS / "data_parallel.json").read_text(encoding="utf-8"))
 FACTS = STORED["parts"]
@@ -125,7 +126,10 @@ def test_the_tokens_that_are_enough_are_the_fewest() -> None:
 def test_the_figure_is_legible_on_a_phone_and_in_the_dark(tmp_path: Path) -> None:
     data_parallel_figure.write_figure(tmp_path / "figure")
     svg = (tmp_path / "figure.svg").read_text(encoding="utf-8")
-    assert svg == (harness.RESULTS / "data_parallel.svg").read_text(encoding="utf-8")
+    stored = (harness.RESULTS / "data_parallel.svg").read_text(encoding="utf-8")
+    words = r"<!-- (.*?) -->"  # Matplotlib writes each text as outlines, whose places depend on its version
+    assert re.findall(words, svg) == re.findall(words, stored) != []
+    assert smallest_text(svg) >= 11
     assert svg.count("prefers-color-scheme") == 1
     width = float(svg.split('width="')[1].split("pt")[0])
     assert width <= PHONE
