@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, sleep
@@ -48,9 +49,7 @@ def missing() -> str | None:
         _run("ip", "netns", "del", trial)
     except subprocess.CalledProcessError as error:
         return f"network namespaces are not allowed here: {error.stderr.strip()}"
-    try:
-        import mpi4py  # noqa: F401  # whether it is installed
-    except ModuleNotFoundError:
+    if find_spec("mpi4py") is None:
         return "mpi4py is not installed"
     mpiexec = _mpiexec()
     if mpiexec is None or "HYDRA" not in subprocess.run([mpiexec, "--version"], capture_output=True, text=True).stdout:

@@ -24,7 +24,7 @@ CHOSEN = [
     *("mkdir gone; cd gone; rmdir ../gone: info", "PYTHONWARNINGS=error: generate", "PYTHONIOENCODING=ascii: generate"),
 ]
 pytestmark = pytest.mark.skipif(
-    sys.platform == "win32" or shutil.which("bash") is None, reason="limits and redirections are a POSIX shell's"
+    sys.platform == "win32" or shutil.which("bash") is None, reason="needs bash, for its limits and redirections"
 )
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,7 @@ def errors(text: str) -> list[str]:
 
 def why_no_mpi() -> str | None:
     """Why ranks cannot be started here; None if they can."""
-    try:
-        import mpi4py  # noqa: F401  # whether it is there
-    except ImportError:
+    if find_spec("mpi4py") is None:
         return "mpi4py is not installed"
     return None if mpiexec() else "mpiexec is not installed"
 

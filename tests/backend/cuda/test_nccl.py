@@ -47,7 +47,7 @@ def alone(request: pytest.FixtureRequest) -> Iterator[Any]:
         from nanograd_gpt.backend.cuda.nccl import Communicator, nccl_problem, unique_id
 
         if problem := nccl_problem():
-            pytest.skip(problem)
+            pytest.skip(f"needs CuPy with NCCL: {problem}")
         communicator = Communicator(1, 0, unique_id())
         yield communicator
         communicator.close()
