@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backend.cuda.gpt_with_dropout import CONFIG
 from cusim.checks import (
     FLOAT32,
     caught,
@@ -159,17 +160,6 @@ def test_forward_and_backward_are_a_launch_each_without_a_mask_in_memory(on_gpu:
     assert simulator.syncs == []
     exact = Generator(3).keep_mask((6, 40), 0.5)
     np.testing.assert_array_equal(to_host(x.grad), 2.0 * exact)
-
-
-CONFIG = {
-    "vocab_size": 31,
-    "context_length": 12,
-    "emb_dim": 20,
-    "n_heads": 4,
-    "n_layers": 2,
-    "drop_rate": 0.4,
-    "qkv_bias": True,
-}
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-6), (np.float64, 1e-12)], ids=["float32", "float64"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backend.cuda.gpt_with_dropout import CONFIG
 from cusim.checks import FLOAT32, caught, needs_compiler, planted, relative_error, same_in_every_order
 from cusim.races import host_array
 from standin.record import Record
@@ -110,17 +111,6 @@ def test_a_part_that_begins_within_a_block_is_drawn_on_the_host(
 def test_pytorchs_masks_of_all_ranks_are_one_processs_too() -> None:
     drawn = masks(3, (2, 16), 0.5, TorchStream)
     np.testing.assert_array_equal([to_host(mask) for mask in drawn], whole_mask(3, (2, 16), 0.5, TorchStream))
-
-
-CONFIG = {
-    "vocab_size": 31,
-    "context_length": 12,
-    "emb_dim": 20,
-    "n_heads": 4,
-    "n_layers": 2,
-    "drop_rate": 0.4,
-    "qkv_bias": True,
-}
 
 
 @pytest.mark.usefixtures("standin")
