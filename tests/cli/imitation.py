@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from threading import local
@@ -35,12 +36,12 @@ class Platform:
 
 
 def open_paths() -> set[str]:
-    """The paths of the files that this process has open."""
-    return {
-        os.readlink(f"/proc/self/fd/{fd}")
-        for fd in os.listdir("/proc/self/fd")
-        if os.path.exists(f"/proc/self/fd/{fd}")
-    }
+    """The paths of the files that this process has open; another thread may close one while they are read."""
+    paths = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            paths.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return paths
 
 
 class Disk:
@@ -89,6 +90,16 @@ class Disk:
         return self.flushed.get((status.st_dev, status.st_ino)) == status.st_mtime_ns
 
 
+def is_open(descriptor: int, status: os.stat_result) -> bool:
+    """Whether this descriptor is still one of that file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), status)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return False
+
+
 class Locks(ModuleType):
     """The module msvcrt: locks on bytes of files, held until the file is closed."""
 
@@ -104,11 +115,7 @@ class Locks(ModuleType):
         assert position > status.st_size  # or others could not read who holds it
         key = status.st_dev, status.st_ino, position
         holder = self.held.get(key)
-        if (
-            holder not in (None, descriptor)
-            and os.path.exists(f"/proc/self/fd/{holder}")
-            and os.path.samestat(os.fstat(holder), status)
-        ):
+        if holder not in (None, descriptor) and is_open(holder, status):
             raise PermissionError(errno.EACCES, "Permission denied")
         self.held[key] = descriptor
 

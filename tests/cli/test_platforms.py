@@ -8,10 +8,11 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from cli.commands import fails, nanograd, train, works
-from cli.imitation import Disk, imitate
+from cli.imitation import Disk, imitate, open_paths
 
 from nanograd_gpt import files
 from nanograd_gpt.cli.signals import Signals, is_closed_pipe
@@ -44,6 +45,23 @@ def windows(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
 def state_of(run: Path) -> list[bytes]:
     newest = checkpoints(run)[-1]
     return [(newest / f"{name}.safetensors").read_bytes() for name in ("model", "optimizer")]
+
+
+def test_open_files_can_be_listed_while_another_thread_closes_some(tmp_path: Path) -> None:
+    done = Event()
+
+    def open_and_close() -> None:
+        while not done.is_set():
+            (tmp_path / "brief.txt").write_text("brief")
+
+    other = Thread(target=open_and_close)
+    with (tmp_path / "held.txt").open("w"):
+        other.start()
+        try:
+            assert all(str(tmp_path / "held.txt") in open_paths() for _ in range(2000))
+        finally:
+            done.set()
+            other.join()
 
 
 def test_a_run_is_saved_pruned_and_resumed_with_each_rename_on_the_disk_before_and_after(
