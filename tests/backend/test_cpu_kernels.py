@@ -31,9 +31,10 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = threads.n_threads()
     threads.set_threads(2)
     for module, names in (
-        (blocks, {"BLOCK_ELEMENTS": 8, "SHARED_BLOCK_ELEMENTS": 16, "MIN_ELEMENTS_PER_THREAD": 8}),
-        (matmul, {"MIN_PARALLEL_DIM": 1, "MIN_VECTOR_MATRIX": 1, "SLICE_MULTIPLE": 2, "SKINNY_ROWS": 2}),
-        (attention, {"QUERY_BLOCK": 2, "SCORE_BLOCK_ELEMENTS": 12, "MIN_SCORES_PER_THREAD": 1}),
+        (blocks, {"BLOCK_ELEMENTS": 8, "SHARED_BLOCK_ELEMENTS": 16}),
+        (threads, {"MIN_HAND_OVERS": 0}),
+        (matmul, {"MIN_SHARED_PRODUCT": 1, "MIN_VECTOR_MATRIX": 1, "SLICE_MULTIPLE": 2, "SKINNY_ROWS": 2}),
+        (attention, {"QUERY_BLOCK": 2, "SCORE_BLOCK_ELEMENTS": 12}),
         (loss, {"CHUNK_ELEMENTS": 20}),
         (norm, {"MIN_BLOCKED_ELEMENTS": 0}),
     ):
@@ -82,27 +83,31 @@ def compare(
 
 @pytest.mark.parametrize("number", [1, 2, 5])
 @pytest.mark.parametrize("size", SIZES)
-def test_every_element_is_visited_once_whatever_the_number_of_threads(size: int, number: int) -> None:
+def test_every_element_is_visited_once_whatever_the_number_of_threads(
+    size: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = threads.n_threads()
+    monkeypatch.setattr(threads, "MIN_HAND_OVERS", 0)
     threads.set_threads(number)
     visits = np.zeros(size, dtype=np.int64)
 
     def body(part: slice) -> None:
         visits[part] += 1
 
-    blocks.for_each_block(size, body)
+    blocks.for_each_block(size, 1, body)
     threads.set_threads(before)
     assert np.all(visits == 1)
 
 
 @pytest.mark.parametrize(("n_rows", "width"), [(0, 3), (5, 0), (1, 10**6), (700, 999), (10**6, 1)])
-def test_rows_are_never_cut(n_rows: int, width: int) -> None:
+def test_rows_are_never_cut(n_rows: int, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "MIN_HAND_OVERS", 0)
     visits = np.zeros(n_rows, dtype=np.int64)
 
     def body(part: slice) -> None:
         visits[part] += 1
 
-    blocks.for_each_row_block(n_rows, width, body)
+    blocks.for_each_row_block(n_rows, width, 1, body)
     assert np.all(visits == 1)
 
 

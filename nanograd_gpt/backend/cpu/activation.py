@@ -7,8 +7,10 @@ import numpy as np
 from ..contract import Array, GradOut
 from ..plain.activation import CUBIC, ROOT
 from ..plain.matmul import rows
-from .blocks import blocks, for_each_block, rows_per_block
-from .matmul import Tile, gemm, linear_backward
+from .blocks import SHARED_BLOCK_ELEMENTS, blocks, for_each_block, rows_per_block
+from .matmul import Product, Tile, linear_backward, multiply
+
+SWEEPS = 20  # of a GELU with its derivative
 
 
 def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
@@ -16,9 +18,11 @@ def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
     y = np.empty_like(x)
     derivative = np.empty_like(x) if want_derivative else None
     x_, y_, derivative_ = x.reshape(-1), y.reshape(-1), None if derivative is None else derivative.reshape(-1)
-    for_each_block(
-        x.size, lambda block: _gelu(x_[block], y_[block], None if derivative_ is None else derivative_[block])
-    )
+
+    def body(block: slice) -> None:
+        _gelu(x_[block], y_[block], None if derivative_ is None else derivative_[block])
+
+    for_each_block(x.size, SWEEPS, body)
     return y, derivative
 
 
@@ -29,13 +33,13 @@ def linear_gelu(x: Array, weight: Array, bias: Array | None, want_derivative: bo
 
     def activate(tile: Tile) -> None:
         h_tile, y_tile = h_[tile], y_[tile]
-        for block in blocks(len(h_tile), rows_per_block(h_tile.shape[1])):
+        for block in blocks(len(h_tile), rows_per_block(h_tile.shape[1], SHARED_BLOCK_ELEMENTS)):
             if bias is not None:
                 h_tile[block] += bias[tile[1]]
             h_block = h_tile[block]
             _gelu(h_block, y_tile[block], h_block if want_derivative else None)  # the derivative overwrites h
 
-    gemm(rows(x), weight.T, h_, activate)
+    multiply([Product(rows(x), weight.T, h_, activate, in_rows=True)])
     return y, h if want_derivative else None
 
 
@@ -50,7 +54,7 @@ def gelu_backward(dy: Array, derivative: Array) -> Array:
         return np.multiply(dy, derivative)
     dx = np.empty(dy.shape, dtype=np.result_type(dy.dtype, derivative.dtype))
     a, b, out = dy.reshape(-1), derivative.reshape(-1), dx.reshape(-1)
-    for_each_block(dy.size, lambda block: np.multiply(a[block], b[block], out=out[block]))
+    for_each_block(dy.size, 2, lambda block: np.multiply(a[block], b[block], out=out[block]))
     return dx
 
 

@@ -7,31 +7,52 @@ the caller fixes it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from time import perf_counter
 
-from .threads import n_threads, parallel_for
+import numpy as np
+
+from .threads import is_long_enough, n_threads, parallel_for
 
 BLOCK_ELEMENTS = 1 << 15  # with one thread: a few float32 arrays of it fit into a core's L2 cache
 SHARED_BLOCK_ELEMENTS = 1 << 17  # with several: shorter blocks would contend for the GIL
-MIN_ELEMENTS_PER_THREAD = 1 << 18  # below, handing work to threads costs more than it saves
 
 
-def for_each_block(size: int, body: Callable[[slice], object], block: int | None = None) -> None:
-    """Call body with slices that cover 0 .. size, from several threads if there are many elements.
+def for_each_block(size: int, sweeps: int, body: Callable[[slice], object], block: int | None = None) -> None:
+    """Call body with slices that cover 0 .. size, from several threads if that is faster.
 
+    sweeps: the time of the body, in multiplications of as many elements.
     block: elements per slice, for results that depend on it; by default chosen to suit the number of threads.
     """
-    for_each_row_block(size, 1, body, block)
+    for_each_row_block(size, 1, sweeps, body, block)
 
 
-def for_each_row_block(n_rows: int, width: int, body: Callable[[slice], object], rows: int | None = None) -> None:
+def for_each_row_block(
+    n_rows: int, width: int, sweeps: int, body: Callable[[slice], object], rows: int | None = None
+) -> None:
     """Call body with slices that cover 0 .. n_rows, as for_each_block does for rows of `width` elements."""
-    single = n_rows * width < 2 * MIN_ELEMENTS_PER_THREAD or n_threads() == 1
-    slices = blocks(n_rows, rows or rows_per_block(width, BLOCK_ELEMENTS if single else SHARED_BLOCK_ELEMENTS))
-    if single:
-        for block in slices:
+    threads = n_threads() if is_worth_sharing(n_rows * width * sweeps) else 1
+    if threads == 1:
+        for block in blocks(n_rows, rows or rows_per_block(width)):
             body(block)
     else:
-        parallel_for(slices, body)
+        n_blocks = -(-n_rows * width // (threads * SHARED_BLOCK_ELEMENTS)) * threads
+        parallel_for(blocks(n_rows, rows or -(-n_rows // n_blocks)), body)
+
+
+def is_worth_sharing(multiplications: int) -> bool:
+    """Whether several threads do work that takes as long as so many multiplications of elements sooner than one."""
+    return is_long_enough(multiplications * _seconds_per_multiplication())
+
+
+@cache
+def _seconds_per_multiplication() -> float:
+    a, times = np.ones(BLOCK_ELEMENTS, dtype=np.float32), []
+    for _ in range(10):
+        begin = perf_counter()
+        np.multiply(a, a, out=a)
+        times.append(perf_counter() - begin)
+    return min(times) / len(a)
 
 
 def rows_per_block(width: int, block: int = BLOCK_ELEMENTS) -> int:

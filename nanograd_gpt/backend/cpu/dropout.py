@@ -17,7 +17,7 @@ def dropout(x: Array, keep: Bools, rate: float) -> Array:
         np.multiply(x_[block], keep_[block], out=out)
         out *= scale
 
-    for_each_block(x.size, body)
+    for_each_block(x.size, 4, body)
     return y
 
 
@@ -31,7 +31,7 @@ def dropout_add(x: Array, keep: Bools, rate: float, residual: Array) -> Array:
         out *= scale
         out += residual_[block]
 
-    for_each_block(x.size, body)
+    for_each_block(x.size, 5, body)
     return y
 
 

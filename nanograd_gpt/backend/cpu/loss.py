@@ -6,7 +6,7 @@ import numpy as np
 
 from ..contract import Array, GradOut, Ints
 from .blocks import blocks, for_each_row_block
-from .matmul import gemm, gemm_into, matmul
+from .matmul import Product, matmul, multiply, product_into
 
 CHUNK_ELEMENTS = 1 << 25  # logits in memory at once: 128 MiB in float32
 
@@ -46,12 +46,12 @@ def linear_cross_entropy_backward(
         else:
             dlogits = matmul(x[chunk], weight.T)
             _gradient(dlogits, targets[chunk], log_sum_exp[chunk], 1 / len(x))
-        if dx is not None:
-            gemm(dlogits, weight, dx[chunk])
+        products = [] if dx is None else [Product(dlogits, weight, dx[chunk])]
         if dweight is not None:
-            gemm_into(dweight, dlogits.T, x[chunk] * dloss)
+            products.append(product_into(dweight, dlogits.T, x[chunk] * dloss))
             dweight = GradOut(dweight.array, accumulate=True)
-        del dlogits
+        multiply(products)
+        del dlogits, products
     if dx is not None:
         dx *= dloss
     return dx
@@ -79,7 +79,7 @@ def _softmax(logits: Array, targets: Ints, losses: Array, log_sum_exp: Array, sh
             rows *= share / total
             rows[at] -= share
 
-    for_each_row_block(len(logits), logits.shape[1], body)
+    for_each_row_block(len(logits), logits.shape[1], 14, body)
 
 
 def _gradient(logits: Array, targets: Ints, log_sum_exp: Array, share: float) -> None:
@@ -92,4 +92,4 @@ def _gradient(logits: Array, targets: Ints, log_sum_exp: Array, share: float) ->
         rows *= share
         rows[np.arange(block.stop - block.start), targets[block]] -= share
 
-    for_each_row_block(len(logits), logits.shape[1], body)
+    for_each_row_block(len(logits), logits.shape[1], 8, body)

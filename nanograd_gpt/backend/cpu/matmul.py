@@ -6,7 +6,8 @@ Small and skinny products go to BLAS, whose results may depend on its number of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -14,41 +15,68 @@ from ..contract import Array, GradOut
 from ..plain.matmul import rows
 from ..plain.packed import as_contiguous_view, joined_grad_out
 from .blocks import blocks
+from .pool import Job
 from .threads import blas_threads_controllable, n_threads, parallel_for, with_blas_threads, with_single_blas_thread
 
 Tile: TypeAlias = tuple[slice, slice]  # rows and columns of a matrix
 
 SKINNY_ROWS = 8  # fewer rows: memory-bound
 MIN_VECTOR_MATRIX = 1 << 24  # elements; from here on, vecdot on our threads beats BLAS's gemv for one row
-# The shortest side of a product that our threads tile.  A model's products mostly share it (channels or tokens), so
-# that all go to our threads or all to BLAS: mixing them oversubscribes the cores, for BLAS threads spin after a call.
-MIN_PARALLEL_DIM = 256
+MIN_SHARED_PRODUCT = 3 << 20  # multiplications; smaller ones take less time than it takes to share them
 SLICE_MULTIPLE = 64  # rows or columns: no remainder in BLAS's inner loops
 ALL = slice(None)
 
 
-def gemm(a: Array, b: Array, out: Array, epilogue: Callable[[Tile], object] | None = None) -> None:
-    """out (M, N) = a (M, K) @ b (K, N); `epilogue` is called with each finished tile of out."""
-    (M, K), N = a.shape, b.shape[1]
-    if M < SKINNY_ROWS:
-        _skinny_gemm(a, b, out)
-        if epilogue is not None:
-            epilogue((ALL, ALL))
-        return
+class Product(NamedTuple):
+    """out (M, N) = a (M, K) @ b (K, N); `epilogue` is called with each finished tile of out.
 
-    def multiply(tile: Tile) -> None:
-        np.matmul(a[tile[0]], b[:, tile[1]], out=out[tile])
-        if epilogue is not None:
-            epilogue(tile)
+    in_rows: tiles are whole rows, contiguous in memory, for an epilogue that passes over them many times.
+    """
 
-    if min(M, N, K) < MIN_PARALLEL_DIM or not blas_threads_controllable():
-        with_blas_threads(lambda: np.matmul(a, b, out=out))
-        if epilogue is not None:
-            epilogue((ALL, ALL))
-    elif N >= M:
-        parallel_for([(ALL, columns) for columns in _slice_per_thread(N)], multiply)
+    a: Array
+    b: Array
+    out: Array
+    epilogue: Callable[[Tile], object] | None = None
+    in_rows: bool = False
+
+    def tiles(self, n: int) -> list[Tile]:
+        """At most n tiles that cover out: rows or columns, whichever are more."""
+        M, N = self.out.shape
+        if M > N or (self.in_rows and n * SLICE_MULTIPLE <= M):
+            return [(some_rows, ALL) for some_rows in _slices(M, n)]
+        return [(ALL, columns) for columns in _slices(N, n)]
+
+    def multiply(self, tile: Tile) -> None:
+        np.matmul(self.a[tile[0]], self.b[:, tile[1]], out=self.out[tile])
+        self.finish(tile)
+
+    def finish(self, tile: Tile) -> None:
+        if self.epilogue is not None:
+            self.epilogue(tile)
+
+
+def multiply(products: Sequence[Product], *others: Job) -> None:
+    """Compute products that do not depend on each other, and call `others`: if they are large, in several threads.
+
+    Two products are one for each of two threads: to cut them costs more.
+    """
+    large = [product for product in products if len(product.a) >= SKINNY_ROWS]
+    shared = sum(p.out.size * len(p.b) for p in large) >= MIN_SHARED_PRODUCT and blas_threads_controllable()
+    n = -(-n_threads() // len(large)) if shared else 1
+    jobs: list[Job] = [partial(product.multiply, tile) for product in large for tile in product.tiles(n)]
+    for product in products:
+        if len(product.a) < SKINNY_ROWS:
+            _skinny_gemm(product.a, product.b, product.out)
+            product.finish((ALL, ALL))
+    if shared:
+        parallel_for([*jobs, *others], lambda job: job())
     else:
-        parallel_for([(some_rows, ALL) for some_rows in _slice_per_thread(M)], multiply)
+        with_single_blas_thread(lambda: [job() for job in (*jobs, *others)])
+
+
+def gemm(a: Array, b: Array, out: Array) -> None:
+    """out (M, N) = a (M, K) @ b (K, N)"""
+    multiply([Product(a, b, out)])
 
 
 def _skinny_gemm(a: Array, b: Array, out: Array) -> None:
@@ -58,38 +86,40 @@ def _skinny_gemm(a: Array, b: Array, out: Array) -> None:
     """
     M, (K, N) = len(a), b.shape
     if M == 1 and N * K >= MIN_VECTOR_MATRIX and b.strides[0] == b.itemsize and b.dtype.kind == "f":
-        parallel_for(_slice_per_thread(N), lambda cols: np.vecdot(b[:, cols].T, a[0], out=out[0, cols]))
+        parallel_for(_slices(N, n_threads()), lambda cols: np.vecdot(b[:, cols].T, a[0], out=out[0, cols]))
     elif M == 1:
         with_blas_threads(lambda: np.matmul(a, b, out=out))
     else:  # BLAS reads the matrix faster transposed
         out[...] = with_blas_threads(lambda: np.matmul(b.T, a.T)).T
 
 
-def _slice_per_thread(n: int) -> list[slice]:
-    """Slices that cover 0 .. n, at most one per thread, multiples of SLICE_MULTIPLE but for the last."""
-    multiples = -(-n // SLICE_MULTIPLE)
-    return blocks(n, -(-multiples // n_threads()) * SLICE_MULTIPLE)
+def _slices(size: int, n: int) -> list[slice]:
+    """At most n slices that cover 0 .. size, multiples of SLICE_MULTIPLE but for the last."""
+    multiples = -(-size // SLICE_MULTIPLE)
+    return blocks(size, -(-multiples // n) * SLICE_MULTIPLE)
 
 
 def matrix_product(x: Array, y: Array) -> Array:
     return with_blas_threads(lambda: x @ y)
 
 
-def matmul(x: Array, matrix: Array, epilogue: Callable[[Tile], object] | None = None) -> Array:
+def matmul(x: Array, matrix: Array) -> Array:
     """x (..., I), matrix (I, O)  ->  (..., O)"""
     y = np.empty((*x.shape[:-1], matrix.shape[1]), dtype=np.result_type(x.dtype, matrix.dtype))
-    gemm(rows(x), matrix, rows(y), epilogue)
+    gemm(rows(x), matrix, rows(y))
     return y
 
 
-def gemm_into(grad_out: GradOut, a: Array, b: Array) -> None:
-    """Write or add a @ b; written straight into grad_out's memory."""
-    if grad_out.accumulate:
-        product = np.empty(grad_out.array.shape, dtype=np.result_type(a.dtype, b.dtype))
-        gemm(a, b, product)
-        grad_out.write(product)
-    else:
-        gemm(a, b, grad_out.array)
+def product_into(grad_out: GradOut, a: Array, b: Array) -> Product:
+    """The product that writes or adds a @ b; written straight into grad_out's memory."""
+    if not grad_out.accumulate:
+        return Product(a, b, grad_out.array)
+    into, product = grad_out.array, np.empty(grad_out.array.shape, dtype=np.result_type(a.dtype, b.dtype))
+
+    def add(tile: Tile) -> None:
+        into[tile] += product[tile]
+
+    return Product(a, b, product, add)
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -108,17 +138,31 @@ def linear_into(y: Array, x: Array, weight: Array, bias: Array | None) -> None:
     def add_bias(tile: Tile) -> None:
         flat[tile] += bias[tile[1]]
 
-    gemm(rows(x), weight.T, flat, add_bias)
+    multiply([Product(rows(x), weight.T, flat, add_bias)])
 
 
 def linear_backward(
     dy: Array, x: Array, weight: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
 ) -> Array | None:
+    return _backward(dy, x, weight if want_dx else None, dweight, [] if dbias is None else [(dbias, dy)])
+
+
+def _backward(
+    dy: Array, x: Array, weight: Array | None, dweight: GradOut | None, biases: Sequence[tuple[GradOut, Array]]
+) -> Array | None:
+    """dx if the weight is given, and the gradients of the weight and of biases, each with the dy (..., O) it sums."""
+    products, dx = [], None
     if dweight is not None:
-        gemm_into(dweight, rows(dy).T, rows(x))
-    if dbias is not None:
-        dbias.write(column_sums(rows(dy)))
-    return matmul(dy, weight) if want_dx else None
+        products.append(product_into(dweight, rows(dy).T, rows(x)))
+    if weight is not None:
+        dx = np.empty((*dy.shape[:-1], weight.shape[1]), dtype=np.result_type(dy.dtype, weight.dtype))
+        products.append(Product(rows(dy), weight, rows(dx)))
+    multiply(products, *(partial(_write_column_sums, dbias, rows(of)) for dbias, of in biases))
+    return dx
+
+
+def _write_column_sums(dbias: GradOut, matrix: Array) -> None:
+    dbias.write(column_sums(matrix))
 
 
 def column_sums(matrix: Array) -> Array:
@@ -152,14 +196,13 @@ def packed_linear_backward(
     want_dx: bool,
 ) -> Array | None:
     joined, width = as_contiguous_view(weights), len(weights[0])
-    dweight = joined_grad_out(dweights)
-    dx = matmul(dy, joined) if want_dx and joined is not None else None
-    if dweight is not None:
-        gemm_into(dweight, rows(dy).T, rows(x))
-    for k, weight in enumerate(weights):
-        dy_k = dy[..., k * width : (k + 1) * width]
-        dweight_k = None if dweight else dweights[k]
-        dx_k = linear_backward(dy_k, x, weight, dweight_k, dbiases[k], want_dx and joined is None)
+    dweight, parts = joined_grad_out(dweights), [dy[..., k * width : (k + 1) * width] for k in range(len(weights))]
+    if joined is not None and dweight is not None:
+        biases = [(dbias, dy_k) for dbias, dy_k in zip(dbiases, parts, strict=True) if dbias is not None]
+        return _backward(dy, x, joined if want_dx else None, dweight, biases)
+    dx = None
+    for dy_k, weight, dweight_k, dbias in zip(parts, weights, dweights, dbiases, strict=True):
+        dx_k = linear_backward(dy_k, x, weight, dweight_k, dbias, want_dx)
         if dx_k is not None:
             dx = dx_k if dx is None else np.add(dx, dx_k, out=dx)
     return dx

@@ -9,6 +9,7 @@ from ..plain.matmul import rows
 from .blocks import BLOCK_ELEMENTS, for_each_row_block, rows_per_block
 from .matmul import column_sums, row_sums
 
+SWEEPS = 2  # fewer than there are: many short calls contend for the GIL, so that threads pay for large arrays only
 MIN_BLOCKED_ELEMENTS = 1 << 13  # fewer, such as one token's, are faster in one piece
 
 
@@ -33,7 +34,7 @@ def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array,
         out *= scale
         out += shift
 
-    for_each_row_block(len(x_), C, body, _block_rows(C))
+    for_each_row_block(len(x_), C, SWEEPS, body, _block_rows(C))
     return y, mean, rstd
 
 
@@ -90,7 +91,7 @@ def layer_norm_backward(
         if residual_ is not None:
             out += residual_[block]
 
-    for_each_row_block(len(x_), C, body, step)
+    for_each_row_block(len(x_), C, 2 * SWEEPS, body, step)
     for grad_out, block_sums in zip((dscale, dshift), sums, strict=True):
         if grad_out is not None:
             grad_out.write(block_sums.sum(axis=0))

@@ -23,7 +23,7 @@ def squared_norm(flat: Array) -> Array:
     def sum_block(block: slice) -> None:
         sums[block.start // SHARED_BLOCK_ELEMENTS] = flat[block] @ flat[block]
 
-    with_single_blas_thread(lambda: for_each_block(flat.size, sum_block, SHARED_BLOCK_ELEMENTS))
+    with_single_blas_thread(lambda: for_each_block(flat.size, 1, sum_block, SHARED_BLOCK_ELEMENTS))
     return np.asarray(sums.sum())
 
 
@@ -52,4 +52,4 @@ def adamw(param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, numbers:
         t *= n.rate
         p -= t
 
-    for_each_block(param.size, update)
+    for_each_block(param.size, 16, update)

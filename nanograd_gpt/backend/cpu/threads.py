@@ -16,25 +16,23 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from contextvars import copy_context  # numpy.errstate lives in it
 from ctypes import CDLL
 from functools import cache
 from itertools import product
-from queue import SimpleQueue
 from threading import Event, Lock, RLock, Thread, current_thread
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 from threadpoolctl import ThreadpoolController
 
 from ...arguments import not_allowed, shown
 from ...errors import InputError, RunError
+from .pool import THREAD_NAME, ThreadPool
 
 T = TypeVar("T")
-Job: TypeAlias = Callable[[], object]
 
-THREAD_NAME = "nanograd_gpt"
+MIN_HAND_OVERS = 20  # the time of work worth sharing: threads that share it also wait for each other's GIL
+
 _n_threads: int | None = None
 
 
@@ -213,57 +211,14 @@ def _restore_blas_threads() -> None:
         _saved_blas_threads = None
 
 
-class ThreadPool:
-    """Daemon threads that wait for jobs, with less overhead per job than concurrent.futures."""
-
-    def __init__(self, size: int) -> None:
-        self.size = 0
-        self.jobs: SimpleQueue[tuple[Job, SimpleQueue[BaseException | None]]] = SimpleQueue()
-        with suppress(RuntimeError):  # the system gives no more threads: fewer do the same work
-            while self.size < size:
-                Thread(target=self._work, name=THREAD_NAME, daemon=True).start()
-                self.size += 1
-
-    def _work(self) -> None:
-        _local.in_section = True  # runs inside its caller's section
-        while True:
-            job, done = self.jobs.get()
-            raised = None
-            try:
-                job()
-            except BaseException as error:  # run() raises it
-                raised = error
-            del job  # and the arrays it references, while waiting for the next one
-            done.put(raised)
-            del done, raised
-
-    def run(self, job: Job, times: int) -> None:
-        """Run a job in `times` threads at once, or as many as there are, this one among them.
-
-        Waits for all, then raises the first error.
-        """
-        times = min(times, self.size + 1)
-        done: SimpleQueue[BaseException | None] = SimpleQueue()
-        for _ in range(times - 1):
-            self.jobs.put((_in_current_context(job), done))
-        errors: list[BaseException | None] = []
-        try:
-            job()
-        finally:
-            errors += [done.get() for _ in range(times - 1)]
-        for error in errors:
-            if error is not None:
-                raise error
-
-
-def _in_current_context(job: Job) -> Job:
-    context = copy_context()
-    return lambda: context.run(job)
-
-
 @cache
 def _pool(size: int) -> ThreadPool:
-    return ThreadPool(size)
+    return ThreadPool(size, _enter_section)
+
+
+def _enter_section() -> None:
+    """Let this thread work inside the sections of those that hand it jobs."""
+    _local.in_section = True
 
 
 def _reset_after_fork() -> None:
@@ -278,6 +233,12 @@ def _reset_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_after_fork)
+
+
+def is_long_enough(seconds: float) -> bool:
+    """Whether work that takes one thread so long is done sooner by n_threads()."""
+    number = n_threads()
+    return number > 1 and seconds > MIN_HAND_OVERS * _pool(number - 1).hand_over_seconds
 
 
 def parallel_for(items: Sequence[Any], body: Callable[[Any], object]) -> None:
