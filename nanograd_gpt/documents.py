@@ -26,10 +26,13 @@ _NOT_KEYS = re.compile(
 _LONG_KEY = re.compile(rf'(?<![\w"-])(?:(?:[\w-]++|"")[ \t]*+\.[ \t]*+){{{MAX_KEY_PARTS}}}')
 
 
-def read_json(path: Path, most: int = MAX_BYTES) -> dict[str, Any]:
-    """The JSON object in a file of at most `most` bytes, whose texts all have a UTF-8.  Raises UnreadableError."""
+def read_json(path: Path, most: int = MAX_BYTES, largest: int = MAX_INTEGER) -> dict[str, Any]:
+    """The JSON object in a file of at most `most` bytes, whose texts all have a UTF-8.  Raises UnreadableError.
+
+    largest: the largest integer.
+    """
     raw = read_bytes(path, most)
-    document = json_object(raw)
+    document = json_object(raw, largest)
     if b"\\ud" in raw.lower():  # perhaps half of a surrogate pair
         try:
             json.dumps(document, ensure_ascii=False).encode()
@@ -38,15 +41,15 @@ def read_json(path: Path, most: int = MAX_BYTES) -> dict[str, Any]:
     return document
 
 
-def json_object(raw: bytes | str) -> dict[str, Any]:
+def json_object(raw: bytes | str, largest: int = MAX_INTEGER) -> dict[str, Any]:
     """Parse a JSON object.  Raises UnreadableError for anything else."""
-    document = parse_json(raw)
+    document = parse_json(raw, largest)
     if not isinstance(document, dict):
         raise UnreadableError(f"it holds a {type(document).__name__}; a JSON object is expected")
     return document
 
 
-def parse_json(raw: bytes | str) -> Any:
+def parse_json(raw: bytes | str, largest: int = MAX_INTEGER) -> Any:
     """Parse JSON, with NaN and Infinity as Python writes them.
 
     Raises UnreadableError for what is not JSON in UTF-8, is nested too deeply, has a number too large or a key twice.
@@ -59,7 +62,7 @@ def parse_json(raw: bytes | str) -> Any:
         raise
     except ValueError as error:
         raise UnreadableError(f"it is not JSON: {error}") from None
-    _check_limits(document)
+    _check_limits(document, largest)
     return document
 
 
@@ -101,7 +104,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _check_limits(document: Any) -> None:
+def _check_limits(document: Any, largest: int = MAX_INTEGER) -> None:
     """Raise UnreadableError for a document that is nested too deeply or has a number that is too large."""
     level, depth = [document], 0
     while level:
@@ -113,6 +116,6 @@ def _check_limits(document: Any) -> None:
             for part in level
             for value in (part.values() if isinstance(part, dict) else part if isinstance(part, list) else (part,))
         ]
-        if any(type(value) is int and abs(value) > MAX_INTEGER for value in values):
-            raise UnreadableError(f"a number is beyond {MAX_INTEGER}")
+        if any(type(value) is int and abs(value) > largest for value in values):
+            raise UnreadableError(f"a number is beyond {largest}")
         level = [value for value in values if isinstance(value, dict | list)]

@@ -28,6 +28,7 @@ SPECIAL_TOKEN_KEYS = "bos_token", "eos_token", "unk_token", "sep_token", "pad_to
 MAX_VOCAB = 1 << 22  # ids; arrays of this size are made for any vocabulary
 MAX_SPECIAL = 1 << 14  # special tokens, which become one regular expression
 MAX_BYTES = 32 << 20  # bytes of a tokenizer's file; GPT-2's has a twentieth
+LARGEST = 10**30 + 10**15  # the largest number: model_max_length is 1e30, as an integer, where there is no limit
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 
 
@@ -273,6 +274,6 @@ def _end_of_text(special: Mapping[str, int], settings: Mapping[str, Any]) -> int
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return read_json(path, MAX_BYTES)
+        return read_json(path, MAX_BYTES, LARGEST)
     except UnreadableError as error:
         raise InputError(f"tokenizer: cannot read {path} ({error}); download it again") from None

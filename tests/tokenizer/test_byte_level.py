@@ -97,6 +97,7 @@ def test_merges_are_read_in_the_old_form_and_in_the_new_one(tmp_path: Path) -> N
     [
         (None, None, None),
         ("tokenizer_config.json", {"eos_token": "</s>"}, 2),
+        ("tokenizer_config.json", {"eos_token": "</s>", "model_max_length": int(1e30)}, 2),  # no limit
         ("tokenizer_config.json", {"eos_token": {"content": "<pad>", "lstrip": False}}, 1),
         ("special_tokens_map.json", {"eos_token": "<s>"}, 0),
         ("config.json", {"eos_token_id": 2}, 2),
@@ -289,7 +290,7 @@ def test_half_a_tokenizer_is_refused(there: str, missing: str, tmp_path: Path) -
         pretrained_tokenizer(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"3", b"{", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"3", b"{", b"[" * 100_000, b'{"a": 1%s}' % (b"0" * 31)])
 @pytest.mark.parametrize("name", ["vocab.json", "tokenizer_config.json"])
 def test_files_that_are_no_json_are_refused(content: bytes, name: str, tmp_path: Path) -> None:
     shutil.copytree(PARTS, tmp_path / "t")

@@ -20,7 +20,7 @@ from .threads import blas_threads_controllable, n_threads, parallel_for, with_bl
 
 Tile: TypeAlias = tuple[slice, slice]  # rows and columns of a matrix
 
-SKINNY_ROWS = 8  # fewer rows: memory-bound
+SKINNY_ROWS = 32  # fewer rows: memory-bound
 MIN_VECTOR_MATRIX = 1 << 24  # elements; from here on, vecdot on our threads beats BLAS's gemv for one row
 MIN_SHARED_PRODUCT = 3 << 20  # multiplications; smaller ones take less time than it takes to share them
 SLICE_MULTIPLE = 64  # rows or columns: no remainder in BLAS's inner loops
@@ -86,7 +86,7 @@ def _skinny_gemm(a: Array, b: Array, out: Array) -> None:
     """
     M, (K, N) = len(a), b.shape
     if M == 1 and N * K >= MIN_VECTOR_MATRIX and b.strides[0] == b.itemsize and b.dtype.kind == "f":
-        parallel_for(_slices(N, n_threads()), lambda cols: np.vecdot(b[:, cols].T, a[0], out=out[0, cols]))
+        parallel_for(_slices(N, n_threads()), lambda cols: np.vecdot(b[:, cols].T, a[0], out=out[0, cols]), False)
     elif M == 1:
         with_blas_threads(lambda: np.matmul(a, b, out=out))
     else:  # BLAS reads the matrix faster transposed

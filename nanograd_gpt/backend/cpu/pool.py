@@ -1,7 +1,7 @@
 """A thread pool for jobs of 20 us and more: idle threads spin for a while before they sleep.
 
-Waking a thread takes longer than many a kernel.  So does waiting for the GIL, since a thread sleeps then, too: whoever
-starts jobs therefore goes without the GIL until others have begun them.
+Waking a thread takes longer than many a kernel.  So does waiting for the GIL, since a thread sleeps then, too: the one
+that starts jobs therefore goes without the GIL until others have begun them.
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ class ThreadPool:
             times.append(perf_counter() - begin)
         return min(times)
 
-    def run(self, job: Job, times: int) -> None:
+    def run(self, job: Job, times: int, spin_after: bool = True) -> None:
         """Run a job in up to `times` threads at once, this one among them; then raise the first error.
 
         Waits for the threads that have begun it; it is taken back from those that have not when this one ends.
+        spin_after: whether threads wait awake for the next job.
         """
         n_others = min(times - 1, self.size)
-        others = [w for w in self.workers[self.size - n_others :] if w.accepts(_in_current_context(job))]
+        others = [w for w in self.workers[self.size - n_others :] if w.accepts(_in_current_context(job), spin_after)]
         errors: list[BaseException | None] = []
         try:
             if others:
@@ -83,6 +84,7 @@ class Worker:
         self.job: Job | None = None  # until the thread begins it
         self.busy = False  # from then on, until it ends
         self.asleep = self.awaited = False  # this thread; another, for the job's end
+        self.spins = True  # before it sleeps
         self.error: BaseException | None = None
         self.wake: SimpleQueue[None] = SimpleQueue()
         self.ended: SimpleQueue[None] = SimpleQueue()
@@ -90,12 +92,12 @@ class Worker:
         self.spin_for_job = repeated(line[TRUE : FLAG + 1], _spin_times()), self.done[FLAG : UNUSED + 1]
         self.spin_for_end = repeated(self.done[FLAG:UNUSED], _spin_times()), np.empty(1, dtype=bool)
 
-    def accepts(self, job: Job) -> bool:
+    def accepts(self, job: Job, spin_after: bool = True) -> bool:
         """Hand over a job, unless there is another, left over by an interrupt."""
         with self.lock:
             if self.busy or self.job is not None:
                 return False
-            self.job, self.error, self.done[FLAG] = job, None, False
+            self.job, self.error, self.done[FLAG], self.spins = job, None, False, spin_after
             if self.asleep:
                 self.asleep = False
                 self.wake.put(None)
@@ -132,7 +134,10 @@ class Worker:
 
     def _next_job(self) -> Job:
         while True:
-            spin(*self.spin_for_job)
+            if self.spins:
+                spin(*self.spin_for_job)
+            else:
+                self.done[FLAG] = True
             with self.lock:
                 if self.job is not None:
                     job, self.job, self.busy, self.start[FLAG] = self.job, None, True, False

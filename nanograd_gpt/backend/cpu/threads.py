@@ -241,10 +241,11 @@ def is_long_enough(seconds: float) -> bool:
     return number > 1 and seconds > MIN_HAND_OVERS * _pool(number - 1).hand_over_seconds
 
 
-def parallel_for(items: Sequence[Any], body: Callable[[Any], object]) -> None:
+def parallel_for(items: Sequence[Any], body: Callable[[Any], object], spin_after: bool = True) -> None:
     """Call body with every item, on min(len(items), n_threads()) threads.
 
     Threads take items as they become free, so a body's result must not depend on the order.
+    spin_after: whether threads then wait awake for a while; not if BLAS's threads are needed next.
     """
     number = n_threads()
     threads = min(number, len(items))
@@ -262,4 +263,4 @@ def parallel_for(items: Sequence[Any], body: Callable[[Any], object]) -> None:
                 return
             body(item)
 
-    with_single_blas_thread(lambda: _pool(number - 1).run(work, threads))
+    with_single_blas_thread(lambda: _pool(number - 1).run(work, threads, spin_after))
