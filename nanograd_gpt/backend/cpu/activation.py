@@ -7,7 +7,7 @@ import numpy as np
 from ..contract import Array, GradOut
 from ..plain.activation import CUBIC, ROOT
 from ..plain.matmul import rows
-from .blocks import SHARED_BLOCK_ELEMENTS, blocks, for_each_block, rows_per_block
+from .blocks import BLOCK_ELEMENTS, SHARED_BLOCK_ELEMENTS, blocks, for_each_block, rows_per_block
 from .matmul import Product, Tile, linear_backward, multiply
 
 SWEEPS = 20  # of a GELU with its derivative
@@ -33,7 +33,8 @@ def linear_gelu(x: Array, weight: Array, bias: Array | None, want_derivative: bo
 
     def activate(tile: Tile) -> None:
         h_tile, y_tile = h_[tile], y_[tile]
-        for block in blocks(len(h_tile), rows_per_block(h_tile.shape[1], SHARED_BLOCK_ELEMENTS)):
+        block_elements = SHARED_BLOCK_ELEMENTS if len(h_tile) < len(h_) else BLOCK_ELEMENTS
+        for block in blocks(len(h_tile), rows_per_block(h_tile.shape[1], block_elements)):
             if bias is not None:
                 h_tile[block] += bias[tile[1]]
             h_block = h_tile[block]

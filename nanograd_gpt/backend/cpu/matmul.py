@@ -1,6 +1,7 @@
 """Linear layers: large products are tiled over our threads, with an epilogue on each finished tile.
 
-Small and skinny products go to BLAS, whose results may depend on its number of threads.
+Small and skinny products go to BLAS, whose results may depend on its number of threads.  Where a product goes depends
+on its sizes alone, since its bits may, too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ Tile: TypeAlias = tuple[slice, slice]  # rows and columns of a matrix
 
 SKINNY_ROWS = 32  # fewer rows: memory-bound
 MIN_VECTOR_MATRIX = 1 << 24  # elements; from here on, vecdot on our threads beats BLAS's gemv for one row
-MIN_SHARED_PRODUCT = 3 << 20  # multiplications; smaller ones take less time than it takes to share them
+# The shortest side of a product that our threads tile.  A model's products mostly share it (channels or tokens), so
+# that all go to our threads or all to BLAS: mixing them oversubscribes the cores, for BLAS threads spin after a call.
+MIN_PARALLEL_DIM = 256
 SLICE_MULTIPLE = 64  # rows or columns: no remainder in BLAS's inner loops
 ALL = slice(None)
 
@@ -38,6 +41,10 @@ class Product(NamedTuple):
     out: Array
     epilogue: Callable[[Tile], object] | None = None
     in_rows: bool = False
+
+    @property
+    def is_large(self) -> bool:
+        return min(*self.a.shape, *self.b.shape) >= MIN_PARALLEL_DIM and blas_threads_controllable()
 
     def tiles(self, n: int) -> list[Tile]:
         """At most n tiles that cover out: rows or columns, whichever are more."""
@@ -60,18 +67,18 @@ def multiply(products: Sequence[Product], *others: Job) -> None:
 
     Two products are one for each of two threads: to cut them costs more.
     """
-    large = [product for product in products if len(product.a) >= SKINNY_ROWS]
-    shared = sum(p.out.size * len(p.b) for p in large) >= MIN_SHARED_PRODUCT and blas_threads_controllable()
-    n = -(-n_threads() // len(large)) if shared else 1
+    large = [product for product in products if product.is_large]
+    n = -(-n_threads() // max(1, len(large)))
     jobs: list[Job] = [partial(product.multiply, tile) for product in large for tile in product.tiles(n)]
     for product in products:
-        if len(product.a) < SKINNY_ROWS:
-            _skinny_gemm(product.a, product.b, product.out)
+        if not product.is_large:
+            _small_gemm(product.a, product.b, product.out)
             product.finish((ALL, ALL))
-    if shared:
+    if large:
         parallel_for([*jobs, *others], lambda job: job())
     else:
-        with_single_blas_thread(lambda: [job() for job in (*jobs, *others)])
+        for other in others:
+            other()
 
 
 def gemm(a: Array, b: Array, out: Array) -> None:
@@ -79,15 +86,15 @@ def gemm(a: Array, b: Array, out: Array) -> None:
     multiply([Product(a, b, out)])
 
 
-def _skinny_gemm(a: Array, b: Array, out: Array) -> None:
-    """A product of a few rows on BLAS's threads, as in generation, where many follow each other closely.
+def _small_gemm(a: Array, b: Array, out: Array) -> None:
+    """A product on BLAS's threads.
 
     For one row and a large matrix, BLAS's gemv does not reach memory bandwidth; a dot product per column does.
     """
     M, (K, N) = len(a), b.shape
     if M == 1 and N * K >= MIN_VECTOR_MATRIX and b.strides[0] == b.itemsize and b.dtype.kind == "f":
         parallel_for(_slices(N, n_threads()), lambda cols: np.vecdot(b[:, cols].T, a[0], out=out[0, cols]), False)
-    elif M == 1:
+    elif M == 1 or M >= SKINNY_ROWS:
         with_blas_threads(lambda: np.matmul(a, b, out=out))
     else:  # BLAS reads the matrix faster transposed
         out[...] = with_blas_threads(lambda: np.matmul(b.T, a.T)).T

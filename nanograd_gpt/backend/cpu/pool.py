@@ -23,7 +23,7 @@ from .spinning import FLAG, TRUE, UNUSED, new_lines, repeated, spin, times_in
 Job: TypeAlias = Callable[[], object]
 
 THREAD_NAME = "nanograd_gpt"
-SPIN_SECONDS = 5e-4  # longer than most of what a train step computes with one thread between two jobs
+SPIN_SECONDS = 2e-4  # about what a train step computes with one thread between two jobs
 HEAD_START_SECONDS = 5e-6  # from a flag to a thread's first work without the GIL
 
 

@@ -1,8 +1,9 @@
-"""Compute threads: their number, a thread pool, and control of BLAS's own threads.
+"""Compute threads: their number, work shared among them, and control of BLAS's own threads.
 
-BLAS threads spin while they wait for the next product, so running them beside our pool oversubscribes the cores.  The
-products of a large model are therefore tiled over our pool, with BLAS limited to one thread; small and skinny products
-(generation needs many of the latter, one after the other) stay with BLAS, whose spinning threads start fastest.
+A thread that waits spins: BLAS's threads for milliseconds after a product, ours for a fraction of one.  Both beside
+each other oversubscribe the cores.  The products of a large model are therefore tiled over our threads, with BLAS
+limited to one; small and skinny products (generation needs many of the latter, one after the other) stay with BLAS,
+whose threads start fastest, also after a pause.
 
 The number of BLAS threads belongs to the process, and bits depend on it.  Several user threads may compute at once and
 get the bits that they would get alone: code that depends on the number is serialised by a lock, one product or one
@@ -31,7 +32,9 @@ from .pool import THREAD_NAME, ThreadPool
 
 T = TypeVar("T")
 
-MIN_HAND_OVERS = 20  # the time of work worth sharing: threads that share it also wait for each other's GIL
+# The time of work worth sharing, in hand-overs: threads that share it wait for each other's GIL, too, and in small
+# models BLAS's threads spin meanwhile.
+MIN_HAND_OVERS = 64
 
 _n_threads: int | None = None
 
