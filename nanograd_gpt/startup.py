@@ -45,6 +45,7 @@ def is_a_librarys(traceback: TracebackType | None) -> bool:
 
 def say_one_line(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """Print what ended the process: Ctrl-C, or a library that cannot be loaded; anything else with its traceback."""
+    _reserve.clear()
     if not issubclass(kind, KeyboardInterrupt | ImportError | MemoryError) and not is_a_librarys(traceback):
         sys.__excepthook__(kind, error, traceback)
         return
@@ -59,5 +60,8 @@ def say_one_line(kind: type[BaseException], error: BaseException, traceback: Tra
         print(f"error: {message}", file=sys.stderr)
 
 
+_reserve: list[bytes] = []  # memory for that line, where all other is used
+
 if is_command():
+    _reserve.append(bytes(2 << 20))
     sys.excepthook = say_one_line

@@ -45,7 +45,7 @@ class ThreadPool:
 
     @cached_property
     def hand_over_seconds(self) -> float:
-        """The time to start a job in all threads and to wait for them, measured once, in about a millisecond."""
+        """The least time that a hand-over takes the thread that starts it, measured once, in about a millisecond."""
         times = []
         for _ in range(50):
             begin = perf_counter()
