@@ -75,9 +75,10 @@ def measured(settings: list[str], options: Namespace) -> dict[str, Any]:
 def child(seconds: str, argv: list[str]) -> int:
     """Train, stopped by a signal after so many seconds; write the costs beside the run."""
     costs = {"saves": 0, "in_loop": 0.0, "beside": 0.0}
-    for owner, name in ((Run, "save"), (Run, "save_best"), (Run, "keep_best"), (Background, "wait")):
-        setattr(owner, name, timed(getattr(owner, name), costs))
-    Run._seal = timed_beside(Run._seal, costs)  # type: ignore[method-assign]  # mypy forbids assigning to a method, which is how it is timed here
+    in_loop = (Run, "save"), (Run, "save_best"), (Run, "keep_best"), (Background, "wait")
+    for timing, methods in ((timed, in_loop), (timed_beside, [(Run, "_seal")])):
+        for owner, name in methods:
+            setattr(owner, name, timing(getattr(owner, name), costs))
     timer = Timer(float(seconds), os.kill, (os.getpid(), signal.SIGTERM))
     timer.daemon = True
     timer.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from .options import note
@@ -10,7 +11,7 @@ from .options import note
 
 def load_drawing() -> None:
     """Import matplotlib now, so that its memory counts in an estimate."""
-    from ..viz import plots  # noqa: F401  # unused here: importing it loads matplotlib into memory
+    import_module("..viz.plots", __package__)
 
 
 def check_figures(run: Path) -> None:

@@ -28,7 +28,7 @@ SPECIAL_TOKEN_KEYS = "bos_token", "eos_token", "unk_token", "sep_token", "pad_to
 MAX_VOCAB = 1 << 22  # ids; arrays of this size are made for any vocabulary
 MAX_SPECIAL = 1 << 14  # special tokens, which become one regular expression
 MAX_BYTES = 32 << 20  # bytes of a tokenizer's file; GPT-2's has a twentieth
-LARGEST = 10**30 + 10**15  # the largest number: model_max_length is 1e30, as an integer, where there is no limit
+LARGEST = 10**30 + 10**15  # the largest integer: model_max_length is int(1e30) for a tokenizer without a limit
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 
 

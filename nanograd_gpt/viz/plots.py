@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ..arguments import not_allowed, real_number, whole_number
 from ..files import write_whole
-from . import import_matplotlib  # noqa: F401  # unused here: sets the backend, before the imports below load matplotlib
+from .import_matplotlib import without_variable  # sets the backend, before the imports below load matplotlib
 
 # isort: split
 import contextlib
@@ -27,7 +27,6 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogFormatter, MaxNLoc
 
 from .curves import speeds
 from .dark import with_dark_mode
-from .import_matplotlib import without_variable
 from .palette import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE
 
 TRAINING, VALIDATION, LEARNING_RATE, GRADIENT_NORM = BLUE, ORANGE, PURPLE, GREEN  # the same in every figure of a run

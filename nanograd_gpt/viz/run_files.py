@@ -47,7 +47,7 @@ class RunFiles(NamedTuple):
 
 
 def read_run(run_dir: Path) -> RunFiles:
-    """Read a run's files, leaving out those that are damaged.  Raises InputError if there is no metrics.jsonl."""
+    """Read a run's files, leaving out those that are damaged.  Raises InputError if metrics.jsonl is missing."""
     path = run_dir / "metrics.jsonl"
     metrics, damage = read_metrics(path), list[str]()
     if metrics.damaged:

@@ -120,7 +120,7 @@ def gemm(
         _storage(b, "b", batch),
         _storage(out, "out", batch),
         TYPES[out.dtype],
-        tuple(_alignment(address) for address in addresses),  # type: ignore[arg-type]  # mypy types tuple(generator) as any length; addresses has four
+        (_alignment(addresses[0]), _alignment(addresses[1]), _alignment(addresses[2]), _alignment(addresses[3])),
     )
     _check_output(key, out)
     with _lock:
