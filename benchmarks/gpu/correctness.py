@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -19,7 +20,9 @@ GPU_TESTS = [
     "tests/generation/test_sampling_on_cuda.py",
     "tests/oracle/test_opinfo_on_device.py",
     "tests/standin",
+    "tests/tape/test_tape_on_cuda.py",
     "tests/test_xp_names.py",
+    "tests/training/test_layer_scales.py",
     "tests/training/test_replay.py",
 ]
 DRY = ["--batch-size", "2", "--n-layers", "1", "--emb-dim", "16", "--context-length", "8", "--eval-iter", "1"]
@@ -31,7 +34,7 @@ def tests(step: Step) -> None:
     chosen = step.pick(
         ["-m", "gpu", *GPU_TESTS], ["-k", "test_a_step_that_clips", "tests/backend/test_training_on_cuda.py"]
     )
-    workers = ["-n", "8"] if find_spec("xdist") and not step.dry else []
+    workers = ["-n", str(min(12, os.cpu_count() or 1))] if find_spec("xdist") and not step.dry else []
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", *workers, *chosen]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     counts = {name: int(n) for n, name in COUNTS.findall(done.stdout.splitlines()[-1] if done.stdout else "")}

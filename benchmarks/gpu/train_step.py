@@ -6,7 +6,8 @@ import gc
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from copy import deepcopy
+from functools import cache, partial
 from time import perf_counter
 from typing import Any
 
@@ -41,9 +42,15 @@ def config_of(step: Step) -> GPTConfig:
     return GPTConfig(**{**GPT_CONFIG_124M, "context_length": 1024, **step.pick({}, small)})
 
 
+@cache
+def drawn(config: GPTConfig) -> GPTModel:
+    """Our model on the CPU, drawn once: the 124M's random numbers take seconds."""
+    return GPTModel(config, rng=Generator(1))
+
+
 def ours(config: GPTConfig, batch: tuple[Any, Any], precision: Precision, replayed: bool = False) -> Callable[[], Any]:
     """One update; its loss stays on the device."""
-    model = GPTModel(config, rng=Generator(1)).to("cuda")
+    model = deepcopy(drawn(config)).to("cuda")
     optimizer = AdamW(model.parameters(), lr=LR, weight_decay=DECAY)
     update = make_update(model, optimizer, "cuda", refuse if replayed else None)
 
@@ -69,17 +76,21 @@ def pytorch(config: GPTConfig, batch: tuple[Any, Any], kind: str, device: str) -
     from oracle.book_model import GPTModel as Book
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    model = (Book(config.to_dict()) if kind == "eager" else best.GPT(config.to_dict())).to(device)
+    with torch.device(device):
+        model = Book(config.to_dict()) if kind == "eager" else best.GPT(config.to_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=DECAY, fused=kind != "eager")
-    run = torch.compile(model) if "compiled" in kind else model
     ids, targets = (torch.tensor(a, device=device) for a in batch)
     attention = nullcontext if "cudnn" not in kind else partial(sdpa_kernel, SDPBackend.CUDNN_ATTENTION)
+
+    def mean_loss(ids: Any, targets: Any) -> Any:
+        return torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), targets.flatten())
+
+    run = torch.compile(mean_loss) if "compiled" in kind else mean_loss
 
     def update() -> Any:
         optimizer.zero_grad()
         with attention(), torch.autocast(device, torch.bfloat16, enabled="bf16" in kind):
-            logits = run(ids)
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+            loss = run(ids, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -93,13 +104,16 @@ def compared(step: Step) -> None:
     for (B, T), kinds in step.pick(SIZES, DRY).items():
         batch, contenders = random_batch(config, B, T), {}
         for kind in kinds:
+            started = perf_counter()
             try:
                 name, *rest = kind.split()
                 mine = name == "ours"
                 made = ours(config, batch, rest[0], len(rest) > 1) if mine else pytorch(config, batch, kind, device)
                 for _ in range(RUN_BEFORE + 1 if mine else 1):
                     made()  # compiles, records, or runs out of memory
+                synchronize("cuda")
                 contenders[kind] = made
+                step.emit("prepared", B=B, T=T, contender=kind, seconds=perf_counter() - started)
             except (
                 Exception
             ) as error:  # a contender fails with errors of its own libraries: its message becomes its result
