@@ -65,6 +65,7 @@ class Function(Node, TorchFunction):
 
     __slots__ = ("kernels", "saved")
     takes_numbers: ClassVar[bool] = False  # False: forward gets a plain number beside arrays as a 0-d array
+    takes_bfloat16: ClassVar[bool] = False  # False: forward gets an array of bfloat16 in float32
     kernels: Kernels
     saved: Any
 
@@ -107,18 +108,16 @@ def record(
     recorded = is_grad_enabled() and any(parents)
     node.parents = parents if recorded else ()
     node.kernels = kernels_of(*arrays, *params.values())  # params: for where(array, 1, 2), whose inputs are numbers
-    out = node.forward(*arrays, **params)
+    out = node.forward(*(arrays if op.takes_bfloat16 else node.kernels.without_bfloat16(arrays)), **params)
     check_result(node, arrays, params, out)
     node.order, node.dtype = tick(), out.dtype
     return out, node if recorded else None
 
 
-# The backward pass, newest node first: a node comes after every node that used its result
-
-
 def backward(root: Node, gradient: Array, delivered: Callable[[Function], object] | None = None) -> None:
     """Add d(root)/d(leaf), weighted by `gradient` (root's shape), to every leaf's gradient; frees the graph.
 
+    The newest node comes first, and so each comes after all nodes that used its result.
     delivered: called with each operation when its inputs' gradients have been added [None]
     Raises RuntimeError if the graph was freed before, or an array that it needs was written to since forward.
     """

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .anomaly import check_backward, check_forward, is_enabled
+from .backend.bfloat16 import is_bfloat16
 from .backend.select import kernels_of
 
 NUMERIC = "biufc"  # kinds of dtype that a Tensor holds
@@ -27,7 +28,7 @@ def check_result(node: object, arrays: Sequence[Any], params: Mapping[str, Any],
         except TypeError:
             hint = "; inside forward, use NumPy's functions on the arrays" if hasattr(out, "data") else ""
             raise TypeError(f"{name}.forward returned a {type(out).__name__}; return one array{hint}") from None
-    if out.dtype.kind not in NUMERIC:
+    if out.dtype.kind not in NUMERIC and not is_bfloat16(out.dtype):
         raise TypeError(f"{name}: the result is an array of {out.dtype}; a Tensor holds numbers or bools")
     if is_enabled():
         check_forward(node, arrays, params, out)

@@ -12,6 +12,7 @@ from ctypes import c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint3
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from standin.capture import queued
@@ -33,7 +34,7 @@ DEFAULTS = {
     "MatrixLayout": {1: 0, 5: 1, 6: 0},
     "MatmulPreference": {1: 0, 3: 7, **dict.fromkeys((5, 6, 7, 8), 256)},
 }
-DTYPES = {0: np.dtype("f4"), 1: np.dtype("f8"), 14: np.dtype("u2")}
+DTYPES = {0: np.dtype("f4"), 1: np.dtype("f8"), 14: np.dtype(ml_dtypes.bfloat16)}
 # (compute, scale, A and B, C and D) of the library's table, as far as the project uses it
 SUPPORTED = {(68, 0, 0, 0), (77, 0, 0, 0), (68, 0, 14, 14), (68, 0, 14, 0), (70, 1, 1, 1)}
 NEEDED_WORKSPACE = 1 << 20  # bytes that each algorithm asks for
@@ -255,17 +256,17 @@ def compute(views: list[HostArray], desc: dict[int, Any], factors: tuple[float, 
     """D = alpha op(A) op(B) + beta C + bias, in the compute type; beta = 0: C is not read."""
     a, b, c, d = views
     wide = np.dtype("f8") if desc[1] == 1 else np.dtype("f4")
-    left, right = (rounded(widened(x, wide), desc[0]) for x in (a, b))
+    left, right = (rounded(x.astype(wide), desc[0]) for x in (a, b))
     left = left.swapaxes(1, 2) if desc[3] else left
     right = right.swapaxes(1, 2) if desc[4] else right
     with np.errstate(all="ignore"):
         result = wide.type(factors[0]) * (left @ right)
         if factors[1]:
-            result += wide.type(factors[1]) * widened(c, wide)
+            result += wide.type(factors[1]) * c.astype(wide)
         if bias:
             vector = np.frombuffer(memory(bias, d.shape[1] * d.itemsize), d.dtype)
-            result += widened(vector, wide)[:, None]
-    d[...] = bf16_bits(result) if d.dtype == np.uint16 else result
+            result += vector.astype(wide)[:, None]
+    d[...] = result
 
 
 def view_of(address: int, layout: dict[int, Any]) -> HostArray:
@@ -286,24 +287,6 @@ def memory(address: int, size: int) -> Any:
         if low <= address and address + size <= high:
             return (ctypes.c_char * size).from_address(address)
     raise Refused(EXECUTION_FAILED, f"{size} bytes at {address:#x} are not in one array of the device")
-
-
-# --- narrow types
-
-
-def widened(x: HostArray, dtype: np.dtype[Any]) -> HostArray:
-    return (x.astype(np.uint32) << 16).view(np.float32) if x.dtype == np.uint16 else x.astype(dtype)
-
-
-def bf16_bits(x: HostArray) -> HostArray:
-    """float32 as bfloat16's bit pattern, rounded to the nearest, ties to even."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    nearest = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-    return np.where(np.isnan(x), np.uint16(0x7FC0), nearest)
-
-
-def bf16_values(bits: HostArray) -> HostArray:
-    return widened(bits, np.dtype("f4"))
 
 
 def rounded(x: HostArray, compute_type: int) -> HostArray:

@@ -1,7 +1,8 @@
 """The interface of a backend: its kernels, with their arguments, shapes and in-place effects.
 
 Shapes: B batch, T tokens, C channels, H heads, D = C / H, V vocabulary, N = B * T, I and O a layer's input and output.
-Every kernel works in float32, float64 and, on the CPU, complex128 (for gradient checks by complex step).
+Every kernel works in float32, float64 and, on the CPU, complex128 (for gradient checks by complex step).  On a GPU in
+precision "bf16", layers' results are of bfloat16, as are their gradients; parameters and the residual stream are not.
 Kernels write only to arrays that they allocate and to the GradOuts they are given, except where documented.
 """
 
@@ -103,6 +104,10 @@ class Kernels(Protocol):
         """dy (..., K * O)  ->  dx (..., I) if wanted; writes the parameters' gradients to their GradOuts."""
         ...
 
+    def without_bfloat16(self, arrays: Sequence[Any]) -> Sequence[Any]:
+        """The arrays, with those of bfloat16 in float32: for operations that do not take it; others as they are."""
+        ...
+
     # norm
     def layer_norm(self, x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
         """x (..., C), scale (C,), shift (C,)  ->  y (..., C), mean (..., 1), rstd (..., 1)"""
@@ -200,8 +205,8 @@ class Kernels(Protocol):
         """The next mask of a stream: True, for keep, with probability 1 - rate; the same one on every backend."""
         ...
 
-    def dropout(self, x: Array, keep: Keep, rate: float) -> Array:
-        """x (...), keep (...)  ->  x / (1 - rate) where kept, else 0; also its own backward."""
+    def dropout(self, x: Array, keep: Keep, rate: float, dtype: Any = None) -> Array:
+        """x (...), keep (...)  ->  x / (1 - rate) where kept, else 0, of this dtype [x's]; also its own backward."""
         ...
 
     def dropout_add(self, x: Array, keep: Keep, rate: float, residual: Array) -> Array:

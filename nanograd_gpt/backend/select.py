@@ -63,10 +63,13 @@ def to_device(array: Array, device: Device) -> Array:
 
 
 def to_host(array: Array) -> HostArray:
-    """Copy an array to the host, waiting for the GPU; returns the array itself if it is NumPy's."""
+    """Copy an array to the host, waiting for the GPU; returns the array itself if it is NumPy's.
+
+    bfloat16 becomes float32, which holds each of its values.
+    """
     if isinstance(array, np.ndarray):
         return array
-    kernels_of(array)  # raises TypeError if it is not an array
+    (array,) = kernels_of(array).without_bfloat16([array])  # raises TypeError if it is not an array
     return array.get()
 
 

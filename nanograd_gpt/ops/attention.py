@@ -17,6 +17,7 @@ class CausalAttention(Function):
     """
 
     __slots__ = ()
+    takes_bfloat16 = True
 
     def forward(self, qkv: Array, *, n_heads: int, keep: Keep | None = None, rate: float = 0.0) -> Array:
         if qkv.ndim != 3 or n_heads < 1 or qkv.shape[-1] % (3 * n_heads) or not qkv.shape[-1]:

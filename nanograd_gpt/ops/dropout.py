@@ -32,14 +32,14 @@ class DropoutAdd(Function):
     """
 
     __slots__ = ()
+    takes_bfloat16 = True
 
     def forward(self, x: Array, residual: Array, *, keep: Keep, rate: float) -> Array:
         check_shape("residual", residual, *x.shape)
         check_keep(keep, rate, *x.shape)
         x, residual = in_one_dtype(x, residual)
-        self.saved = keep, rate
+        self.saved = keep, rate, x.dtype
         return self.kernels.dropout_add(x, keep, rate, residual)
 
     def backward(self, dy: Array) -> tuple[Gradient, Gradient]:
-        keep, rate = self.saved
-        return self.kernels.dropout(dy, keep, rate) if self.needs_input_grad(0) else None, dy
+        return self.kernels.dropout(dy, *self.saved) if self.needs_input_grad(0) else None, dy

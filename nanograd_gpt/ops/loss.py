@@ -38,6 +38,7 @@ class LinearCrossEntropy(Function):
     """
 
     __slots__ = ()
+    takes_bfloat16 = True
 
     def forward(self, x: Array, weight: Array, *, targets: Ints, checked: bool = False) -> Array:
         if x.ndim != 2 or x.shape[-1:] != weight.shape[1:]:

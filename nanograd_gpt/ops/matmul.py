@@ -50,6 +50,7 @@ class Linear(Function):
     """
 
     __slots__ = ()
+    takes_bfloat16 = True
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         x, weight, bias = self.saved = linear_operands(x, weight, bias)
@@ -69,6 +70,7 @@ class LinearGELU(Function):
     """
 
     __slots__ = ()
+    takes_bfloat16 = True
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         x, weight, bias = linear_operands(x, weight, bias)
@@ -90,6 +92,7 @@ class PackedLinear(Function):
     """
 
     __slots__ = ()
+    takes_bfloat16 = True
 
     def forward(self, x: Array, *weights_and_biases: Array, n: int) -> Array:
         if len(weights_and_biases) not in (n, 2 * n):

@@ -18,6 +18,7 @@ class LayerNorm(Function):
     """
 
     __slots__ = ()
+    takes_bfloat16 = True
 
     def forward(self, x: Array, scale: Array, shift: Array, *, eps: float = 1e-5) -> Array:
         if not x.ndim:

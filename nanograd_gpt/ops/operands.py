@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function
+from ..backend.bfloat16 import is_bfloat16
 from ..backend.contract import Array, Keep
 from ..backend.select import Device, kernels_of, to_device
 from ..rule_checks import NUMERIC
@@ -28,7 +29,7 @@ def as_array(data: Any, device: Device = "cpu") -> Array:
         if hasattr(data, "requires_grad"):
             raise TypeError("expected an array, got a Tensor; its array is .data") from None
         raise
-    if array.dtype.kind not in NUMERIC:
+    if array.dtype.kind not in NUMERIC and not is_bfloat16(array.dtype):
         raise TypeError(f"a Tensor holds numbers or bools, got an array of {array.dtype}")
     return array
 
@@ -69,14 +70,14 @@ def _has_array(params: Mapping[str, Any]) -> bool:
 
 
 def in_one_dtype(*arrays: Any) -> Sequence[Any]:
-    """The arrays cast to their common dtype by NumPy's promotion; None stays None.
+    """The arrays cast to their common dtype by NumPy's promotion; None stays None, and bfloat16 beside float32 too.
 
     Raises TypeError unless that dtype is float or complex.
     """
     first = arrays[0].dtype
     if any(a is not None and a.dtype is not first for a in arrays):
         first = np.result_type(*(a.dtype for a in arrays if a is not None))
-        arrays = tuple(None if a is None else a.astype(first, copy=False) for a in arrays)
+        arrays = tuple(a if a is None or is_bfloat16(a.dtype) else a.astype(first, copy=False) for a in arrays)
     _check_kind(first)
     return arrays
 
@@ -88,7 +89,7 @@ def check_floating(x: Array) -> Array:
 
 
 def _check_kind(dtype: np.dtype[Any]) -> None:
-    if dtype.kind not in "fc":
+    if dtype.kind not in "fc" and not is_bfloat16(dtype):
         raise TypeError(f"expected floating-point numbers, got {dtype}; use .astype(numpy.float32)")
 
 

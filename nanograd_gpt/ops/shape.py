@@ -16,6 +16,7 @@ class Reshape(Function):
     """Reshape; one length may be -1."""
 
     __slots__ = ()
+    takes_bfloat16 = True
 
     def forward(self, x: Array, *, shape: tuple[int, ...]) -> Array:
         self.saved = x.shape

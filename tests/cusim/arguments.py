@@ -29,7 +29,7 @@ _INTEGERS = {1: "char", 2: "short", 4: "int", 8: "long long"}
 _NAMES = {"f4": "float", "f8": "double", "b1": "bool", "v0": "any type"}
 _NAMES |= {f"i{size}": name for size, name in _INTEGERS.items()}
 _NAMES |= {f"u{size}": f"unsigned {name}" for size, name in _INTEGERS.items()}
-_NAMES |= {"s2": _NAMES["u2"]}  # a struct of 2 bytes is bf16, of whose arrays NumPy has the bits only
+_NAMES |= {"s2": "bfloat16"}  # the kernels' only struct of 2 bytes
 
 
 def mismatch(kernel: Kernel, args: Any) -> str | None:

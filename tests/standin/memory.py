@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 import numpy.typing as npt
 
-DTYPES = "?bBhHiIlLqQefdFD"  # what an array can hold
+DTYPES = "?bBhHiIlLqQefdFDE"  # what an array can hold; the last is bfloat16
 BLOCK = 512  # bytes: CuPy's pool rounds up to it
 
 owners: WeakValueDictionary[int, Any] = WeakValueDictionary()  # device arrays that are alive and own their memory
@@ -29,5 +29,5 @@ def memory_of(host: Any) -> Any:
 def poisoned(host: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Fill uninitialised memory with values that reveal a read: nan, or an integer far out of range."""
     kind = host.dtype.kind
-    host.fill(np.nan if kind in "fc" else kind == "b" or np.iinfo(host.dtype).max)
+    host.fill(np.nan if kind in "fcV" else kind == "b" or np.iinfo(host.dtype).max)
     return host

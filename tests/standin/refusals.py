@@ -16,7 +16,13 @@ from .memory import DTYPES
 
 # A device array is known by its `_host`: the module that it comes from needs this one.
 
-SCALARS = {bool, int, float, complex, *(np.dtype(char).type for char in DTYPES)}  # and not their subclasses
+SCALARS = {
+    bool,
+    int,
+    float,
+    complex,
+    *(np.dtype(char).type for char in DTYPES if char != "E"),
+}  # and not their subclasses
 TAKES_HOST_ARRAYS = {"can_cast", "iscomplexobj", "isrealobj", "isscalar", "ndim", "result_type", "shape"}
 HOST_PARAMETERS = {"axis", "axes", "indices_or_sections", "k", "newshape", "pad_width", "reps", "shape", "shift"}
 REDUCTIONS = {

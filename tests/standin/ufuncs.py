@@ -15,7 +15,7 @@ from .device_array import DeviceArray, unwrap, wrap
 from .record import record
 from .refusals import SCALARS, refuse_overlap_of_values, refuse_unsupported
 
-WIDTH = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}  # of the kinds of dtypes
+WIDTH = {"b": 0, "u": 1, "i": 1, "f": 2, "V": 2, "c": 3}  # of the kinds of dtypes
 COMPARISONS = {"equal", "greater", "greater_equal", "less", "less_equal", "not_equal"}
 WORDS = ("int32", "int64", "uint32", "uint64")
 ATOMIC_DTYPES = {  # of ufunc.at with integer arrays: what CUDA's atomic operations take

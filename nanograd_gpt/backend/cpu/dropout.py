@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..contract import Array, Bools
 from .blocks import for_each_block
 
 
-def dropout(x: Array, keep: Bools, rate: float) -> Array:
-    y = np.empty(x.shape, dtype=x.dtype)
+def dropout(x: Array, keep: Bools, rate: float, dtype: Any = None) -> Array:
+    y = np.empty(x.shape, dtype=dtype or x.dtype)
     x_, keep_, y_, scale = _flat(x), _flat(keep), y.reshape(-1), 1 / (1 - rate)
 
     def body(block: slice) -> None:

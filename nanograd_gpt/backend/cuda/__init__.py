@@ -11,6 +11,7 @@ from ..plain.kernels import *
 from .activation import gelu, gelu_backward, linear_gelu, linear_gelu_backward
 from .attention import causal_attention, causal_attention_backward
 from .cached_attention import cached_attention
+from .cast import without_bfloat16
 from .dropout import dropout, dropout_add, keep_mask
 from .embedding import embedding, embedding_backward
 from .loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward

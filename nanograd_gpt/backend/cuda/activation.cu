@@ -4,8 +4,8 @@
 //     gelu(x) = x half                                 gelu'(x) = half + 2 x (r + 3 r k x^2) half (1 - half)
 //
 // All are bound by memory; a tanhf is some 25 instructions an element, where an H100 has time for about 90.  A linear
-// layer with GELU keeps h = x W^T + b, which its product writes in any case, and not gelu'(h): so GELU itself reads 4
-// bytes an element and writes 4, and the gradient reads h and dy, and writes dh, from which it also takes the bias's.
+// layer with GELU keeps h = x W^T + b, which its product writes in any case, and not gelu'(h): so GELU itself reads an
+// element and writes one, and the gradient reads h and dy, and writes dh, from which it also takes the bias's.
 #include "columns.cuh"
 
 constexpr float ROOT = 0.7978845608028654f, CUBIC = 0.044715f;
@@ -19,9 +19,9 @@ __device__ __forceinline__ float derivative_of(float x, float half) {
     return half + 2.0f * x * (ROOT + 3.0f * ROOT * CUBIC * x * x) * half * (1.0f - half);
 }
 
-// y = gelu(x), its derivative and y in bf16 unless they are null.  N: a pack's, or 1 for what is left beyond whole packs.
+// y = gelu(x), and its derivative unless it is null.  N: a pack's, or 1 for what is left beyond whole packs.
 template <int N, class T>
-__device__ __forceinline__ void gelu_at(const T* x, T* y, T* derivative, bf16* rounded) {
+__device__ __forceinline__ void gelu_at(const T* x, T* y, T* derivative) {
     float values[N], half[N], out[N];
     load_floats(values, x, true);
     #pragma unroll
@@ -30,7 +30,6 @@ __device__ __forceinline__ void gelu_at(const T* x, T* y, T* derivative, bf16* r
         out[i] = values[i] * half[i];
     }
     store_floats(y, out);
-    if (rounded) store_bf16(rounded, out);
     if (!derivative) return;
     #pragma unroll
     for (int i = 0; i < N; ++i) out[i] = derivative_of(values[i], half[i]);
@@ -39,16 +38,14 @@ __device__ __forceinline__ void gelu_at(const T* x, T* y, T* derivative, bf16* r
 
 template <class T>
 __global__ void __launch_bounds__(BLOCK) gelu(
-    const T* __restrict__ x, T* __restrict__ y, T* __restrict__ derivative, bf16* __restrict__ rounded, long long size
+    const T* __restrict__ x, T* __restrict__ y, T* __restrict__ derivative, long long size
 ) {
     constexpr int N = Pack<T>::N;
     long long i = (static_cast<long long>(blockIdx.x) * BLOCK + threadIdx.x) * N;
     if (i + N <= size) {
-        gelu_at<N>(x + i, y + i, derivative ? derivative + i : nullptr, rounded ? rounded + i : nullptr);
+        gelu_at<N>(x + i, y + i, derivative ? derivative + i : nullptr);
     } else {
-        for (; i < size; ++i) {
-            gelu_at<1>(x + i, y + i, derivative ? derivative + i : nullptr, rounded ? rounded + i : nullptr);
-        }
+        for (; i < size; ++i) gelu_at<1>(x + i, y + i, derivative ? derivative + i : nullptr);
     }
 }
 
@@ -71,13 +68,12 @@ __global__ void __launch_bounds__(BLOCK) gelu_backward(
     }
 }
 
-// dh = dy * gelu'(h), in float or in bf16: the other one is null; and its sums over the rows, the bias's gradient, unless
-// dbias is null.  Grid: tiles of columns, shares of rows.
+// dh = dy * gelu'(h), and its sums over the rows, the bias's gradient, unless dbias is null.
+// Grid: tiles of columns, shares of rows.
 template <class T, int N>
 __global__ void __launch_bounds__(COLUMN_BLOCK) bias_gelu_backward(
-    const T* __restrict__ dy, const T* __restrict__ h, T* __restrict__ dh, bf16* __restrict__ rounded,
-    float* __restrict__ dbias, bool accumulate, float* __restrict__ partial, unsigned* __restrict__ tickets, int rows,
-    int columns
+    const T* __restrict__ dy, const T* __restrict__ h, T* __restrict__ dh, float* __restrict__ dbias, bool accumulate,
+    float* __restrict__ partial, unsigned* __restrict__ tickets, int rows, int columns
 ) {
     int c = first_column<N>();
     float sum[N] = {};
@@ -92,11 +88,7 @@ __global__ void __launch_bounds__(COLUMN_BLOCK) bias_gelu_backward(
             gradient[i] *= derivative_of(values[i], half_of(values[i]));
             sum[i] += gradient[i];
         }
-        if (rounded) {
-            store_bf16(rounded + at, gradient);
-        } else {
-            store_floats(dh + at, gradient);
-        }
+        store_floats(dh + at, gradient);
     }
     finish_column_sums(sum, partial, tickets, dbias, accumulate, columns);
 }

@@ -1,4 +1,4 @@
-"""Causal attention without a T x T array, in one launch forward and two backward; in bf16 if that is in force."""
+"""Causal attention without a T x T array, in one launch forward and two backward; in bf16 if Q, K and V are of it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import cupy
 
 from ..contract import Array, Keep
 from ..plain import attention as plain
-from ..precision import precision
 from . import attention_bf16 as bf16
-from .cast import remember, to_bf16, to_float
+from .cast import to_bf16, to_float
 from .dropout import as_bools, causal_bits
-from .launch import Source, fits
+from .launch import BF16, Source, fits
 
 SOURCES = {  # by D, the largest head size
     32: Source("attention.cu", "attention_forward<32>", "attention_backward_q<32,4>", "attention_backward_kv<32,4>"),
@@ -49,10 +48,8 @@ class Call(NamedTuple):
 
 def causal_attention(qkv: Array, n_heads: int, keep: Keep | None, rate: float) -> tuple[Array, Array]:
     if _in_bf16(qkv, n_heads):
-        rounded, lse = bf16.causal_attention(_remembered_bf16(qkv), n_heads, keep, rate)
-        context = to_float(rounded)
-        remember(context, rounded)
-        return context, lse
+        return bf16.causal_attention(qkv, n_heads, keep, rate)
+    qkv = to_float(qkv)
     call = _call(qkv, n_heads, keep, rate)
     if call is None:
         return plain.causal_attention(qkv, n_heads, None if keep is None else as_bools(keep), rate)
@@ -65,9 +62,9 @@ def causal_attention(qkv: Array, n_heads: int, keep: Keep | None, rate: float) -
 def causal_attention_backward(
     dy: Array, qkv: Array, context: Array, lse: Array, n_heads: int, keep: Keep | None, rate: float
 ) -> Array:
-    if _in_bf16(qkv, n_heads) and fits(dy, context, lse):
-        arrays = to_bf16(dy), to_bf16(qkv), to_bf16(context)
-        return to_float(bf16.causal_attention_backward(*arrays, lse, n_heads, keep, rate))
+    if _in_bf16(qkv, n_heads):
+        return bf16.causal_attention_backward(to_bf16(dy), qkv, context, lse, n_heads, keep, rate)
+    dy, qkv = to_float(dy), to_float(qkv)
     call = _call(qkv, n_heads, keep, rate)
     if call is None or not fits(dy, context, lse):
         mask = None if keep is None else as_bools(keep)
@@ -93,17 +90,10 @@ def most_shared_bytes() -> int:
     return most
 
 
-def _remembered_bf16(x: Array) -> Array:
-    """x in bf16, remembered for backward."""
-    rounded = to_bf16(x)
-    remember(x, rounded)
-    return rounded
-
-
 def _in_bf16(qkv: Array, n_heads: int) -> bool:
-    """Whether the kernels on tensor cores are wanted and take these sizes."""
+    """Whether the kernels on tensor cores take qkv."""
     width = qkv.shape[-1] // 3 // n_heads
-    return precision() == "bf16" and fits(qkv) and 0 < width <= max(bf16.SOURCES) and width % 8 == 0
+    return qkv.dtype == BF16 and qkv.size > 0 and width <= max(bf16.SOURCES) and width % 8 == 0
 
 
 def _call(qkv: Array, n_heads: int, keep: Keep | None, rate: float) -> Call | None:

@@ -1,4 +1,4 @@
-"""Causal attention in bf16 by tensor cores.  Arrays of bf16 are uint16 here, their bits: CuPy has no such type."""
+"""Causal attention in bf16 by tensor cores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cupy
 
 from ..contract import Array, Keep
 from .dropout import causal_bits
-from .launch import Source
+from .launch import BF16, Source
 
 SOURCES = {  # by D, the largest head size
     64: Source(
@@ -58,7 +58,7 @@ def causal_attention(qkv: Array, n_heads: int, keep: Keep | None, rate: float) -
     """
     B, T, C3 = qkv.shape
     D, numbers = _size(qkv, n_heads), _numbers(qkv, n_heads, keep, rate)
-    context, lse = cupy.empty((B, T, C3 // 3), dtype="H"), cupy.empty((B, n_heads, T, 1), dtype="f")
+    context, lse = cupy.empty((B, T, C3 // 3), dtype=BF16), cupy.empty((B, n_heads, T, 1), dtype="f")
     rows, kernel = FORWARD[D], f"attention_bf16_forward<{D},{_dropped(keep)}>"
     grid = B * n_heads, -(-T // rows.own)
     arrays = qkv, _bits(keep), context, lse
@@ -72,7 +72,7 @@ def causal_attention_backward(
     """dy (B, T, C) bf16  ->  dqkv (B, T, 3C) bf16"""
     B, T, _ = qkv.shape
     D, numbers, bits = _size(qkv, n_heads), _numbers(qkv, n_heads, keep, rate), _bits(keep)
-    dqkv, delta = cupy.empty(qkv.shape, dtype="H"), cupy.empty(lse.shape, dtype="f")
+    dqkv, delta = cupy.empty(qkv.shape, dtype=BF16), cupy.empty(lse.shape, dtype="f")
     grid, arguments = (B * n_heads, -(-T // TILE)), f"<{D},{_dropped(keep)}>"
     for kernel, rows, arrays in (
         ("attention_bf16_backward_q", BACKWARD_Q, (qkv, context, dy, lse, bits, delta, dqkv)),

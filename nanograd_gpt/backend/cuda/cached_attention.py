@@ -9,6 +9,7 @@ import cupy
 from ..contract import Array, Ints
 from ..plain import attention as plain
 from .attention import causal_attention
+from .cast import to_float
 from .ids import as_ids
 from .launch import Source, blocks_for, fits
 from .tickets import tickets
@@ -26,7 +27,7 @@ FILL_THREADS = 256
 
 
 def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: int) -> Array:
-    (B, T, C3), (_, H, S, width) = qkv.shape, keys.shape
+    given, qkv, (B, T, C3), (_, H, S, width) = qkv, to_float(qkv), qkv.shape, keys.shape
     D = next((D for D in HEAD_SIZES if 0 < width <= D), None)
     if D is None or not fits(qkv, keys, values):
         return plain.cached_attention(qkv, keys, values, slots, stop)
@@ -34,7 +35,7 @@ def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: 
         size = qkv.size // 3
         grid = blocks_for(size, FILL_THREADS * (1 if width % PER_THREAD else PER_THREAD))
         SOURCE.launch("fill_cache<float>", grid, (FILL_THREADS,), qkv, keys, values, T, H, S, width, size)
-        return causal_attention(qkv, H, None, 0.0)[0]
+        return causal_attention(given, H, None, 0.0)[0]
     context, queries, splits = cupy.empty((B, T, C3 // 3), dtype="f"), B * H * T, -(-stop // SPLIT)
     scratch = (None, None) if splits == 1 else _scratch(queries, splits, D)
     arrays, numbers = (qkv, keys, values, as_ids(slots), context), (T, H, S, width, 1 / sqrt(width))

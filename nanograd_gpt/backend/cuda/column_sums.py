@@ -6,21 +6,21 @@ import cupy
 
 from ..contract import Array, GradOut
 from ..plain.matmul import rows
-from .launch import Grid, Source, blocks_for, fits
+from .launch import Grid, Source, blocks_for, fits, fits_rounded, type_of
 from .tickets import tickets
 
-SOURCE = Source("column_sums.cu", "column_sums<float, 4>", "column_sums<float, 1>")
+SOURCE = Source("column_sums.cu", *(f"column_sums<{T}, {n}>" for T in ("float", "bf16") for n in (4, 1)))
 THREADS, WARPS, WARP = 256, 8, 32  # columns.cuh's
 MOST_BLOCKS = 1056  # eight for each multiprocessor of an H100
 
 
 def column_sums(x: Array, total: GradOut) -> None:
-    """x (..., C): writes its sums over all axes but the last to total (C,)."""
-    if not (x.size and fits(x, total.array)):
+    """x (..., C) float32 or bf16: writes its sums over all axes but the last to total (C,) float32."""
+    if not (x.size and fits_rounded(x) and fits(total.array)):
         total.write(rows(x).sum(axis=0))
         return
     n, grid, N, C = *tiles(x), *rows(x).shape
-    SOURCE.launch(f"column_sums<float, {n}>", grid, (THREADS,), x, *total, *scratch(n, grid), N, C)
+    SOURCE.launch(f"column_sums<{type_of(x)}, {n}>", grid, (THREADS,), x, *total, *scratch(n, grid), N, C)
 
 
 def tiles(x: Array) -> tuple[int, Grid]:

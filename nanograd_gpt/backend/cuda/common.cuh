@@ -17,10 +17,10 @@ struct bf16 {
     }
 };
 
-// 16 bytes, the most that a thread loads or stores at once.
-template <class T>
-struct alignas(16) Pack {
-    static constexpr int N = 16 / sizeof(T);
+// What a thread loads or stores at once: 16 bytes are the most.
+template <class T, int N_ = 16 / sizeof(T)>
+struct alignas(N_ * sizeof(T)) Pack {
+    static constexpr int N = N_;
     T x[N];
 };
 
@@ -60,56 +60,55 @@ __device__ __forceinline__ float block_sum(float value, float* per_warp) {
     return warp_sum(lane < warps ? per_warp[lane] : 0.0f);
 }
 
-// N values as floats, or zeros where they are not `inside`; by packs if N is a multiple of a pack's, one by one if not.
+// How many of N values are loaded or stored at once: 16 bytes of them, 8, or one value.
+template <class T, int N>
+__device__ constexpr int at_once() {
+    constexpr int most = 16 / sizeof(T);
+    return N % most == 0 ? most : N % (most / 2) == 0 ? most / 2 : 1;
+}
+
+// N values as floats, or zeros where they are not `inside`.
 template <int N, class T>
 __device__ __forceinline__ void load_floats(float (&values)[N], const T* from, bool inside) {
+    constexpr int WIDTH = at_once<T, N>();
     #pragma unroll
     for (int i = 0; i < N; ++i) values[i] = 0.0f;
     if (!inside) return;
-    if constexpr (N % Pack<T>::N == 0) {
+    #pragma unroll
+    for (int first = 0; first < N; first += WIDTH) {
+        Pack<T, WIDTH> pack = *reinterpret_cast<const Pack<T, WIDTH>*>(from + first);
         #pragma unroll
-        for (int first = 0; first < N; first += Pack<T>::N) {
-            Pack<T> pack = load_pack(from + first);
-            #pragma unroll
-            for (int i = 0; i < Pack<T>::N; ++i) values[first + i] = static_cast<float>(pack.x[i]);
-        }
-    } else {
-        #pragma unroll
-        for (int i = 0; i < N; ++i) values[i] = static_cast<float>(from[i]);
+        for (int i = 0; i < WIDTH; ++i) values[first + i] = static_cast<float>(pack.x[i]);
     }
 }
 
 template <int N, class T>
 __device__ __forceinline__ void store_floats(T* to, const float (&values)[N]) {
-    if constexpr (N % Pack<T>::N == 0) {
+    constexpr int WIDTH = at_once<T, N>();
+    #pragma unroll
+    for (int first = 0; first < N; first += WIDTH) {
+        Pack<T, WIDTH> pack;
         #pragma unroll
-        for (int first = 0; first < N; first += Pack<T>::N) {
-            Pack<T> pack;
-            #pragma unroll
-            for (int i = 0; i < Pack<T>::N; ++i) pack.x[i] = static_cast<T>(values[first + i]);
-            store_pack(to + first, pack);
-        }
-    } else {
-        #pragma unroll
-        for (int i = 0; i < N; ++i) to[i] = static_cast<T>(values[i]);
+        for (int i = 0; i < WIDTH; ++i) pack.x[i] = static_cast<T>(values[first + i]);
+        *reinterpret_cast<Pack<T, WIDTH>*>(to + first) = pack;
     }
 }
 
-// N values as bfloat16s, by 8 bytes at once where N allows it.
+// The same in bfloat16, of which two are rounded at once.
 template <int N>
-__device__ __forceinline__ void store_bf16(bf16* to, const float (&values)[N]) {
-    struct alignas(8) Four {
-        u32 low, high;
-    };
-    if constexpr (N % 4 == 0) {
-        #pragma unroll
-        for (int i = 0; i < N; i += 4) {
-            Four four = {pack_bf16(values[i], values[i + 1]), pack_bf16(values[i + 2], values[i + 3])};
-            *reinterpret_cast<Four*>(to + i) = four;
-        }
-    } else {
+__device__ __forceinline__ void store_floats(bf16* to, const float (&values)[N]) {
+    constexpr int WIDTH = at_once<bf16, N>();
+    if constexpr (WIDTH == 1) {
         #pragma unroll
         for (int i = 0; i < N; ++i) to[i] = static_cast<bf16>(values[i]);
+    } else {
+        #pragma unroll
+        for (int first = 0; first < N; first += WIDTH) {
+            Pack<u32, WIDTH / 2> pairs;
+            #pragma unroll
+            for (int i = 0; i < WIDTH; i += 2) pairs.x[i / 2] = pack_bf16(values[first + i], values[first + i + 1]);
+            *reinterpret_cast<Pack<u32, WIDTH / 2>*>(to + first) = pairs;
+        }
     }
 }
 

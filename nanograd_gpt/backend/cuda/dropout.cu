@@ -2,20 +2,21 @@
 //
 //     y = x * (kept ? 1 / (1 - rate) : 0) + residual
 //
-// Bound by memory: it reads x and the residual and writes y, once; no mask lies in memory.  Attention reads its mask
-// several times, so it gets one in packed bits; the plain formulas get bools.
+// Bound by memory: it reads x and the residual and writes y, once; no mask lies in memory.  In bf16, x is a layer's
+// result, and the residual and y, on the residual stream, are float; backward goes the other way.  Attention reads its
+// mask several times, so it gets one in packed bits; the plain formulas get bools.
 #include "common.cuh"
 #include "philox.cuh"
 
 // A lane draws 16 elements of the warp's 512 and the lanes hand each other their bits, so that a warp's loads are of
-// neighbouring 16 bytes.  `residual` may be null.
-template <class T>
+// neighbouring packs.  `residual` may be null.
+template <class X, class Y>
 __global__ void __launch_bounds__(256) dropout(
-    const T* __restrict__ x, const T* __restrict__ residual, T* __restrict__ y, long long size, float scale,
+    const X* __restrict__ x, const Y* __restrict__ residual, Y* __restrict__ y, long long size, float scale,
     unsigned long long seed, unsigned long long stream, unsigned long long call, unsigned long long first,
     unsigned threshold, const unsigned long long* __restrict__ origin
 ) {
-    constexpr int N = Pack<T>::N, PACKS = DRAWN_AT_ONCE / N;
+    constexpr int N = 4, PACKS = DRAWN_AT_ONCE / N;
     int lane = threadIdx.x % WARP;
     long long warp = (static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x) / WARP;
     unsigned drawn = keep_bits(recipe_of(seed, stream, call, first, threshold, origin), warp * WARP + lane);
@@ -25,19 +26,16 @@ __global__ void __launch_bounds__(256) dropout(
         unsigned bits = __shfl_sync(ALL_LANES, drawn, pack / PACKS) >> (pack % PACKS * N);
         long long i = (warp * WARP * PACKS + pack) * N;
         if (i + N <= size) {
-            Pack<T> from = load_pack(x + i), to;
+            float values[N], added[N];
+            load_floats(values, x + i, true);
+            load_floats(added, residual + i, residual != nullptr);
             #pragma unroll
-            for (int j = 0; j < N; ++j) to.x[j] = from.x[j] * (bits >> j & 1 ? scale : 0.0f);
-            if (residual) {
-                Pack<T> added = load_pack(residual + i);
-                #pragma unroll
-                for (int j = 0; j < N; ++j) to.x[j] += added.x[j];
-            }
-            store_pack(y + i, to);
+            for (int j = 0; j < N; ++j) values[j] = values[j] * (bits >> j & 1 ? scale : 0.0f) + added[j];
+            store_floats(y + i, values);
         } else {
             for (int j = 0; i + j < size; ++j) {
-                T value = x[i + j] * (bits >> j & 1 ? scale : 0.0f);
-                y[i + j] = residual ? value + residual[i + j] : value;
+                float value = static_cast<float>(x[i + j]) * (bits >> j & 1 ? scale : 0.0f);
+                y[i + j] = static_cast<Y>(residual ? value + static_cast<float>(residual[i + j]) : value);
             }
         }
     }

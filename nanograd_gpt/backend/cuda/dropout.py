@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from math import prod
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import cupy
 import numpy as np
@@ -14,9 +14,17 @@ import numpy as np
 from ...mask_recipe import MaskRecipe
 from ..contract import Array, Bools, Keep, MaskSource
 from ..plain import dropout as plain
-from .launch import Source, blocks_for, fits
+from .cast import to_float
+from .launch import Source, blocks_for, fits, fits_rounded, type_of
 
-SOURCE = Source("dropout.cu", "dropout<float>", "mask_bools", "mask_bits", "pack_bools")
+TYPES = "float", "bf16"
+SOURCE = Source(
+    "dropout.cu",
+    *(f"dropout<{X}, {Y}>" for X in TYPES for Y in TYPES),
+    "mask_bools",
+    "mask_bits",
+    "pack_bools",
+)
 THREADS, DRAWN_AT_ONCE, WORD, WARP = 256, 16, 32, 32
 ROWS = 64  # of a block that makes packed bits, and its threads
 
@@ -117,20 +125,20 @@ def _empty_words(shape: tuple[int, ...]) -> Array:
     return words
 
 
-def dropout(x: Array, keep: Keep, rate: float) -> Array:
-    if isinstance(keep, DeviceMask) and fits(x):
-        return _dropout(x, keep.place, rate, None)
-    return plain.dropout(x, as_bools(keep), rate)
+def dropout(x: Array, keep: Keep, rate: float, dtype: Any = None) -> Array:
+    if isinstance(keep, DeviceMask) and fits_rounded(x):
+        return _dropout(x, keep.place, rate, None, x.dtype if dtype is None else dtype)
+    return plain.dropout(to_float(x), as_bools(keep), rate, dtype)
 
 
 def dropout_add(x: Array, keep: Keep, rate: float, residual: Array) -> Array:
-    if isinstance(keep, DeviceMask) and fits(x, residual):
-        return _dropout(x, keep.place, rate, residual)
-    return plain.dropout_add(x, as_bools(keep), rate, residual)
+    if isinstance(keep, DeviceMask) and fits_rounded(x) and fits(residual):
+        return _dropout(x, keep.place, rate, residual, residual.dtype)
+    return plain.dropout_add(to_float(x), as_bools(keep), rate, to_float(residual))
 
 
-def _dropout(x: Array, place: Place, rate: float, residual: Array | None) -> Array:
-    y: Array = cupy.empty_like(x)
-    grid = blocks_for(x.size, THREADS * DRAWN_AT_ONCE)
-    SOURCE.launch("dropout<float>", grid, (THREADS,), x, residual, y, x.size, 1 / (1 - rate), *place)
+def _dropout(x: Array, place: Place, rate: float, residual: Array | None, dtype: Any) -> Array:
+    y: Array = cupy.empty(x.shape, dtype=dtype)
+    kernel, grid = f"dropout<{type_of(x)}, {type_of(y)}>", blocks_for(x.size, THREADS * DRAWN_AT_ONCE)
+    SOURCE.launch(kernel, grid, (THREADS,), x, residual, y, x.size, 1 / (1 - rate), *place)
     return y

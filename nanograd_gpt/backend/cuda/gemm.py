@@ -19,6 +19,7 @@ import numpy as np
 from ...errors import RunError
 from . import cublaslt
 from .cublaslt import OP_N, OP_T, matrix_layout, set_attribute
+from .launch import BF16
 
 Array: TypeAlias = Any  # a cupy.ndarray
 Kind: TypeAlias = Literal["float32", "tf32", "bf16", "float64"]
@@ -36,7 +37,7 @@ class Arithmetic(NamedTuple):
     outputs: tuple[np.dtype[Any], ...]
 
 
-FLOAT32, FLOAT64, BF16 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint16)  # bf16 as its bit pattern
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 TYPES = {FLOAT32: cublaslt.R_32F, FLOAT64: cublaslt.R_64F, BF16: cublaslt.R_16BF}
 KINDS: dict[str, Arithmetic] = {
     "float32": Arithmetic(cublaslt.COMPUTE_32F, cublaslt.R_32F, FLOAT32, (FLOAT32,)),
@@ -96,8 +97,8 @@ def gemm(
     or b may be one matrix for all.  a and b may be transposed views, all may be parts of wider matrices; out lies by
     rows, and must not overlap a or b.
 
-    kind: "float32"; "tf32", on float32 with products of 10-bit mantissas; "bf16", on bit patterns in uint16, summed in
-    float32, with `out` as uint16 or float32; "float64".  The bias has the dtype of out.
+    kind: "float32"; "tf32", on float32 with products of 10-bit mantissas; "bf16", on bfloat16, summed in float32, with
+    `out` of bfloat16 or float32; "float64".  The bias has the dtype of out.
 
     Raises ValueError and TypeError for shapes, strides and dtypes that do not fit, RunError where cuBLASLt fails.
     """

@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import cupy
+import ml_dtypes
 import numpy as np
 
 FOLDER = Path(__file__).parent
 OPTIONS = ("--std=c++17", f"-I{FOLDER}")
 ALIGNMENT = 16  # bytes: a thread's largest load
 SHARED_BY_DEFAULT = 48 * 1024  # bytes; a kernel that needs more has to ask for it
+BF16 = np.dtype(ml_dtypes.bfloat16)
 MAX_GRID = (2**31 - 1, 65535, 65535)  # blocks
 
 DTYPES: dict[str, Any] = {
     "float": np.float32,
     "double": np.float64,
-    "bf16": np.uint16,  # the bits: NumPy has no such type
+    "bf16": BF16,
     "int": np.int32,
     "unsigned": np.uint32,
     "long long": np.int64,
@@ -136,6 +138,11 @@ def _array_check(where: str, scalar: Any) -> Conversion:
     return checked
 
 
+def type_of(array: Any) -> str:
+    """The type of an array's elements in a kernel's name, of float32 and bf16."""
+    return "bf16" if array.dtype == BF16 else "float"
+
+
 def address(array: Any) -> int:
     """The device address of an array's first element."""
     pointer: int = array.data.ptr
@@ -144,9 +151,16 @@ def address(array: Any) -> int:
 
 def fits(*arrays: Any) -> bool:
     """Whether own kernels take these arrays: float32, contiguous and aligned; None fits."""
-    return all(
-        a is None or (a.dtype == np.float32 and a.flags.c_contiguous and address(a) % ALIGNMENT == 0) for a in arrays
-    )
+    return all(a is None or (a.dtype == np.float32 and _lies_well(a)) for a in arrays)
+
+
+def fits_rounded(*arrays: Any) -> bool:
+    """As fits, of arrays that may be bf16 too."""
+    return all(a is None or ((a.dtype == np.float32 or a.dtype == BF16) and _lies_well(a)) for a in arrays)
+
+
+def _lies_well(array: Any) -> bool:
+    return array.flags.c_contiguous and address(array) % ALIGNMENT == 0
 
 
 def blocks_for(n: int, per_block: int, most: int | None = None) -> Grid:

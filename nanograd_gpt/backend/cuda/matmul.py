@@ -1,6 +1,7 @@
 """Linear layers in the precision in force, each one product by cuBLASLt, as are Q, K and V.
 
-What is not contiguous float32 takes the plain formulas.
+In bf16, results are of bf16, and the gradient of an x is of its dtype.  What is not contiguous, and of float32 or bf16,
+takes the plain formulas.
 """
 
 from __future__ import annotations
@@ -13,26 +14,28 @@ from ..contract import Array, GradOut
 from ..plain import matmul as plain
 from ..plain.matmul import rows
 from ..plain.packed import as_contiguous_view, joined_grad_out
+from .cast import to_float
 from .column_sums import column_sums
 from .gemm import Kind, gemm
-from .operands import operand, product_kind
+from .launch import BF16
+from .operands import operand, product_kind, result_dtype
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
-    if not _is_float32([x, weight, bias]):
-        return plain.linear(x, weight, bias)
-    y = xp.empty((*x.shape[:-1], len(weight)), dtype=x.dtype)
+    if not (_fit([x]) and _is_float32([weight, bias])):
+        return plain.linear(to_float(x), weight, bias)
     x_ = rows(x)
     kind = product_kind(len(x_))
-    gemm(operand(kind, x_), operand(kind, weight).T, rows(y), kind, bias=bias)
+    y = xp.empty((*x.shape[:-1], len(weight)), dtype=result_dtype(kind))
+    gemm(operand(kind, x_), operand(kind, weight).T, rows(y), kind, bias=_bias(kind, bias))
     return y
 
 
 def linear_backward(
     dy: Array, x: Array, weight: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
 ) -> Array | None:
-    if not _is_float32([dy, x, weight, *_arrays([dweight])]):
-        return plain.linear_backward(dy, x, weight, dweight, dbias, want_dx)
+    if not (_fit([dy, x]) and _is_float32([weight, *_arrays([dweight])])):
+        return plain.linear_backward(to_float(dy), to_float(x), weight, dweight, dbias, want_dx)
     if dbias is not None:
         column_sums(dy, dbias)
     kind = product_kind(len(rows(dy)))
@@ -45,21 +48,20 @@ def products_backward(
     """dy (N, O) in the kind's type, x (..., I), weight (O, I)  ->  dx (..., I) if wanted; writes dweight."""
     if dweight is not None:
         gemm(dy.T, operand(kind, rows(x)), dweight.array, kind, accumulate=dweight.accumulate)
-    return _product(kind, dy, weight, x.shape) if want_dx else None
+    return _product(kind, dy, weight, x) if want_dx else None
 
 
 def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
-    if not _is_float32([x, *weights, *biases]):
-        return plain.packed_linear(x, weights, biases)
+    if not (_fit([x]) and _is_float32([*weights, *biases])):
+        return plain.packed_linear(to_float(x), weights, biases)
     joined, present = as_contiguous_view(weights), [bias for bias in biases if bias is not None]
     if joined is not None and len(present) in (0, len(biases)):
         return linear(x, joined, _joined_vector(present) if present else None)
-    width = len(weights[0])
-    y = xp.empty((*x.shape[:-1], len(weights) * width), dtype=x.dtype)
-    kind = product_kind(len(rows(x)))
+    kind, width = product_kind(len(rows(x))), len(weights[0])
+    y = xp.empty((*x.shape[:-1], len(weights) * width), dtype=result_dtype(kind))
     x_ = operand(kind, rows(x))
     for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        gemm(x_, operand(kind, weight).T, _part(rows(y), k, width), kind, bias=bias)
+        gemm(x_, operand(kind, weight).T, _part(rows(y), k, width), kind, bias=_bias(kind, bias))
     return y
 
 
@@ -71,8 +73,8 @@ def packed_linear_backward(
     dbiases: Sequence[GradOut | None],
     want_dx: bool,
 ) -> Array | None:
-    if not _is_float32([dy, x, *weights, *_arrays(dweights)]):
-        return plain.packed_linear_backward(dy, x, weights, dweights, dbiases, want_dx)
+    if not (_fit([dy, x]) and _is_float32([*weights, *_arrays(dweights)])):
+        return plain.packed_linear_backward(to_float(dy), to_float(x), weights, dweights, dbiases, want_dx)
     width, dweight = len(weights[0]), joined_grad_out(dweights)
     kind = product_kind(len(rows(dy)))
     dy_, x_ = operand(kind, rows(dy)), operand(kind, rows(x))
@@ -83,7 +85,7 @@ def packed_linear_backward(
             if part is not None:
                 gemm(_part(dy_, k, width).T, x_, part.array, kind, accumulate=part.accumulate)
     if any(dbias is not None for dbias in dbiases):
-        sums = xp.empty(dy.shape[-1], dtype=dy.dtype)
+        sums = xp.empty(dy.shape[-1], dtype="f")
         column_sums(dy, GradOut(sums, accumulate=False))
         for k, dbias in enumerate(dbiases):
             if dbias is not None:
@@ -92,18 +94,28 @@ def packed_linear_backward(
         return None
     joined = as_contiguous_view(weights)
     if joined is not None:
-        return _product(kind, dy_, joined, x.shape)
-    dx = xp.empty(x.shape, dtype=dy.dtype)
+        return _product(kind, dy_, joined, x)
+    dx = _like(x, kind)
     for k, weight in enumerate(weights):
         gemm(_part(dy_, k, width), operand(kind, weight), rows(dx), kind, accumulate=k > 0)
     return dx
 
 
-def _product(kind: Kind, dy: Array, weight: Array, shape: tuple[int, ...]) -> Array:
-    """dy (N, O) in the kind's type, weight (O, I)  ->  dx of this shape (..., I)"""
-    dx = xp.empty(shape, dtype=weight.dtype)
+def _product(kind: Kind, dy: Array, weight: Array, x: Array) -> Array:
+    """dy (N, O) in the kind's type, weight (O, I)  ->  dx (..., I) as x"""
+    dx = _like(x, kind)
     gemm(dy, operand(kind, weight), rows(dx), kind)
     return dx
+
+
+def _like(x: Array, kind: Kind) -> Array:
+    """Memory for the gradient of x, in x's dtype if a product of this kind can write it."""
+    return xp.empty(x.shape, dtype=x.dtype if kind == "bf16" else "f")
+
+
+def _bias(kind: Kind, bias: Array | None) -> Array | None:
+    """A bias in the dtype of the product's result."""
+    return None if bias is None else operand(kind, bias)
 
 
 def _joined_vector(vectors: list[Array]) -> Array:
@@ -124,3 +136,8 @@ def _arrays(grad_outs: Iterable[GradOut | None]) -> list[Array | None]:
 def _is_float32(arrays: Iterable[Array | None]) -> bool:
     """Whether all that are given are contiguous and float32."""
     return all(a is None or (a.dtype == xp.float32 and a.flags.c_contiguous) for a in arrays)
+
+
+def _fit(arrays: Iterable[Array]) -> bool:
+    """Whether all are contiguous, and float32 or bf16."""
+    return all((a.dtype == xp.float32 or a.dtype == BF16) and a.flags.c_contiguous for a in arrays)

@@ -4,9 +4,11 @@
 //     g = dy * scale               dx = rstd * (g - mean(g) - n * mean(g * n)) + residual
 //     dscale = sum of dy * n over the rows        dshift = sum of dy over the rows
 //
+// y and dy are float or bf16, T; x, on the residual stream, and its gradient are float.
+//
 // Bound by memory: forward reads x and writes y; backward reads dy, x and the residual's gradient and writes dx.  A row
 // is that of a warp, or of a block where it is long, and stays in registers: in each thread LOADS times N values, N of
-// them side by side.  N is a pack's, or 1 if C is not a multiple of that.
+// them side by side.  N is 4, or 1 if C is not a multiple of that.
 #include "common.cuh"
 
 constexpr int BLOCK = 256;
@@ -22,11 +24,10 @@ __device__ __forceinline__ float row_sum(float value, float* per_warp) {
     }
 }
 
-// rounded: y in bf16 too, unless null.
 template <class T, int N, int LOADS, int ROW_THREADS>
 __global__ void __launch_bounds__(BLOCK) layer_norm(
-    const T* __restrict__ x, const float* __restrict__ scale, const float* __restrict__ shift, T* __restrict__ y,
-    bf16* __restrict__ rounded, float* __restrict__ mean, float* __restrict__ rstd, float eps, int rows, int C
+    const float* __restrict__ x, const float* __restrict__ scale, const float* __restrict__ shift, T* __restrict__ y,
+    float* __restrict__ mean, float* __restrict__ rstd, float eps, int rows, int C
 ) {
     __shared__ float per_warp[WARP];
     constexpr int ROWS = BLOCK / ROW_THREADS, STRIDE = ROW_THREADS * N;
@@ -70,7 +71,6 @@ __global__ void __launch_bounds__(BLOCK) layer_norm(
         #pragma unroll
         for (int i = 0; i < N; ++i) a[i] = n[k][i] * r * a[i] + b[i];
         store_floats(y + start + c, a);
-        if (rounded) store_bf16(rounded + start + c, a);
     }
 }
 
@@ -92,10 +92,10 @@ __device__ __forceinline__ void sum_rows(float (&sum)[N], const float* from, int
 // tickets: one for all groups of blocks, then one for each group.
 template <class T, int N, int LOADS, int ROW_THREADS>
 __global__ void __launch_bounds__(BLOCK, N * LOADS <= 24 ? 2 : 1) layer_norm_backward(
-    const T* __restrict__ dy, const T* __restrict__ x, const float* __restrict__ scale, const float* __restrict__ mean,
-    const float* __restrict__ rstd, const T* __restrict__ residual, T* __restrict__ dx, float* __restrict__ dscale,
-    bool add_dscale, float* __restrict__ dshift, bool add_dshift, float* __restrict__ partial,
-    unsigned* __restrict__ tickets, int rows, int C
+    const T* __restrict__ dy, const float* __restrict__ x, const float* __restrict__ scale,
+    const float* __restrict__ mean, const float* __restrict__ rstd, const float* __restrict__ residual,
+    float* __restrict__ dx, float* __restrict__ dscale, bool add_dscale, float* __restrict__ dshift, bool add_dshift,
+    float* __restrict__ partial, unsigned* __restrict__ tickets, int rows, int C
 ) {
     __shared__ float per_warp[WARP];
     constexpr int ROWS = BLOCK / ROW_THREADS, STRIDE = ROW_THREADS * N, WIDTH = LOADS * STRIDE;

@@ -6,33 +6,31 @@ import cupy
 
 from ..contract import Array, GradOut
 from ..plain import norm as plain
-from .cast import remember
-from .launch import Source, blocks_for, fits
-from .operands import product_kind
+from .cast import to_float
+from .launch import Source, blocks_for, fits, fits_rounded, type_of
+from .operands import product_kind, result_dtype
 from .tickets import tickets
 
 # Values of a row that a thread loads at once, how often it does, and how many threads a row has.
 LAYOUTS = ((4, 2, 32), (4, 6, 32), (4, 8, 32), (4, 4, 256), (1, 2, 32), (1, 8, 256))
-SOURCE = Source(
-    "norm.cu",
-    *(f"layer_norm<float, {n}, {loads}, {threads}>" for n, loads, threads in LAYOUTS),
-    *(f"layer_norm_backward<float, {n}, {loads}, {threads}>" for n, loads, threads in LAYOUTS),
-)
+WAYS = "layer_norm", "layer_norm_backward"
+SOURCES = {  # by the type of y and dy
+    "float": Source("norm.cu", *(f"{way}<float, {n}, {m}, {threads}>" for way in WAYS for n, m, threads in LAYOUTS)),
+    "bf16": Source("norm.cu", *(f"{way}<bf16, {n}, {m}, {threads}>" for way in WAYS for n, m, threads in LAYOUTS)),
+}
 THREADS, GROUP = 256, 16  # norm.cu's
 MOST_BLOCKS = 264  # of backward: two for each multiprocessor of an H100, all at work at once
 
 
 def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
-    layout = _layout(x)
+    x, layout = to_float(x), _layout(x)
     if layout is None or not fits(x, scale, shift):
         return plain.layer_norm(x, scale, shift, eps)
-    y, mean, rstd = cupy.empty_like(x), *(cupy.empty((*x.shape[:-1], 1), dtype="f") for _ in range(2))
-    (n, loads, row_threads), C = layout, x.shape[-1]
-    kernel, grid = f"layer_norm<float, {n}, {loads}, {row_threads}>", blocks_for(mean.size, THREADS // row_threads)
-    rounded = cupy.empty(y.shape, dtype="H") if product_kind(mean.size) == "bf16" else None
-    SOURCE.launch(kernel, grid, (THREADS,), x, scale, shift, y, rounded, mean, rstd, eps, mean.size, C)
-    if rounded is not None:
-        remember(y, rounded)
+    mean, rstd = (cupy.empty((*x.shape[:-1], 1), dtype="f") for _ in range(2))
+    y = cupy.empty(x.shape, dtype=result_dtype(product_kind(mean.size)))
+    (n, loads, row_threads), C, T = layout, x.shape[-1], type_of(y)
+    kernel, grid = f"layer_norm<{T}, {n}, {loads}, {row_threads}>", blocks_for(mean.size, THREADS // row_threads)
+    SOURCES[T].launch(kernel, grid, (THREADS,), x, scale, shift, y, mean, rstd, eps, mean.size, C)
     return y, mean, rstd
 
 
@@ -46,16 +44,16 @@ def layer_norm_backward(
     dshift: GradOut | None,
     residual: Array | None,
 ) -> Array:
-    layout, outs = _layout(x), [(None, False) if out is None else out for out in (dscale, dshift)]
-    if layout is None or not fits(dy, x, scale, mean, rstd, residual, *(array for array, _ in outs)):
-        return plain.layer_norm_backward(dy, x, scale, mean, rstd, dscale, dshift, residual)
-    dx, (n, loads, row_threads), C = cupy.empty_like(x), layout, x.shape[-1]
+    x, layout, outs = to_float(x), _layout(x), [(None, False) if out is None else out for out in (dscale, dshift)]
+    if layout is None or not (fits_rounded(dy) and fits(x, scale, mean, rstd, residual, *(array for array, _ in outs))):
+        return plain.layer_norm_backward(to_float(dy), x, scale, mean, rstd, dscale, dshift, residual)
+    dx, (n, loads, row_threads), C, T = cupy.empty_like(x), layout, x.shape[-1], type_of(dy)
     grid = blocks_for(mean.size, THREADS // row_threads, MOST_BLOCKS)
     width = n * loads * row_threads
     partial = None if dscale is dshift is None else cupy.empty((*grid, 2, width), dtype="f")
     counters = tickets(1 + blocks_for(MOST_BLOCKS, GROUP)[0])
-    kernel, arrays = f"layer_norm_backward<float, {n}, {loads}, {row_threads}>", (dy, x, scale, mean, rstd, residual)
-    SOURCE.launch(kernel, grid, (THREADS,), *arrays, dx, *outs[0], *outs[1], partial, counters, mean.size, C)
+    kernel, arrays = f"layer_norm_backward<{T}, {n}, {loads}, {row_threads}>", (dy, x, scale, mean, rstd, residual)
+    SOURCES[T].launch(kernel, grid, (THREADS,), *arrays, dx, *outs[0], *outs[1], partial, counters, mean.size, C)
     return dx
 
 

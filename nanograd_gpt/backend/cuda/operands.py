@@ -1,11 +1,14 @@
-"""The operands of products, in the precision in force."""
+"""The operands of products, in the precision in force, and the dtype of a layer's results."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..contract import Array
 from ..precision import precision
-from .cast import to_bf16
+from .cast import to_bf16, to_float
 from .gemm import Kind
+from .launch import BF16
 
 MIN_BF16_ROWS = 64  # with fewer rows, casting the weights would take longer than what it saves: TF32 is used
 
@@ -19,5 +22,10 @@ def product_kind(n_rows: int) -> Kind:
 
 
 def operand(kind: Kind, x: Array) -> Array:
-    """x (...) float32, contiguous, in the type that a kind of product takes."""
-    return to_bf16(x) if kind == "bf16" else x
+    """x (...) float32 or bf16, contiguous, in the type that a kind of product takes."""
+    return to_bf16(x) if kind == "bf16" else to_float(x)
+
+
+def result_dtype(kind: Kind) -> Any:
+    """The dtype of the results of a layer with this kind of product."""
+    return BF16 if kind == "bf16" else "f"

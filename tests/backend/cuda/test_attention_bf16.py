@@ -17,6 +17,7 @@ from cusim.checks import (
     relative_error,
     same_in_every_order,
 )
+from ml_dtypes import bfloat16
 from standin.record import Record
 
 from nanograd_gpt.backend.plain import attention as plain
@@ -35,27 +36,22 @@ SHAPES = [  # B, T, H, D
 OnGPU = Callable[..., Any]
 
 
-def rounded(x: Any) -> Any:
-    """float  ->  bits of bf16, to the nearest, ties to even"""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
-def exact(bits: Any) -> Any:
-    """bits of bf16  ->  float64"""
-    return (to_host(bits).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+def exact(array: Any) -> Any:
+    """In float64, which holds bf16's values."""
+    return to_host(array).astype(np.float64)
 
 
 def inputs(shape: tuple[int, ...], rate: float) -> tuple[Any, Any, Any]:
-    """Bits of qkv and dy, and the mask or None."""
+    """qkv and dy in bf16, and the mask or None."""
     B, T, H, D = shape
     rng = np.random.default_rng(T)
     keep = Generator(T).keep_mask((B, H, T, T), rate) if rate else None
-    return rounded(rng.standard_normal((B, T, 3 * H * D))), rounded(rng.standard_normal((B, T, H * D))), keep
+    qkv, dy = (rng.standard_normal((B, T, n * H * D)).astype(bfloat16) for n in (3, 1))
+    return qkv, dy, keep
 
 
 def by_kernels(shape: tuple[int, ...], rate: float, on_gpu: OnGPU) -> list[Any]:
-    """Bits of the context, its log-sum-exp, bits of dqkv."""
+    """The context, its log-sum-exp, and dqkv."""
     from nanograd_gpt.backend import cuda
     from nanograd_gpt.backend.cuda import attention_bf16
 
@@ -128,7 +124,7 @@ def test_a_head_size_that_the_kernels_do_not_take_is_refused(D: int, on_gpu: OnG
 def test_floats_are_refused(on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda import attention_bf16
 
-    with pytest.raises(TypeError, match="qkv is of float32, expected uint16"):
+    with pytest.raises(TypeError, match="qkv is of float32, expected bfloat16"):
         attention_bf16.causal_attention(on_gpu(np.zeros((1, 2, 24), np.float32)), 1, None, 0.0)
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from cusim.checks import caught, needs_compiler, planted, relative_error, same_in_every_order
+from ml_dtypes import bfloat16
 from standin.record import Record
 
 from nanograd_gpt import AdamW, GPTModel
 from nanograd_gpt.backend.contract import GradOut
 from nanograd_gpt.backend.plain import loss as plain
 from nanograd_gpt.backend.precision import set_precision
-from nanograd_gpt.backend.select import to_device, to_host
+from nanograd_gpt.backend.select import to_host
 from nanograd_gpt.bench.step import random_batch
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.rng import Generator
@@ -31,22 +32,16 @@ def _precision_as_before() -> Iterator[None]:
     set_precision("fp32")
 
 
-def rounded(x: Any) -> Any:
-    """To bfloat16, to the nearest with ties to even, as its bits."""
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
 @pytest.mark.parametrize("size", [1, 7, 8, 9, 2048, 2055, 5000])
 def test_casts_round_to_the_nearest_and_back_exactly(size: int, on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend.cuda.cast import to_bf16, to_float
 
     x = np.random.default_rng(size).standard_normal(size).astype(np.float32)
     x[0] = np.float32(1 + 2**-8)  # a tie
-    (bits,) = same_in_every_order(lambda: to_bf16(on_gpu(x)))
-    np.testing.assert_array_equal(bits, rounded(x))
+    (rounded,) = same_in_every_order(lambda: to_bf16(on_gpu(x)).view(np.uint16))
+    np.testing.assert_array_equal(rounded, x.astype(bfloat16).view(np.uint16))
     (back,) = same_in_every_order(lambda: to_float(to_bf16(on_gpu(x))))
-    np.testing.assert_array_equal(back.view(np.uint32), bits.astype(np.uint32) << 16)
+    np.testing.assert_array_equal(back, x.astype(bfloat16).astype(np.float32))
 
 
 @pytest.mark.usefixtures("simulator")
@@ -121,22 +116,6 @@ def test_a_head_in_bf16_has_the_loss_and_gradients_of_the_formula(V: int, on_gpu
 
 
 @pytest.mark.usefixtures("standin")
-def test_a_copy_in_bf16_is_remembered_as_long_as_its_array_lives() -> None:
-    from nanograd_gpt.backend.cuda import cast, layer_norm
-
-    set_precision("bf16")
-    x, one = (to_device(np.ones(shape, np.float32), "cuda") for shape in ((70, 8), (8,)))
-    y, _, _ = layer_norm(x, one, one, 1e-5)
-    assert cast.to_bf16(y).base is cast.to_bf16(y.reshape(7, 10, 8)).base
-    assert len(cast._remembered) == 1
-    np.testing.assert_array_equal(to_host(cast.to_bf16(y)), rounded(to_host(y)))
-    del y
-    assert not cast._remembered
-    trained("cuda", np.float32, 1)
-    assert not cast._remembered
-
-
-@pytest.mark.usefixtures("standin")
 def test_a_training_in_bf16_has_the_same_bits_twice() -> None:
     set_precision("bf16")
     first, second = (trained("cuda", np.float32, 2) for _ in range(2))
@@ -162,7 +141,7 @@ def test_products_and_attention_of_a_step_in_bf16_are_in_bf16(
     simulator.launches.clear()
     trained("cuda", np.float32, 1)
     assert set(kinds) == {"bf16"}
-    assert len(kinds) == 3 * (4 * CONFIG.n_layers + 1)
+    assert len(kinds) == 3 * (4 * CONFIG.n_layers + 1) + 1  # the 61 rows of the head's gradient are 56 and 5
     attention = [name for name in simulator.launches if "attention" in name]
     assert len(attention) == 3 * CONFIG.n_layers
     assert all("bf16" in name for name in attention)

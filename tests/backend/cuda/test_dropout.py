@@ -156,7 +156,7 @@ def test_forward_and_backward_are_a_launch_each_without_a_mask_in_memory(on_gpu:
     mask = cuda.keep_mask(Generator(3), (6, 40), 0.5)
     assert (simulator.uploads, simulator.launches) == ([], [])
     F.dropout_add(x, residual, mask, 0.5).backward(on_gpu(np.ones((6, 40), np.float32)))
-    assert simulator.launches == ["dropout<float>"] * 2
+    assert simulator.launches == ["dropout<float, float>"] * 2
     assert simulator.syncs == []
     exact = Generator(3).keep_mask((6, 40), 0.5)
     np.testing.assert_array_equal(to_host(x.grad), 2.0 * exact)

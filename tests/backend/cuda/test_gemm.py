@@ -83,8 +83,8 @@ def test_nothing_waits_for_the_device(gemm):
         ("f4 4 2 3", "f4 2 3 5", "f4 4 2 5", None, "float32", ValueError, "do not fit"),
         ("f8 2 3", "f4 3 5", "f4 2 5", None, "float32", TypeError, "float64 @ float32 -> float32 is not of kind"),
         ("f4 2 3", "f4 3 5", "f8 2 5", None, "float32", TypeError, "inputs float32, output float32"),
-        ("f4 2 3", "f4 3 5", "f4 2 5", None, "bf16", TypeError, "inputs uint16, output uint16 or float32"),
-        ("u2 2 3", "u2 3 5", "u2 2 5", "f4 5", "bf16", TypeError, "with a bias of float32"),
+        ("f4 2 3", "f4 3 5", "f4 2 5", None, "bf16", TypeError, "inputs bfloat16, output bfloat16 or float32"),
+        ("bfloat16 2 3", "bfloat16 3 5", "bfloat16 2 5", "f4 5", "bf16", TypeError, "with a bias of float32"),
         ("f4 2 3", "f4 3 5", "f4 2 5", None, "float64", TypeError, "kind 'float64'"),
     ],
 )

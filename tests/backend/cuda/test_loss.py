@@ -16,6 +16,7 @@ from cusim.checks import (
     relative_error,
     same_in_every_order,
 )
+from ml_dtypes import bfloat16
 from standin.record import Record
 
 from nanograd_gpt.backend.contract import GradOut
@@ -185,8 +186,7 @@ def test_chunks_give_the_whole_and_keep_the_first(
     exact[2] = exact[2][:8]
     see_close(got, exact)
     n = -(-N // 8)
-    assert simulator.launches.count("cross_entropy_in_place<float, true>") == 1
-    assert simulator.launches.count("cross_entropy_in_place<float, false>") == n - 1
+    assert simulator.launches.count("cross_entropy_in_place<float>") == n
     assert simulator.launches.count("cross_entropy_backward<float>") == n - 1
 
 
@@ -194,42 +194,20 @@ def test_chunks_give_the_whole_and_keep_the_first(
 def test_chunks_are_as_large_as_they_may_be_and_even(monkeypatch: pytest.MonkeyPatch) -> None:
     from nanograd_gpt.backend.cuda import loss
 
-    def sizes(B: int, T: int, V: int) -> list[int]:
-        return [chunk.stop - chunk.start for chunk in loss._chunks(B * T, V)]
+    def sizes(B: int, T: int, V: int, kind: Any = "float32") -> list[int]:
+        return [chunk.stop - chunk.start for chunk in loss._chunks(kind, B * T, V)]
 
     assert sizes(8, 1024, 50257) == [8192]
     assert sizes(32, 1024, 50257) == [16384] * 2
+    assert sizes(32, 1024, 50257, "bf16") == [32768]
     assert sizes(1, 1, 50257) == [1]
     assert sizes(1, 100, 10**8) == [100]
     for rows in (1, 20000, 123457):
-        chunks = loss._chunks(rows, 50257)
+        chunks = loss._chunks("tf32", rows, 50257)
         assert [c.start for c in chunks] == [0, *[c.stop for c in chunks[:-1]]]
         assert chunks[-1].stop == rows
         assert all(c.start % loss.ROWS == 0 for c in chunks)
         assert all(4 * (c.stop - c.start) * 50304 <= loss.GPU_LOGITS_BYTES for c in chunks)
-
-
-@pytest.mark.parametrize("V", [37, 5003])
-def test_a_row_that_shared_memory_does_not_hold_gives_the_same_bits(
-    V: int, on_gpu: OnGPU, monkeypatch: pytest.MonkeyPatch, simulator: Record
-) -> None:
-    from nanograd_gpt.backend.cuda import loss
-
-    in_shared = [to_host(a).copy() for a in run_head(on_gpu, head(5, V))]
-    monkeypatch.setattr(loss, "MOST_SHARED", 0)
-    read_twice = [to_host(a) for a in run_head(on_gpu, head(5, V))]
-    for a, b in zip(in_shared, read_twice, strict=True):
-        np.testing.assert_array_equal(a, b)
-    kernels = [name for name in simulator.launches if "in_place" in name]
-    assert kernels == ["cross_entropy_in_place<float, true>", "cross_entropy_in_place<float, false>"]
-
-
-@pytest.mark.parametrize("V", [12200, 12290, 25300, 25400])
-def test_rows_around_the_limits_of_shared_memory_are_launched_as_a_gpu_allows(V: int, on_gpu: OnGPU) -> None:
-    """48 KiB without asking, 99 KiB on every GPU."""
-    arrays = head(1, V)
-    got, exact = run_head(on_gpu, arrays), exact_head(arrays)
-    see_close(got[:3], exact[:3])
 
 
 def test_without_a_gradient_the_loss_has_the_same_bits_and_nothing_is_kept(on_gpu: OnGPU) -> None:
@@ -287,16 +265,31 @@ def test_arrays_in_float64_take_the_plain_formulas(on_gpu: OnGPU, simulator: Rec
     assert simulator.launches == []
 
 
-def test_a_step_of_the_head_is_two_launches_of_ours_and_no_wait(on_gpu: OnGPU, simulator: Record) -> None:
+def test_a_step_of_the_head_is_four_launches_of_ours_and_no_wait(on_gpu: OnGPU, simulator: Record) -> None:
     x, weight, targets = on_gpu(*head(33, 41))
     tensors = Tensor(x, requires_grad=True), Tensor(weight, requires_grad=True)
     simulator.syncs.clear()
     simulator.uploads.clear()
     F.linear_cross_entropy(*tensors, targets, checked=True).backward()
-    assert simulator.launches == ["cross_entropy_in_place<float, true>", "mean"]
+    assert simulator.launches == ["cross_entropy_in_place<float>", "mean", "times<float>", "times<float>"]
     F.cross_entropy(Tensor(x, requires_grad=True), on_gpu(np.zeros(33, np.int64))).backward()
-    assert simulator.launches[2:] == ["cross_entropy<float>", "mean", "cross_entropy_backward<float>"]
+    assert simulator.launches[4:] == ["cross_entropy<float>", "mean", "cross_entropy_backward<float>"]
     assert simulator.syncs == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, bfloat16])
+@pytest.mark.parametrize("size", [1, 4, 7, 1029, 5000])
+def test_a_gradient_is_scaled_by_a_number_on_the_device(size: int, dtype: Any, on_gpu: OnGPU) -> None:
+    from nanograd_gpt.backend.cuda.loss import _times
+
+    x = np.random.default_rng(size).standard_normal(size).astype(dtype)
+
+    def run() -> Any:
+        (x_, factor), out = on_gpu(x, np.array(0.7, np.float32)), on_gpu(np.zeros(size, dtype))
+        return _times(x_, factor, out), _times(x_, factor, x_)
+
+    for got in same_in_every_order(run):
+        np.testing.assert_array_equal(got, (x.astype(np.float32) * np.float32(0.7)).astype(dtype))
 
 
 # Planted bugs and races
@@ -310,7 +303,7 @@ BUGS = {
     "stores beyond the row": (
         "if (column + k >= 0 && column + k < V) row[column + k] = pack", "if (column + k >= 0) row[column + k] = pack"),
     "rows begin at a pack": ("/ sizeof(T) % Pack<T>::N);", "/ sizeof(T) % 1);"),
-    "the row in shared memory is read where it is not": ("kept - first_column(row) : row;", "kept + 4 : row;"),
+    "the last factors are left out": ("for (; i < size; ++i) y[i]", "for (; i < 0; ++i) y[i]"),
     "another logit than the target's": (
         "logarithm - (of_target",
         "logarithm - (0 * of_target + float(row[0])",),
@@ -329,6 +322,7 @@ def test_a_planted_bug_is_caught(right: str, wrong: str, on_gpu: OnGPU) -> None:
     with planted(FOLDER / "loss.cu", right, wrong), caught():
         test_cross_entropy_and_its_gradient_are_the_formulas_in_every_thread_order(2, 4999, on_gpu)
         see_close(run_head(on_gpu, head(2, 523)), exact_head(head(2, 523)))
+        test_a_gradient_is_scaled_by_a_number_on_the_device(7, np.float32, on_gpu)
 
 
 @pytest.mark.usefixtures("simulator")

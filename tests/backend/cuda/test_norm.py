@@ -183,9 +183,9 @@ def test_a_transposed_view_is_not_misread(simulator: Record, on_gpu: OnGPU) -> N
 
 def compile_the_shortest_layout_only() -> None:
     """For the tests that compile anew; before the first launch."""
-    from nanograd_gpt.backend.cuda.norm import SOURCE
+    from nanograd_gpt.backend.cuda.norm import SOURCES
 
-    SOURCE.kernels = ("layer_norm<float, 4, 2, 32>", "layer_norm_backward<float, 4, 2, 32>")
+    SOURCES["float"].kernels = ("layer_norm<float, 4, 2, 32>", "layer_norm_backward<float, 4, 2, 32>")
 
 
 BUGS = {

@@ -8,18 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cublaslt_twin import Twin, bf16_bits, bf16_values
+from cublaslt_twin import Twin
+from ml_dtypes import bfloat16
 from standin.record import Record
 
 SHAPES = [(3, 5, 7), (1, 5, 7), (3, 1, 7), (3, 5, 1), (1, 1, 1), (1, 1, 4), (8, 8, 8)]  # M, N, K
 PLACES = ("rows", "columns", "part of rows", "part of columns")
-OUTPUTS = {"float32": ["f4"], "tf32": ["f4"], "bf16": ["f4", "u2"], "float64": ["f8"]}
+OUTPUTS = {"float32": ["f4"], "tf32": ["f4"], "bf16": ["f4", "bfloat16"], "float64": ["f8"]}
 TOLERANCE = {"float32": 1e-6, "tf32": 1e-6, "float64": 1e-14, "bf16": 1e-6}  # inputs are exact in their type
 # Tensor cores cut off bits below those of a sum's largest term, instead of rounding (Fasi et al. 2021, Numerical
 # behavior of NVIDIA tensor cores), so errors add up: 9e-6 for sums of 8192 terms was seen on an H100.
 TENSOR_CORES = 2e-5
 BF16_TWICE = 2**-7  # rounding to bf16's 8 bits twice: the product, and its sum with what is there
-AROUND = {"f4": 99.0, "f8": 99.0, "u2": 99}  # sentinels
+AROUND = 99.0  # a sentinel
 rng = np.random.default_rng(0)
 
 
@@ -38,17 +39,16 @@ def values(kind: str, *shape: int) -> Any:
     """Random numbers that the kind's inputs hold exactly, as float64: TF32's and bfloat16's of few bits."""
     numbers = rng.standard_normal(shape).astype(np.float32)
     if kind in ("tf32", "bf16"):
-        numbers = bf16_values(bf16_bits(numbers))
+        numbers = numbers.astype(bfloat16)
     return numbers.astype(np.float64)
 
 
 def stored(numbers: Any, dtype: str) -> Any:
-    return bf16_bits(numbers.astype(np.float32)) if dtype == "u2" else numbers.astype(dtype)
+    return numbers.astype(np.float32).astype(dtype) if dtype == "bfloat16" else numbers.astype(dtype)
 
 
 def read(array: Any) -> Any:
-    host = array.get()
-    return (bf16_values(host) if host.dtype == np.uint16 else host).astype(np.float64)
+    return array.get().astype(np.float64)
 
 
 def placed(host: Any, place: str) -> Any:
@@ -57,7 +57,7 @@ def placed(host: Any, place: str) -> Any:
     turned = host.swapaxes(-1, -2) if "columns" in place else host
     if "part" in place:
         rows, columns = turned.shape[-2:]
-        whole = np.full((*turned.shape[:-2], rows + 2, columns + 8), AROUND[host.dtype.str[1:]], dtype=host.dtype)
+        whole = np.full((*turned.shape[:-2], rows + 2, columns + 8), AROUND, dtype=host.dtype)
         whole[..., 1:-1, 4:-4] = turned
         array = cp.asarray(whole)[..., 1:-1, 4:-4]
     else:
@@ -66,7 +66,7 @@ def placed(host: Any, place: str) -> Any:
 
 
 def inputs_of(kind: str) -> str:
-    return {"bf16": "u2", "float64": "f8"}.get(kind, "f4")
+    return {"bf16": "bfloat16", "float64": "f8"}.get(kind, "f4")
 
 
 def multiply(gemm: Any, kind: str, shape: Any, places: Any, output: str, accumulate: bool, with_bias: bool) -> None:
@@ -85,12 +85,12 @@ def multiply(gemm: Any, kind: str, shape: Any, places: Any, output: str, accumul
         bias=held_bias,
     )
     expected = a @ b + (before if accumulate else 0) + (bias if with_bias else 0)
-    tolerance = BF16_TWICE if output == "u2" else TOLERANCE[kind]
+    tolerance = BF16_TWICE if output == "bfloat16" else TOLERANCE[kind]
     np.testing.assert_allclose(read(out), expected, rtol=0, atol=tolerance * (1 + np.abs(expected).max()))
     if "part" in places[2]:
         around = out.base.get().reshape(M + 2, N + 8)
-        around[1:-1, 4:-4] = AROUND[output]
-        assert (around == AROUND[output]).all()
+        around[1:-1, 4:-4] = AROUND
+        assert (around == AROUND).all()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -151,13 +151,13 @@ def test_tf32_rounds_its_inputs_and_float32_does_not(twin, gemm):
 
 def test_bf16_is_summed_in_float32_and_rounded_once(gemm):
     cp = importlib.import_module("cupy")
-    a = cp.asarray(bf16_bits(np.full((1, 1024), 1 + 2**-7, dtype=np.float32)))
-    wide, narrow = cp.empty((1, 1), dtype="f4"), cp.empty((1, 1), dtype="u2")
-    ones = cp.asarray(bf16_bits(np.ones((1024, 1), dtype=np.float32)))
+    a = cp.asarray(np.full((1, 1024), 1 + 2**-7, dtype=bfloat16))
+    wide, narrow = cp.empty((1, 1), dtype="f4"), cp.empty((1, 1), dtype=bfloat16)
+    ones = cp.asarray(np.ones((1024, 1), dtype=bfloat16))
     gemm(a, ones, wide, "bf16")
     gemm(a, ones, narrow, "bf16")
     assert wide.get() == 1032
-    assert bf16_values(narrow.get()) == 1032  # in bf16 alone, 256 + 1 is 256
+    assert narrow.get() == 1032  # in bf16 alone, 256 + 1 is 256
 
 
 @pytest.mark.parametrize("with_bias", [False, True])
