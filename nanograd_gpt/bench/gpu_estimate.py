@@ -31,7 +31,7 @@ def _saved_by_block(model: GPTConfig) -> int:
     """Bytes that a block saves for a token: its layers' inputs, and attention's mask."""
     C, H, T = model.emb_dim, model.n_heads, model.context_length
     floats = BYTES * (2 * C + H + 4)  # the norms' inputs; a log-sum-exp per head; two means and deviations
-    results = 14  # of norm1, Q/K/V's projection (3), attention, norm2, and the feed-forward, before and after GELU (4 + 4)
+    results = 14  # of norm1, Q/K/V's projection (3), attention, norm2, and the feed-forward's first (4), GELU (4)
     words = 4 * H * -(-T // 32) if model.drop_rate else 0  # a bit for each key; other masks are drawn again in backward
     return floats + _result_bytes() * results * C + words
 

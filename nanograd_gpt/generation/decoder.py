@@ -60,7 +60,8 @@ class IncrementalDecoder:
 
     def _forward(self, rows: list[Ints], cache: KVCache | None = None) -> Array:
         counts = np.array([len(row) for row in rows])
-        return self.model.next_token_logits(pad_right(rows, fill=0), cache, counts).data
+        logits = self.model.next_token_logits(pad_right(rows, fill=0), cache, counts).data
+        return kernels_of(logits).without_bfloat16([logits])[0]
 
     def _update(self, texts: Sequence[Ints], rows: list[int], logits: Array) -> None:
         if self.padding is not None:

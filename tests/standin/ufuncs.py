@@ -110,6 +110,8 @@ DeviceUfunc.__module__, DeviceUfunc.__name__, DeviceUfunc.__qualname__ = "cupy",
 def matmul(*args: Any, **kwargs: Any) -> Any:
     """The product of matrices: device arrays only, no scalars.  An `out` that overlaps an operand is filled at last."""
     record.use("product")
+    if record.capturing:
+        raise RuntimeError("calling cuBLAS API during stream capture is currently unsupported")
     record.operations.append("matmul")
     entry = named_entry("matmul")
     entry.check_call(args, kwargs)

@@ -135,7 +135,7 @@ def _head_weight(kind: Kind, weight: Array) -> Array:
     V, C = weight.shape
     rows = cupy.empty((_padded(V, PITCH), C), dtype=BF16)
     write_bf16(weight, rows[:V])
-    rows[V:] = 0
+    rows.view("H")[V:] = 0
     return rows
 
 

@@ -7,6 +7,8 @@ takes the plain formulas.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
+from typing import Any
 
 import cupy as xp
 
@@ -19,6 +21,29 @@ from .column_sums import column_sums
 from .gemm import Kind, gemm
 from .launch import BF16
 from .operands import operand, product_kind, result_dtype
+
+EXACT: dict[Any, Kind] = {xp.dtype(xp.float32): "float32", xp.dtype(xp.float64): "float64"}
+
+
+def matrix_product(x: Array, y: Array) -> Array:
+    """In the arrays' own precision, by cuBLASLt where both are matrices or equal batches of them.
+
+    CuPy's product copies transposed operands of a batch, and cannot be recorded in a CUDA graph.
+    """
+    kind = EXACT.get(x.dtype)
+    if kind is None or y.dtype != x.dtype or min(x.ndim, y.ndim) < 2 or x.shape[:-2] != y.shape[:-2]:
+        return plain.matrix_product(x, y)
+    a, b = _batch(x), _batch(y)
+    out = xp.empty((len(a), a.shape[1], b.shape[2]), dtype=x.dtype)
+    gemm(a, b, out, kind)
+    return out.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def _batch(x: Array) -> Array:
+    """(..., I, J)  ->  (B, I, J) whose matrices lie by rows or by columns"""
+    x = x.reshape(prod(x.shape[:-2]), *x.shape[-2:])
+    lies_well = x.flags.c_contiguous or x.swapaxes(1, 2).flags.c_contiguous
+    return x if lies_well else xp.ascontiguousarray(x)
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:

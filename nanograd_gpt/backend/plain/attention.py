@@ -30,10 +30,14 @@ def split(x: Array, n_heads: int) -> Array:
 
 def masked_scores(q: Array, k: Array) -> Array:
     """q, k (B, H, T, D)  ->  Q K^T / sqrt(D) (B, H, T, T), with -inf for later keys"""
-    xp = array_namespace(q)
-    scores = q @ k.swapaxes(-1, -2)
-    scores *= 1 / sqrt(q.shape[-1])  # before the mask: -inf times a complex number is nan
-    return xp.where(xp.tri(q.shape[-2], dtype=bool), scores, -xp.inf)
+    return scaled_and_masked(q @ k.swapaxes(-1, -2), q.shape[-1])
+
+
+def scaled_and_masked(scores: Array, D: int) -> Array:
+    """scores (B, H, T, T), in place  ->  over sqrt(D), with -inf for later keys"""
+    xp = array_namespace(scores)
+    scores *= 1 / sqrt(D)  # before the mask: -inf times a complex number is nan
+    return xp.where(xp.tri(scores.shape[-1], dtype=bool), scores, -xp.inf)
 
 
 def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
