@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_forward(
 
 // dQ and delta = sum(dcontext * context); one block a tile of queries, as forward.
 template <int D, bool DROP>
-__global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_q(
+__global__ void __launch_bounds__(THREADS, D > 64 ? 2 : 3) attention_bf16_backward_q(
     const bf16* __restrict__ qkv, const bf16* __restrict__ context, const bf16* __restrict__ dcontext,
     const float* __restrict__ lse, const unsigned* __restrict__ keep, float* __restrict__ delta,
     bf16* __restrict__ dqkv, int T, int H, int width, float scale, float survive
@@ -185,18 +185,27 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_q(
         float scores[1][N][4] = {}, dweights[1][N][4] = {};
         add_products<D>(scores, rows, K + (tile & 1) * TILE * D, l);
         add_products<D>(dweights, drows, V + (tile & 1) * TILE * D, l);
+        if (tile + 1 == tiles) {
+            #pragma unroll
+            for (int n = 0; n < N; ++n) {
+                #pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    bool seen = tile * TILE + n * 8 + l.t * 2 + i % 2 <= mine + l.g + i / 2 * 8;
+                    if (!seen) scores[0][n][i] = -infinity();
+                }
+            }
+        }
         #pragma unroll
         for (int r = 0; r < 2; ++r) {
             int query = mine + l.g + r * 8;
             #pragma unroll
             for (int word = 0; word < WORDS; ++word) {
-                int key = tile * TILE + word * 32 + l.t * 2, column = tile * WORDS + word;
+                int column = tile * WORDS + word;
                 u32 kept = DROP && column < W ? mask[min(query, T - 1) * W + column] >> l.t * 2 : 0;
                 #pragma unroll
                 for (int i = 0; i < 8; ++i) {
                     int n = word * 4 + i / 2, j = 2 * r + i % 2, col = i / 2 * 8 + i % 2;
-                    bool seen = key + col <= query;
-                    float weight = seen ? exp2_approx(scores[0][n][j] * (scale * LOG2E) - off[r]) : 0.0f;
+                    float weight = exp2_approx(scores[0][n][j] * (scale * LOG2E) - off[r]);
                     float dweight = !DROP || kept >> col & 1 ? dweights[0][n][j] : 0.0f;
                     dweights[0][n][j] = weight * (dweight - delta_[r]);
                 }
@@ -282,15 +291,23 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_kv(
         int buffer = (tile & 1) * QUERIES;
         float scores[1][N][4] = {}, dweights[1][N][4] = {}, weights[1][N][4];
         add_products<D>(scores, keys, Q + buffer * D, l);
+        if (tile * QUERIES < first + TILE) {
+            #pragma unroll
+            for (int n = 0; n < N; ++n) {
+                #pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    bool seen = key + i / 2 * 8 <= tile * QUERIES + n * 8 + l.t * 2 + i % 2;
+                    if (!seen) scores[0][n][i] = -infinity();
+                }
+            }
+        }
         #pragma unroll
         for (int n = 0; n < N; ++n) {
             float2 off = load_pair(offs + buffer + n * 8 + l.t * 2);
             #pragma unroll
             for (int i = 0; i < 4; ++i) {
                 int col = n * 8 + l.t * 2 + i % 2;
-                bool seen = key + i / 2 * 8 <= tile * QUERIES + col;
-                float exponent = scores[0][n][i] * (scale * LOG2E) - (i % 2 ? off.y : off.x);
-                float weight = seen ? exp2_approx(exponent) : 0.0f;
+                float weight = exp2_approx(scores[0][n][i] * (scale * LOG2E) - (i % 2 ? off.y : off.x));
                 if (DROP) {
                     u32 word = kept[(buffer + col) * WORDS + l.warp / 2];
                     weight = word >> (l.warp % 2 * 16 + l.g + i / 2 * 8) & 1 ? weight : -weight;
