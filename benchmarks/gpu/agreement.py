@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 from step import Step
-from train_step import DECAY, LR, config_of
+from train_step import DECAY, LR, config_of, drawn
 
 # isort: split
-from nanograd_gpt import AdamW, GPTModel
+from nanograd_gpt import AdamW
 from nanograd_gpt.backend.select import to_host
 from nanograd_gpt.bench.step import random_batch
-from nanograd_gpt.rng import Generator
 from nanograd_gpt.training.loop import make_update
 from nanograd_gpt.training.replay import Note
 
@@ -27,7 +27,7 @@ def batches(step: Step) -> list[Any]:
 
 def our_losses(step: Step, n: int, drop_rate: float, note: Note | None = None) -> tuple[list[float], str]:
     """The losses of n updates, and a hash of all parameters after them; with a note, updates are replayed."""
-    model = GPTModel(replace(config_of(step), drop_rate=drop_rate), rng=Generator(5)).to("cuda")
+    model = deepcopy(drawn(replace(config_of(step), drop_rate=drop_rate))).to("cuda")
     optimizer, losses = AdamW(model.parameters(), lr=LR, weight_decay=DECAY), []
     update = make_update(model, optimizer, "cuda", note)
     for i in range(n):
@@ -47,7 +47,7 @@ def pytorch(step: Step) -> None:
     n, device = step.pick(50, 3), step.pick("cuda", "cpu")
     config = replace(config_of(step), drop_rate=0.0)
     model = Book(config.to_dict())
-    weights = GPTModel(config, rng=Generator(5)).book_state_dict()
+    weights = drawn(config).book_state_dict()
     model.load_state_dict({name: torch.tensor(a) for name, a in weights.items()}, strict=False)
     model.to(device)
     optimizer, theirs = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=DECAY), []

@@ -29,18 +29,24 @@ DRY = ["--batch-size", "2", "--n-layers", "1", "--emb-dim", "16", "--context-len
 TOLERANCE = 1e-3  # nats, of losses in float32 after 20 updates
 
 
-def tests(step: Step) -> None:
-    """Run pytest -m gpu; in a dry run, the same tests' cases on the stand-in that are quickest."""
+def started_tests(step: Step) -> subprocess.Popen[str]:
+    """Start pytest -m gpu; in a dry run, the same tests' cases on the stand-in that are quickest."""
     chosen = step.pick(
         ["-m", "gpu", *GPU_TESTS], ["-k", "test_a_step_that_clips", "tests/backend/test_training_on_cuda.py"]
     )
     workers = ["-n", str(min(12, os.cpu_count() or 1))] if find_spec("xdist") and not step.dry else []
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", *workers, *chosen]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    counts = {name: int(n) for n, name in COUNTS.findall(done.stdout.splitlines()[-1] if done.stdout else "")}
-    failures = FAILURE.findall(done.stdout)
-    end = (done.stdout + done.stderr)[-3000:] if done.returncode else ""
-    step.emit("tests", code=done.returncode, **counts, failures=failures[:50], end=end)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def tests_and_training(step: Step) -> None:
+    """Both at a time: each waits for the CPU most of the time."""
+    with started_tests(step) as process:
+        training(step)
+        output, _ = process.communicate()
+    counts = {name: int(n) for n, name in COUNTS.findall(output.splitlines()[-1] if output else "")}
+    end = output[-3000:] if process.returncode else ""
+    step.emit("tests", code=process.returncode, **counts, failures=FAILURE.findall(output)[:50], end=end)
 
 
 def trained(device: str, folder: Path, step: Step) -> list[float]:
@@ -67,4 +73,4 @@ def training(step: Step) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(Step(__doc__).run(training, tests))
+    sys.exit(Step(__doc__).run(tests_and_training))

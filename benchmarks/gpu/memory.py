@@ -14,7 +14,7 @@ from train_step import RUN_BEFORE, config_of, ours, pytorch
 from nanograd_gpt.bench.step import random_batch
 
 SIZE = 8, 1024
-CONTENDERS = ["ours fp32", "ours bf16", "ours bf16 replayed", "best fp32", "best bf16", "compiled bf16"]
+CONTENDERS = ["ours bf16 replayed", "best bf16", "compiled bf16", "ours fp32 replayed", "best fp32"]
 DRY = ["ours fp32 replayed"]
 
 

@@ -1,11 +1,11 @@
-"""The precision of matrix products and attention on a GPU, for the whole process.
+"""The precision of layers on a GPU, for the whole process.
 
     fp32    float32 throughout
     tf32    float32, with products whose inputs are rounded to 10 bits of mantissa (TF32)
-    bf16    products and attention from inputs rounded to bfloat16, summed in float32
+    bf16    layers' inputs and results, and the gradients of these, in bfloat16; sums within a layer in float32
 
-In each, parameters, gradients, the optimizer, the residual stream, norms and the loss are float32, so a checkpoint of
-one is read by all, and gradients need no loss scaling: bfloat16 has float32's range.
+In each, parameters, their gradients, the optimizer, the residual stream, the norms' statistics and the loss are float32,
+so a checkpoint of one is read by all.  Loss scaling is not needed: bfloat16 has float32's range.
 """
 
 from __future__ import annotations
