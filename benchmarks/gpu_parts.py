@@ -43,15 +43,27 @@ BESIDE = {  # whom each contender is compared with, in this order where it was t
 
 
 def results() -> list[dict[str, Any]]:
-    """All lines of real runs, oldest first."""
+    """All lines of real runs, oldest first, each with the machine that was described last before it."""
     if not RESULTS.exists():
         return []
     lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    versions, gpu = {}, {}
+    for line in lines:
+        versions = line if line.get("what") == "versions" else versions
+        gpu = line if line.get("what") == "gpu" else gpu
+        line["machine"] = _machine(gpu, versions)
     return [line for line in lines if not line.get("dry_run")]
 
 
-def runs_of(step: str) -> Iterator[list[dict[str, Any]]]:
-    """The lines of each run of a step that ended by itself, the newest first."""
+def _machine(gpu: dict[str, Any], versions: dict[str, Any]) -> str:
+    packages = {name: version for name, version in versions.get("packages", {}).items() if version}
+    cupy = next((f"CuPy {version}" for name, version in packages.items() if name.startswith("cupy")), "no CuPy")
+    torch, driver = packages.get("torch", "missing"), versions.get("driver")
+    return f"{gpu.get('name')}, {cupy}, PyTorch {torch}, driver for CUDA {driver}."
+
+
+def runs_of(step: str, stopped: bool = False) -> Iterator[list[dict[str, Any]]]:
+    """The lines of each run of a step that ended by itself, or, if `stopped`, at its limit; the newest first."""
     lines: list[dict[str, Any]] = []
     found = []
     for line in results():
@@ -59,9 +71,9 @@ def runs_of(step: str) -> Iterator[list[dict[str, Any]]]:
             continue
         lines.append(line)
         if "ended" in line:
-            found.append((line["code"] == 0, lines))
+            found.append((line["code"] == 0 or (stopped and line["late"]), lines))
             lines = []
-    return (lines for whole, lines in reversed(found) if whole)
+    return (lines for usable, lines in reversed(found) if usable)
 
 
 def newest(step: str, what: str) -> dict[str, Any] | None:
@@ -69,9 +81,14 @@ def newest(step: str, what: str) -> dict[str, Any] | None:
     return next((line for line in reversed(results()) if line["step"] == step and line.get("what") == what), None)
 
 
+def train_step_lines() -> list[dict[str, Any]]:
+    """The newest run's results of the train step."""
+    return [line for line in next(runs_of("train_step"), []) if line.get("what") == "train step"]
+
+
 def train_steps() -> dict[tuple[int, int], dict[str, list[float]]]:
-    """By batch and length, each contender's samples in ms, from the newest run."""
-    lines = [line for line in next(runs_of("train_step"), []) if line.get("what") == "train step"]
+    """By batch and length, each contender's samples in ms."""
+    lines = train_step_lines()
     return {
         size: {line["contender"]: line["samples"] for line in of_size}
         for size, of_size in groupby(lines, key=lambda line: (line["B"], line["T"]))
@@ -81,7 +98,7 @@ def train_steps() -> dict[tuple[int, int], dict[str, list[float]]]:
 def train_step() -> str:
     """A table for each size, with the ratio of our time to each of PyTorch's."""
     parts = [_table(size, samples) for size, samples in train_steps().items()]
-    return "\n\n".join([*parts, _about()]) if parts else NOT_YET
+    return "\n\n".join([*parts, train_step_lines()[0]["machine"]]) if parts else NOT_YET
 
 
 def _table(size: tuple[int, int], samples: dict[str, list[float]]) -> str:
@@ -108,16 +125,12 @@ def headline() -> str:
             if name in samples and ours:
                 what = f"{LABELS[ours].partition(', ')[2]}, batch {B} x {T} / {LABELS[name]}"
                 rows.append([what, str(paired_ratio(samples[ours], samples[name]))])
-    return markdown(["train step of the 124M model on a GPU", "ratio"], rows) + f"\n\n{_about()}" if rows else NOT_YET
-
-
-def _about() -> str:
-    gpu, versions = newest("installation", "gpu"), newest("installation", "versions")
-    if gpu is None or versions is None:
-        return ""
-    packages = {name: version for name, version in versions["packages"].items() if version}
-    cupy = next((f"CuPy {version}" for name, version in packages.items() if name.startswith("cupy")), "no CuPy")
-    return f"{gpu['name']}, {cupy}, PyTorch {packages.get('torch', 'missing')}, driver for CUDA {versions['driver']}."
+    rows += [
+        [f"generation in float32, batch {B}, {n} tokens / PyTorch with a cache", str(paired_ratio(*samples))]
+        for (B, n), samples in generated().items()
+    ]
+    table = markdown(["the 124M model on a GPU: time of a train step", "ratio"], rows)
+    return f"{table}\n\n{train_step_lines()[0]['machine']}" if rows else NOT_YET
 
 
 def agreement() -> str:
@@ -130,26 +143,47 @@ def agreement() -> str:
     return (
         f"From the same weights, the losses of {losses['updates']} updates of the 124M model in float32 differ from "
         f"PyTorch's by at most {losses['worst']:.1e} nats. Two runs with dropout end with {same}. Of the tests that "
-        f"need a GPU, {tests['passed']:,} passed and {tests.get('failed', 0)} failed."
+        f"need a GPU, {tests['passed']:,} passed and {tests.get('failed', 0)} failed.\n\n{losses['machine']}"
     )
+
+
+def memory() -> str:
+    """The memory that each contender takes to train, and ours beside it."""
+    lines = [line for line in next(runs_of("memory"), []) if line.get("what") == "memory" and "bytes" in line]
+    taken = {line["contender"]: line["bytes"] for line in lines}
+    rows = []
+    for name, size in taken.items():
+        ours = next((other for other in BESIDE.get(name, []) if other in taken), None)
+        rows.append([LABELS[name], f"{size / 1e9:.1f}", f"{taken[ours] / size:.2f}" if ours else ""])
+    table = markdown(["124M, batch 8 x 1024", "GB", "ours / it"], rows)
+    return f"{table}\n\n{lines[0]['machine']}" if rows else NOT_YET
+
+
+def generated() -> dict[tuple[int, int], tuple[list[float], list[float]]]:
+    """By batch and length, our samples and PyTorch's in ms, of greedy tokens in float32."""
+    lines = [line for line in next(runs_of("generation", stopped=True), []) if line.get("what") == "generation"]
+    samples = {(line["contender"], line["B"], line["n"]): line["samples"] for line in lines}
+    sizes = {(B, n) for _, B, n in samples}
+    return {size: (samples["ours fp32", *size], samples["cached fp32", *size]) for size in sorted(sizes)}
 
 
 def generation() -> str:
     """Tokens per second by batch and length, ours beside PyTorch's with a cache."""
-    lines = [line for line in next(runs_of("generation"), []) if line.get("what") == "generation"]
+    lines = [line for line in next(runs_of("generation", stopped=True), []) if line.get("what") == "generation"]
     sizes = list(dict.fromkeys((line["B"], line["n"]) for line in lines))
     speed = {(line["contender"], line["B"], line["n"]): f"{line['tokens_per_second']:,.0f}" for line in lines}
     rows = [
         [WRITERS[name], *(speed[name, B, n] for B, n in sizes)] for name in dict.fromkeys(name for name, *_ in speed)
     ]
     heads = ["124M, tokens/s, a prompt of 4", *(f"batch {B}, {n} tokens" for B, n in sizes)]
-    return f"{markdown(heads, rows)}\n\n{_about()}" if rows else NOT_YET
+    return f"{markdown(heads, rows)}\n\n{lines[0]['machine']}" if rows else NOT_YET
 
 
 def kernels() -> str:
     """Each kernel's time, and its ratio to the lower bound."""
     rows, seen = [], set()
-    for line in next(runs_of("kernels"), []):
+    lines = next(runs_of("kernels"), [])
+    for line in lines:
         if "ms" in line:
             name = f"{line['what']}, {line['precision']}"
             again = name in seen
@@ -157,7 +191,8 @@ def kernels() -> str:
             rows.append(
                 [name + (" (another size)" if again else ""), f"{line['ms']:.3f}", f"{line['of_lower_bound']:.1f}"]
             )
-    return markdown(["kernel, batch 8 x 1024", "ms", "ratio to its lower bound"], rows) if rows else NOT_YET
+    table = markdown(["kernel, batch 8 x 1024", "ms", "ratio to its lower bound"], rows)
+    return f"{table}\n\n{lines[0]['machine']}" if rows else NOT_YET
 
 
 def ceilings() -> str:
@@ -171,12 +206,13 @@ def ceilings() -> str:
     rows += [
         ["copy of 1 GiB, read and write", f"{d['gb_per_second']:,.0f} GB/s"] for d in lines if d.get("what") == "copy"
     ]
-    return markdown(["ceiling", "measured"], rows) if rows else NOT_YET
+    return f"{markdown(['ceiling', 'measured'], rows)}\n\n{lines[0]['machine']}" if rows else NOT_YET
 
 
 IN_README: dict[str, Callable[[], str]] = {"gpu": headline}
 IN_BENCHMARKS: dict[str, Callable[[], str]] = {
     "gpu train step": train_step,
+    "gpu memory": memory,
     "gpu agreement": agreement,
     "gpu generation": generation,
     "gpu ceilings": ceilings,

@@ -10,7 +10,7 @@ from step import Step
 # isort: split
 import numpy as np
 
-KINDS = {"float32": np.float32, "tf32": np.float32, "bf16": np.uint16}
+KINDS = "float32", "tf32", "bf16"
 POOL = (1 << 20) + 7  # random numbers
 # Products of a 124M step at B = 8, T = 1024: rows, columns and inner length of each, forward and backward.
 TOKENS, C, V = 8192, 768, 50257
@@ -23,16 +23,14 @@ PRODUCTS = {
 }
 
 
-def matrix(rows: int, columns: int, dtype: Any) -> Any:
+def matrix(rows: int, columns: int, kind: str) -> Any:
     """Random numbers, repeated: a GPU multiplies zeros faster, with less power."""
     import cupy
 
+    from nanograd_gpt.backend.cuda.operands import operand
+
     pool = cupy.asarray(np.random.default_rng(0).standard_normal(POOL).astype(np.float32))
-    numbers = pool[cupy.arange(rows * columns) % POOL].reshape(rows, columns)
-    if dtype is np.float32:
-        return numbers
-    bits = numbers.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)  # rounded to the nearest, ties to even
+    return operand(kind, pool[cupy.arange(rows * columns) % POOL].reshape(rows, columns))
 
 
 def timed_product(step: Step, shape: tuple[int, int, int], kind: str, transposed: str = "") -> float:
@@ -41,10 +39,10 @@ def timed_product(step: Step, shape: tuple[int, int, int], kind: str, transposed
 
     from nanograd_gpt.backend.cuda.gemm import gemm
 
-    (M, N, K), dtype = shape, KINDS[kind]
-    a = matrix(K, M, dtype).T if "a" in transposed else matrix(M, K, dtype)
-    b = matrix(N, K, dtype).T if "b" in transposed else matrix(K, N, dtype)
-    out = cupy.empty((M, N), dtype=dtype)
+    M, N, K = shape
+    a = matrix(K, M, kind).T if "a" in transposed else matrix(M, K, kind)
+    b = matrix(N, K, kind).T if "b" in transposed else matrix(K, N, kind)
+    out = cupy.empty((M, N), dtype=a.dtype)
     return step.milliseconds(lambda: gemm(a, b, out, kind=kind))
 
 

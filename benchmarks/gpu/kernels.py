@@ -32,26 +32,32 @@ def gpu(array: Any) -> Any:
 
 def calls(step: Step) -> Iterator[Call]:
     """Every kernel with the arguments that it has in the model, B = 8, T = 1024."""
-    B, T, C, H, V = step.pick((8, 1024, 768, 12, 50257), (1, 32, 64, 2, 50))
+    B, T, C, H, V = step.pick((8, 1024, 768, 12, 50257), (1, 64, 64, 2, 50))
     rng, N = Generator(1), B * T
     pool = rng.normal((POOL,))
 
     def random(*shape: int) -> Any:
         return gpu(np.resize(pool, shape))
 
-    x, dy, wide, dwide = random(B, T, C), random(B, T, C), random(B, T, 4 * C), random(B, T, 4 * C)
-    vector, qkv, dqkv = random(C), random(B, T, 3 * C), random(B, T, 3 * C)
+    def result(*shape: int) -> Any:
+        """Of the dtype that a layer's result has."""
+        from nanograd_gpt.backend.cuda.operands import operand, product_kind
+
+        return operand(product_kind(N), random(*shape))
+
+    stream, vector, x, dy = random(B, T, C), random(C), result(B, T, C), result(B, T, C)
+    wide, dwide, qkv, dqkv = (result(B, T, n * C) for n in (4, 4, 3, 3))
     kernels, rate = kernels_of(x), 0.1
 
     def out(like: Any) -> GradOut:
         return GradOut(kernels.xp.empty_like(like), accumulate=False)
 
-    _, mean, rstd = kernels.layer_norm(x, vector, vector, 1e-5)
-    yield "layer_norm", (x, vector, vector, 1e-5), {}
-    yield "layer_norm_backward", (dy, x, vector, mean, rstd, out(vector), out(vector), dy), {}
+    _, mean, rstd = kernels.layer_norm(stream, vector, vector, 1e-5)
+    yield "layer_norm", (stream, vector, vector, 1e-5), {}
+    yield "layer_norm_backward", (dy, stream, vector, mean, rstd, out(vector), out(vector), stream), {}
     keep = kernels.keep_mask(rng, (B, T, C), rate)
-    yield "dropout_add", (x, keep, rate, dy), {}
-    yield "dropout", (dy, keep, rate), {}
+    yield "dropout_add", (x, keep, rate, stream), {}
+    yield "dropout", (stream, keep, rate, x.dtype), {}
     scores = kernels.keep_mask(rng, (B, H, T, T), rate)
     for mask, dropped in ((None, 0.0), (scores, rate)):
         context, lse = kernels.causal_attention(qkv, H, mask, dropped)
@@ -72,7 +78,7 @@ def calls(step: Step) -> Iterator[Call]:
     yield "linear_backward", (dy, wide, narrow, out(narrow), out(bias), True), {}
     ids, table = gpu(np.minimum((rng.uniform((B, T)) * V).astype(np.int64), V - 1)), random(V, C)
     yield "embedding", (table, ids), {}
-    yield "embedding_backward", (dy, ids, out(table)), {}
+    yield "embedding_backward", (stream, ids, out(table)), {}
     flat, targets, one = x.reshape(N, C), ids.reshape(-1), gpu(np.ones((), np.float32))
     _, lse, dlogits = kernels.linear_cross_entropy(flat, table, targets, True)
     yield "linear_cross_entropy", (flat, table, targets, True), {}

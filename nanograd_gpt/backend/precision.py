@@ -4,8 +4,8 @@
     tf32    float32, with products whose inputs are rounded to 10 bits of mantissa (TF32)
     bf16    layers' inputs and results, and the gradients of these, in bfloat16; sums within a layer in float32
 
-In each, parameters, their gradients, the optimizer, the residual stream, the norms' statistics and the loss are float32,
-so a checkpoint of one is read by all.  Loss scaling is not needed: bfloat16 has float32's range.
+In each, parameters, their gradients, the optimizer, the residual stream, norms' statistics and the loss are float32, so
+a checkpoint of one is read by all.  Loss scaling is not needed: bfloat16 has float32's range.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from ..backend.contract import Array
+from ..backend.contract import Array, HostArray
 from ..backend.precision import precision
-from ..backend.select import to_device
+from ..backend.select import to_device, to_host
 from ..gpt.model import GPTModel
 from ..mask_recipe import MaskRecipe
 from ..optim import AdamW
@@ -150,15 +150,16 @@ class State:
         self.rng, self.optimizer = as_generator(rng), optimizer
         self.calls, self.steps = self.rng.calls, list(optimizer.steps)
         self.arrays = [optimizer.flat.data, optimizer.exp_avg, optimizer.exp_avg_sq]
-        self.kept: list[Array] = []
+        self.kept: list[HostArray] = []
 
     def keep_arrays(self) -> None:
-        self.kept = [array.copy() for array in self.arrays]
+        """Keep the arrays, on the host: a GPU may have no memory for another copy."""
+        self.kept = [to_host(array) for array in self.arrays]
 
     def restore(self) -> None:
         """Restore the host's part, and the arrays if they were kept."""
         for array, kept in zip(self.arrays, self.kept, strict=False):
-            array[...] = kept
+            array[...] = to_device(kept, "cuda")
         self.rng.calls, self.optimizer.steps = self.calls, list(self.steps)
 
     def fingerprint(self, result: UpdateResult) -> list[int]:
