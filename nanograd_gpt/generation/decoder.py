@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..backend.contract import Array, Ints
-from ..backend.select import kernels_of, to_device
+from ..backend.select import device_of, kernels_of, to_device
 from ..gpt.kv_cache import KVCache
 from ..gpt.model import GPTModel
 from ..tokenizer.encoding import checked_padding
+from .replay import ReplayedTokens
 
 
 class IncrementalDecoder:
@@ -29,6 +30,7 @@ class IncrementalDecoder:
         self.padding = to_device(ids, model.device) if ids.size else None
         self.capacity = min(longest, context_size)
         self.cache: KVCache | None = None
+        self.replayed: ReplayedTokens | None = None
         self.cached: list[int] = []  # the text in each row of the cache
         self.logits: Array | None = None  # (B, V); a finished text keeps its last logits
 
@@ -56,7 +58,11 @@ class IncrementalDecoder:
             self.cache = self.cache.select(np.flatnonzero(np.isin(self.cached, rows)))
         self.cached = rows
         new = [texts[b][n:] for b, n in zip(rows, self.cache.lengths, strict=True)]
-        return self._forward(new, self.cache)
+        if self.logits is None or device_of(self.logits) == "cpu" or any(len(row) > 1 for row in new):
+            return self._forward(new, self.cache)
+        if self.replayed is None or self.replayed.cache is not self.cache:
+            self.replayed = ReplayedTokens(self.model, self.cache)
+        return self.replayed.next_logits(np.concatenate(new))
 
     def _forward(self, rows: list[Ints], cache: KVCache | None = None) -> Array:
         counts = np.array([len(row) for row in rows])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..backend.contract import Array, Ints
-from ..backend.select import device_of, kernels_of, to_device
+from ..backend.select import kernels_of
 from ..errors import InputError, counted
 from ..tensor import Tensor
 
@@ -42,21 +42,28 @@ class KVCache:
     lengths: Ints  # (B,) tokens in each row; on the host
 
     def next_slots(self, B: int, T: int) -> Ints:
-        """Return the slots (B, T) of T more tokens.  Raises InputError for another B and beyond the capacity."""
-        capacity = self.memory.shape[4]
+        """Return the slots (B, T) of T more tokens, on the host.
+
+        Raises InputError for another B and beyond the capacity.
+        """
         if len(self.lengths) != B:
             raise InputError(f"cache: it has {len(self.lengths)} rows, and {B} were given")
-        if self.lengths.max() + T > capacity:
+        if self.lengths.max() + T > self.capacity:
             b = self.lengths.argmax()
             held = counted(int(self.lengths[b]), "token")
-            raise InputError(f"cache: row {b} holds {held}; {T} more exceed the capacity, {capacity}")
-        return to_device(self.lengths[:, None] + np.arange(T), device_of(self.memory))
+            raise InputError(f"cache: row {b} holds {held}; {T} more exceed the capacity, {self.capacity}")
+        return self.lengths[:, None] + np.arange(T)
 
-    def layers(self, slots: Ints) -> Iterator[LayerCache]:
-        """Yield each layer's part, for new tokens in these slots (B, T)."""
-        stop = int(self.lengths.max()) + slots.shape[1]
+    def layers(self, slots: Ints, stop: int | None = None) -> Iterator[LayerCache]:
+        """Yield each layer's part, for new tokens in these slots (B, T), all below `stop` [as low as it may be]."""
+        stop = int(self.lengths.max()) + slots.shape[1] if stop is None else stop
         keys, values = self.memory
         return (LayerCache(k, v, slots, stop) for k, v in zip(keys, values, strict=True))
+
+    @property
+    def capacity(self) -> int:
+        """The slots of a row."""
+        return self.memory.shape[4]
 
     def select(self, rows: Sequence[int] | Ints) -> KVCache:
         """Copy the given rows, in this order, into a new cache; a row may be repeated."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -201,22 +201,37 @@ class GPTModel(Module):
     def hidden_states(self, ids: TokenIds, cache: KVCache | None = None, counts: Ints | None = None) -> Tensor:
         """ids (B, T), with counts (B,) tokens per row that are not padding  ->  final normed states (B, T, C)"""
         ids = self.checked_ids(as_ids(ids), "ids")
-        positions = kernels_of(ids).xp.arange(ids.shape[1]) if cache is None else self._next_slots(cache, ids)
-        x = self.tok_emb(ids, checked=True) + self.pos_emb(positions, checked=True)  # (B, T, C)
-        x = self.drop_emb(x)
-        if cache is None:
-            x = self.trf_blocks(x)
-        else:
-            for block, layer in zip(self.trf_blocks, cache.layers(positions), strict=True):
-                x = block(x, layer)
+        if cache is not None:
+            slots = self._next_slots(cache, ids)
+            x = self._states_in(ids, slots, cache.layers(slots))
             cache.lengths += ids.shape[1] if counts is None else counts
+            return x
+        positions = kernels_of(ids).xp.arange(ids.shape[1])
+        x = self.tok_emb(ids, checked=True) + self.pos_emb(positions, checked=True)  # (B, T, C)
+        return self.final_norm(self.trf_blocks(self.drop_emb(x)))
+
+    def _states_in(self, ids: Ints, slots: Ints, layers: Iterable[LayerCache]) -> Tensor:
+        """ids (B, T), whose positions in the text are their slots (B, T)  ->  final normed states (B, T, C)"""
+        x = self.drop_emb(self.tok_emb(ids, checked=True) + self.pos_emb(slots, checked=True))
+        for block, layer in zip(self.trf_blocks, layers, strict=True):
+            x = block(x, layer)
         return self.final_norm(x)
+
+    @no_grad()
+    def logits_in_slots(self, ids: Ints, slots: Ints, cache: KVCache) -> Tensor:
+        """ids (B, 1), slots (B, 1) of the cache  ->  logits of the next token (B, V)
+
+        ids and slots are arrays on the model's device, and neither is checked, nor is cache.lengths changed: nothing
+        here depends on a number on the host, so that a CUDA graph can record it.
+        """
+        x = self._states_in(ids, slots, cache.layers(slots, cache.capacity))
+        return self.out_head(x.reshape(len(ids), self.config.emb_dim))
 
     def _next_slots(self, cache: KVCache, ids: Ints) -> Ints:
         """Return the ids' slots in the cache (B, T), which are also their positions in the text."""
         if is_grad_enabled() or self.training:
             raise InputError("cache: it supports neither backward nor dropout; use model.eval(), within no_grad()")
-        return cache.next_slots(*ids.shape)
+        return to_device(cache.next_slots(*ids.shape), self.device)
 
     def checked_ids(self, ids: Ints, what: str) -> Ints:
         """Validate ids and move them to the model's device.  Values on a GPU are not checked: no synchronisation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import cupy
 import numpy as np
@@ -17,28 +18,32 @@ class StepGraph:
 
     step                function of no arguments.  Its arrays stay where they are, so what it reads on the device is
                         written in place before a replay; what it computes on the host is computed once.
-    first_mask          MaskRecipe of the first dropout mask that it draws; replays begin at another call
+    first_mask          MaskRecipe of the first dropout mask that it draws, or None if it draws none; replays begin at
+                        another call
 
     Everything that step uses must have run before, since nothing can be compiled or loaded while recording.  Raises
     RuntimeError and MemoryError where CUDA cannot record it.
     """
 
-    def __init__(self, step: Callable[[], Sequence[Array]], first_mask: MaskRecipe) -> None:
+    def __init__(self, step: Callable[[], Sequence[Array]], first_mask: MaskRecipe | None) -> None:
         self._mask_call: Array = cupy.zeros((), dtype=np.uint64)
         self._memory = cupy.cuda.MemoryPool()  # for this graph alone, so that no other array takes an address of its
-        origin = Origin(first_mask.seed, first_mask.stream, first_mask.call, self._mask_call)
+        masks: AbstractContextManager[None] = nullcontext()
+        if first_mask is not None:
+            masks = masks_from(Origin(first_mask.seed, first_mask.stream, first_mask.call, self._mask_call))
         cupy.get_default_memory_pool().free_all_blocks()  # the step's arrays move from there to the graph's memory
         stream = cupy.cuda.Stream()  # the default stream cannot be recorded
         with cupy.cuda.using_allocator(self._memory.malloc), stream:
             stream.begin_capture()
             try:
-                with masks_from(origin):
+                with masks:
                     self.results = step()
             finally:
                 self._graph = stream.end_capture()
 
-    def replay(self, mask_call: int) -> list[Array]:
-        """Run the kernels with masks from this call on; returns copies of the results."""
-        self._mask_call.fill(mask_call)
+    def replay(self, mask_call: int | None = None) -> list[Array]:
+        """Run the kernels with masks from this call on, if it draws any; returns copies of the results."""
+        if mask_call is not None:
+            self._mask_call.fill(mask_call)
         self._graph.launch()
         return [result.copy() for result in self.results]
