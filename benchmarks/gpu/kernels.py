@@ -40,7 +40,7 @@ def calls(step: Step) -> Iterator[Call]:
         return gpu(np.resize(pool, shape))
 
     def result(*shape: int) -> Any:
-        """Of the dtype that a layer's result has."""
+        """Random numbers in the dtype of a layer's results."""
         from nanograd_gpt.backend.cuda.operands import operand, product_kind
 
         return operand(product_kind(N), random(*shape))
