@@ -260,4 +260,9 @@ class Kernels(Protocol):
         ...
 
 
-KERNELS = sorted(name for name, member in vars(Kernels).items() if callable(member) and not name.startswith("_"))
+CONVERSIONS = {"without_bfloat16"}  # which compute nothing
+KERNELS = sorted(
+    name
+    for name, member in vars(Kernels).items()
+    if callable(member) and not name.startswith("_") and name not in CONVERSIONS
+)

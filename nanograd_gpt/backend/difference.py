@@ -13,7 +13,11 @@ from .precision import Precision, precision
 FLOAT64_LIMIT = 1e-12
 FLOAT32_LIMIT = 1e-5  # a sum of 50,000 products, one after the other, as a GPU's head has, is off by 5e-6
 ROUNDED_LIMITS: dict[Precision, float] = {"tf32": 1e-3, "bf16": 1e-2}  # three times what rounding the inputs leads to
-ROUNDED = "linear", "attention", "matrix_product"  # in the names of kernels that a precision applies to
+ROUNDED: dict[Precision, tuple[str, ...]] = {  # in the names of kernels that a precision applies to
+    "fp32": (),
+    "tf32": ("linear", "attention"),
+    "bf16": ("linear", "attention", "layer_norm", "dropout"),
+}
 
 
 class Difference(NamedTuple):
@@ -73,5 +77,5 @@ def _limit(kernel: str, dtype: np.dtype[Any], on_gpu: bool) -> float:
         return 0.0
     if dtype != np.float32:
         return FLOAT64_LIMIT
-    is_rounded = on_gpu and any(part in kernel for part in ROUNDED)
-    return ROUNDED_LIMITS.get(precision(), FLOAT32_LIMIT) if is_rounded else FLOAT32_LIMIT
+    is_rounded = on_gpu and any(part in kernel for part in ROUNDED[precision()])
+    return ROUNDED_LIMITS[precision()] if is_rounded else FLOAT32_LIMIT

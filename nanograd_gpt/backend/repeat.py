@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .bfloat16 import is_bfloat16
 from .contract import KERNELS, GradOut, HostArray, Kernels
 from .difference import Difference, difference
 from .select import Device, to_device, to_host
@@ -96,7 +97,9 @@ class _Repeat:
         labels = list(contract.parameters)[1:]
 
         def kernel(*positional: Any, **named: Any) -> Any:
-            args = contract.bind(None, *positional, **named).args[1:]
+            given = contract.bind(None, *positional, **named)
+            given.apply_defaults()
+            args = given.args[1:]
             copies = [self._copied(value) for value in args]
             inputs = [
                 (label, value, copy)  # which the kernel may have written to
@@ -137,6 +140,8 @@ class _Repeat:
             return GradOut(to_device(_memory_of(value), self.second.device), value.accumulate)
         if isinstance(value, list | tuple) and self._leaves(value):
             return self._side_by_side(value)
+        if isinstance(value, np.dtype) and is_bfloat16(value) and self.second.device == "cpu":
+            return np.dtype(np.float32)
         return deepcopy(value) if hasattr(value, "keep_mask") else value
 
     def _side_by_side(self, values: Sequence[Any]) -> list[Any]:

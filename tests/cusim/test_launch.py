@@ -11,6 +11,7 @@ from cusim.checks import needs_compiler
 from cusim.errors import SimulatorError
 from cusim.memory import empty
 from cusim.simulator import RawModule
+from ml_dtypes import bfloat16
 
 pytestmark = needs_compiler
 
@@ -117,7 +118,7 @@ def test_an_argument_of_another_type_or_width_is_refused(module: RawModule, args
 
 
 def test_every_type_that_the_package_passes_is_taken(module: RawModule) -> None:
-    d, bits = empty(1, np.float64), np.array([5], np.uint16)  # a bf16's bits
+    d, bits = empty(1, np.float64), np.array([5], np.uint16).view(bfloat16)
     arrays = [np.array([n], t) for n, t in ((1, np.uint32), (2, np.int64), (3, np.uint64))]
     numbers = np.uint32(10), np.uint64(20), np.bool_(True)
     module.get_function("kinds")((1,), (1,), (d, *arrays, bits, np.array([True]), *numbers))
