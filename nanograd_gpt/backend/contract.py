@@ -108,6 +108,10 @@ class Kernels(Protocol):
         """The arrays, with those of bfloat16 in float32: for operations that do not take it; others as they are."""
         ...
 
+    def product_weights(self, x: Array, weights: Sequence[Array]) -> Sequence[Array]:
+        """A layer's weights (O, I) as its products with x (..., I) take them, forward and backward."""
+        ...
+
     # norm
     def layer_norm(self, x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
         """x (..., C), scale (C,), shift (C,)  ->  y (..., C), mean (..., 1), rstd (..., 1)"""
@@ -260,7 +264,7 @@ class Kernels(Protocol):
         ...
 
 
-CONVERSIONS = {"without_bfloat16"}  # which compute nothing
+CONVERSIONS = {"without_bfloat16", "product_weights"}  # which compute nothing
 KERNELS = sorted(
     name
     for name, member in vars(Kernels).items()

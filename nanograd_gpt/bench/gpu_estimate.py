@@ -19,7 +19,8 @@ def gpu_memory_bytes(model: GPTConfig, batch_size: int) -> int:
     outside = BYTES * (C + 2) + size * C  # the final norm's input, and the head's
     saved = N * (model.n_layers * _saved_by_block(model) + outside)
     block = (2 * BYTES + 8 * size) * N * C  # the gradients of its output and input, and of both sides of GELU
-    return 4 * BYTES * model.n_parameters + saved + max(_head_bytes(model, N), block)
+    rounded = size * 12 * C * C * model.n_layers if size < BYTES else 0  # the blocks' weights, from forward to backward
+    return 4 * BYTES * model.n_parameters + rounded + saved + max(_head_bytes(model, N), block)
 
 
 def _result_bytes() -> int:

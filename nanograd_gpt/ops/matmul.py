@@ -53,13 +53,15 @@ class Linear(Function):
     takes_bfloat16 = True
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        x, weight, bias = self.saved = linear_operands(x, weight, bias)
-        return self.kernels.linear(x, weight, bias)
+        x, weight, bias = linear_operands(x, weight, bias)
+        (used,) = self.kernels.product_weights(x, [weight])
+        self.saved = x, weight, used, bias
+        return self.kernels.linear(x, used, bias)
 
     def backward(self, dy: Array) -> tuple[Gradient, ...]:
-        x, weight, bias = self.saved
+        x, weight, used, bias = self.saved
         dweight, dbias = self.grad_out(1, weight), None if bias is None else self.grad_out(2, bias)
-        dx = self.kernels.linear_backward(dy, x, weight, dweight, dbias, self.needs_input_grad(0))
+        dx = self.kernels.linear_backward(dy, x, used, dweight, dbias, self.needs_input_grad(0))
         return (dx, dweight) if bias is None else (dx, dweight, dbias)
 
 
@@ -74,14 +76,15 @@ class LinearGELU(Function):
 
     def forward(self, x: Array, weight: Array, bias: Array | None = None) -> Array:
         x, weight, bias = linear_operands(x, weight, bias)
-        y, kept = self.kernels.linear_gelu(x, weight, bias, want_derivative=bool(self.parents))
-        self.saved = x, weight, bias, kept
+        (used,) = self.kernels.product_weights(x, [weight])
+        y, kept = self.kernels.linear_gelu(x, used, bias, want_derivative=bool(self.parents))
+        self.saved = x, weight, used, bias, kept
         return y
 
     def backward(self, dy: Array) -> tuple[Gradient, ...]:
-        x, weight, bias, kept = self.saved
+        x, weight, used, bias, kept = self.saved
         dweight, dbias = self.grad_out(1, weight), None if bias is None else self.grad_out(2, bias)
-        dx = self.kernels.linear_gelu_backward(dy, x, weight, kept, dweight, dbias, self.needs_input_grad(0))
+        dx = self.kernels.linear_gelu_backward(dy, x, used, kept, dweight, dbias, self.needs_input_grad(0))
         return (dx, dweight) if bias is None else (dx, dweight, dbias)
 
 
@@ -102,13 +105,14 @@ class PackedLinear(Function):
         for weight, bias in zip(weights, biases or [None] * n, strict=True):
             check_shape("a weight", weight, *weights[0].shape[:1], *x.shape[-1:])
             check_shape("a bias", bias, len(weight))
-        self.saved = x, weights, biases
-        return self.kernels.packed_linear(x, weights, biases or [None] * n)
+        used = self.kernels.product_weights(x, weights)
+        self.saved = x, weights, used, biases
+        return self.kernels.packed_linear(x, used, biases or [None] * n)
 
     def backward(self, dy: Array) -> list[Gradient]:
-        x, weights, biases = self.saved
+        x, weights, used, biases = self.saved
         n = len(weights)
         outs = [self.grad_out(1 + i, a) for i, a in enumerate((*weights, *biases))]
         dweights, dbiases = outs[:n], outs[n:] or [None] * n
-        dx = self.kernels.packed_linear_backward(dy, x, weights, dweights, dbiases, self.needs_input_grad(0))
+        dx = self.kernels.packed_linear_backward(dy, x, used, dweights, dbiases, self.needs_input_grad(0))
         return [dx, *outs]

@@ -168,6 +168,15 @@ def test_missing_libraries_are_brought_by_the_extra_for_cupys_cuda(broken, part,
     assert line.endswith(f"(pip install 'P[cuda{major}]', which brings them)")
 
 
+def test_a_missing_ml_dtypes(broken, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("nanograd_gpt.backend.cuda.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    assert re.fullmatch(
+        r"CUDA's libraries are missing: .*ml_dtypes.* \(pip install 'P\[cuda12\]', which brings them\)", reason()
+    )
+
+
 def test_a_missing_cublaslt(broken, monkeypatch):
     binding = importlib.import_module("nanograd_gpt.backend.cuda.cublaslt")
 

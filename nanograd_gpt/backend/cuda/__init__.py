@@ -15,6 +15,13 @@ from .cast import without_bfloat16
 from .dropout import dropout, dropout_add, keep_mask
 from .embedding import embedding, embedding_backward
 from .loss import cross_entropy, cross_entropy_backward, linear_cross_entropy, linear_cross_entropy_backward
-from .matmul import linear, linear_backward, matrix_product, packed_linear, packed_linear_backward
+from .matmul import (
+    linear,
+    linear_backward,
+    matrix_product,
+    packed_linear,
+    packed_linear_backward,
+    product_weights,
+)
 from .norm import layer_norm, layer_norm_backward
 from .optimizer import PARAMETER_ALIGNMENT, adamw, clip_scale

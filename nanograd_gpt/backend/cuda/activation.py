@@ -59,7 +59,7 @@ def linear_gelu_backward(
     dy: Array, x: Array, weight: Array, kept: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
 ) -> Array | None:
     out, accumulate = (None, False) if dbias is None else dbias
-    fit = fits(out, weight, None if dweight is None else dweight.array) and fits_rounded(dy, kept, x)
+    fit = fits(out, None if dweight is None else dweight.array) and fits_rounded(dy, kept, x, weight)
     if not (dy.size and fit):
         derivative = plain.gelu(to_float(kept), True)[1]
         return linear_backward(to_float(dy) * derivative, x, weight, dweight, dbias, want_dx)

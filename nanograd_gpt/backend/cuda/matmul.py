@@ -16,7 +16,7 @@ from ..contract import Array, GradOut
 from ..plain import matmul as plain
 from ..plain.matmul import rows
 from ..plain.packed import as_contiguous_view, joined_grad_out
-from .cast import to_float
+from .cast import to_bf16, to_float, without_bfloat16
 from .column_sums import column_sums
 from .gemm import Kind, gemm
 from .launch import BF16
@@ -46,9 +46,20 @@ def _batch(x: Array) -> Array:
     return x if lies_well else xp.ascontiguousarray(x)
 
 
+def product_weights(x: Array, weights: Sequence[Array]) -> Sequence[Array]:
+    """In bf16, rounded once for both ways; neighbours in memory stay neighbours."""
+    if product_kind(len(rows(x))) != "bf16" or not _is_float32(weights):
+        return weights
+    joined = as_contiguous_view(weights)
+    if joined is None:
+        return [to_bf16(weight) for weight in weights]
+    flat, shape, size = to_bf16(joined.reshape(-1)), weights[0].shape, weights[0].size
+    return [flat[first : first + size].reshape(shape) for first in range(0, flat.size, size)]
+
+
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
-    if not (_fit([x]) and _is_float32([weight, bias])):
-        return plain.linear(to_float(x), weight, bias)
+    if not (_fit([x, weight]) and _is_float32([bias])):
+        return plain.linear(to_float(x), to_float(weight), bias)
     x_ = rows(x)
     kind = product_kind(len(x_))
     y = xp.empty((*x.shape[:-1], len(weight)), dtype=result_dtype(kind))
@@ -59,8 +70,8 @@ def linear(x: Array, weight: Array, bias: Array | None) -> Array:
 def linear_backward(
     dy: Array, x: Array, weight: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
 ) -> Array | None:
-    if not (_fit([dy, x]) and _is_float32([weight, *_arrays([dweight])])):
-        return plain.linear_backward(to_float(dy), to_float(x), weight, dweight, dbias, want_dx)
+    if not (_fit([dy, x, weight]) and _is_float32(_arrays([dweight]))):
+        return plain.linear_backward(to_float(dy), to_float(x), to_float(weight), dweight, dbias, want_dx)
     if dbias is not None:
         column_sums(dy, dbias)
     kind = product_kind(len(rows(dy)))
@@ -77,8 +88,8 @@ def products_backward(
 
 
 def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
-    if not (_fit([x]) and _is_float32([*weights, *biases])):
-        return plain.packed_linear(to_float(x), weights, biases)
+    if not (_fit([x, *weights]) and _is_float32(biases)):
+        return plain.packed_linear(to_float(x), without_bfloat16(weights), biases)
     joined, present = as_contiguous_view(weights), [bias for bias in biases if bias is not None]
     if joined is not None and len(present) in (0, len(biases)):
         return linear(x, joined, _joined_vector(present) if present else None)
@@ -98,8 +109,10 @@ def packed_linear_backward(
     dbiases: Sequence[GradOut | None],
     want_dx: bool,
 ) -> Array | None:
-    if not (_fit([dy, x]) and _is_float32([*weights, *_arrays(dweights)])):
-        return plain.packed_linear_backward(to_float(dy), to_float(x), weights, dweights, dbiases, want_dx)
+    if not (_fit([dy, x, *weights]) and _is_float32(_arrays(dweights))):
+        return plain.packed_linear_backward(
+            to_float(dy), to_float(x), without_bfloat16(weights), dweights, dbiases, want_dx
+        )
     width, dweight = len(weights[0]), joined_grad_out(dweights)
     kind = product_kind(len(rows(dy)))
     dy_, x_ = operand(kind, rows(dy)), operand(kind, rows(x))

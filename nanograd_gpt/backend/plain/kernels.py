@@ -20,6 +20,7 @@ from .matmul import (
     matrix_product,
     packed_linear,
     packed_linear_backward,
+    product_weights,
     without_bfloat16,
 )
 from .norm import layer_norm, layer_norm_backward

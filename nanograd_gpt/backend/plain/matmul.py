@@ -19,6 +19,11 @@ def without_bfloat16(arrays: Sequence[Any]) -> Sequence[Any]:
     return arrays  # none is of it
 
 
+def product_weights(x: Array, weights: Sequence[Array]) -> Sequence[Array]:
+    del x
+    return weights
+
+
 def matrix_product(x: Array, y: Array) -> Array:
     return x @ y
 

@@ -200,6 +200,19 @@ def test_operations_that_do_not_take_bf16_get_float32_and_hand_back_a_gradient_o
     assert relative_error(weight.grad, exact_weight.grad) < 4 * BF16
 
 
+def test_a_weight_is_rounded_once_and_writing_to_it_before_backward_is_found(simulator: Record, on_gpu: OnGPU) -> None:
+    x, weight = (Tensor(on_gpu(a), requires_grad=True) for a in drawn((4, 8), (6, 8)))
+    simulator.launches.clear()
+    loss = F.linear(x, weight).sum()
+    loss.backward()
+    assert simulator.launches.count("to_bf16") == 3  # x, again in backward as it is float32, and the weight
+    optimizer = ng.AdamW([weight])
+    loss = F.linear(x, weight).sum()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="was written to after forward"):
+        loss.backward()
+
+
 def test_on_the_host_bf16_is_float32(on_gpu: OnGPU) -> None:
     x = drawn((3, 5), dtype=bfloat16)[0]
     tensor = Tensor(on_gpu(x))
