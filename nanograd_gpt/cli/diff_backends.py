@@ -48,7 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="two of cpu, plain (the formulas on NumPy) and cuda; the step is that of the first [cpu plain]",
     )
     backends.add_argument(
-        "--precision", metavar="NAME", default="fp32", help="products of cuda: fp32, tf32 or bf16 [fp32]"
+        "--precision", metavar="NAME", default="fp32", help="layers on cuda: fp32, tf32 or bf16 [fp32]"
     )
     backends.add_argument("--threads", metavar="N", help="CPU threads [NANOGRAD_THREADS, or one per processor]")
     add_settings(parser, only=(*MODEL_HELP, "batch_size"))

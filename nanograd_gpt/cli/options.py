@@ -190,7 +190,7 @@ def add_device(parser: ArgumentParser) -> Any:
         "--precision",
         metavar="NAME",
         default="fp32",
-        help="products on a GPU: fp32, tf32 or bf16; checkpoints are float32 in each [fp32]",
+        help="layers on a GPU: fp32, tf32 or bf16; checkpoints are float32 in each [fp32]",
     )
     machine.add_argument("--threads", metavar="N", help="CPU threads [NANOGRAD_THREADS, or one per processor]")
     return machine

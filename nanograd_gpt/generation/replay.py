@@ -44,7 +44,7 @@ class ReplayedTokens:
         logits = token.run()
         try:
             token.record()
-            if bool((token.replay() == logits).all()):
+            if bool((_bits(token.replay()) == _bits(logits)).all()):
                 self.recorded = token
             else:
                 why = "a replay had other bits than the token that was recorded"
@@ -55,6 +55,10 @@ class ReplayedTokens:
             warn(f"graph: tokens are not replayed, which is slower: {why}", RuntimeWarning, stacklevel=2)
         self.cache.lengths += 1
         return logits
+
+
+def _bits(numbers: Array) -> Ints:
+    return numbers.view(f"u{numbers.itemsize}")
 
 
 class RecordedToken:

@@ -143,3 +143,14 @@ def test_a_replay_with_other_bits_is_not_used(model: GPTModel, monkeypatch: pyte
         got = texts(model, PROMPTS, 6)
     without_replay(monkeypatch)
     assert got == texts(model, PROMPTS, 6)
+
+
+def test_logits_of_nan_are_refused_in_one_line_and_without_a_warning(model: GPTModel) -> None:
+    decoder, text = IncrementalDecoder(model, 80, 80), np.arange(3)
+    model.final_norm.scale.data[...] = np.nan
+    for i in range(5):
+        logits = decoder.next_logits([text], [0])
+        text = np.append(text, i)
+    assert np.isnan(to_host(logits)).all()
+    assert decoder.replayed is not None
+    assert decoder.replayed.recorded is not None
