@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -149,7 +149,7 @@ class State:
     def __init__(self, rng: RandomStream, optimizer: AdamW) -> None:
         self.rng, self.optimizer = as_generator(rng), optimizer
         self.calls, self.steps = self.rng.calls, list(optimizer.steps)
-        self.arrays = [optimizer.flat.data, optimizer.exp_avg, optimizer.exp_avg_sq]
+        self.arrays: list[Any] = [optimizer.flat.data, optimizer.exp_avg, optimizer.exp_avg_sq]  # of CuPy
         self.kept: list[HostArray] = []
 
     def keep_arrays(self) -> None:
@@ -159,7 +159,7 @@ class State:
     def restore(self) -> None:
         """Restore the host's part, and the arrays if they were kept."""
         for array, kept in zip(self.arrays, self.kept, strict=False):
-            array[...] = to_device(kept, "cuda")
+            array.set(kept)  # in place, where an assignment would upload another array first
         self.rng.calls, self.optimizer.steps = self.calls, list(self.steps)
 
     def fingerprint(self, result: UpdateResult) -> list[int]:
