@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .backend.bfloat16 import is_bfloat16
 from .backend.contract import Array, GradOut
-from .backend.select import kernels_of
+from .backend.select import in_float32, kernels_of
 from .errors import NonFiniteError
 from .source_line import calling_line
 
@@ -80,10 +79,8 @@ def _n_bad(value: Any) -> int:
     """The number of elements that are nan or infinite; 0 for integers, bools, and what is not a number."""
     if isinstance(value, float):
         return not isfinite(value)
-    if getattr(value, "dtype", None) is None or not (value.dtype.kind in "fc" or is_bfloat16(value.dtype)):
+    value = in_float32(value)
+    if getattr(value, "dtype", None) is None or value.dtype.kind not in "fc":
         return 0
-    xp = np
-    if not isinstance(value, np.generic):
-        kernels = kernels_of(value)
-        xp, (value,) = kernels.xp, kernels.without_bfloat16([value])
+    xp = np if isinstance(value, np.generic) else kernels_of(value).xp
     return int((~xp.isfinite(value)).sum())

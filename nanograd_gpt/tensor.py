@@ -13,8 +13,9 @@ import numpy.typing as npt
 from numpy.lib.array_utils import normalize_axis_index
 
 from .autograd import Function, Leaf, Node, backward, record
+from .backend.bfloat16 import is_bfloat16
 from .backend.contract import Array, Axis, Bools, HostArray, Ints
-from .backend.select import Device, device_of, kernels_of, to_host
+from .backend.select import Device, device_of, in_float32, kernels_of, to_host
 from .ops import elementwise, matmul, reduce, shape
 from .ops.axes import check_not_pytorchs, takes_dim, unpacked
 from .ops.operands import NUMBERS, PLAIN, as_array, as_operand, call_text, numbers_as_arrays
@@ -48,7 +49,7 @@ class Tensor:
         self.data = as_array(data)
         self.node = None
         if requires_grad:
-            if self.data.dtype.kind not in "fc":
+            if self.data.dtype.kind not in "fc" and not is_bfloat16(self.data.dtype):
                 raise TypeError(f"a gradient needs float or complex numbers, got {self.data.dtype}; write 1.0, not 1")
             self.node = Leaf(self.data.dtype)
 
@@ -307,8 +308,7 @@ class Tensor:
         self, axis: int | None = None, keepdims: bool = False, *, dim: int | None = None, keepdim: bool = False
     ) -> Ints:
         """The index of the largest element, the first of equal ones, as an array; without an axis, in x.flatten()."""
-        x: Any = self.data  # NumPy declares axis=None for argmax without keepdims only
-        index = x.argmax(axis=axis, keepdims=keepdims)
+        index = in_float32(self.data).argmax(axis=axis, keepdims=keepdims)
         return np.asarray(index) if isinstance(index, np.generic) else index
 
     # Shape and indexing
@@ -379,7 +379,7 @@ def apply(op: type[Function], *inputs: Operand, **params: Any) -> Tensor:
 
 
 def _compared(relation: Callable[[Any, Any], Any], x: Array, y: object) -> Bools:
-    result = relation(x, _raw(y))
+    result = relation(in_float32(x), in_float32(_raw(y)))
     return np.asarray(result) if isinstance(result, np.generic) else result
 
 

@@ -17,7 +17,7 @@ LAYERS = [  # bottom up; modules of one layer do not import each other
     ["arguments"],
     ["files", "backend", "rng"],
     ["documents"],
-    ["anomaly", "environment", "grad_mode", "tales", "tokenizer", "versions"],
+    ["anomaly", "environment", "grad_mode", "tales", "tokenizer", "versions", "watchers"],
     ["rule_checks"],
     ["autograd"],
     ["ops"],
@@ -31,7 +31,7 @@ LAYERS = [  # bottom up; modules of one layer do not import each other
     ["__init__", "__main__"],
 ]
 BACKEND = [
-    ["contract", "logits", "precision"],
+    ["bfloat16", "contract", "logits", "precision"],
     ["array_namespace"],
     ["plain"],
     ["cpu", "cuda"],

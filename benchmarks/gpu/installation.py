@@ -11,7 +11,16 @@ from step import Step, relative_error
 # isort: split
 import numpy as np
 
-PACKAGES = ["numpy", "cupy-cuda13x", "cupy-cuda12x", "torch", "nvidia-cublas", "nvidia-cuda-nvrtc", "cuda-pathfinder"]
+PACKAGES = [
+    "numpy",
+    "cupy-cuda13x",
+    "cupy-cuda12x",
+    "torch",
+    "nvidia-cublas",
+    "nvidia-cuda-nvrtc",
+    "cuda-pathfinder",
+    "ml_dtypes",
+]
 
 
 def versions(step: Step) -> None:

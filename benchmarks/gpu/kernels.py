@@ -65,17 +65,20 @@ def calls(step: Step) -> Iterator[Call]:
         yield "causal_attention_backward", (dy, qkv, context, lse, H, mask, dropped), {}
     slots = gpu(np.full((B, 1), T - 1))  # the last of T tokens, the others being in the cache
     yield "cached_attention", (random(B, 1, 3 * C), *(random(B, H, T, C // H) for _ in range(2)), slots, T), {}
-    weights, bias = [random(C, C) for _ in range(3)], random(C)
-    yield "packed_linear", (x, weights, [None] * 3), {}
-    yield "packed_linear_backward", (dqkv, x, weights, [out(w) for w in weights], [None] * 3, True), {}
-    yield "linear", (x, weights[0], bias), {}
-    yield "linear_backward", (dy, x, weights[0], out(weights[0]), out(bias), True), {}
+    packed, bias = random(3 * C * C), random(C)
+    weights = [part.reshape(C, C) for part in (packed[: C * C], packed[C * C : 2 * C * C], packed[2 * C * C :])]
+    used = kernels.product_weights(x, weights)
+    yield "packed_linear", (x, used, [None] * 3), {}
+    yield "packed_linear_backward", (dqkv, x, used, [out(w) for w in weights], [None] * 3, True), {}
+    yield "linear", (x, used[0], bias), {}
+    yield "linear_backward", (dy, x, used[0], out(weights[0]), out(bias), True), {}
     widen, wide_bias, narrow = random(4 * C, C), random(4 * C), random(C, 4 * C)
-    _, kept = kernels.linear_gelu(x, widen, wide_bias, True)
-    yield "linear_gelu", (x, widen, wide_bias, True), {}
-    yield "linear_gelu_backward", (dwide, x, widen, kept, out(widen), out(wide_bias), True), {}
-    yield "linear", (wide, narrow, bias), {}
-    yield "linear_backward", (dy, wide, narrow, out(narrow), out(bias), True), {}
+    used = kernels.product_weights(x, [widen, narrow])
+    _, kept = kernels.linear_gelu(x, used[0], wide_bias, True)
+    yield "linear_gelu", (x, used[0], wide_bias, True), {}
+    yield "linear_gelu_backward", (dwide, x, used[0], kept, out(widen), out(wide_bias), True), {}
+    yield "linear", (wide, used[1], bias), {}
+    yield "linear_backward", (dy, wide, used[1], out(narrow), out(bias), True), {}
     ids, table = gpu(np.minimum((rng.uniform((B, T)) * V).astype(np.int64), V - 1)), random(V, C)
     yield "embedding", (table, ids), {}
     yield "embedding_backward", (stream, ids, out(table)), {}

@@ -10,4 +10,4 @@ from typing import Any
 
 def is_bfloat16(dtype: Any) -> bool:
     """Whether this is ml_dtypes' bfloat16, which is asked without importing it."""
-    return bool(dtype.char == "E")
+    return bool(dtype.char == "E" and dtype.itemsize == 2)  # its types of few bits have the same letter

@@ -2,7 +2,8 @@
 
 Shapes: B batch, T tokens, C channels, H heads, D = C / H, V vocabulary, N = B * T, I and O a layer's input and output.
 Every kernel works in float32, float64 and, on the CPU, complex128 (for gradient checks by complex step).  On a GPU in
-precision "bf16", layers' results are of bfloat16, as are their gradients; parameters and the residual stream are not.
+precision "bf16", results of layers of 64 rows or more are of bfloat16, as are their gradients; parameters and the
+residual stream are not.
 Kernels write only to arrays that they allocate and to the GradOuts they are given, except where documented.
 """
 

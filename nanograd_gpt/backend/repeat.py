@@ -71,8 +71,8 @@ def repeated(first: Backend, second: Backend, names: Mapping[int, str]) -> Itera
     """
     repeat = _Repeat(first, second, names)
     patched = vars(backend_named(first.device).kernels)
-    before = {name: patched[name] for name in KERNELS}
-    patched.update({name: repeat.of_both(name) for name in KERNELS})
+    before = {name: patched[name] for name in (*KERNELS, "product_weights")}
+    patched.update({name: repeat.of_both(name) for name in KERNELS}, product_weights=repeat.product_weights)
     try:
         yield repeat.calls
     finally:
@@ -83,13 +83,22 @@ class _Repeat:
     """Kernels that call both backends', each with memory of its own for what is written."""
 
     def __init__(self, first: Backend, second: Backend, names: Mapping[int, str]) -> None:
-        self.first, self.second, self.names = first, second, names
+        self.first, self.second, self.names = first, second, dict(names)
+        self.kept: list[Any] = []
+        self._product_weights = first.kernels.product_weights
         self.calls: list[Call] = []
         self.own_results: dict[int, tuple[Any, Any]] = {}  # first's and second's, by first's id
         self.where = "the beginning"
         self.on_gpu = "cuda" in (first.device, second.device)
         of_gpu = (backend_named("cuda").kernels.xp.ndarray,) if self.on_gpu else ()
         self.array_types = (np.ndarray, np.generic, *of_gpu)
+
+    def product_weights(self, x: Any, weights: Sequence[Any]) -> Sequence[Any]:
+        """The first backend's, under the names of the parameters that they are rounded from."""
+        used = self._product_weights(x, weights)
+        self.kept.append(used)  # so that no other array gets the id of one
+        self.names |= {id(a): self.names[id(b)] for a, b in zip(used, weights, strict=True) if id(b) in self.names}
+        return used
 
     def of_both(self, name: str) -> Callable[..., Any]:
         ours, theirs = getattr(self.first.kernels, name), getattr(self.second.kernels, name)

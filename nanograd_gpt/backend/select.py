@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from . import cpu
+from .bfloat16 import is_bfloat16
 from .contract import Array, HostArray, Kernels
 from .cuda_probe import cuda_problem
 
@@ -69,8 +70,16 @@ def to_host(array: Array) -> HostArray:
     """
     if isinstance(array, np.ndarray):
         return array
-    (array,) = kernels_of(array).without_bfloat16([array])  # raises TypeError if it is not an array
-    return array.get()
+    kernels_of(array)  # raises TypeError if it is not an array
+    host: HostArray = in_float32(array).get()
+    return host
+
+
+def in_float32(array: Any) -> Any:
+    """An array of bfloat16 in float32; anything else as it is."""
+    if not is_bfloat16(getattr(array, "dtype", np.dtype(np.float32))):
+        return array
+    return kernels_of(array).without_bfloat16([array])[0]
 
 
 def device_of(array: Array) -> Device:

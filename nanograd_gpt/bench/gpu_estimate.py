@@ -38,10 +38,10 @@ def _saved_by_block(model: GPTConfig) -> int:
 
 
 def _head_bytes(model: GPTConfig, N: int) -> int:
-    """Bytes of the logits, which become their gradient in place, of one or two chunks; and of the head's gradients."""
+    """Bytes of the logits, which become their gradient in place, and of the gradient by the head's input."""
     size, V, C = _result_bytes(), model.vocab_size, model.emb_dim
     logits = size * N * V
     if logits > GPU_LOGITS_BYTES:
-        logits = 2 * GPU_LOGITS_BYTES
+        logits = 2 * GPU_LOGITS_BYTES  # two chunks
     rounded = size * V * C if size < BYTES else 0  # the head's weight
     return logits + 2 * size * N * C + rounded

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..backend.contract import Array, Ints
-from ..backend.select import device_of, kernels_of, to_device
+from ..backend.select import device_of, in_float32, kernels_of, to_device
 from ..gpt.kv_cache import KVCache
 from ..gpt.model import GPTModel
 from ..tokenizer.encoding import checked_padding
@@ -58,6 +58,7 @@ class IncrementalDecoder:
             self.cache = self.cache.select(np.flatnonzero(np.isin(self.cached, rows)))
         self.cached = rows
         new = [texts[b][n:] for b, n in zip(rows, self.cache.lengths, strict=True)]
+        # The first call, and a beam's after branch(), have a new cache, from which nothing is replayed.
         if self.logits is None or device_of(self.logits) == "cpu" or any(len(row) > 1 for row in new):
             return self._forward(new, self.cache)
         if self.replayed is None or self.replayed.cache is not self.cache:
@@ -66,8 +67,7 @@ class IncrementalDecoder:
 
     def _forward(self, rows: list[Ints], cache: KVCache | None = None) -> Array:
         counts = np.array([len(row) for row in rows])
-        logits = self.model.next_token_logits(pad_right(rows, fill=0), cache, counts).data
-        return kernels_of(logits).without_bfloat16([logits])[0]
+        return in_float32(self.model.next_token_logits(pad_right(rows, fill=0), cache, counts).data)
 
     def _update(self, texts: Sequence[Ints], rows: list[int], logits: Array) -> None:
         if self.padding is not None:

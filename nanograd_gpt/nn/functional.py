@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from ..backend.contract import Axis, Bools, Ints, Keep
-from ..backend.select import kernels_of
+from ..backend.select import in_float32, kernels_of
 from ..ops import activation, attention, elementwise, loss, matmul, norm, reduce, shape
 from ..ops import dropout as dropout_op
 from ..ops import embedding as embedding_op
@@ -172,8 +172,8 @@ def topk(x: Operand, k: int, axis: int = -1, *, dim: int = -1) -> tuple[Tensor, 
     length = x.shape[axis]
     if not 0 <= k <= length:
         raise ValueError(f"topk: k = {k} is not allowed; choose 0 .. {length}, the length of axis {axis}")
-    xp = kernels_of(x.data).xp
-    rising = xp.argsort(xp.flip(x.data, axis), axis=axis, kind="stable")  # flipped twice, so that ties keep their order
+    xp, numbers = kernels_of(x.data).xp, in_float32(x.data)
+    rising = xp.argsort(xp.flip(numbers, axis), axis=axis, kind="stable")  # flipped twice: ties keep their order
     indices: Ints = length - 1 - xp.flip(rising, axis)[(slice(None),) * axis + (slice(k),)]
     places = [xp.arange(n).reshape([-1 if i == j else 1 for j in range(x.ndim)]) for i, n in enumerate(x.shape)]
     return x[(*places[:axis], indices, *places[axis + 1 :])], indices

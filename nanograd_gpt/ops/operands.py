@@ -29,7 +29,7 @@ def as_array(data: Any, device: Device = "cpu") -> Array:
         if hasattr(data, "requires_grad"):
             raise TypeError("expected an array, got a Tensor; its array is .data") from None
         raise
-    if array.dtype.kind not in NUMERIC and not is_bfloat16(array.dtype):
+    if array.dtype.kind not in NUMERIC and (isinstance(array, np.ndarray) or not is_bfloat16(array.dtype)):
         raise TypeError(f"a Tensor holds numbers or bools, got an array of {array.dtype}")
     return array
 

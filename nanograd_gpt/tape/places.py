@@ -13,7 +13,7 @@ from ..autograd import Function, Node
 from ..backend.contract import Array
 from ..backend.plain.activation import softmax
 from ..backend.plain.attention import heads, scaled_and_masked, split
-from ..backend.select import kernels_of
+from ..backend.select import in_float32, kernels_of
 from ..gpt.model import GPTModel, TransformerBlock
 from ..nn.module import Module
 from ..ops.activation import GELU
@@ -56,7 +56,7 @@ class Places:
             self._add(joined(caller, "activations"), out, node)
         elif issubclass(op, LinearCrossEntropy) and "logits" in self.kinds:
             x, weight = arrays
-            logits = _floats(kernels_of(x).linear(x, weight, None))  # (N, V)
+            logits = in_float32(kernels_of(x).linear(x, weight, None))  # (N, V)
             B_T = self._rows if self._rows and self._rows[0] * self._rows[1] == len(x) else (len(x),)
 
             def dlogits(node: Function, dloss: Array) -> Array:
@@ -81,7 +81,7 @@ class Places:
             place.grad = gradient_of(node, dy)
 
     def _add(self, name: str, value: Array, node: Node | None, gradient_of: GradientOf | None = None) -> None:
-        place = Place(name, _floats(value))
+        place = Place(name, in_float32(value))
         self.found.setdefault(name, []).append(place)
         if isinstance(node, Function):
             self._waiting[node.order].append((place, gradient_of or _copy))
@@ -102,19 +102,13 @@ def _what(module: Module, model: GPTModel | None) -> tuple[str, str] | None:
 
 def _copy(node: Function, dy: Array) -> Array:
     del node
-    own = _floats(dy)
+    own = in_float32(dy)
     return dy.copy() if own is dy else own  # the engine may go on to use dy's memory
-
-
-def _floats(array: Array) -> Array:
-    """The array, in float32 if it is of bfloat16."""
-    (floats,) = kernels_of(array).without_bfloat16([array])
-    return floats
 
 
 def _attention_weights(qkv: Array, n_heads: int) -> Array:
     """qkv (B, T, 3C)  ->  softmax(Q K^T / sqrt(D)) (B, H, T, T), before dropout"""
-    q, k, _ = heads(_floats(qkv), n_heads)
+    q, k, _ = heads(in_float32(qkv), n_heads)
     scores = kernels_of(q).matrix_product(q, k.swapaxes(-1, -2))
     return softmax(scaled_and_masked(scores, q.shape[-1]), axis=-1)
 
@@ -123,8 +117,8 @@ def _dweights(node: Function, dy: Array) -> Array:
     """dy (B, T, C)  ->  the gradient of the attention weights (B, H, T, T); 0 for later keys, which have no weight"""
     qkv, _, _, n_heads, keep, rate = node.saved
     xp = node.kernels.xp
-    _, _, v = heads(_floats(qkv), n_heads)
-    dweights = node.kernels.matrix_product(split(_floats(dy), n_heads), v.swapaxes(-1, -2))
+    _, _, v = heads(in_float32(qkv), n_heads)
+    dweights = node.kernels.matrix_product(split(in_float32(dy), n_heads), v.swapaxes(-1, -2))
     if keep is not None:
         dweights = node.kernels.dropout(dweights, keep, rate)
     return xp.where(xp.tri(dweights.shape[-1], dtype=bool), dweights, xp.zeros((), dtype=dweights.dtype))

@@ -22,6 +22,7 @@ from ..gpt.model import GPTModel
 from ..nn.layers import Dropout
 from ..nn.module import Module
 from ..optim import AdamW
+from ..watchers import WATCHERS
 
 Recorded: TypeAlias = tuple[Array, Node | None]  # an operation's result and its node, as autograd.record returns them
 
@@ -67,7 +68,6 @@ class Watcher:
         return run(name, *arguments, **options)
 
 
-_watchers: ContextVar[tuple[Watcher, ...]] = ContextVar("watchers", default=())
 _calls: ContextVar[tuple[Call, ...]] = ContextVar("calls", default=())
 _serials = count()
 _lock = Lock()
@@ -84,11 +84,11 @@ def calls() -> tuple[Call, ...]:
 def watched(watcher: Watcher) -> Iterator[None]:
     """Call the watcher for what this thread or asyncio task computes in this block, within those that watch already."""
     _begin()
-    token = _watchers.set((*_watchers.get(), watcher))
+    token = WATCHERS.set((*WATCHERS.get(), watcher))
     try:
         yield
     finally:
-        _watchers.reset(token)
+        WATCHERS.reset(token)
         _end()
 
 
@@ -148,7 +148,7 @@ def _watched_function(function: Callable[..., Any], method: Callable[..., Any]) 
     @wraps(function)
     def watched_function(*arguments: Any, **options: Any) -> Any:
         run = function
-        for watcher in _watchers.get():
+        for watcher in WATCHERS.get():
             run = partial(getattr(watcher, method.__name__), run)
         return run(*arguments, **options)
 
@@ -160,7 +160,7 @@ def _watched_call(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def watched_call(module: Module, *inputs: Any, **options: Any) -> Any:
-        if not _watchers.get():
+        if not WATCHERS.get():
             return function(module, *inputs, **options)
         token = _calls.set((*_calls.get(), Call(module, next(_serials))))
         try:

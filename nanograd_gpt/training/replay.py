@@ -116,7 +116,7 @@ class RecordedUpdate:
         batches: Sequence[Batch],
         max_norm: float | None,
     ) -> None:
-        from ..backend.cuda.graph import StepGraph  # imports CuPy
+        from ..backend.cuda.graph import StepGraph, free_unused_memory  # imports CuPy
 
         self.model, self.rng, self.optimizer = model, as_generator(model.rng), optimizer
         self.batches = [(model.checked_ids(x, "ids"), model.checked_ids(y, "targets")) for x, y in batches]
@@ -130,6 +130,7 @@ class RecordedUpdate:
 
         rng = self.rng
         first = rng.calls
+        free_unused_memory()  # the update's arrays move from there to the graph's memory
         self.graph = StepGraph(step, MaskRecipe(rng.seed, rng.stream, first, first=0, threshold=0))
         self.mask_calls = rng.calls - first  # of an update
 

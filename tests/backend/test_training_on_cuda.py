@@ -111,8 +111,9 @@ def test_prompts_of_different_lengths_continue_with_the_same_tokens(standin):
 def test_a_cached_token_waits_for_the_device_once_to_read_it():
     with installed() as standin:
         model = trainer("cuda", np.float32)[0].eval()
-        generate_text(model, IDS[:2, :3], max_new_tokens=4, context_size=8)
-        assert len(standin.syncs) == 4
+        generate_text(model, IDS[:2, :3], max_new_tokens=5, context_size=8)
+        assert sum("select.py" in sync for sync in standin.syncs) == 5
+        assert len(standin.syncs) == 6  # once, a recorded token is compared with the one that was recorded
 
 
 def test_a_checkpoint_crosses_from_one_device_to_the_other(standin, tmp_path):

@@ -11,6 +11,7 @@ from cusim.checks import needs_compiler
 from standin.either import simulator_or_gpu
 from standin.record import CUDARuntimeError, Record, deeds
 
+import nanograd_gpt as ng
 from nanograd_gpt import GPTConfig, GPTModel, Sampling, generate_batch
 from nanograd_gpt.backend.precision import set_precision
 from nanograd_gpt.backend.select import to_host
@@ -45,9 +46,11 @@ def without_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "RUN_BEFORE", 10**9)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
-@pytest.mark.parametrize("sampling", [None, Sampling(1.0, top_k=7)], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS], ids=["one", "three of other lengths"])
+@pytest.mark.parametrize(
+    ("prompts", "sampling", "precision"),
+    [(PROMPTS[:1], None, "fp32"), (PROMPTS, Sampling(1.0, top_k=7), "fp32"), (PROMPTS, None, "bf16")],
+    ids=["one", "three of other lengths, sampled", "in bf16"],
+)
 def test_replayed_tokens_are_those_of_others(
     prompts: Any, sampling: Sampling | None, precision: str, model: GPTModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,3 +157,62 @@ def test_logits_of_nan_are_refused_in_one_line_and_without_a_warning(model: GPTM
     assert np.isnan(to_host(logits)).all()
     assert decoder.replayed is not None
     assert decoder.replayed.recorded is not None
+
+
+@pytest.mark.usefixtures("standin")
+def test_a_token_that_somebody_watches_is_not_replayed(model: GPTModel) -> None:
+    decoder, text, counts = IncrementalDecoder(model, 80, 80), np.arange(3), []
+    for i in range(8):
+        with ng.record() as tape:
+            decoder.next_logits([text], [0])
+        counts.append(len(tape.operations))
+        text = np.append(text, i)
+    assert len(set(counts)) == 1
+    assert {operation.path for operation in tape.operations} >= {"trf_blocks.0.att", "final_norm"}
+
+
+@pytest.mark.usefixtures("standin")
+def test_anomalies_are_found_in_tokens(model: GPTModel) -> None:
+    decoder, text = IncrementalDecoder(model, 80, 80), np.arange(3)
+    for i in range(5):
+        decoder.next_logits([text], [0])
+        text = np.append(text, i)
+    model.final_norm.scale.data[...] = 3e38
+    with ng.detect_anomaly(), pytest.raises(ng.NonFiniteError):
+        decoder.next_logits([text], [0])
+
+
+def test_a_second_recording_that_fails_is_noticed(
+    standin: Record | None, model: GPTModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if standin is None:
+        pytest.skip("needs the simulator, where CUDA can be made to fail")
+    decoder, text = IncrementalDecoder(model, 80, 80), np.arange(3)
+
+    def take(n: int) -> None:
+        nonlocal text
+        for i in range(n):
+            decoder.next_logits([text], [0])
+            text = np.append(text, i)
+
+    take(5)
+
+    def fail(token: Any) -> Any:
+        raise MemoryError("none left")
+
+    monkeypatch.setattr(replay.RecordedToken, "record", fail)
+    set_precision("tf32")
+    with pytest.warns(RuntimeWarning, match="none left") as warnings:
+        take(4)
+    assert len(warnings) == 1
+
+
+@pytest.mark.usefixtures("standin")
+def test_a_model_of_the_plain_formulas_is_not_recorded() -> None:
+    model = GPTModel(CONFIG, rng=Generator(7)).to("cuda", np.float64).eval()
+    decoder, text = IncrementalDecoder(model, 80, 80), np.arange(3)
+    for i in range(5):
+        decoder.next_logits([text], [0])
+        text = np.append(text, i)
+    assert decoder.replayed is not None
+    assert not decoder.replayed.possible

@@ -9,7 +9,7 @@ from ..plain import activation as plain
 from ..plain.matmul import rows
 from .cast import to_bf16, to_float
 from .column_sums import THREADS, scratch, tiles
-from .launch import BF16, Source, blocks_for, fits, fits_rounded
+from .launch import BF16, Source, blocks_for, fits, fits_rounded, type_of
 from .matmul import linear, linear_backward, products_backward
 from .operands import operand, product_kind
 
@@ -27,13 +27,13 @@ def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
     if not fits(x):
         return plain.gelu(x, want_derivative)
     y, derivative = cupy.empty_like(x), cupy.empty_like(x) if want_derivative else None
-    _launch_gelu("float", x, y, derivative)
+    _launch_gelu(x, y, derivative)
     return y, derivative
 
 
-def _launch_gelu(T: str, x: Array, y: Array, derivative: Array | None) -> None:
+def _launch_gelu(x: Array, y: Array, derivative: Array | None) -> None:
     grid = blocks_for(x.nbytes, THREADS * PACK_BYTES)
-    SOURCE.launch(f"gelu<{T}>", grid, (THREADS,), x, y, derivative, x.size)
+    SOURCE.launch(f"gelu<{type_of(x)}>", grid, (THREADS,), x, y, derivative, x.size)
 
 
 def gelu_backward(dy: Array, derivative: Array) -> Array:
@@ -49,7 +49,7 @@ def linear_gelu(x: Array, weight: Array, bias: Array | None, want_derivative: bo
     h = linear(x, weight, bias)
     if h.dtype == BF16:
         y = cupy.empty_like(h)
-        _launch_gelu("bf16", h, y, None)
+        _launch_gelu(h, y, None)
     else:
         y, _ = gelu(h, False)
     return y, h if want_derivative else None

@@ -48,7 +48,7 @@ class Call(NamedTuple):
 
 def causal_attention(qkv: Array, n_heads: int, keep: Keep | None, rate: float) -> tuple[Array, Array]:
     if _in_bf16(qkv, n_heads):
-        return bf16.causal_attention(qkv, n_heads, keep, rate)
+        return bf16.causal_attention(to_bf16(qkv), n_heads, keep, rate)
     qkv = to_float(qkv)
     call = _call(qkv, n_heads, keep, rate)
     if call is None:
@@ -63,7 +63,7 @@ def causal_attention_backward(
     dy: Array, qkv: Array, context: Array, lse: Array, n_heads: int, keep: Keep | None, rate: float
 ) -> Array:
     if _in_bf16(qkv, n_heads):
-        return bf16.causal_attention_backward(to_bf16(dy), qkv, context, lse, n_heads, keep, rate)
+        return bf16.causal_attention_backward(to_bf16(dy), to_bf16(qkv), context, lse, n_heads, keep, rate)
     dy, qkv = to_float(dy), to_float(qkv)
     call = _call(qkv, n_heads, keep, rate)
     if call is None or not fits(dy, context, lse):

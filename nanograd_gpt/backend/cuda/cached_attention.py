@@ -1,4 +1,4 @@
-"""Attention over a cache: one launch for the next tokens, two for a prompt."""
+"""Attention over a cache: one launch for the next tokens; a prompt is attended to as in training."""
 
 from __future__ import annotations
 

@@ -8,14 +8,15 @@ from typing import Any
 import cupy
 
 from ..contract import Array
-from .launch import BF16, Source, blocks_for
+from .launch import BF16, Source, blocks_for, lying_well
 
 SOURCE = Source("cast.cu", "to_bf16", "to_float")
 THREADS, PER_THREAD = 256, 8
 
 
 def to_bf16(x: Array) -> Array:
-    """x (...) float32, contiguous  ->  (...) bf16, rounded to the nearest, ties to even; x itself if it is of bf16"""
+    """x (...) float32  ->  (...) bf16, contiguous, rounded to the nearest, ties to even; x itself if it is that"""
+    x = lying_well(x)
     return x if x.dtype == BF16 else write_bf16(x, cupy.empty(x.shape, dtype=BF16))
 
 
@@ -29,7 +30,7 @@ def to_float(x: Array) -> Array:
     """x (...) bf16  ->  (...) float32; x itself if it is of another dtype"""
     if x.dtype != BF16:
         return x
-    x, y = cupy.ascontiguousarray(x), cupy.empty(x.shape, dtype="f")
+    x, y = lying_well(x), cupy.empty(x.shape, dtype="f")
     SOURCE.launch("to_float", blocks_for(x.size, THREADS * PER_THREAD), (THREADS,), x, y, x.size)
     return y
 

@@ -6,6 +6,7 @@ import cupy
 
 from ..contract import Array, GradOut
 from ..plain.matmul import rows
+from .cast import to_float
 from .launch import Grid, Source, blocks_for, fits, fits_rounded, type_of
 from .tickets import tickets
 
@@ -17,7 +18,7 @@ MOST_BLOCKS = 1056  # eight for each multiprocessor of an H100
 def column_sums(x: Array, total: GradOut) -> None:
     """x (..., C) float32 or bf16: writes its sums over all axes but the last to total (C,) float32."""
     if not (x.size and fits_rounded(x) and fits(total.array)):
-        total.write(rows(x).sum(axis=0))
+        total.write(rows(to_float(x)).sum(axis=0))
         return
     n, grid, N, C = *tiles(x), *rows(x).shape
     SOURCE.launch(f"column_sums<{type_of(x)}, {n}>", grid, (THREADS,), x, *total, *scratch(n, grid), N, C)

@@ -138,7 +138,7 @@ def _launch(plan: Plan, key: Key, addresses: tuple[int, int, int, int], accumula
     stream = cupy.cuda.get_current_stream().ptr
     workspace = _workspaces.get((key.device, stream))
     if workspace is None:
-        workspace = _workspaces[key.device, stream] = cupy.empty(WORKSPACE, dtype=cupy.uint8)
+        workspace = make_workspace(stream)
     status = cublaslt.library().cublasLtMatmul(
         cublaslt.handle(key.device),
         plan.desc,
@@ -159,6 +159,13 @@ def _launch(plan: Plan, key: Key, addresses: tuple[int, int, int, int], accumula
     )
     if status:
         cublaslt.check(status, _described(key))
+
+
+def make_workspace(stream: int) -> Array:
+    """Make the workspace of a stream, by its pointer, on the current device."""
+    device = cupy.cuda.runtime.getDevice()
+    workspace = _workspaces[device, stream] = cupy.empty(WORKSPACE, dtype=cupy.uint8)
+    return workspace
 
 
 def workspace_bytes() -> int:

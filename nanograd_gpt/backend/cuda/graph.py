@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Any
 
 import cupy
 import numpy as np
@@ -11,6 +13,16 @@ import numpy as np
 from ...mask_recipe import MaskRecipe
 from ..contract import Array
 from .dropout import Origin, masks_from
+from .gemm import make_workspace
+
+
+@cache
+def _stream(device: int) -> Any:
+    """The stream that is recorded, as the default one cannot be; with its workspace, which outlives all graphs."""
+    del device
+    stream = cupy.cuda.Stream()
+    make_workspace(stream.ptr)
+    return stream
 
 
 class StepGraph:
@@ -31,8 +43,7 @@ class StepGraph:
         masks: AbstractContextManager[None] = nullcontext()
         if first_mask is not None:
             masks = masks_from(Origin(first_mask.seed, first_mask.stream, first_mask.call, self._mask_call))
-        cupy.get_default_memory_pool().free_all_blocks()  # the step's arrays move from there to the graph's memory
-        stream = cupy.cuda.Stream()  # the default stream cannot be recorded
+        stream = _stream(cupy.cuda.runtime.getDevice())
         with cupy.cuda.using_allocator(self._memory.malloc), stream:
             stream.begin_capture()
             try:
@@ -47,3 +58,8 @@ class StepGraph:
             self._mask_call.fill(mask_call)
         self._graph.launch()
         return [result.copy() for result in self.results]
+
+
+def free_unused_memory() -> None:
+    """Give the memory of freed arrays back to the GPU, for a graph that takes as much."""
+    cupy.get_default_memory_pool().free_all_blocks()

@@ -159,6 +159,11 @@ def fits_rounded(*arrays: Any) -> bool:
     return all(a is None or ((a.dtype == np.float32 or a.dtype == BF16) and _lies_well(a)) for a in arrays)
 
 
+def lying_well(array: Any) -> Any:
+    """The array, or a copy where it is not contiguous or not aligned as the kernels take it."""
+    return array if _lies_well(array) else array.copy(order="C")
+
+
 def _lies_well(array: Any) -> bool:
     return array.flags.c_contiguous and address(array) % ALIGNMENT == 0
 

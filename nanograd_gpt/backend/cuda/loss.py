@@ -15,8 +15,8 @@ from ..plain import loss as plain
 from .cast import to_float, write_bf16
 from .gemm import Kind, gemm
 from .ids import as_ids
-from .launch import BF16, Grid, Source, blocks_for, fits, fits_rounded, type_of
-from .operands import operand, product_kind, result_dtype
+from .launch import BF16, Grid, Source, blocks_for, fits, fits_rounded, lying_well, type_of
+from .operands import empty_like_operand, operand, product_kind, result_dtype
 
 SOURCE = Source(
     "loss.cu",
@@ -88,8 +88,8 @@ def linear_cross_entropy_backward(
         x = to_float(x)
         return plain.linear_cross_entropy_backward(dloss, x, weight, targets, log_sum_exp, kept, dweight, want_dx)
     (N, _), V, targets = x.shape, len(weight), as_ids(targets)
-    kind = product_kind(N)
-    dx = cupy.empty(x.shape, dtype=x.dtype if kind == "bf16" else "f") if want_dx else None
+    kind, dloss = product_kind(N), lying_well(dloss)
+    dx = empty_like_operand(kind, x) if want_dx else None
     x, weight = operand(kind, x), _head_weight(kind, weight)
     scaled = _times(x, dloss, cupy.empty_like(x))
     for chunk in _chunks(kind, N, V):

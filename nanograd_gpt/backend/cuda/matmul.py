@@ -20,7 +20,7 @@ from .cast import to_bf16, to_float, without_bfloat16
 from .column_sums import column_sums
 from .gemm import Kind, gemm
 from .launch import BF16
-from .operands import operand, product_kind, result_dtype
+from .operands import empty_like_operand, operand, product_kind, result_dtype
 
 EXACT: dict[Any, Kind] = {xp.dtype(xp.float32): "float32", xp.dtype(xp.float64): "float64"}
 
@@ -31,7 +31,8 @@ def matrix_product(x: Array, y: Array) -> Array:
     CuPy's product copies transposed operands of a batch, and cannot be recorded in a CUDA graph.
     """
     kind = EXACT.get(x.dtype)
-    if kind is None or y.dtype != x.dtype or min(x.ndim, y.ndim) < 2 or x.shape[:-2] != y.shape[:-2]:
+    batches = y.dtype == x.dtype and min(x.ndim, y.ndim) >= 2 and x.shape[:-2] == y.shape[:-2]
+    if kind is None or not batches or x.shape[-1] != y.shape[-2]:
         return plain.matrix_product(x, y)
     a, b = _batch(x), _batch(y)
     out = xp.empty((len(a), a.shape[1], b.shape[2]), dtype=x.dtype)
@@ -133,7 +134,7 @@ def packed_linear_backward(
     joined = as_contiguous_view(weights)
     if joined is not None:
         return _product(kind, dy_, joined, x)
-    dx = _like(x, kind)
+    dx = empty_like_operand(kind, x)
     for k, weight in enumerate(weights):
         gemm(_part(dy_, k, width), operand(kind, weight), rows(dx), kind, accumulate=k > 0)
     return dx
@@ -141,14 +142,9 @@ def packed_linear_backward(
 
 def _product(kind: Kind, dy: Array, weight: Array, x: Array) -> Array:
     """dy (N, O) in the kind's type, weight (O, I)  ->  dx (..., I) as x"""
-    dx = _like(x, kind)
+    dx = empty_like_operand(kind, x)
     gemm(dy, operand(kind, weight), rows(dx), kind)
     return dx
-
-
-def _like(x: Array, kind: Kind) -> Array:
-    """Memory for the gradient of x, in x's dtype if a product of this kind can write it."""
-    return xp.empty(x.shape, dtype=x.dtype if kind == "bf16" else "f")
 
 
 def _bias(kind: Kind, bias: Array | None) -> Array | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import cupy
+
 from ..contract import Array
 from ..precision import precision
 from .cast import to_bf16, to_float
@@ -24,6 +26,11 @@ def product_kind(n_rows: int) -> Kind:
 def operand(kind: Kind, x: Array) -> Array:
     """x (...) float32 or bf16, contiguous, in the type that a kind of product takes."""
     return to_bf16(x) if kind == "bf16" else to_float(x)
+
+
+def empty_like_operand(kind: Kind, x: Array) -> Array:
+    """Memory for the gradient of x, in x's dtype if a product of this kind can write it."""
+    return cupy.empty(x.shape, dtype=x.dtype if kind == "bf16" else "f")
 
 
 def result_dtype(kind: Kind) -> Any:

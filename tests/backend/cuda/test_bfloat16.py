@@ -76,8 +76,9 @@ def test_layer_norm_reads_the_residual_stream_and_writes_bf16(N: int, C: int, on
 
 
 @pytest.mark.parametrize(("N", "C"), [(1, 3), (33, 40), (130, 37), (64, 768)], ids=str)
-@pytest.mark.parametrize("given", [np.float32, bfloat16])
-@pytest.mark.parametrize("wanted", [np.float32, bfloat16])
+@pytest.mark.parametrize(
+    ("given", "wanted"), [(np.float32, np.float32), (np.float32, bfloat16), (bfloat16, np.float32)]
+)
 def test_dropout_goes_between_the_types(N: int, C: int, given: Any, wanted: Any, on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend import cuda
 
@@ -213,6 +214,68 @@ def test_a_weight_is_rounded_once_and_writing_to_it_before_backward_is_found(sim
         loss.backward()
 
 
+def test_arrays_that_kernels_do_not_take_as_they_lie_are_copied(on_gpu: OnGPU) -> None:
+    """Rows of 7 numbers begin at any address, and a transposed gradient is not contiguous."""
+    x, weight, bias = on_gpu(*drawn((5, 8), (7, 8), (8,)))
+    y = F.linear(x, weight, bias[1:])
+    exact = to_host(x) @ to_host(weight).T + to_host(bias)[1:]
+    assert relative_error(y.numpy(), exact) < 4 * BF16
+    np.testing.assert_array_equal(to_host(y.data[1]), to_host(y.data)[1])
+    np.testing.assert_array_equal(to_host((Tensor(y.data[1]) + 1).data), to_host(y.data)[1] + 1)
+    qkv = Tensor(on_gpu(drawn((2, 5, 48))[0]), requires_grad=True)
+    rows = F.linear(qkv, on_gpu(np.eye(48, dtype=np.float32)))
+    (F.causal_attention(rows, 2).swapaxes(0, 1) * on_gpu(drawn((5, 2, 16))[0])).sum().backward()
+    assert np.isfinite(to_host(qkv.grad)).all()
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+def test_the_gradient_of_one_of_several_losses_may_lie_anywhere(name: str, on_gpu: OnGPU) -> None:
+    set_precision(name)
+    targets = np.arange(6) % 5
+
+    def gradients(move: Any) -> list[Any]:
+        tensors = [Tensor(move(a), requires_grad=True) for a in drawn((6, 8), (5, 8))]
+        losses = [F.linear_cross_entropy(*tensors, move(targets)) for _ in range(2)]
+        (F.stack(losses) * move(np.array([1, 2], np.float32))).sum().backward()
+        return [to_host(t.grad) for t in tensors]
+
+    for got, exact in zip(gradients(on_gpu), gradients(np.array), strict=True):
+        assert relative_error(got, exact) < 4 * BF16
+
+
+def test_layers_meet_others_of_few_rows_and_of_another_precision(
+    monkeypatch: pytest.MonkeyPatch, on_gpu: OnGPU
+) -> None:
+    from nanograd_gpt.backend.cuda import operands
+
+    monkeypatch.setattr(operands, "MIN_BF16_ROWS", 64)
+    weight, scale, shift = on_gpu(*drawn((8, 8), (8,), (8,)))
+    many, few = (Tensor(on_gpu(drawn((n, 8))[0]), requires_grad=True) for n in (64, 63))
+    assert (F.linear(many, weight).dtype, F.linear(few, weight).dtype) == (bfloat16, np.float32)
+    y = F.linear(many, weight)
+    assert F.linear(y[:3], weight).dtype == np.float32
+    set_precision("tf32")
+    assert F.linear(y, weight).dtype == np.float32
+    set_precision("bf16")
+    z = F.layer_norm(F.layer_norm(many, scale, shift), scale, shift)
+    (z * z + F.linear(z, weight) + y).sum().backward()
+    assert many.grad is not None
+    assert (many.grad.dtype, bool(np.isfinite(to_host(many.grad)).all())) == (np.float32, True)
+
+
+def test_what_is_not_an_operation_reads_bf16_in_float32(on_gpu: OnGPU) -> None:
+    x = Tensor(on_gpu(drawn((4, 9), dtype=bfloat16)[0]), requires_grad=True)
+    floats = to_host(x.data)
+    np.testing.assert_array_equal(to_host(x.argmax(-1)), floats.argmax(-1))
+    np.testing.assert_array_equal(to_host(F.topk(x, 3)[1]), np.argsort(-floats, -1, kind="stable")[:, :3])
+    np.testing.assert_array_equal(to_host(x > 0.3), floats > np.float32(0.3))
+
+
+def test_the_cpu_has_no_bfloat16() -> None:
+    with pytest.raises(TypeError, match="a Tensor holds numbers or bools, got an array of bfloat16"):
+        Tensor(np.ones(3, bfloat16))
+
+
 def test_on_the_host_bf16_is_float32(on_gpu: OnGPU) -> None:
     x = drawn((3, 5), dtype=bfloat16)[0]
     tensor = Tensor(on_gpu(x))
@@ -271,7 +334,8 @@ def test_a_planted_bug_is_caught(file: str, right: str, wrong: str, on_gpu: OnGP
     from nanograd_gpt.backend.cuda.launch import FOLDER
 
     with planted(FOLDER / file, right, wrong), caught():
-        test_dropout_goes_between_the_types(33, 37, bfloat16, bfloat16, on_gpu)
+        test_dropout_goes_between_the_types(33, 37, np.float32, bfloat16, on_gpu)
+        test_dropout_goes_between_the_types(33, 37, bfloat16, np.float32, on_gpu)
         test_a_linear_layer_with_gelu_is_of_bf16_each_way(31, 40, on_gpu)
         test_a_linear_layer_with_gelu_is_of_bf16_each_way(31, 37, on_gpu)
 

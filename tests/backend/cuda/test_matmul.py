@@ -11,6 +11,7 @@ from standin.cupy_standin import installed
 
 from nanograd_gpt.backend.contract import GradOut
 from nanograd_gpt.backend.plain import matmul as plain
+from nanograd_gpt.backend.select import to_device, to_host
 
 rng = np.random.default_rng(1)
 BATCHES = [(2, 4), (7,), (1,), (0,), ()]
@@ -150,3 +151,22 @@ def test_what_is_not_contiguous_and_not_float32_takes_the_plain_formula(twin, cu
         assert y.dtype == (replaced.dtype if argument < 2 else np.float32)
         np.testing.assert_allclose(y.get(), hosts[0] @ hosts[1].T + hosts[2], rtol=1e-5, atol=1e-5)
     assert twin.products == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "shapes", [((3, 4), (4, 5)), ((2, 3, 4), (2, 4, 5)), ((2, 2, 3, 4), (2, 2, 4, 5)), ((0, 4), (4, 5))]
+)
+def test_a_product_of_matrices_and_of_batches_is_numpys(cuda, shapes, dtype):
+    x, y = (np.random.default_rng(1).standard_normal(shape).astype(dtype) for shape in shapes)
+    turned = to_device(np.ascontiguousarray(y.swapaxes(-1, -2)), "cuda").swapaxes(-1, -2)
+    for right in (to_device(y, "cuda"), turned):
+        got = to_host(cuda.matrix_product(to_device(x, "cuda"), right))
+        assert (got.shape, got.dtype) == ((x @ y).shape, dtype)
+        np.testing.assert_allclose(got, x @ y, rtol=1e-5 if dtype is np.float32 else 1e-12, atol=1e-6)
+
+
+def test_matrices_that_do_not_fit_are_refused_as_by_cupy(cuda):
+    x, y = (to_device(np.ones(shape, np.float32), "cuda") for shape in ((3, 4), (5, 6)))
+    with pytest.raises(ValueError, match=r"^(?!gemm)"):
+        cuda.matrix_product(x, y)
