@@ -59,8 +59,8 @@ def results() -> list[dict[str, Any]]:
 def _machine(gpu: dict[str, Any], versions: dict[str, Any]) -> str:
     packages = {name: version for name, version in versions.get("packages", {}).items() if version}
     cupy = next((f"CuPy {version}" for name, version in packages.items() if name.startswith("cupy")), "no CuPy")
-    torch, driver = packages.get("torch", "missing"), versions.get("driver")
-    return f"{gpu.get('name')}, {cupy}, PyTorch {torch}, driver for CUDA {driver}."
+    torch, driver = packages.get("torch", "missing"), versions.get("driver", 0)
+    return f"{gpu.get('name')}, {cupy}, PyTorch {torch}, driver for CUDA {driver // 1000}.{driver % 1000 // 10}."
 
 
 def runs_of(step: str, stopped: bool = False) -> Iterator[list[dict[str, Any]]]:
