@@ -33,19 +33,19 @@ class Planned(NamedTuple):
     limit: int
 
 
-FIRST = [
-    Planned("installation", 30),
-    Planned("correctness", 150),
-    Planned("ceilings", 60),
-    Planned("kernels", 60),
+FIRST = [  # a machine may be lent for ten minutes at a time: the limits of each plan add up to no more
+    Planned("installation", 20),
+    Planned("correctness", 120),
+    Planned("ceilings", 40),
+    Planned("kernels", 40),
     Planned("train_step", 240),
-    Planned("sanitizer", 120),
+    Planned("sanitizer", 130),
 ]
 SECOND = [
-    Planned("agreement", 200),
-    Planned("memory", 150),
+    Planned("agreement", 100),
+    Planned("memory", 120),
     Planned("generation", 90),
-    Planned("kernels", 60),
+    Planned("kernels", 40),
     Planned("train_step", 240),
 ]
 DRY_LIMIT = 240  # a simulated kernel is slow

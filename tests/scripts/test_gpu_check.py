@@ -43,6 +43,10 @@ def test_every_step_runs_dry_and_holds(
     assert all(sum(line["step"] == step.name for line in found) > 1 for step in plan)
 
 
+def test_a_plan_takes_ten_minutes_at_most(script: ModuleType) -> None:
+    assert all(sum(step.limit for step in plan) <= 600 for plan in (script.FIRST, script.SECOND))
+
+
 def test_an_unknown_step_is_refused_with_the_names_of_all(script: ModuleType) -> None:
     with pytest.raises(script.UsageError, match="--only: 'kernel' is unknown; choose from installation, correctness"):
         script.main(["--only", "kernel", "--out", "never.jsonl"])
