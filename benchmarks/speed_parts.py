@@ -137,6 +137,19 @@ def generation() -> str:
     return _joined(markdown([*head, *(f"{n}: ratio" for n in lengths)], rows), _same_twice(facts), about(facts))
 
 
+def generation_batches() -> str:
+    """Tokens per second of batches of prompts, ours and Hugging Face's, with the time for the prompts."""
+    facts = result("generation_batches.json")
+    rows = []
+    for batch, samples in facts["batches"].items():
+        n = int(batch.split(" x ")[0]) * facts["new"]
+        speeds = [f"{n / summary([s['total'] for s in taken]).median:,.1f}" for taken in samples.values()]
+        rows.append([f"{batch} tokens", *speeds, str(ratio_to(samples, "huggingface"))])
+    names = [f"{LABELS[name]}, tokens/s" for name in next(iter(facts["batches"].values()))]
+    table = markdown([f"prompts, each with {facts['new']} new tokens", *names, "ratio"], rows)
+    return _joined(table, about(facts))
+
+
 def profile(name: str) -> str:
     """The time of a step, by operation."""
     facts = result(f"profile_{name}.json")
@@ -312,6 +325,7 @@ IN_BENCHMARKS: dict[str, Callable[[], str]] = {
     "train step": train_step,
     "profile 124M": lambda: profile("124m"),
     "generation": generation,
+    "generation batches": generation_batches,
     "memory": memory,
     "scaling": scaling,
     "layers": layers,

@@ -43,9 +43,9 @@ class HuggingFace(PyTorch):
     def logits(self, ids: list[int]) -> dict[str, list[float]]:
         return {"logits": self.model(torch.tensor([ids])).logits[0, -1].tolist()}
 
-    def generate(self, ids: list[int], n: int) -> dict[str, Any]:
+    def generate(self, ids: list[int], n: int, rows: int = 1) -> dict[str, Any]:
         clock = Clock()
-        prompt = torch.tensor([ids])
+        prompt = torch.tensor([ids] * rows)
         text = self.model.generate(
             prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=n, do_sample=False, use_cache=True
         )

@@ -45,10 +45,10 @@ class Ours(Training):
         with no_grad():
             return {"logits": self.model(np.array([ids])).data[0, -1].tolist()}
 
-    def generate(self, ids: list[int], n: int) -> dict[str, Any]:
+    def generate(self, ids: list[int], n: int, rows: int = 1) -> dict[str, Any]:
         self.model.eval()
         clock = Clock()
-        text = generate_text(self.model, np.array([ids]), n, self.model.config.context_length)
+        text = generate_text(self.model, np.array([ids] * rows), n, self.model.config.context_length)
         clock.lap()
         return {"ids": text[0].tolist(), **clock.seconds("all")}
 

@@ -5,7 +5,7 @@
     {"do": "steps", "n": n}    ->  {"forward": s, "backward": s, "optimizer": s, "total": s, "cpu": s} of one step
     {"do": "evaluate"}         ->  {"loss": nats}
     {"do": "logits", "ids": [...]}                ->  {"logits": [...]} of the last token
-    {"do": "generate", "ids": [...], "n": n}      ->  {"ids": [...], "total": s, "cpu": s}
+    {"do": "generate", "ids": [...], "n": n}      ->  {"ids": [...], "total": s, "cpu": s}; "rows": as many equal ones
     {"do": "quit"}             ->  {"peak_memory": bytes, "versions": {...}}
 
 Imports the standard library only, since memory is measured too.
