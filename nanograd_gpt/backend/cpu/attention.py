@@ -100,6 +100,9 @@ def causal_attention_backward(
 
 def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: int) -> Array:
     B, T, C3 = qkv.shape
+    if stop == T > 1:  # a prompt: nothing was in the cache
+        _, keys[:, :, :T], values[:, :, :T] = heads(qkv, keys.shape[1])
+        return causal_attention(qkv, keys.shape[1], None, 0.0)[0]
     if B * T > 1:
         return with_blas_threads(lambda: plain.cached_attention(qkv, keys, values, slots, stop))
     q, k, v = heads(qkv, keys.shape[1])  # one token sees every key: no mask
