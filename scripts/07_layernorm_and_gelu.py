@@ -188,7 +188,7 @@ dive.save(
 # **Try this:**
 #
 # - Set EPS = 1: LayerNorm does not ignore a scaling then, and the direction along y keeps eps / s^3 = 0.07.
-# - Replace 0.044715 by 0 in `book_gelu`: it is no longer the fused kernel's GELU, and differs by 3e-2 of the largest.
+# - Replace 0.044715 by 0 in `book_gelu`: the fused kernel's GELU then differs from it, by 3e-2 of the largest.
 
 # %%
 dive.end(f"{C} x {C} derivatives of LayerNorm, {at.size} of GELU")

@@ -42,6 +42,16 @@ def texts(
     return [text.tolist() for text in generate_batch(model, prompts, n, 80, sampling, eos_id, Generator(3))]
 
 
+def logits_of(model: GPTModel, text: Any, precisions: Sequence[str]) -> list[Any]:
+    """The logits after a text and after each of some tokens, each in a precision."""
+    decoder, found = IncrementalDecoder(model, 80, 80), []
+    for i, precision in enumerate(precisions):
+        set_precision(precision)
+        found.append(to_host(decoder.next_logits([text], [0])).copy())
+        text = np.append(text, i)
+    return found
+
+
 def without_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "RUN_BEFORE", 10**9)
 
@@ -64,12 +74,7 @@ def test_logits_have_the_same_bits_in_every_slot(model: GPTModel, monkeypatch: p
     """Beyond slot 64, a query has two blocks."""
 
     def logits() -> list[Any]:
-        decoder, text = IncrementalDecoder(model, 80, 80), np.arange(60) % 31
-        found = []
-        for i in range(12):
-            found.append(to_host(decoder.next_logits([text], [0])).copy())
-            text = np.append(text, i)
-        return found
+        return logits_of(model, np.arange(60) % 31, ["fp32"] * 12)
 
     replayed = logits()
     without_replay(monkeypatch)
@@ -108,12 +113,7 @@ def test_a_replayed_token_is_one_launch_and_one_copy_to_the_host(standin: Record
 
 def test_another_precision_is_not_replayed(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> None:
     def logits() -> list[Any]:
-        decoder, text, found = IncrementalDecoder(model, 80, 80), np.arange(3), []
-        for i in range(8):
-            set_precision("tf32" if i == 6 else "fp32")
-            found.append(to_host(decoder.next_logits([text], [0])).copy())
-            text = np.append(text, i)
-        return found
+        return logits_of(model, np.arange(3), [*["fp32"] * 6, "tf32", "fp32"])
 
     replayed = logits()
     without_replay(monkeypatch)

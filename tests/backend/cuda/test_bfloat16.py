@@ -26,6 +26,7 @@ OnGPU = Callable[..., Any]
 SHAPES = [(N, C) for N in (1, 31, 130) for C in (5, 37, 40, 256, 768)]
 LONG = [(3, 1028), (1, 2047), (2, 4096)]
 EPS = 1e-5
+INNER = 16  # numbers of a layer's input
 CONFIG = ng.GPTConfig(vocab_size=61, context_length=48, emb_dim=32, n_heads=2, n_layers=2, drop_rate=0.1)
 
 
@@ -118,11 +119,8 @@ def test_columns_of_bf16_are_summed_in_float32(N: int, C: int, on_gpu: OnGPU) ->
 def test_a_linear_layer_with_gelu_is_of_bf16_each_way(N: int, C: int, on_gpu: OnGPU) -> None:
     from nanograd_gpt.backend import cuda
 
-    I = 16  # noqa: E741  # the layer's input, in the contract's alphabet
-    (x, dy), (weight, bias, dweight, dbias) = (
-        drawn((N, I), (N, C), dtype=bfloat16),
-        drawn((C, I), (C,), (C, I), (C,)),
-    )
+    x, dy = drawn((N, INNER), (N, C), dtype=bfloat16)
+    weight, bias, dweight, dbias = drawn((C, INNER), (C,), (C, INNER), (C,))
 
     def run() -> list[Any]:
         x_, dy_, weight_, bias_ = on_gpu(x, dy, weight, bias)

@@ -21,7 +21,7 @@ from cusim.races import host_array
 from standin.record import Record
 
 from nanograd_gpt.backend.plain import dropout as plain
-from nanograd_gpt.backend.select import to_device, to_host
+from nanograd_gpt.backend.select import Device, to_device, to_host
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.nn import functional as F
 from nanograd_gpt.rng import Generator, TorchStream
@@ -74,7 +74,8 @@ def test_the_call_is_the_counters_third_word_at_any_number_of_calls() -> None:
     ours, theirs = Generator(), Generator()
     for generator in (ours, theirs):
         generator.set_state(state)
-    np.testing.assert_array_equal(to_host(cuda.keep_mask(ours, (99,), 0.3).bools), theirs.keep_mask((99,), 0.3))  # type: ignore[attr-defined]  # on a GPU keep_mask returns a DeviceMask
+    mask: Any = cuda.keep_mask(ours, (99,), 0.3)
+    np.testing.assert_array_equal(to_host(mask.bools), theirs.keep_mask((99,), 0.3))
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -166,9 +167,10 @@ def test_forward_and_backward_are_a_launch_each_without_a_mask_in_memory(on_gpu:
 def test_a_gpt_in_training_drops_what_it_drops_on_the_cpu(dtype: Any, tolerance: float, simulator: Record) -> None:
     ids = np.random.default_rng(1).integers(0, 31, (3, 13))
     losses = []
-    for device in ("cpu", "cuda"):
+    devices: tuple[Device, Device] = ("cpu", "cuda")
+    for device in devices:
         model = GPTModel(CONFIG, rng=Generator(2**63 + 1)).to(device, dtype).train()
-        on_device = to_device(ids, device)  # type: ignore[arg-type]  # mypy widens the loop's literals to str
+        on_device = to_device(ids, device)
         simulator.uploads.clear()
         losses.append([float(model.loss(on_device[:, :-1], on_device[:, 1:]).data) for _ in range(3)])
     assert not any("bool" in upload for upload in simulator.uploads)
