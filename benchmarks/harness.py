@@ -59,7 +59,7 @@ class Contender:
 
     def __init__(self, name: str, threads: int | None = None) -> None:
         self.name = name
-        self.errors = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # close() closes it, after the process ends
+        self.errors = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # open as long as the process runs; see close()
         script = CONTENDERS / f"{name.removesuffix(' again')}.py"
         n = str(threads or os.cpu_count() or 1)
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -52,8 +52,7 @@ def open_missing_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: the missing one
-            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  # the process's own stream: nothing closes it
-            setattr(sys, name, stream)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def unescaped(stream: Any) -> Any:
