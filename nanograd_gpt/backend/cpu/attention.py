@@ -23,7 +23,7 @@ from .threads import n_threads, parallel_for, with_blas_threads, with_single_bla
 HeadTile: TypeAlias = tuple[slice, slice]  # rows of the batch, heads
 
 QUERY_BLOCK = 64  # queries; smaller blocks skip more keys, larger ones multiply faster
-SCORE_BLOCK_ELEMENTS = 1 << 16  # a thread's scores, which stay in the cache
+SCORE_BLOCK_ELEMENTS = 1 << 17  # a thread's scores, which stay in the cache
 SWEEPS = 50  # the time of a score, in multiplications
 
 
@@ -115,9 +115,13 @@ def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: 
 
 def _query_blocks(T: int) -> Iterator[tuple[slice, slice]]:
     """Blocks of queries, each with the keys that at least one of its queries sees."""
-    for start in range(0, T, QUERY_BLOCK):
-        stop = min(start + QUERY_BLOCK, T)
-        yield slice(start, stop), slice(0, stop)
+    for queries in blocks(T, _queries_at_once(T)):
+        yield queries, slice(0, queries.stop)
+
+
+def _queries_at_once(T: int) -> int:
+    """About QUERY_BLOCK, so that blocks are equal."""
+    return -(-T // max(1, round(T / QUERY_BLOCK)))
 
 
 def _mask(scores: Array) -> None:
@@ -140,11 +144,13 @@ def _causal_mask(n: int, dtype: np.dtype[Any]) -> Array:
 
 def _parallel_heads(B: int, H: int, T: int, body: Callable[[HeadTile], object]) -> None:
     """Call body with tiles of rows and heads whose scores fit into the cache."""
-    n_at_once = max(1, SCORE_BLOCK_ELEMENTS // max(1, min(T, QUERY_BLOCK) * T))
-    n_at_once = max(1, min(n_at_once, B * H // n_threads()))
-    n_rows, n_heads = max(1, min(B, n_at_once // H)), min(H, n_at_once)
+    shared = is_worth_sharing(B * H * T * T * SWEEPS)
+    threads = n_threads() if shared else 1
+    n_at_once = max(1, SCORE_BLOCK_ELEMENTS // max(1, _queries_at_once(T) * T))
+    n_tiles = -(-max(1, B * H) // (n_at_once * threads)) * threads  # as many for each thread
+    n_rows, n_heads = max(1, -(-B // n_tiles)), -(-H // max(1, n_tiles // max(1, B)))
     tiles = [(rows, some_heads) for rows in blocks(B, n_rows) for some_heads in blocks(H, n_heads)]
-    if is_worth_sharing(B * H * T * T * SWEEPS):
+    if shared:
         parallel_for(tiles, body)
     else:
         with_single_blas_thread(lambda: [body(tile) for tile in tiles])

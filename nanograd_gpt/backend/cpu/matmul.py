@@ -1,7 +1,7 @@
-"""Linear layers: large products are tiled over our threads, with an epilogue on each finished tile.
+"""Linear layers: products are tiled over our threads, with an epilogue on each finished tile.
 
-Small and skinny products go to BLAS, whose results may depend on its number of threads.  Where a product goes depends
-on its sizes alone, since its bits may, too.
+Small products are computed by one thread, skinny ones by BLAS's threads.  Where a product goes depends on its sizes
+alone, since its bits may, too.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ Tile: TypeAlias = tuple[slice, slice]  # rows and columns of a matrix
 
 SKINNY_ROWS = 32  # fewer rows: memory-bound
 MIN_VECTOR_MATRIX = 1 << 24  # elements; from here on, vecdot on our threads beats BLAS's gemv for one row
-# The shortest side of a product that our threads tile.  A model's products mostly share it (channels or tokens), so
-# that all go to our threads or all to BLAS: mixing them oversubscribes the cores, for BLAS threads spin after a call.
-MIN_PARALLEL_DIM = 256
-SLICE_MULTIPLE = 64  # rows or columns: no remainder in BLAS's inner loops
+MIN_SHARED_PRODUCT = 3 << 20  # multiplications, some 50 us of one thread: fewer take less time than a hand-over
+SLICE_MULTIPLE = 16  # rows or columns: no remainder in BLAS's inner loops
 ALL = slice(None)
 
 
@@ -43,8 +41,9 @@ class Product(NamedTuple):
     in_rows: bool = False
 
     @property
-    def is_large(self) -> bool:
-        return min(*self.a.shape, *self.b.shape) >= MIN_PARALLEL_DIM and blas_threads_controllable()
+    def is_shared(self) -> bool:
+        (M, K), N = self.a.shape, self.b.shape[1]
+        return M >= SKINNY_ROWS and M * K * N >= MIN_SHARED_PRODUCT and blas_threads_controllable()
 
     def tiles(self, n: int) -> list[Tile]:
         """At most n tiles that cover out: rows or columns, whichever are more."""
@@ -63,18 +62,18 @@ class Product(NamedTuple):
 
 
 def multiply(products: Sequence[Product], *others: Job) -> None:
-    """Compute products that do not depend on each other, and call `others`: if they are large, in several threads.
+    """Compute products that do not depend on each other, and call `others`, in several threads if one is shared.
 
     Two products are one for each of two threads: to cut them costs more.
     """
-    large = [product for product in products if product.is_large]
-    n = -(-n_threads() // max(1, len(large)))
-    jobs: list[Job] = [partial(product.multiply, tile) for product in large for tile in product.tiles(n)]
+    shared = [product for product in products if product.is_shared]
+    n = -(-n_threads() // max(1, len(shared)))
+    jobs: list[Job] = [partial(product.multiply, tile) for product in shared for tile in product.tiles(n)]
     for product in products:
-        if not product.is_large:
-            _small_gemm(product.a, product.b, product.out)
+        if not product.is_shared:
+            _small_or_skinny(product.a, product.b, product.out)
             product.finish((ALL, ALL))
-    if large:
+    if shared:
         parallel_for([*jobs, *others], lambda job: job())
     else:
         for other in others:
@@ -86,15 +85,17 @@ def gemm(a: Array, b: Array, out: Array) -> None:
     multiply([Product(a, b, out)])
 
 
-def _small_gemm(a: Array, b: Array, out: Array) -> None:
-    """A product on BLAS's threads.
+def _small_or_skinny(a: Array, b: Array, out: Array) -> None:
+    """A small product in this thread, a skinny one in BLAS's threads, whose job starts fastest, also after a pause.
 
     For one row and a large matrix, BLAS's gemv does not reach memory bandwidth; a dot product per column does.
     """
     M, (K, N) = len(a), b.shape
     if M == 1 and N * K >= MIN_VECTOR_MATRIX and b.strides[0] == b.itemsize and b.dtype.kind == "f":
         parallel_for(_slices(N, n_threads()), lambda cols: np.vecdot(b[:, cols].T, a[0], out=out[0, cols]), False)
-    elif M == 1 or M >= SKINNY_ROWS:
+    elif M >= SKINNY_ROWS:
+        with_single_blas_thread(lambda: np.matmul(a, b, out=out))
+    elif M == 1:
         with_blas_threads(lambda: np.matmul(a, b, out=out))
     else:  # BLAS reads the matrix faster transposed
         out[...] = with_blas_threads(lambda: np.matmul(b.T, a.T)).T

@@ -18,6 +18,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..contract import Array
+from .processors import UNKNOWN, current_processor, keep_off
 from .spinning import FLAG, TRUE, UNUSED, new_lines, repeated, spin, times_in
 
 Job: TypeAlias = Callable[[], object]
@@ -36,7 +37,9 @@ class ThreadPool:
         with suppress(RuntimeError):  # the system gives no more threads: fewer do the same work
             while self.size < size:
                 worker = Worker(self.lines[self.size])
-                Thread(target=worker.work, args=[prepare], name=THREAD_NAME, daemon=True).start()
+                thread = Thread(target=worker.work, args=[prepare], name=THREAD_NAME, daemon=True)
+                thread.start()
+                worker.thread_id = thread.native_id
                 self.workers.append(worker)
 
     @property
@@ -60,6 +63,9 @@ class ThreadPool:
         spin_after: whether threads wait awake for the next job.
         """
         n_others = min(times - 1, self.size)
+        processor = current_processor()
+        for worker in self.workers[self.size - n_others :]:
+            worker.stay_off(processor)
         others = [w for w in self.workers[self.size - n_others :] if w.accepts(_in_current_context(job), spin_after)]
         errors: list[BaseException | None] = []
         try:
@@ -80,6 +86,8 @@ class Worker:
     """
 
     def __init__(self, line: Array) -> None:
+        self.thread_id: int | None = None  # the system's
+        self.off = UNKNOWN  # the processor that the thread stays off
         self.lock = Lock()
         self.job: Job | None = None  # until the thread begins it
         self.busy = False  # from then on, until it ends
@@ -91,6 +99,11 @@ class Worker:
         self.start, self.done = line, new_lines(1)[0]
         self.spin_for_job = repeated(line[TRUE : FLAG + 1], _spin_times()), self.done[FLAG : UNUSED + 1]
         self.spin_for_end = repeated(self.done[FLAG:UNUSED], _spin_times()), np.empty(1, dtype=bool)
+
+    def stay_off(self, processor: int) -> None:
+        if processor != self.off and self.thread_id is not None:
+            keep_off(self.thread_id, processor)
+            self.off = processor
 
     def accepts(self, job: Job, spin_after: bool = True) -> bool:
         """Hand over a job, unless there is another, left over by an interrupt."""

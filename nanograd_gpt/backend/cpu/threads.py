@@ -1,9 +1,9 @@
 """Compute threads: their number, work shared among them, and control of BLAS's own threads.
 
 A thread that waits spins: BLAS's threads for milliseconds after a product, ours for a fraction of one.  Both beside
-each other oversubscribe the cores.  The products of a large model are therefore tiled over our threads, with BLAS
-limited to one; small and skinny products (generation needs many of the latter, one after the other) stay with BLAS,
-whose threads start fastest, also after a pause.
+each other oversubscribe the cores, and BLAS's wait for each other awake even if another process has their core.  A
+model's products are therefore tiled over our threads, with BLAS limited to one; skinny ones, of which generation needs
+many, one after the other, stay with BLAS, whose threads start fastest.
 
 The number of BLAS threads belongs to the process, and bits depend on it.  Several user threads may compute at once and
 get the bits that they would get alone: code that depends on the number is serialised by a lock, one product or one
@@ -32,9 +32,7 @@ from .pool import THREAD_NAME, ThreadPool
 
 T = TypeVar("T")
 
-# The time of work worth sharing, in hand-overs: threads that share it wait for each other's GIL, too, and in small
-# models BLAS's threads spin meanwhile.
-MIN_HAND_OVERS = 64
+MIN_HAND_OVERS = 20  # the time of work worth sharing: threads that share it wait for each other's GIL, too
 
 _n_threads: int | None = None
 

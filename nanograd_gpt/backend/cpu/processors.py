@@ -1,0 +1,39 @@
+"""Processors of threads, on systems that tell and decide them (Linux).
+
+A thread wakes on the processor that was busy least in the last 30 ms or so.  After a pause none was: two threads that
+wake each other then meet on one processor, and share it while another is idle.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from ctypes import PyDLL
+from functools import cache
+
+UNKNOWN = -1
+
+
+def current_processor() -> int:
+    """The number of the processor that runs this thread, or UNKNOWN."""
+    return _sched_getcpu()()
+
+
+@cache
+def _sched_getcpu() -> Callable[[], int]:
+    if not hasattr(os, "sched_setaffinity"):
+        return _unknown
+    function: Callable[[], int] = getattr(PyDLL(None), "sched_getcpu", _unknown)  # PyDLL: keeps the GIL
+    return function
+
+
+def _unknown() -> int:
+    return UNKNOWN
+
+
+def keep_off(thread_id: int, processor: int) -> None:
+    """Let a thread of this process run on every other processor that this thread may use, if there is one."""
+    if others := os.sched_getaffinity(0) - {processor}:
+        with suppress(OSError):  # a sandbox forbids it: the threads may share a processor
+            os.sched_setaffinity(thread_id, others)

@@ -1,0 +1,95 @@
+"""Threads of the pool stay off the processor of the thread that hands them jobs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from threading import Event, Thread
+
+import pytest
+
+from nanograd_gpt.backend.cpu import processors
+from nanograd_gpt.backend.cpu.pool import ThreadPool
+from nanograd_gpt.backend.cpu.processors import UNKNOWN, current_processor, keep_off
+
+PROCESSORS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+needs_two_processors = pytest.mark.skipif(
+    len(PROCESSORS) < 2, reason="this process may use one processor only, or the system does not tell which"
+)
+
+
+def nothing() -> None:
+    """Do nothing."""
+
+
+@pytest.fixture
+def other_thread() -> Iterator[int]:
+    """The system's id of a thread that waits."""
+    end = Event()
+    thread = Thread(target=end.wait, daemon=True)
+    thread.start()
+    assert thread.native_id is not None
+    yield thread.native_id
+    end.set()
+    thread.join()
+
+
+@needs_two_processors
+def test_a_thread_runs_on_a_processor_that_it_may_use() -> None:
+    assert current_processor() in PROCESSORS
+
+
+@needs_two_processors
+def test_a_thread_is_kept_off_one_processor_at_a_time(other_thread: int) -> None:
+    for processor in sorted(PROCESSORS):
+        keep_off(other_thread, processor)
+        assert os.sched_getaffinity(other_thread) == PROCESSORS - {processor}
+    assert os.sched_getaffinity(0) == PROCESSORS  # this thread's are left
+
+
+@needs_two_processors
+def test_the_only_processor_is_shared(other_thread: int) -> None:
+    only = min(PROCESSORS)
+    try:
+        os.sched_setaffinity(0, {only})
+        keep_off(other_thread, only)
+    finally:
+        os.sched_setaffinity(0, PROCESSORS)
+    assert os.sched_getaffinity(other_thread) == PROCESSORS
+
+
+def test_a_system_that_forbids_it_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread_id: int, allowed: set[int]) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
+    keep_off(1, 0)
+
+
+@needs_two_processors
+def test_threads_of_a_pool_stay_off_the_processor_of_whoever_hands_them_jobs() -> None:
+    pool = ThreadPool(2, nothing)
+    try:
+        for processor in sorted(PROCESSORS)[:2]:
+            os.sched_setaffinity(0, {processor})
+            assert current_processor() == processor
+            os.sched_setaffinity(0, PROCESSORS)
+            pool.run(nothing, 3)
+            for worker in pool.workers:
+                assert os.sched_getaffinity(worker.thread_id) == PROCESSORS - {worker.off}
+    finally:
+        os.sched_setaffinity(0, PROCESSORS)
+
+
+def test_a_pool_works_where_the_system_does_not_tell_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    processors._sched_getcpu.cache_clear()
+    try:
+        assert current_processor() == UNKNOWN
+        pool, done = ThreadPool(1, nothing), []
+        pool.run(lambda: done.append(True), 2)
+        assert done
+        assert pool.workers[0].off == UNKNOWN
+    finally:
+        processors._sched_getcpu.cache_clear()
