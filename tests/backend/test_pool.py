@@ -22,7 +22,7 @@ def nothing() -> None:
 
 @pytest.fixture(params=[1, 10**6], ids=["threads that sleep at once", "threads that spin"])
 def _waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(pools, "_spin_times", lambda: request.param)
+    monkeypatch.setattr(pools, "_spin_times", lambda _: request.param)
     return
 
 

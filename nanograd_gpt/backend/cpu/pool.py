@@ -24,7 +24,10 @@ from .spinning import FLAG, TRUE, UNUSED, new_lines, repeated, spin, times_in
 Job: TypeAlias = Callable[[], object]
 
 THREAD_NAME = "nanograd_gpt"
-SPIN_SECONDS = 2e-4  # about what a train step computes with one thread between two jobs
+# Longer than most of what a train step computes with one thread between two jobs.  Shorter after a pause, for then the
+# system may let a thread that starts jobs wait on the processor of one that spins.
+SPIN_SECONDS = 1e-3
+SPIN_SECONDS_AFTER_PAUSE, PAUSE_SECONDS, JOBS_AFTER_PAUSE = 2e-4, 2e-2, 40
 HEAD_START_SECONDS = 5e-6  # from a flag to a thread's first work without the GIL
 
 
@@ -93,12 +96,16 @@ class Worker:
         self.busy = False  # from then on, until it ends
         self.asleep = self.awaited = False  # this thread; another, for the job's end
         self.spins = True  # before it sleeps
+        self.jobs_since_pause = 0
         self.error: BaseException | None = None
         self.wake: SimpleQueue[None] = SimpleQueue()
         self.ended: SimpleQueue[None] = SimpleQueue()
         self.start, self.done = line, new_lines(1)[0]
-        self.spin_for_job = repeated(line[TRUE : FLAG + 1], _spin_times()), self.done[FLAG : UNUSED + 1]
-        self.spin_for_end = repeated(self.done[FLAG:UNUSED], _spin_times()), np.empty(1, dtype=bool)
+        self.long_spin, self.short_spin = (
+            (repeated(line[TRUE : FLAG + 1], _spin_times(seconds)), self.done[FLAG : UNUSED + 1])
+            for seconds in (SPIN_SECONDS, SPIN_SECONDS_AFTER_PAUSE)
+        )
+        self.spin_for_end = repeated(self.done[FLAG:UNUSED], _spin_times(SPIN_SECONDS_AFTER_PAUSE)), np.empty(1, bool)
 
     def stay_off(self, processor: int) -> None:
         if processor != self.off and self.thread_id is not None:
@@ -148,17 +155,21 @@ class Worker:
     def _next_job(self) -> Job:
         while True:
             if self.spins:
-                spin(*self.spin_for_job)
+                spin(*(self.long_spin if self.jobs_since_pause > JOBS_AFTER_PAUSE else self.short_spin))
             else:
                 self.done[FLAG] = True
             with self.lock:
                 if self.job is not None:
                     job, self.job, self.busy, self.start[FLAG] = self.job, None, True, False
+                    self.jobs_since_pause += 1
                     return job
                 self.asleep = not self.start[FLAG]
                 self.start[FLAG] = False
             if self.asleep:
+                begin = perf_counter()
                 self.wake.get()
+                if perf_counter() - begin > PAUSE_SECONDS:
+                    self.jobs_since_pause = 0
 
 
 def _nothing() -> None:
@@ -170,9 +181,7 @@ def _in_current_context(job: Job) -> Job:
     return lambda: context.run(job)
 
 
-@cache
-def _spin_times() -> int:
-    return times_in(SPIN_SECONDS)
+_spin_times = cache(times_in)
 
 
 @cache
