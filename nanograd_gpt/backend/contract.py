@@ -52,20 +52,21 @@ class AdamWNumbers(NamedTuple):
     """The numbers of one AdamW update, in the order of the array that `adamw` takes."""
 
     decay: float  # 1 - lr * weight_decay
-    rate: float  # lr / (1 - beta1^step)
-    root_of_correction: float  # sqrt(1 - beta2^step)
+    rate: float  # lr * root / (1 - beta1^step), where root is sqrt(1 - beta2^step)
     beta1: float
     rest1: float  # 1 - beta1
     beta2: float
     rest2: float  # 1 - beta2
-    eps: float
+    eps: float  # eps * root
+    padding: float = 0.0  # to 64 bytes: a GPU reads the rows of an array from multiples of 16
 
     @classmethod
     def at_step(cls, step: int, lr: float, betas: tuple[float, float], eps: float, weight_decay: float) -> AdamWNumbers:
         """The numbers of update `step`, which counts from 1."""
         beta1, beta2 = betas
-        rate, root = lr / (1 - beta1**step), (1 - beta2**step) ** 0.5
-        return cls(1 - lr * weight_decay, rate, root, beta1, 1 - beta1, beta2, 1 - beta2, eps)
+        root = (1 - beta2**step) ** 0.5
+        rate = lr * root / (1 - beta1**step)
+        return cls(1 - lr * weight_decay, rate, beta1, 1 - beta1, beta2, 1 - beta2, eps * root)
 
 
 class Kernels(Protocol):

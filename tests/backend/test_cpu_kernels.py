@@ -276,6 +276,18 @@ def test_embedding_is_the_plain_formula(add: bool, ids: Any, dtype: Any) -> None
     close(ours.array, plain.array)
 
 
+@pytest.mark.parametrize("n_ids", [1, 7, 80, 1000])  # of 300 rows: from all of one id to few of one
+def test_rows_of_an_id_are_added_in_the_order_of_reduceat(n_ids: int) -> None:
+    ids, dy = RNG.integers(0, n_ids, 300) ** 2 // n_ids, random(300, 6, dtype=np.float32)
+    ours = GradOut(np.empty((n_ids, 6), np.float32), False)
+    cpu.embedding_backward(dy, ids, ours)
+    order = np.argsort(ids, kind="stable")
+    occurring, starts = np.unique(ids[order], return_index=True)
+    expected = np.zeros((n_ids, 6), np.float32)
+    expected[occurring] = np.add.reduceat(dy[order], starts, axis=0)
+    np.testing.assert_array_equal(ours.array, expected)
+
+
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("add", [True, False])

@@ -211,11 +211,11 @@ def test_mixed_dtypes_give_numpys_promotion_and_gradients_in_their_own(
 
 
 def test_mixed_dtypes_compute_in_the_wider_one() -> None:
-    x = normal(4000, 3).astype(np.float32)
     scale, shift = normal(3), normal(3)
-    expected = F.layer_norm(Tensor(x.astype(np.float64)), Tensor(scale), Tensor(shift)).data
-    np.testing.assert_array_equal(F.layer_norm(Tensor(x), Tensor(scale), Tensor(shift)).data, expected)
-    np.testing.assert_array_equal(F.layer_norm(Tensor(x[:2]), Tensor(scale), Tensor(shift)).data, expected[:2])
+    for n in (4000, 2):  # large arrays and small ones are computed in different ways
+        x = normal(n, 3).astype(np.float32)
+        expected = F.layer_norm(Tensor(x.astype(np.float64)), Tensor(scale), Tensor(shift)).data
+        np.testing.assert_array_equal(F.layer_norm(Tensor(x), Tensor(scale), Tensor(shift)).data, expected)
 
 
 def test_an_intermediate_gradient_has_its_tensors_dtype() -> None:

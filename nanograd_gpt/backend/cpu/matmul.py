@@ -173,10 +173,10 @@ def _write_column_sums(dbias: GradOut, matrix: Array) -> None:
     dbias.write(column_sums(matrix))
 
 
-def column_sums(matrix: Array) -> Array:
-    """(N, O)  ->  (O,)"""
-    ones = np.ones(len(matrix), dtype=matrix.dtype)
-    return with_single_blas_thread(lambda: ones @ matrix)  # with more threads, the bits would depend on their number
+def column_sums(matrix: Array, weights: Array | None = None) -> Array:
+    """matrix (N, O), weights (N, 1), by default ones  ->  (O,)"""
+    summed = np.ones(len(matrix), dtype=matrix.dtype) if weights is None else weights[:, 0]
+    return with_single_blas_thread(lambda: summed @ matrix)  # with more threads, the bits would depend on their number
 
 
 def row_sums(matrix: Array) -> Array:

@@ -1,4 +1,7 @@
-"""LayerNorm in blocks of rows.  The formula is plain/norm.py's."""
+"""LayerNorm in blocks of rows, by one thread: two would wait for each other's GIL after each of its short passes.
+
+The formula is plain/norm.py's, but in backward, where a sum over channels is a product of a matrix and the scale.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import numpy as np
 
 from ..contract import Array, GradOut
 from ..plain.matmul import rows
-from .blocks import BLOCK_ELEMENTS, for_each_row_block, rows_per_block
+from .blocks import BLOCK_ELEMENTS, blocks, rows_per_block
 from .matmul import column_sums, row_sums
+from .threads import with_single_blas_thread
 
-SWEEPS = 2  # fewer than there are: many short calls contend for the GIL, so that threads pay for large arrays only
 MIN_BLOCKED_ELEMENTS = 1 << 13  # fewer, such as one token's, are faster in one piece
 
 
@@ -21,20 +24,19 @@ def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array,
     mean, rstd = np.empty((*x.shape[:-1], 1), dtype=x.dtype), np.empty((*x.shape[:-1], 1), dtype=x.dtype)
     x_, y_, mean_, rstd_ = rows(x), rows(y), rows(mean), rows(rstd)
 
-    def body(block: slice) -> None:
+    def normalise(block: slice) -> None:
         out = y_[block]
         np.divide(row_sums(x_[block]), C, out=mean_[block])
         np.subtract(x_[block], mean_[block], out=out)
-        r = np.einsum("nc,nc->n", out, out)[:, None]  # sums of squares, of complex numbers too
+        r = _row_dots(out, out)
         r /= C
         r += eps
         np.sqrt(r, out=r)
         np.divide(1, r, out=rstd_[block], casting="same_kind")
-        out *= rstd_[block]
-        out *= scale
+        out *= _outer(rstd_[block], scale)
         out += shift
 
-    for_each_row_block(len(x_), C, SWEEPS, body, _block_rows(C))
+    with_single_blas_thread(lambda: [normalise(block) for block in blocks(len(x_), _block_rows(C))])
     return y, mean, rstd
 
 
@@ -72,32 +74,41 @@ def layer_norm_backward(
     step = _block_rows(C)
     sums = np.zeros((2, -(-len(x_) // step), C), dtype=dx.dtype)  # one row a block, added in order
 
-    def body(block: slice) -> None:
-        d, out = dy_[block], dx_[block]
-        norm = x_[block] - mean_[block]
-        norm *= rstd_[block]
-        product = d * norm
+    def differentiate(block: slice) -> None:
+        d, r, out = dy_[block], rstd_[block], dx_[block]
+        centred = x_[block] - mean_[block]
+        product = d * centred
         i = block.start // step
-        sums[0, i], sums[1, i] = column_sums(product), column_sums(d)
-        np.multiply(d, scale, out=out)
-        along = np.einsum("nc,nc->n", out, norm)[:, None]
-        along /= C or 1
-        norm *= along
-        mean_of_out = row_sums(out)
-        mean_of_out /= C or 1
-        out -= mean_of_out
-        out -= norm
-        out *= rstd_[block]
+        sums[0, i], sums[1, i] = column_sums(product, r), column_sums(d)
+        along = product @ column  # sums of dnorm * centred
+        np.multiply(d, scale, out=out)  # dnorm
+        out -= row_sums(out) / (C or 1)
+        centred *= along * r * r / (C or 1)
+        out -= centred
+        out *= r
         if residual_ is not None:
             out += residual_[block]
 
-    for_each_row_block(len(x_), C, 2 * SWEEPS, body, step)
+    column = scale[:, None]
+    with_single_blas_thread(lambda: [differentiate(block) for block in blocks(len(x_), step)])
     for grad_out, block_sums in zip((dscale, dshift), sums, strict=True):
         if grad_out is not None:
             grad_out.write(block_sums.sum(axis=0))
     return dx
 
 
+def _outer(column: Array, row: Array) -> Array:
+    """column (n, 1), row (C,)  ->  (n, C): BLAS writes it in less time than NumPy broadcasts, as a product of K = 2."""
+    left, right = np.zeros((len(column), 2), dtype=column.dtype), np.zeros((2, len(row)), dtype=row.dtype)
+    left[:, :1], right[0] = column, row
+    return left @ right
+
+
+def _row_dots(a: Array, b: Array) -> Array:
+    """(n, C), (n, C)  ->  (n, 1); of complex numbers without conjugation."""
+    dots = np.einsum("nc,nc->n", a, b) if a.dtype.kind == "c" else np.vecdot(a, b)
+    return dots[:, None]
+
+
 def _block_rows(C: int) -> int:
-    """Rows per block, for any number of threads: how BLAS sums a row may depend on the rows beside it."""
     return rows_per_block(C, 2 * BLOCK_ELEMENTS)

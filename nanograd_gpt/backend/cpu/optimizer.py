@@ -46,10 +46,9 @@ def adamw(param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, numbers:
         t *= n.rest2
         v += t
         np.sqrt(v, out=t)
-        t /= n.root_of_correction
         t += n.eps
         np.divide(m, t, out=t)
         t *= n.rate
         p -= t
 
-    for_each_block(param.size, 16, update)
+    for_each_block(param.size, 15, update)

@@ -1,14 +1,14 @@
 // AdamW (Loshchilov and Hutter 2019), and the global norm by which gradients are clipped.
 //
 //     g = scale * grad        m = b1 m + (1 - b1) g        v = b2 v + (1 - b2) g^2
-//     p = p (1 - lr * decay) - rate * m / (sqrt(v) / root + eps)
+//     p = p (1 - lr * decay) - rate * m / (sqrt(v) + eps)
 //
 // Both are bound by memory: AdamW reads 16 bytes a parameter and writes 12, once.  A thread takes 16 bytes of each array
 // at a time.  What changes from update to update lies in device memory, so that a CUDA graph can be replayed.
 #include "common.cuh"
 
 // The order of AdamWNumbers in backend/contract.py.
-enum { DECAY, RATE, ROOT_OF_CORRECTION, BETA1, REST1, BETA2, REST2, EPS, N_NUMBERS };
+enum { DECAY, RATE, BETA1, REST1, BETA2, REST2, EPS, PADDING, N_NUMBERS };
 
 __device__ __forceinline__ void update(float& p, float g, float& m, float& v, const float* n) {
     p *= n[DECAY];
@@ -16,7 +16,7 @@ __device__ __forceinline__ void update(float& p, float g, float& m, float& v, co
     // From the nearer end, as PyTorch does: else a large mean rounds a small gradient away.
     m = n[BETA1] > 0.5f ? m + n[REST1] * difference : g - n[BETA1] * difference;
     v = n[BETA2] * v + n[REST2] * g * g;
-    p -= n[RATE] * m / (sqrtf(v) / n[ROOT_OF_CORRECTION] + n[EPS]);
+    p -= n[RATE] * m / (sqrtf(v) + n[EPS]);
 }
 
 __global__ void __launch_bounds__(256) adamw(

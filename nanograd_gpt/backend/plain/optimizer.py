@@ -1,4 +1,8 @@
-"""AdamW (Loshchilov and Hutter 2019) in PyTorch's order of operations, and the norm that clipping needs."""
+"""AdamW (Loshchilov and Hutter 2019), and the norm that clipping needs.
+
+Numerator and denominator of Adam's step are multiplied by sqrt(1 - beta2^step), which then needs no pass over an array:
+    rate * m / (sqrt(v) + eps),  with `rate` and `eps` for this update      (Kingma and Ba 2015, end of section 2)
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,6 @@ def adamw(param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, numbers:
     exp_avg[...] = xp.where(n.beta1 > 0.5, exp_avg + n.rest1 * difference, g - n.beta1 * difference)
     exp_avg_sq *= n.beta2
     exp_avg_sq += n.rest2 * (g * g)
-    denominator = xp.sqrt(exp_avg_sq) / n.root_of_correction
+    denominator = xp.sqrt(exp_avg_sq)
     denominator += n.eps
     param -= n.rate * (exp_avg / denominator)
