@@ -26,7 +26,7 @@ def embedding_backward(dy: Array, ids: Ints, dweight: GradOut) -> None:
 
 
 def _sums(dy: Array, order: Ints, starts: Ints) -> Array:
-    """The sums of np.add.reduceat(dy[order], starts), which takes a microsecond and more for each; in its order, too."""
+    """The sums of np.add.reduceat(dy[order], starts), in its order; it takes a microsecond and more for each."""
     counts = np.diff(starts, append=len(order))
     sums: Array = dy[order[starts]]
     few = np.flatnonzero((counts > 1) & (counts <= FEW))

@@ -24,19 +24,20 @@ def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array,
     mean, rstd = np.empty((*x.shape[:-1], 1), dtype=x.dtype), np.empty((*x.shape[:-1], 1), dtype=x.dtype)
     x_, y_, mean_, rstd_ = rows(x), rows(y), rows(mean), rows(rstd)
 
-    def normalise(block: slice) -> None:
-        out = y_[block]
-        np.divide(row_sums(x_[block]), C, out=mean_[block])
-        np.subtract(x_[block], mean_[block], out=out)
-        r = _row_dots(out, out)
-        r /= C
-        r += eps
-        np.sqrt(r, out=r)
-        np.divide(1, r, out=rstd_[block], casting="same_kind")
-        out *= _outer(rstd_[block], scale)
-        out += shift
+    def normalise() -> None:
+        for block in blocks(len(x_), _block_rows(C)):
+            out = y_[block]
+            np.divide(row_sums(x_[block]), C, out=mean_[block])
+            np.subtract(x_[block], mean_[block], out=out)
+            r = _row_dots(out, out)
+            r /= C
+            r += eps
+            np.sqrt(r, out=r)
+            np.divide(1, r, out=rstd_[block], casting="same_kind")
+            out *= _outer(rstd_[block], scale)
+            out += shift
 
-    with_single_blas_thread(lambda: [normalise(block) for block in blocks(len(x_), _block_rows(C))])
+    with_single_blas_thread(normalise)
     return y, mean, rstd
 
 
@@ -74,23 +75,25 @@ def layer_norm_backward(
     step = _block_rows(C)
     sums = np.zeros((2, -(-len(x_) // step), C), dtype=dx.dtype)  # one row a block, added in order
 
-    def differentiate(block: slice) -> None:
-        d, r, out = dy_[block], rstd_[block], dx_[block]
-        centred = x_[block] - mean_[block]
-        product = d * centred
-        i = block.start // step
-        sums[0, i], sums[1, i] = column_sums(product, r), column_sums(d)
-        along = product @ column  # sums of dnorm * centred
-        np.multiply(d, scale, out=out)  # dnorm
-        out -= row_sums(out) / (C or 1)
-        centred *= along * r * r / (C or 1)
-        out -= centred
-        out *= r
-        if residual_ is not None:
-            out += residual_[block]
-
     column = scale[:, None]
-    with_single_blas_thread(lambda: [differentiate(block) for block in blocks(len(x_), step)])
+
+    def differentiate() -> None:
+        for block in blocks(len(x_), step):
+            d, r, out = dy_[block], rstd_[block], dx_[block]
+            centred = x_[block] - mean_[block]
+            product = d * centred
+            i = block.start // step
+            sums[0, i], sums[1, i] = column_sums(product, r), column_sums(d)
+            along = product @ column  # sums of dnorm * centred
+            np.multiply(d, scale, out=out)  # dnorm
+            out -= row_sums(out) / (C or 1)
+            centred *= along * r * r / (C or 1)
+            out -= centred
+            out *= r
+            if residual_ is not None:
+                out += residual_[block]
+
+    with_single_blas_thread(differentiate)
     for grad_out, block_sums in zip((dscale, dshift), sums, strict=True):
         if grad_out is not None:
             grad_out.write(block_sums.sum(axis=0))
