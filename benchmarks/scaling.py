@@ -18,7 +18,7 @@ from train_step import compared
 
 from nanograd_gpt.gpt.config import GPTConfig
 
-STEPS = 5  # in a sample: the first, after the pause between samples, takes longer
+STEPS = 5  # of a sample; the first one, after a pause, takes longer
 MIDDLE = Setup(GPTConfig(2048, 128, 256, 4, 4, 0.1), 4, 128)
 
 

@@ -58,7 +58,7 @@ class AdamWNumbers(NamedTuple):
     beta2: float
     rest2: float  # 1 - beta2
     eps: float  # eps * root
-    padding: float = 0.0  # to 64 bytes: a GPU reads the rows of an array from multiples of 16
+    padding: float = 0.0  # to 64 bytes: CUDA kernels take arrays, such as a row of several, at multiples of 16
 
     @classmethod
     def at_step(cls, step: int, lr: float, betas: tuple[float, float], eps: float, weight_decay: float) -> AdamWNumbers:

@@ -247,6 +247,43 @@ def test_attention_is_the_plain_formula(B: int, T: int, H: int, rate: float, dty
     compare(*backward, dy, qkv, context, lse, H, keep, rate)
 
 
+def test_attention_over_no_tokens_is_empty() -> None:
+    qkv, dy = random(2, 0, 24), random(2, 0, 8)
+    context, lse = cpu.causal_attention(qkv, 2, None, 0.0)
+    assert context.shape == (2, 0, 8)
+    assert cpu.causal_attention_backward(dy, qkv, context, lse, 2, None, 0.0).shape == (2, 0, 24)
+
+
+@pytest.mark.parametrize("T", [1, 63, 64, 65, 66, 95, 96, 128, 250, 1000])
+def test_blocks_of_queries_are_about_equal_and_see_every_key_up_to_their_last(T: int) -> None:
+    parts = list(attention._query_blocks(T))
+    sizes = [queries.stop - queries.start for queries, _ in parts]
+    assert [seen.stop for _, seen in parts] == np.cumsum(sizes).tolist()
+    assert sum(sizes) == T
+    assert max(sizes) < 1.5 * attention.QUERY_BLOCK
+    assert max(sizes[:-1], default=0) == min(sizes[:-1], default=0)
+
+
+@pytest.mark.parametrize(("B", "H", "T"), [(2, 4, 64), (8, 12, 256), (1, 12, 1024), (16, 4, 66), (5, 12, 128)])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_tiles_of_heads_cover_each_once_and_are_about_as_large_as_the_cache(
+    B: int, H: int, T: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "MIN_HAND_OVERS", 0)
+    visits, sizes, before = np.zeros((B, H), int), [], threads.n_threads()
+
+    def body(tile: attention.HeadTile) -> None:
+        visits[tile] += 1
+        sizes.append(visits[tile].size * min(T, attention.QUERY_BLOCK) * T)
+
+    threads.set_threads(number)
+    attention._parallel_heads(B, H, T, body)
+    threads.set_threads(before)
+    assert np.all(visits == 1)
+    assert len(sizes) >= number
+    assert max(sizes) <= 2 * attention.SCORE_BLOCK_ELEMENTS
+
+
 def test_a_rate_without_a_mask_drops_nothing() -> None:
     qkv = random(2, 3, 12)
     for ours, plain in zip(cpu.causal_attention(qkv, 2, None, 0.4), cpu.causal_attention(qkv, 2, None, 0), strict=True):
@@ -276,14 +313,15 @@ def test_embedding_is_the_plain_formula(add: bool, ids: Any, dtype: Any) -> None
     close(ours.array, plain.array)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n_ids", [1, 7, 80, 1000])  # of 300 rows: from all of one id to few of one
-def test_rows_of_an_id_are_added_in_the_order_of_reduceat(n_ids: int) -> None:
-    ids, dy = RNG.integers(0, n_ids, 300) ** 2 // n_ids, random(300, 6, dtype=np.float32)
-    ours = GradOut(np.empty((n_ids, 6), np.float32), False)
+def test_rows_of_an_id_are_added_in_the_order_of_reduceat(n_ids: int, dtype: Any) -> None:
+    ids, dy = RNG.integers(0, n_ids, 300) ** 2 // n_ids, random(300, 6, dtype=dtype)
+    ours = GradOut(np.empty((n_ids, 6), dtype), False)
     cpu.embedding_backward(dy, ids, ours)
     order = np.argsort(ids, kind="stable")
     occurring, starts = np.unique(ids[order], return_index=True)
-    expected = np.zeros((n_ids, 6), np.float32)
+    expected = np.zeros((n_ids, 6), dtype)
     expected[occurring] = np.add.reduceat(dy[order], starts, axis=0)
     np.testing.assert_array_equal(ours.array, expected)
 

@@ -120,8 +120,8 @@ def _query_blocks(T: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _queries_at_once(T: int) -> int:
-    """About QUERY_BLOCK, so that blocks are equal."""
-    return -(-T // max(1, round(T / QUERY_BLOCK)))
+    """QUERY_BLOCK, or as near as blocks of equal size come: up to 95 for a T below 96."""
+    return max(1, -(-T // max(1, round(T / QUERY_BLOCK))))
 
 
 def _mask(scores: Array) -> None:
@@ -143,12 +143,12 @@ def _causal_mask(n: int, dtype: np.dtype[Any]) -> Array:
 
 
 def _parallel_heads(B: int, H: int, T: int, body: Callable[[HeadTile], object]) -> None:
-    """Call body with tiles of rows and heads whose scores fit into the cache."""
+    """Call body with tiles of rows and heads, of about SCORE_BLOCK_ELEMENTS scores in a block of queries."""
     shared = is_worth_sharing(B * H * T * T * SWEEPS)
     threads = n_threads() if shared else 1
     n_at_once = max(1, SCORE_BLOCK_ELEMENTS // max(1, _queries_at_once(T) * T))
-    n_tiles = -(-max(1, B * H) // (n_at_once * threads)) * threads  # as many for each thread
-    n_rows, n_heads = max(1, -(-B // n_tiles)), -(-H // max(1, n_tiles // max(1, B)))
+    n_tiles = -(-max(1, B * H) // (n_at_once * threads)) * threads  # where B and H allow it, as many for each thread
+    n_rows, n_heads = max(1, -(-B // n_tiles)), -(-H // -(-n_tiles // max(1, B)))
     tiles = [(rows, some_heads) for rows in blocks(B, n_rows) for some_heads in blocks(H, n_heads)]
     if shared:
         parallel_for(tiles, body)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..contract import Array, GradOut, Ints
 
-FEW = 4  # rows of an id that are added together with those of other ids; more than eight would be added in other bits
+FEW = 4  # rows of an id that are added together with those of other ids; reduceat adds more in another order
 
 
 def embedding(weight: Array, ids: Ints) -> Array:
@@ -26,7 +26,7 @@ def embedding_backward(dy: Array, ids: Ints, dweight: GradOut) -> None:
 
 
 def _sums(dy: Array, order: Ints, starts: Ints) -> Array:
-    """The sums of np.add.reduceat(dy[order], starts), in its order; it takes a microsecond and more for each."""
+    """The sums of np.add.reduceat(dy[order], starts), which takes a microsecond or more for each; in its order."""
     counts = np.diff(starts, append=len(order))
     sums: Array = dy[order[starts]]
     few = np.flatnonzero((counts > 1) & (counts <= FEW))

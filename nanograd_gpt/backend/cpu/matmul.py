@@ -1,7 +1,7 @@
-"""Linear layers: products are tiled over our threads, with an epilogue on each finished tile.
+"""Linear layers: products are cut among our threads, with an epilogue on each finished tile.
 
-Small products are computed by one thread, skinny ones by BLAS's threads.  Where a product goes depends on its sizes
-alone, since its bits may, too.
+Small products are computed by one thread, skinny ones by BLAS's threads.  How a product is cut depends on its sizes
+and the number of threads alone, since its bits may, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Tile: TypeAlias = tuple[slice, slice]  # rows and columns of a matrix
 
 SKINNY_ROWS = 32  # fewer rows: memory-bound
 MIN_VECTOR_MATRIX = 1 << 24  # elements; from here on, vecdot on our threads beats BLAS's gemv for one row
-MIN_SHARED_PRODUCT = 3 << 20  # multiplications, some 50 us of one thread: fewer take less time than a hand-over
+MIN_SHARED_PRODUCT = 3 << 20  # multiplications, some 50 us of one thread: fewer gain nothing from a second one
 SLICE_MULTIPLE = 16  # rows or columns: no remainder in BLAS's inner loops
 ALL = slice(None)
 
@@ -86,7 +86,7 @@ def gemm(a: Array, b: Array, out: Array) -> None:
 
 
 def _small_or_skinny(a: Array, b: Array, out: Array) -> None:
-    """A small product in this thread, a skinny one in BLAS's threads, whose job starts fastest, also after a pause.
+    """A small product in this thread, a skinny one in BLAS's threads, which start fastest, also after a pause.
 
     For one row and a large matrix, BLAS's gemv does not reach memory bandwidth; a dot product per column does.
     """

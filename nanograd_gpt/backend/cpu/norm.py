@@ -1,6 +1,6 @@
-"""LayerNorm in blocks of rows, by one thread: two would wait for each other's GIL after each of its short passes.
+"""LayerNorm in blocks of rows.  The formula is plain/norm.py's.
 
-The formula is plain/norm.py's, but in backward, where a sum over channels is a product of a matrix and the scale.
+By one thread: two took longer at every size, for each waits for the other's GIL after each of many short passes.
 """
 
 from __future__ import annotations
@@ -74,7 +74,6 @@ def layer_norm_backward(
     residual_ = None if residual is None else rows(residual)
     step = _block_rows(C)
     sums = np.zeros((2, -(-len(x_) // step), C), dtype=dx.dtype)  # one row a block, added in order
-
     column = scale[:, None]
 
     def differentiate() -> None:
@@ -101,7 +100,7 @@ def layer_norm_backward(
 
 
 def _outer(column: Array, row: Array) -> Array:
-    """column (n, 1), row (C,)  ->  (n, C): BLAS writes it in less time than NumPy broadcasts, as a product of K = 2."""
+    """column (n, 1), row (C,)  ->  (n, C): faster than by broadcasting, by BLAS, to which NumPy leaves K = 2, not 1."""
     left, right = np.zeros((len(column), 2), dtype=column.dtype), np.zeros((2, len(row)), dtype=row.dtype)
     left[:, :1], right[0] = column, row
     return left @ right
@@ -114,4 +113,5 @@ def _row_dots(a: Array, b: Array) -> Array:
 
 
 def _block_rows(C: int) -> int:
+    """Rows per block, whose number decides how BLAS sums a row."""
     return rows_per_block(C, 2 * BLOCK_ELEMENTS)

@@ -24,10 +24,11 @@ from .spinning import FLAG, TRUE, UNUSED, new_lines, repeated, spin, times_in
 Job: TypeAlias = Callable[[], object]
 
 THREAD_NAME = "nanograd_gpt"
-# Longer than most of what a train step computes with one thread between two jobs.  Shorter after a pause, for then the
-# system may let a thread that starts jobs wait on the processor of one that spins.
-SPIN_SECONDS = 1e-3
-SPIN_SECONDS_AFTER_PAUSE, PAUSE_SECONDS, JOBS_AFTER_PAUSE = 2e-4, 2e-2, 40
+SPIN_SECONDS = 1e-3  # longer than most of what a train step computes with one thread between two jobs
+# After a pause the thread that starts jobs often moves to the processor of one that spins, and waits there for its end.
+SPIN_SECONDS_AFTER_PAUSE = 2e-4
+PAUSE_SECONDS = 2e-2
+JOBS_AFTER_PAUSE = 40  # that count as soon after it: a step or two of a small model
 HEAD_START_SECONDS = 5e-6  # from a flag to a thread's first work without the GIL
 
 
@@ -37,13 +38,16 @@ class ThreadPool:
     def __init__(self, size: int, prepare: Callable[[], None]) -> None:
         self.lines = new_lines(size + 1)  # one each, whose flag says that there may be a job, and one unused
         self.workers: list[Worker] = []
+        self.thread_ids: list[int] = []  # the system's
+        self.off = UNKNOWN  # the processor that the threads stay off
         with suppress(RuntimeError):  # the system gives no more threads: fewer do the same work
             while self.size < size:
                 worker = Worker(self.lines[self.size])
                 thread = Thread(target=worker.work, args=[prepare], name=THREAD_NAME, daemon=True)
                 thread.start()
-                worker.thread_id = thread.native_id
                 self.workers.append(worker)
+                if (thread_id := getattr(thread, "native_id", None)) is not None:
+                    self.thread_ids.append(thread_id)
 
     @property
     def size(self) -> int:
@@ -66,9 +70,8 @@ class ThreadPool:
         spin_after: whether threads wait awake for the next job.
         """
         n_others = min(times - 1, self.size)
-        processor = current_processor()
-        for worker in self.workers[self.size - n_others :]:
-            worker.stay_off(processor)
+        if (processor := current_processor()) != self.off and keep_off(self.thread_ids, processor):
+            self.off = processor
         others = [w for w in self.workers[self.size - n_others :] if w.accepts(_in_current_context(job), spin_after)]
         errors: list[BaseException | None] = []
         try:
@@ -89,8 +92,6 @@ class Worker:
     """
 
     def __init__(self, line: Array) -> None:
-        self.thread_id: int | None = None  # the system's
-        self.off = UNKNOWN  # the processor that the thread stays off
         self.lock = Lock()
         self.job: Job | None = None  # until the thread begins it
         self.busy = False  # from then on, until it ends
@@ -106,11 +107,6 @@ class Worker:
             for seconds in (SPIN_SECONDS, SPIN_SECONDS_AFTER_PAUSE)
         )
         self.spin_for_end = repeated(self.done[FLAG:UNUSED], _spin_times(SPIN_SECONDS_AFTER_PAUSE)), np.empty(1, bool)
-
-    def stay_off(self, processor: int) -> None:
-        if processor != self.off and self.thread_id is not None:
-            keep_off(self.thread_id, processor)
-            self.off = processor
 
     def accepts(self, job: Job, spin_after: bool = True) -> bool:
         """Hand over a job, unless there is another, left over by an interrupt."""

@@ -7,7 +7,7 @@ wake each other then meet on one processor, and share it while another is idle.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ctypes import PyDLL
 from functools import cache
@@ -32,8 +32,15 @@ def _unknown() -> int:
     return UNKNOWN
 
 
-def keep_off(thread_id: int, processor: int) -> None:
-    """Let a thread of this process run on every other processor that this thread may use, if there is one."""
-    if others := os.sched_getaffinity(0) - {processor}:
-        with suppress(OSError):  # a sandbox forbids it: the threads may share a processor
-            os.sched_setaffinity(thread_id, others)
+def keep_off(thread_ids: Sequence[int], processor: int) -> bool:
+    """Let threads of this process run on the other processors that this thread may use, if each can have its own.
+
+    Returns whether they do.
+    """
+    with suppress(OSError):  # a sandbox forbids it: threads may share a processor
+        others = os.sched_getaffinity(0) - {processor}
+        if len(others) >= len(thread_ids):
+            for thread_id in thread_ids:
+                os.sched_setaffinity(thread_id, others)
+            return True
+    return False

@@ -131,7 +131,7 @@ BUGS = {
     "the tail is left out": ("for (long long k = i; k < size; ++k) update", "for (long long k = i; k < 0; ++k) update"),
     "a turn too far": ("size) {\n            Pack<float> p =", "size + N) {\n            Pack<float> p ="),
     "the mean is not stored": ("store_pack(exp_avg + i, m);", ""),
-    "the rate of another update": ("n[RATE] * m", "n[DECAY] * m"),
+    "the decay in place of the rate": ("n[RATE] * m", "n[DECAY] * m"),
     "the factor is forgotten": ("g.x[k] * factor", "g.x[k]"),
     "one block's sum for all": ("sums[first + blockIdx.x] = sum;", "sums[first] = sum;"),
     "sums beyond a block's threads": ("i < n; i += blockDim.x) sum", "i < 1; i += blockDim.x) sum"),
