@@ -10,7 +10,7 @@ import pytest
 
 from nanograd_gpt.backend import cpu
 from nanograd_gpt.backend.contract import AdamWNumbers, Array, GradOut
-from nanograd_gpt.backend.cpu import loss, matmul, threads
+from nanograd_gpt.backend.cpu import blocks, loss, matmul, threads
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.rng import Generator
@@ -107,11 +107,14 @@ def test_a_kernel_gives_the_same_bits_with_any_number_of_threads_and_every_time(
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_training_gives_the_same_bits_every_time(number: int) -> None:
+def test_a_training_gives_the_same_bits_every_time_whatever_is_shared(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads.set_threads(number)
-    ids = np.random.default_rng(0).integers(0, 300, (4, 65))
+    ids, chosen = np.random.default_rng(0).integers(0, 300, (4, 65)), np.random.default_rng(1)
     weights = []
-    for _ in range(2):
+    for decide in (threads.is_long_enough, threads.is_long_enough, lambda _: chosen.random() < 0.5):
+        monkeypatch.setattr(blocks, "is_long_enough", decide)  # a measured time decides
         model = GPTModel(
             {"vocab_size": 300, "context_length": 64, "emb_dim": 96, "n_heads": 3, "n_layers": 2, "drop_rate": 0.1},
             rng=Generator(1),
@@ -122,4 +125,4 @@ def test_a_training_gives_the_same_bits_every_time(number: int) -> None:
             model.loss(ids[:, :-1], ids[:, 1:]).backward()
             optimizer.step()
         weights.append(optimizer.flat.data.tobytes())
-    assert weights[0] == weights[1]
+    assert weights[0] == weights[1] == weights[2]
