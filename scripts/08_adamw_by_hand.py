@@ -36,8 +36,10 @@ def adamw(p, g, m, v, t, lr=LR, decay=DECAY, l2=0.0, correct=True):
     g = g + number(l2) * p  # an L2 penalty is a part of it
     m = m + number(1 - BETA1) * (g - m)
     v = v * number(BETA2) + number(1 - BETA2) * (g * g)
-    size = np.sqrt(v) / number(np.sqrt(1 - BETA2**t) if correct else 1) + number(EPS)
-    return p - number(lr / (1 - BETA1**t) if correct else lr) * (m / size), m, v
+    # v's factor multiplies the rate and epsilon in place of dividing v: that is one pass over all weights less.
+    root = (1 - BETA2**t) ** 0.5 if correct else 1.0
+    size = np.sqrt(v) + number(EPS * root)
+    return p - number(lr * root / (1 - BETA1**t) if correct else lr) * (m / size), m, v
 
 
 # %% [markdown]

@@ -130,7 +130,7 @@ def test_cuda_agrees_in_every_kernel_and_draws_the_same_masks(options: list[str]
         ("attention.cu", "weight * (dweight - delta_[r])", "weight * dweight",
          "causal_attention_backward, after trf_blocks.0.att.out_proj "),
         ("philox.cuh", "0xD2E7470EE14C6C93", "0xD2E7470EE14C6C95", "keep_mask, after pos_emb "),
-        ("optimizer.cu", "sqrtf(v) / n[ROOT_OF_CORRECTION]", "sqrtf(v)", "adamw, all parameters "),
+        ("optimizer.cu", "n[RATE] * m", "n[DECAY] * m", "adamw, all parameters "),
     ],
     ids=["forward", "backward", "mask", "optimizer"],
 )  # fmt: skip
