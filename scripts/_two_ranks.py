@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,7 +26,7 @@ from nanograd_gpt import AdamW, GPTModel
 from nanograd_gpt.backend.contract import Array
 from nanograd_gpt.errors import RunError
 from nanograd_gpt.parallel.launched import INSTALL, launched, mpi_ranks
-from nanograd_gpt.parallel.mpi_ranks import AGREE_EVERY, MPIRanks
+from nanograd_gpt.parallel.mpi_ranks import AGREE_EVERY, PRINTED_WITHIN, MPIRanks
 from nanograd_gpt.parallel.ranks import ALONE, Ranks
 from nanograd_gpt.rng import ALL, Generator
 from nanograd_gpt.tensor import Tensor
@@ -209,6 +209,7 @@ def main(designs: Sequence[str], n_updates: int, n_layers: int) -> None:
             update = ranks.comm.gather(timed_updates(timed, n_layers))
     except BaseException:  # the other rank would wait for ever
         traceback.print_exc()
+        sleep(PRINTED_WITHIN)  # the other rank may still be printing, too
         ranks.comm.Abort(1)
     ranks.watchdog.end()
     if ranks.rank == 0:
