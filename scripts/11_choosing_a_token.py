@@ -184,7 +184,7 @@ dive.claim("greedy decoding misses it", sentence_probability(table, greedy) < se
 # **Try this:**
 #
 # - Set n_beams=1: beam search is greedy decoding then, and misses the best sentence as well.
-# - Give "pizza" the logit 6: it is no longer unlikely, and no filter removes it; the claims that say so fail.
+# - Give "pizza" the logit 6: it becomes likely, and no filter removes it; the claims that say so fail.
 
 # %%
 dive.end(f"{len(WORDS)} words, {DRAWN:,} draws per distribution")

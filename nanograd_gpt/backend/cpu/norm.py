@@ -29,7 +29,7 @@ def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array,
             out = y_[block]
             np.divide(row_sums(x_[block]), C, out=mean_[block])
             np.subtract(x_[block], mean_[block], out=out)
-            r = _row_dots(out, out)
+            r = _sums_of_squares(out)
             r /= C
             r += eps
             np.sqrt(r, out=r)
@@ -106,10 +106,10 @@ def _outer(column: Array, row: Array) -> Array:
     return left @ right
 
 
-def _row_dots(a: Array, b: Array) -> Array:
-    """(n, C), (n, C)  ->  (n, 1); of complex numbers without conjugation."""
-    dots = np.einsum("nc,nc->n", a, b) if a.dtype.kind == "c" else np.vecdot(a, b)
-    return dots[:, None]
+def _sums_of_squares(a: Array) -> Array:
+    """(n, C)  ->  (n, 1); of complex numbers without conjugation, unlike vecdot's."""
+    sums = np.einsum("nc,nc->n", a, a) if a.dtype.kind == "c" else np.vecdot(a, a)
+    return sums[:, None]
 
 
 def _block_rows(C: int) -> int:
