@@ -6,14 +6,16 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from step import ROOT, Step
+from step import PYTEST, ROOT, Step
 
 FAILURE = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 COUNTS = re.compile(r"(\d+) (passed|failed|errors?|skipped)")
+SKIPPED = re.compile(r"^SKIPPED \[(\d+)\] \S+ (.*)$", re.MULTILINE)
 SETTINGS = ["--n-layers", "2", "--emb-dim", "64", "--n-heads", "2", "--context-length", "32", "--eval-freq", "10"]
 GPU_TESTS = [
     "tests/backend",
@@ -35,8 +37,9 @@ def started_tests(step: Step) -> subprocess.Popen[str]:
         ["-m", "gpu", *GPU_TESTS], ["-k", "test_a_step_that_clips", "tests/backend/test_training_on_cuda.py"]
     )
     workers = ["-n", str(min(12, os.cpu_count() or 1))] if find_spec("xdist") and not step.dry else []
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", *workers, *chosen]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [*PYTEST, *workers, *chosen], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def tests_and_training(step: Step) -> None:
@@ -46,7 +49,11 @@ def tests_and_training(step: Step) -> None:
         output, _ = process.communicate()
     counts = {name: int(n) for n, name in COUNTS.findall(output.splitlines()[-1] if output else "")}
     end = output[-3000:] if process.returncode else ""
-    step.emit("tests", code=process.returncode, **counts, failures=FAILURE.findall(output)[:50], end=end)
+    reasons: Counter[str] = Counter()
+    for n, reason in SKIPPED.findall(output):
+        reasons[reason] += int(n)
+    facts = {"failures": FAILURE.findall(output)[:50], "reasons": reasons, "end": end}
+    step.emit("tests", code=process.returncode, **counts, **facts)
 
 
 def trained(device: str, folder: Path, step: Step) -> list[float]:

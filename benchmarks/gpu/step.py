@@ -17,6 +17,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path += map(str, (ROOT, ROOT / "tests", ROOT / "benchmarks", ROOT / "benchmarks" / "contenders"))
 
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
 WARM_UP, ROUNDS = 3, 20
 
 
