@@ -34,6 +34,7 @@ WRITERS = {
     "cached fp32": "PyTorch with a cache, greedy, float32",
     "cached tf32": "PyTorch with a cache, greedy, TF32",
 }
+PRECISIONS = {"float32": "fp32", "tf32": "tf32", "bf16": "bf16"}  # of a product, as the command line names them
 BESIDE = {  # whom each contender is compared with, in this order where it was timed
     "eager": ["ours fp32 replayed", "ours fp32"],
     "best fp32": ["ours fp32 replayed", "ours fp32"],
@@ -188,19 +189,29 @@ def generation() -> str:
 
 
 def kernels() -> str:
-    """Each kernel's time, and its ratio to the lower bound."""
+    """Each kernel's time, and its ratio to the lower bound by the ceilings of the same machine."""
+    lines = [line for line in next(runs_of("kernels"), []) if "ms" in line]
+    if not lines or not (ceilings := measured_ceilings(lines[0]["machine"])):
+        return NOT_YET
     rows, seen = [], set()
-    lines = next(runs_of("kernels"), [])
     for line in lines:
-        if "ms" in line:
-            name = f"{line['what']}, {line['precision']}"
-            again = name in seen
-            seen.add(name)
-            rows.append(
-                [name + (" (another size)" if again else ""), f"{line['ms']:.3f}", f"{line['of_lower_bound']:.1f}"]
-            )
+        name = f"{line['what']}, {line['precision']}"
+        again = name in seen
+        seen.add(name)
+        bound = 1e3 * max(line["bytes"] / ceilings["bytes"], line["flops"] / ceilings[line["precision"]])
+        rows.append([name + (" (another size)" if again else ""), f"{line['ms']:.3f}", f"{line['ms'] / bound:.1f}"])
     table = markdown(["kernel, batch 8 x 1024", "ms", "ratio to its lower bound"], rows)
-    return f"{table}\n\n{lines[0]['machine']}" if rows else NOT_YET
+    return f"{table}\n\n{lines[0]['machine']}"
+
+
+def measured_ceilings(machine: str) -> dict[str, float]:
+    """Per second, on this machine: the bytes of a copy, and the operations of a product in each precision."""
+    lines = [line for line in next(runs_of("ceilings"), []) if line["machine"] == machine]
+    found = {PRECISIONS[line["kind"]]: 1e12 * line["tflops"] for line in lines if line.get("what") == "product"}
+    for line in lines:
+        if line.get("what") == "copy":
+            found["bytes"] = 1e9 * line["gb_per_second"]
+    return found
 
 
 def ceilings() -> str:

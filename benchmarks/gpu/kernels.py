@@ -1,4 +1,4 @@
-"""Every kernel of a 124M step on its own: milliseconds, and the share of what memory or arithmetic would allow.
+"""Every kernel of a 124M step on its own: milliseconds, and the bytes and operations that it cannot do without.
 
 python benchmarks/gpu/kernels.py [--dry-run]
 """
@@ -22,8 +22,6 @@ from nanograd_gpt.rng import Generator
 
 POOL = (1 << 20) + 7  # random numbers, repeated in each array
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
-BYTES_PER_SECOND = 3.0e12  # of an H100, to be read beside step "ceilings"
-FLOPS_PER_SECOND = {"fp32": 5.1e13, "bf16": 7.7e14}
 
 
 def gpu(array: Any) -> Any:
@@ -101,8 +99,7 @@ def each(step: Step) -> None:
             kernel: Callable[..., Any] = getattr(kernels_of(args[0][0] if isinstance(args[0], list) else args[0]), name)
             cost = cost_of(name, args, kwargs, kernel(*args, **kwargs))
             ms = time_of(step, lambda kernel=kernel, args=args, kwargs=kwargs: kernel(*args, **kwargs))
-            lower_bound = 1e3 * max(cost.bytes / BYTES_PER_SECOND, cost.flops / FLOPS_PER_SECOND[precision])
-            step.emit(name, precision=precision, ms=ms, lower_bound_ms=lower_bound, of_lower_bound=ms / lower_bound)
+            step.emit(name, precision=precision, ms=ms, bytes=cost.bytes, flops=cost.flops)
 
 
 def time_of(step: Step, work: Callable[[], object]) -> float:
