@@ -146,8 +146,18 @@ def agreement() -> str:
     return (
         f"From the same weights, the losses of {losses['updates']} updates of the 124M model in float32 differ from "
         f"PyTorch's by at most {losses['worst']:.1e} nats. Two runs with dropout end with {same}. Of the tests that "
-        f"need a GPU, {tests['passed']:,} passed and {tests.get('failed', 0)} failed.\n\n{losses['machine']}"
+        f"need a GPU, {tests['passed']:,} passed and {tests.get('failed', 0)} failed.{sanitized()}"
+        f"\n\n{losses['machine']}"
     )
+
+
+def sanitized() -> str:
+    """What compute-sanitizer's tools found in the tests of kernels; empty if it did not run."""
+    lines = [line for line in next(runs_of("sanitizer", stopped=True), []) if "kernel" in line]
+    tools = [f"{tool} of {n}" for tool, n in Counter(line["what"] for line in lines).items()]
+    found = [f"{line['what']} in {line['kernel']}" for line in lines if line.get("code") != 0]
+    said = f"an error by {', '.join(found)}" if found else "nothing"
+    return f" compute-sanitizer found {said}, in the tests of kernels: {', '.join(tools)}." if lines else ""
 
 
 def memory() -> str:

@@ -47,3 +47,14 @@ def test_the_ceilings_of_another_gpu_are_not_taken(results: Path) -> None:
         results, *on("A", copy=1000, product=2000), {"step": "installation", "what": "gpu", "name": "B"}, MEMORY, END
     )
     assert gpu_parts.kernels() == gpu_parts.NOT_YET
+
+
+def test_what_the_sanitizer_found_is_said(results: Path) -> None:
+    runs = [{"step": "sanitizer", "what": "memcheck", "kernel": kernel, "code": 0} for kernel in ("norm", "loss")]
+    end = {"step": "sanitizer", "ended": "", "code": -9, "late": True}
+    written(results, *runs, end)
+    assert gpu_parts.sanitized() == " compute-sanitizer found nothing, in the tests of kernels: memcheck of 2."
+    written(results, *runs, {**runs[0], "what": "racecheck", "code": 9}, end)
+    assert "found an error by racecheck in norm" in gpu_parts.sanitized()
+    written(results, end)
+    assert gpu_parts.sanitized() == ""
