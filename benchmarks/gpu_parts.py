@@ -152,7 +152,7 @@ def agreement() -> str:
 
 
 def sanitized() -> str:
-    """What compute-sanitizer's tools found in the tests of kernels; empty if it did not run."""
+    """Findings of compute-sanitizer in the tests of kernels, by tool; empty if it did not run."""
     lines = [line for line in next(runs_of("sanitizer", stopped=True), []) if "kernel" in line]
     tools = [f"{tool} of {n}" for tool, n in Counter(line["what"] for line in lines).items()]
     found = [f"{line['what']} in {line['kernel']}" for line in lines if line.get("code") != 0]
