@@ -28,20 +28,7 @@ GPU_TESTS = [
     "tests/training/test_layer_scales.py",
     "tests/training/test_replay.py",
 ]
-DRY = [
-    "--data",
-    "story",
-    "--batch-size",
-    "2",
-    "--n-layers",
-    "1",
-    "--emb-dim",
-    "16",
-    "--context-length",
-    "8",
-    "--eval-iter",
-    "1",
-]
+DRY = ["--batch-size", "2", "--n-layers", "1", "--emb-dim", "16", "--context-length", "8", "--eval-iter", "1"]
 TOLERANCE = 1e-3  # nats, of losses in float32 after 20 updates
 
 
@@ -75,7 +62,7 @@ def trained(device: str, folder: Path, step: Step) -> list[float]:
     from nanograd_gpt.cli import main
     from nanograd_gpt.training.metrics import read_metrics
 
-    run, more = folder / device, step.pick([], DRY)
+    run, more = folder / device, step.pick([], ["--data", "story", *DRY])
     half, all_of_it = step.pick(["10", "20"], ["2", "4"])
     first = ["train", "--device", device, "--out", str(run), "--max-steps", half, *SETTINGS, *more]
     for arguments in (first, ["train", "--resume", str(run), "--device", device, "--max-steps", all_of_it]):

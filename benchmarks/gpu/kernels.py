@@ -1,4 +1,4 @@
-"""Every kernel of a 124M step on its own: milliseconds, and the bytes and operations that it cannot do without.
+"""Every kernel of a 124M step on its own: milliseconds, and the bytes and operations that it needs.
 
 python benchmarks/gpu/kernels.py [--dry-run]
 """
