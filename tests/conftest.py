@@ -13,9 +13,14 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).parent
-# What another version of Python or of a library does not change: C++, the sources' words, how well errors are found.
+# What no other version of Python or of a library changes: C++, the sources' words and layers, how errors are found.
 KERNELS = [HERE / "cusim", HERE / "cuda_compile", HERE / "backend" / "cuda"]
-SAME_EVERYWHERE = [*KERNELS, HERE / "test_wording.py", HERE / "gradcheck" / "test_broken_rules.py"]
+SAME_EVERYWHERE = [
+    *KERNELS,
+    HERE / "test_wording.py",
+    HERE / "test_architecture.py",
+    HERE / "gradcheck" / "test_broken_rules.py",
+]
 LONGEST = HERE / "test_readme.py"
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start

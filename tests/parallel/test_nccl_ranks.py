@@ -25,19 +25,17 @@ def on_standin(size: int, program: str, spec: Any, limit: float = 120) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_ranks_with_a_gpu_each_train_as_one_process(size: int) -> None:
-    found = on_standin(size, "train", [on_gpus(settings, sharded) for settings, sharded in CASES])
+def test_ranks_with_a_gpu_each_train_as_one_process() -> None:
+    found = on_standin(3, "train", [on_gpus(settings, sharded) for settings, sharded in CASES])
     for (settings, _), one in zip(CASES, found, strict=True):
         assert one["same"], settings
         assert difference(alone(settings), one) <= 1e-13, settings
-    assert found[3]["moments"] <= found[0]["moments"] / size + 64
+    assert found[3]["moments"] <= found[0]["moments"] / 3 + 64
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharded", [False, True])
-def test_in_float32_by_the_kernels_too(sharded: bool) -> None:
-    (found,) = on_standin(2, "train", [on_gpus({}, sharded, "float32")], limit=300)
+def test_in_float32_by_the_kernels_too() -> None:
+    (found,) = on_standin(2, "train", [on_gpus({}, True, "float32")], limit=300)
     assert found["same"]
     assert difference(alone({}, "float32"), found) <= 1e-6
 

@@ -20,7 +20,7 @@ out = Path(sys.argv[1])
 save_figure(plot_losses([0, 1, 2], [0, 10, 20], [3, 2, 1], [3, 2.5, 2]), out / "loss")
 save_figure(plot_perplexity([0, 10, 20], [3, 2, 1], [3, 2.5, 2]), out / "perplexity")
 """
-BACKENDS = ["module://matplotlib_inline.backend_inline", "module://nowhere.at_all", "nonsense", "TkAgg", "QtAgg", " "]
+BACKENDS = ["module://matplotlib_inline.backend_inline", "module://nowhere.at_all", "TkAgg", " "]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 MEASURED = {"12_where_the_time_goes", "13_where_the_memory_goes", "15_data_parallel"}  # which differ from run to run
 LONG = {"06_attention_anatomy", "09_signal_propagation", "10_learning_to_write"}  # their trainings have own tests
