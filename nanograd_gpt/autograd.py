@@ -16,9 +16,10 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from .backend.contract import Array, GradOut, Kernels
+from .backend.contract import Array, GradOut, Ints, Kernels
 from .backend.select import kernels_of
 from .grad_mode import is_grad_enabled
+from .nonzero_rows import NonzeroRows
 from .pytorch_names import TorchFunction
 from .rule_checks import check_result, check_returned
 from .versions import check_unchanged, tick
@@ -42,13 +43,23 @@ class Leaf(Node):
 
     `buffer`, if set, is the memory for the gradient, such as a view of a flat array.  Its contents are meaningless
     while `grad` is None: zeroing a gradient is free, and the next one overwrites the old.
+    `rows`, if set, are the rows of the buffer that may be other than zero.
     """
 
-    __slots__ = ("buffer",)
+    __slots__ = ("buffer", "rows")
     buffer: Array | None
+    rows: NonzeroRows | None
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.dtype, self.grad, self.order, self.owned, self.parents, self.buffer = dtype, None, 0, True, (), None
+        self.dtype, self.grad, self.order, self.parents, self.owned = dtype, None, 0, (), True
+        self.buffer = self.rows = None
+
+    def own_memory(self, ids: Ints | None = None) -> GradOut | None:
+        """The gradient, or memory for a first one, to write to the rows `ids` [all]; None without either."""
+        if (array := self.buffer if self.grad is None else self.grad) is None:
+            return None
+        out = GradOut(array, accumulate=self.grad is not None)
+        return out if self.rows is None else self.rows.written(out, ids)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the gradient, but not the buffer, which belongs to an optimizer's array."""
@@ -82,19 +93,15 @@ class Function(Node, TorchFunction):
         """Whether input i needs a gradient; valid in forward too, so that nothing is saved without need."""
         return i < len(self.parents) and self.parents[i] is not None
 
-    def grad_out(self, i: int, like: Array) -> GradOut | None:
-        """Memory for input i's gradient, shaped as `like`, zeros if a leaf is several inputs; None if not needed."""
+    def grad_out(self, i: int, like: Array, ids: Ints | None = None) -> GradOut | None:
+        """Memory for input i's gradient, shaped as `like`, zero but in rows `ids` [any]; None if it is not needed."""
         parent = self.parents[i]
         if parent is None:
             return None
-        if isinstance(parent, Leaf):
-            if parent.grad is None and sum(other is parent for other in self.parents) > 1:
-                accumulate_grad(parent, self.kernels.xp.zeros_like(like, dtype=parent.dtype), fresh=True)
-            if parent.grad is not None:
-                return GradOut(parent.grad, accumulate=True)
-            if parent.buffer is not None:
-                return GradOut(parent.buffer, accumulate=False)
-        return GradOut(self.kernels.xp.empty_like(like, dtype=parent.dtype), accumulate=False)
+        if isinstance(parent, Leaf) and parent.grad is None and sum(other is parent for other in self.parents) > 1:
+            accumulate_grad(parent, self.kernels.xp.zeros_like(like, dtype=parent.dtype), fresh=True)
+        own = parent.own_memory(ids) if isinstance(parent, Leaf) else None
+        return own or GradOut(self.kernels.xp.empty_like(like, dtype=parent.dtype), accumulate=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise RuntimeError(f"{type(self).__name__}: a Tensor with a graph cannot be copied or pickled; use .detach()")
@@ -170,10 +177,13 @@ def deliver(parent: Node, result: Array | GradOut, dy: Array | None) -> None:
 
 def accumulate_grad(node: Node, gradient: Array, fresh: bool) -> None:
     """Add a gradient to the node's, in place if either array may be changed."""
-    if node.grad is None:
-        if isinstance(node, Leaf):
-            gradient, fresh = _first_gradient(node, gradient, fresh), True
-        node.grad, node.owned = gradient, fresh
+    if isinstance(node, Leaf) and (out := node.own_memory()) is not None:
+        out.write(gradient)
+        node.grad = out.array
+    elif node.grad is None:
+        if isinstance(node, Leaf) and not fresh:
+            gradient, fresh = gradient.copy(), True
+        node.grad, node.owned = np.asarray(gradient) if isinstance(gradient, np.generic) else gradient, fresh
     elif node.owned:
         node.grad += gradient
     elif fresh:
@@ -181,15 +191,6 @@ def accumulate_grad(node: Node, gradient: Array, fresh: bool) -> None:
         node.grad, node.owned = gradient, True
     else:
         node.grad, node.owned = node.grad + gradient, True
-
-
-def _first_gradient(leaf: Leaf, gradient: Array, fresh: bool) -> Array:
-    """A leaf's first gradient, in memory that belongs to the leaf."""
-    if leaf.buffer is not None:
-        leaf.buffer[...] = gradient
-        return leaf.buffer
-    kept = gradient if fresh else gradient.copy()
-    return np.asarray(kept) if isinstance(kept, np.generic) else kept  # NumPy makes 0-d results scalars
 
 
 def _in_dtype(gradient: Array, dtype: np.dtype[Any]) -> Array:

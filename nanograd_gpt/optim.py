@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from .arguments import not_allowed, real_number, whole_number
+from .autograd import Leaf
 from .backend.contract import AdamWNumbers, Array, HostArray
 from .backend.select import Device, device_of, kernels_of, to_device
 from .errors import InputError, a_or_an
+from .moved_rows import MovedRows
 from .nn.flat import FlatParameters
 from .nn.module import Module, Parameter
 from .nn.param_groups import SETTINGS, Parameters, ParamGroup, checked_setting, make_param_groups
@@ -88,9 +90,9 @@ class AdamW:
         self._new_moments()
 
     def _new_moments(self) -> None:
-        zeros_like, own = self.flat.kernels.xp.zeros_like, self.flat.data[self.own]
-        self.exp_avg: Array = zeros_like(own)  # running mean of the gradient
-        self.exp_avg_sq: Array = zeros_like(own)  # running mean of its square
+        self.exp_avg: Array = self.flat.zeros(self.own)  # running mean of the gradient
+        self.exp_avg_sq: Array = self.flat.zeros(self.own)  # running mean of its square
+        self.moved = {i: MovedRows(len(self.parameters[i].data)) for i in self.flat.by_rows}  # rows of both means
 
     def keep_shard(self, which: int, of: int) -> None:
         """From now on, update one of `of` equal parts of all parameters alone, with new moments of that part.
@@ -173,7 +175,7 @@ class AdamW:
 
     def clip_scale(self, max_norm: float) -> tuple[Array, Array]:
         """Compute the gradients' global norm (), and the factor that clips it to max_norm ()."""
-        return _clip_scale(self.flat.parameters, max_norm)
+        return _clip_scale([leaf.grad for leaf in self.flat.leaves], max_norm)
 
     def advance(self) -> HostArray:
         """Count an update of each parameter with a gradient; returns its AdamWNumbers, a row for each run (R, 8)."""
@@ -184,13 +186,26 @@ class AdamW:
 
     def apply(self, numbers: Array, scale: Array | None) -> None:
         """Update the parameters with numbers (R, 8) from advance(), on the device, and gradients times scale ()."""
+        for row, (_, members, run) in zip(numbers, self._runs(), strict=True):
+            mark_changed(self.flat.data[run])
+            start = run.start
+            for i in self.flat.by_rows:
+                if members.start <= i < members.stop and self.moved[i].are_few(self.flat.leaves[i]):
+                    matrix = self.flat.slice_of(i)
+                    self._update(slice(start, matrix.start), row, scale)
+                    arrays = self.flat.data, self.flat.peek_grad(), self.exp_avg, self.exp_avg_sq
+                    self.moved[i].update(self.flat.kernels, [self.flat.view_of(a, i) for a in arrays], row, scale)
+                    start = matrix.stop
+            self._update(slice(start, run.stop), row, scale)
+
+    def _update(self, run: slice, numbers: Array, scale: Array | None) -> None:
+        """Update what belongs to this process of a part of the flat arrays."""
         flat, first = self.flat, self.own.start
-        for row, (_, _, run) in zip(numbers, self._runs(), strict=True):
-            mark_changed(flat.data[run])
-            part = slice(max(run.start, first), min(run.stop, self.own.stop))
-            if part.start < part.stop:
-                at = slice(part.start - first, part.stop - first)
-                flat.kernels.adamw(flat.data[part], flat.grad[part], self.exp_avg[at], self.exp_avg_sq[at], row, scale)
+        part = slice(max(run.start, first), min(run.stop, self.own.stop))
+        if part.start < part.stop:
+            at = slice(part.start - first, part.stop - first)
+            arrays = flat.data[part], flat.peek_grad()[part], self.exp_avg[at], self.exp_avg_sq[at]
+            flat.kernels.adamw(*arrays, numbers, scale)
 
     def _runs(self) -> list[tuple[ParamGroup, slice, slice]]:
         """Runs of parameters that are updated at once: their group, and slices of parameters and of the flat arrays."""
@@ -202,11 +217,13 @@ class AdamW:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drop all gradients; set_to_none=False zeroes existing ones instead, which then still count as steps."""
-        for p in self.parameters:
-            if set_to_none:
+        for p, leaf in zip(self.parameters, self.flat.leaves, strict=True):
+            if set_to_none or leaf.grad is None:
                 p.zero_grad()
-            elif p.grad is not None:
-                p.grad[...] = 0
+            elif leaf.rows is not None:
+                leaf.rows.zero(leaf.grad)
+            else:
+                leaf.grad[...] = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, and each parameter's step count and two running means, in order.
@@ -245,8 +262,12 @@ class AdamW:
         self.load_settings(state)
         device: Device = self.parameters[0].device
         for i in range(len(self.parameters)):
-            self.flat.view_of(self.exp_avg, i)[...] = to_device(state["exp_avg"][i], device)
-            self.flat.view_of(self.exp_avg_sq, i)[...] = to_device(state["exp_avg_sq"][i], device)
+            means = [self.flat.view_of(mean, i) for mean in (self.exp_avg, self.exp_avg_sq)]
+            given = [to_device(state[name][i], device) for name in ("exp_avg", "exp_avg_sq")]
+            if i in self.moved:
+                self.moved[i].load(means, given)
+            else:
+                means[0][...], means[1][...] = given
 
     def load_settings(self, state: Mapping[str, Any]) -> None:
         """Restore the settings and step counts of a state_dict, which may lack the moments."""
@@ -334,23 +355,32 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> Array:
     if isinstance(parameters, Module):
         raise InputError(f"clip_grad_norm: got a {type(parameters).__name__}; give model.parameters()")
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    norm, scale = _clip_scale(given, max_norm)
     for p in given:
-        if p.grad is not None:
-            gradient = p.grad
-            gradient *= scale
+        if not isinstance(p, Tensor):
+            raise InputError(f"clip_grad_norm: expected Tensors, got a {type(p).__name__}; give model.parameters()")
+    leaves = [p.node for p in given if isinstance(p.node, Leaf) and p.node.grad is not None]
+    norm, scale = _clip_scale([leaf.grad for leaf in leaves], max_norm)
+    for leaf in leaves:
+        _scale(leaf, scale)
     return norm
 
 
-def _clip_scale(parameters: Sequence[Tensor], max_norm: float) -> tuple[Array, Array]:
-    """Compute the global norm of the gradients (), and the factor that clips it ()."""
+def _scale(leaf: Leaf, factor: Array | float) -> None:
+    """Multiply the gradient of a leaf, which has one, in place."""
+    gradient = leaf.grad
+    assert gradient is not None
+    if leaf.rows is None:
+        gradient *= factor
+    else:
+        gradient[leaf.rows.marked] *= factor
+
+
+def _clip_scale(given: Sequence[Array | None], max_norm: float) -> tuple[Array, Array]:
+    """Compute the global norm of gradients (), and the factor that clips it ()."""
     limit = real_number("max_norm", max_norm, "a number > 0")
     if not limit > 0:
         raise not_allowed("max_norm", max_norm, "a number > 0")
-    for p in parameters:
-        if not isinstance(p, Tensor):
-            raise InputError(f"clip_grad_norm: expected Tensors, got a {type(p).__name__}; give model.parameters()")
-    gradients = [p.grad for p in parameters if p.grad is not None]
+    gradients = [gradient for gradient in given if gradient is not None]
     if not gradients:
         raise InputError("clip_grad_norm: no parameter has a gradient; call loss.backward() first")
     return kernels_of(gradients[0]).clip_scale(gradients, limit)

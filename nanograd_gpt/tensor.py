@@ -47,11 +47,9 @@ class Tensor:
         if not isinstance(requires_grad, bool | np.bool_):
             raise TypeError(f"requires_grad is {requires_grad!r}, expected True or False; one array makes a Tensor")
         self.data = as_array(data)
-        self.node = None
-        if requires_grad:
-            if self.data.dtype.kind not in "fc" and not is_bfloat16(self.data.dtype):
-                raise TypeError(f"a gradient needs float or complex numbers, got {self.data.dtype}; write 1.0, not 1")
-            self.node = Leaf(self.data.dtype)
+        if requires_grad and self.data.dtype.kind not in "fc" and not is_bfloat16(self.data.dtype):
+            raise TypeError(f"a gradient needs float or complex numbers, got {self.data.dtype}; write 1.0, not 1")
+        self.node = Leaf(self.data.dtype) if requires_grad else None
 
     # Attributes
 
@@ -90,7 +88,10 @@ class Tensor:
     @property
     def grad(self) -> Array | None:
         """The gradient of a leaf, in this tensor's shape; None before backward, and for results of operations."""
-        return self.node.grad if isinstance(self.node, Leaf) else None
+        if not isinstance(self.node, Leaf) or self.node.grad is None:
+            return None
+        self.node.rows = None  # who has the array may write to any row, at any time
+        return self.node.grad
 
     @grad.setter
     def grad(self, value: None) -> None:
@@ -300,8 +301,7 @@ class Tensor:
         """The variance over n elements: the sum of squared deviations over n - 1, or over n with unbiased=False."""
         centred = self - self.mean(axis, keepdims=True)
         total = (centred * centred).sum(axis, keepdims)
-        n = self.size // max(1, total.size)
-        return total / (n - 1 if unbiased else n)
+        return total / (self.size // max(1, total.size) - int(unbiased))
 
     @takes_dim
     def argmax(
@@ -332,8 +332,7 @@ class Tensor:
         if not self.ndim:
             return self.reshape(1)
         first, last = range(self.ndim)[first], range(self.ndim)[last]
-        joined = prod(self.shape[first : last + 1])
-        return self.reshape(*self.shape[:first], joined, *self.shape[last + 1 :])
+        return self.reshape(*self.shape[:first], prod(self.shape[first : last + 1]), *self.shape[last + 1 :])
 
     def transpose(self, *axes: int | tuple[int, ...]) -> Tensor:
         """Permute the axes as NumPy does, or reverse them; PyTorch's transpose(a, b), swapaxes here, is an error."""

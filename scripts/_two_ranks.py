@@ -66,7 +66,8 @@ class ClippedFirst(MPIRanks):
 
     def sum_gradients(self, optimizer: AdamW) -> None:
         _, scale = optimizer.clip_scale(MAX_NORM / self.size)
-        optimizer.flat.grad *= scale
+        gradients = optimizer.flat.grad
+        gradients *= scale
         super().sum_gradients(optimizer)
 
     def step(self, optimizer: AdamW, max_norm: float | None) -> Array | None:

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
-from ..autograd import Leaf
+import numpy as np
+
+from ..autograd import Leaf, accumulate_grad
 from ..backend.contract import Array
-from ..backend.cpu.allocator import give_freed_memory_back
+from ..backend.cpu.allocator import give_freed_memory_back, in_small_pages
 from ..backend.select import kernels_of
 from ..errors import InputError, a_or_an
+from ..nonzero_rows import NonzeroRows
 from ..tensor import Tensor
 from .module import Parameter
 
@@ -33,7 +36,8 @@ class FlatParameters:
 
     Each parameter's `data` and gradient become views, which begin at multiples of the backend's PARAMETER_ALIGNMENT;
     `grad` is undefined where a parameter has no gradient.  `shards` (default 1): the arrays can be cut into so many
-    equal parts, for which they may end in a few zeros.
+    equal parts, for which they may end in a few zeros.  In memory of the host and without shards, the rows of an
+    embedding's gradient that are not zero are known, until somebody takes the array from `grad`.
     Raises InputError without parameters, for a duplicate, for a Tensor that cannot be trained, and if dtypes or devices
     differ.
     """
@@ -55,8 +59,11 @@ class FlatParameters:
         unit = multiple * shards if shards > 1 else 1
         size = -(-self.ends[-1] // unit) * unit
         self.data: Array = xp.zeros(size, dtype=dtype)  # zeros in the gaps between aligned parameters
-        self.grad: Array = xp.zeros(size, dtype=dtype)
-        self.views = [self._move_in(p, end) for p, end in zip(self.parameters, self.ends, strict=True)]
+        by_rows = (i for i, p in enumerate(parameters) if isinstance(p, Parameter) and p.by_rows)
+        self.by_rows = list(by_rows) if xp is np and shards == 1 else []
+        self._grad = self.zeros(slice(0, size))
+        self.leaves = [self._move_in(i) for i in range(len(parameters))]
+        self.views = [p.data for p in parameters]
         give_freed_memory_back()  # the parameters' previous arrays
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -64,28 +71,48 @@ class FlatParameters:
         self.check_in_place()
         return FlatParameters, (self.parameters,)
 
-    def _move_in(self, p: Parameter, end: int) -> Array:
-        part = slice(end - p.size, end)
-        view: Array = self.data[part].reshape(p.shape)
+    def zeros(self, part: slice) -> Array:
+        """Zeros for a part of `data`; the rows of an embedding take memory only when they are written to."""
+        zeros: Array = self.kernels.xp.zeros(part.stop - part.start, dtype=self.data.dtype)
+        for i in self.by_rows:
+            in_small_pages(self.view_of(zeros, i))
+        return zeros
+
+    def _move_in(self, i: int) -> Leaf:
+        p, view = self.parameters[i], self.view_of(self.data, i)
         view[...] = p.data
-        p.data = view
-        assert isinstance(p.node, Leaf)  # checked by _check_trainable
-        p.node.buffer = self.grad[part].reshape(p.shape)
-        if p.node.grad is not None:
-            p.node.buffer[...] = p.node.grad
-            p.node.grad = p.node.buffer
-        return view
+        p.data, leaf = view, p.node
+        assert isinstance(leaf, Leaf)  # checked by _check_trainable
+        leaf.buffer, gradient = self.view_of(self._grad, i), leaf.grad
+        leaf.rows, leaf.grad = NonzeroRows(len(view)) if i in self.by_rows else None, None
+        if gradient is not None:
+            accumulate_grad(leaf, gradient, fresh=False)
+        return leaf
+
+    @property
+    def grad(self) -> Array:
+        """The gradients (size,), as an array to keep and to write to."""
+        for leaf in self.leaves:
+            leaf.rows = None
+        return self._grad
+
+    def peek_grad(self) -> Array:
+        """The gradients (size,), to be read at once."""
+        return self._grad
+
+    def slice_of(self, i: int) -> slice:
+        """Return where parameter i is in the flat arrays."""
+        return slice(self.ends[i] - self.parameters[i].size, self.ends[i])
 
     def view_of(self, flat: Array, i: int) -> Array:
         """Return the view of parameter i, in its shape, into a flat array like `data`."""
-        p, end = self.parameters[i], self.ends[i]
-        return flat[end - p.size : end].reshape(p.shape)
+        return flat[self.slice_of(i)].reshape(self.parameters[i].shape)
 
     def zero_missing(self) -> None:
         """Zero `grad` where a parameter has no gradient."""
-        for i, p in enumerate(self.parameters):
-            if p.grad is None:
-                self.view_of(self.grad, i)[...] = 0
+        for i, leaf in enumerate(self.leaves):
+            if leaf.grad is None:
+                self.view_of(self._grad, i)[...] = 0
 
     def check_in_place(self) -> None:
         """Raise InputError if a parameter's array was replaced after the optimizer was made."""
@@ -102,18 +129,17 @@ class FlatParameters:
         """
         members, start = range(len(self.parameters)) if members is None else members, None
         for i in members:
-            p = self.parameters[i]
-            if start is not None and (p.grad is None or steps[i] != steps[start]):
+            has_gradient = self.leaves[i].grad is not None
+            if start is not None and (not has_gradient or steps[i] != steps[start]):
                 yield self._as_slices(start, i)
                 start = None
-            if start is None and p.grad is not None:
+            if start is None and has_gradient:
                 start = i
         if start is not None:
             yield self._as_slices(start, members.stop)
 
     def _as_slices(self, first: int, stop: int) -> tuple[slice, slice]:
-        begin = self.ends[first] - self.parameters[first].size
-        return slice(first, stop), slice(begin, self.ends[stop - 1])
+        return slice(first, stop), slice(self.slice_of(first).start, self.ends[stop - 1])
 
 
 def _check_trainable(i: int, p: Parameter) -> None:

@@ -50,7 +50,8 @@ class Embedding(Module):
     @without_keywords(EMBEDDING)
     def __init__(self, n_vectors: int, emb_dim: int, *, rng: RandomStream | None = None) -> None:
         shape = whole_number("n_vectors", n_vectors, 0), whole_number("emb_dim", emb_dim, 0)
-        self.weight = Parameter((Generator.unseeded() if rng is None else checked_stream(rng)).normal(shape))
+        rng = Generator.unseeded() if rng is None else checked_stream(rng)
+        self.weight = Parameter(rng.normal(shape), by_rows=True)
 
     def forward(self, ids: Ints, *, checked: bool = False) -> Tensor:
         return F.embedding(ids, self.weight, checked=checked)

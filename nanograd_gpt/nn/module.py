@@ -17,12 +17,21 @@ from ..versions import mark_changed
 
 
 class Parameter(Tensor):
-    """A trainable Tensor owned by a module; always a leaf."""
+    """A trainable Tensor owned by a module; always a leaf.
 
-    __slots__ = ()
+    by_rows: bool [False]: only rows are looked up in it, so that its gradient is zero in all others
+    """
 
-    def __init__(self, data: Array) -> None:
+    __slots__ = ("by_rows",)
+
+    def __init__(self, data: Array, by_rows: bool = False) -> None:
         super().__init__(data, requires_grad=True)
+        self.by_rows = by_rows
+
+    def peek_grad(self) -> Array | None:
+        """The gradient, to be read at once: `grad` is an array to keep, of which no rows are known to be zero."""
+        assert isinstance(self.node, Leaf)
+        return self.node.grad
 
 
 class Module:

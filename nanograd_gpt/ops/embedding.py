@@ -23,7 +23,7 @@ class Embedding(Function):
 
     def backward(self, dy: Array) -> tuple[Gradient]:
         weight, ids = self.saved
-        dweight = self.grad_out(0, weight)
+        dweight = self.grad_out(0, weight, ids)
         if dweight is not None:
             self.kernels.embedding_backward(dy, ids, dweight)
         return (dweight,)

@@ -24,8 +24,8 @@ def first_not_finite(model: GPTModel, optimizer: AdamW | None = None) -> str | N
 def _arrays(model: GPTModel, optimizer: AdamW | None) -> Iterator[tuple[str, Array]]:
     named = list(model.named_parameters())
     for name, p in named:
-        if p.grad is not None:
-            yield f"the gradient of {name}", p.grad
+        if (gradient := p.peek_grad()) is not None:
+            yield f"the gradient of {name}", gradient
     for name, p in named:
         yield f"the weight {name}", p.data
     if optimizer is not None:

@@ -69,7 +69,7 @@ def with_layer_scales(model: GPTModel, update: Callable[[], T]) -> tuple[T, Laye
     for layer, weights in layer_weights(model).items():
         scales.weights[layer] = _norm(layers[layer])
         scales.updates[layer] = _norm([a - b for a, b in zip(layers[layer], before[layer], strict=True)])
-        gradients = [_sampled(p.grad) for p in weights if p.grad is not None]
+        gradients = [_sampled(gradient) for p in weights if (gradient := p.peek_grad()) is not None]
         if len(gradients) == len(weights):
             scales.gradients[layer] = _norm(gradients)
         scales.sizes[layer] = sum(part.size for part in layers[layer])

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from nanograd_gpt.backend.contract import Array
-from nanograd_gpt.nn.flat import FlatParameters
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.parallel.mpi_ranks import MPIRanks
 from nanograd_gpt.parallel.ranks import ALONE
@@ -28,9 +27,9 @@ class ClipBeforeSum(MPIRanks):
     """Each rank clips its own gradients."""
 
     def sum_gradients(self, optimizer: AdamW) -> None:
-        flat: FlatParameters = optimizer.flat
         _, scale = optimizer.clip_scale(0.5 / self.size)
-        flat.grad *= scale
+        gradients = optimizer.flat.grad
+        gradients *= scale
         super().sum_gradients(optimizer)
 
     def backward(self, loss: Tensor, optimizer: AdamW, last: bool) -> None:
