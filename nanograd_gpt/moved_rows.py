@@ -11,9 +11,11 @@ import numpy as np
 
 from .autograd import Leaf
 from .backend.contract import AdamWNumbers, Array, HostArray, Kernels
+from .backend.cpu.blocks import for_each_row_block
 from .nonzero_rows import NonzeroRows
 
-FEW = 1 / 8  # of the rows: more are updated with all others, since rows are copied out and back
+SWEEPS = 25  # the time of a number's update with its copies, in multiplications
+FEW = 1 / 4  # of the rows: more are updated with all others, since rows are copied out and back
 
 
 class MovedRows(NonzeroRows):
@@ -29,14 +31,22 @@ class MovedRows(NonzeroRows):
     def update(self, kernels: Kernels, arrays: Sequence[Array], numbers: HostArray, scale: Array | None) -> None:
         """Update param, grad, exp_avg and exp_avg_sq (V, C) as the kernel adamw does, to the same bits."""
         of_all = AdamWNumbers(*numbers.tolist())
+        without_decay = np.array(of_all._replace(decay=1.0))
         param, _, exp_avg, exp_avg_sq = arrays
+        rows, C = np.flatnonzero(self.marked), param.shape[1]
+
+        def decay(block: slice) -> None:
+            param[block] *= of_all.decay
+
+        def update_rows(block: slice) -> None:
+            at = rows[block]
+            p, g, m, v = (array[at].reshape(-1) for array in arrays)
+            kernels.adamw(p, g, m, v, without_decay, scale)
+            param[at], exp_avg[at], exp_avg_sq[at] = p.reshape(-1, C), m.reshape(-1, C), v.reshape(-1, C)
+
         if of_all.decay != 1:
-            param *= of_all.decay
-        rows = np.flatnonzero(self.marked)
-        p, g, m, v = (array[rows].reshape(-1) for array in arrays)
-        kernels.adamw(p, g, m, v, np.array(of_all._replace(decay=1.0)), scale)
-        for array, part in ((param, p), (exp_avg, m), (exp_avg_sq, v)):
-            array[rows] = part.reshape(len(rows), -1)
+            for_each_row_block(len(param), C, 1, decay)
+        for_each_row_block(len(rows), C, SWEEPS, update_rows)
 
     def load(self, means: Sequence[Array], given: Sequence[Array]) -> None:
         """Copy given arrays into both means, without writing zeros over zeros."""

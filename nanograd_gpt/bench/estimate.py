@@ -35,8 +35,8 @@ LONG_SECONDS = 0.3
 def memory_bytes(model: GPTConfig, batch_size: int) -> int:
     """Estimate the peak of training's arrays: in backward, on drawing the last mask, or on building the model.
 
-    Weights, gradients and AdamW's two moments, as if all tokens of the vocabulary occurred; everything that is saved for
-    backward; temporary arrays.
+    Weights, gradients and AdamW's two moments, as if all tokens of the vocabulary occurred; what is saved for backward;
+    temporary arrays.
     """
     N, C, V = batch_size * model.context_length, model.emb_dim, model.vocab_size
     state = 4 * BYTES * model.n_parameters

@@ -12,6 +12,7 @@ from nanograd_gpt.backend import cpu
 from nanograd_gpt.backend.contract import AdamWNumbers, Array, GradOut
 from nanograd_gpt.backend.cpu import blocks, loss, matmul, threads
 from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.moved_rows import MovedRows
 from nanograd_gpt.optim import AdamW
 from nanograd_gpt.rng import Generator
 
@@ -70,6 +71,22 @@ def adamw() -> Callable[[], Any]:
     return run
 
 
+def adamw_by_rows() -> Callable[[], Any]:
+    rows = MovedRows(8000)
+    rows.marked[RNG.integers(0, 8000, 3000)] = True
+    start = random(8000, C), *(random(8000, C) ** 2 * rows.marked[:, None] for _ in range(3))
+    numbers = np.array(AdamWNumbers.at_step(3, 1e-3, (0.9, 0.999), eps=1e-8, weight_decay=0.1))
+
+    def run() -> Any:
+        arrays, all_rows = [a.copy() for a in start], [a.reshape(-1).copy() for a in start]
+        rows.update(cpu, arrays, numbers, None)
+        cpu.adamw(*all_rows, numbers, None)
+        assert [a.tobytes() for a in arrays] == [a.tobytes() for a in all_rows]
+        return arrays
+
+    return run
+
+
 X, SCALE, KEEP, LONG = random(N, C), random(C), RNG.random((N, C)) < 0.9, random(2_000_000)
 MATRIX = random(matmul.MIN_VECTOR_MATRIX // C + 100, C)
 KERNELS: dict[str, Callable[[], Any]] = {
@@ -81,6 +98,7 @@ KERNELS: dict[str, Callable[[], Any]] = {
     "head, one row": lambda: cpu.linear(X[:1], MATRIX, None),
     "softmax in place": softmax_in_place(),
     "AdamW": adamw(),
+    "AdamW by rows": adamw_by_rows(),
     "squared norm": lambda: cpu.clip_scale([LONG], 1.0),
 }
 
