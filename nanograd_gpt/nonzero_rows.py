@@ -27,6 +27,11 @@ class NonzeroRows:
         array[np.flatnonzero(self.marked)] = 0  # faster than by the mask
         self.marked[:] = False
 
+    def copy_into(self, zeros: Array, array: Array) -> None:
+        """Copy an array to zeros, of which only what is not zero is written to."""
+        self.marked[:] = array.any(axis=1)
+        np.copyto(zeros, array, where=self.marked[:, None])
+
     def written(self, out: GradOut, ids: Ints | None) -> GradOut:
         """Prepare for a gradient that is zero but in the rows `ids`, or may be anything (None)."""
         if ids is not None and not out.accumulate:

@@ -239,6 +239,17 @@ def test_a_row_that_moved_keeps_moving_until_the_means_are_loaded_again() -> Non
     np.testing.assert_array_equal(pair.weight.data[3], before * np.float32(1 - 0.1 * 0.1))
 
 
+def test_an_optimizer_made_after_the_first_backward_finds_the_rows() -> None:
+    pair = Pair()
+    pair.leaf.buffer = pair.leaf.rows = None  # as before there was an optimizer
+    pair.backward([3, 9])
+    pair.optimizer = AdamW(pair.parameters())
+    assert pair.leaf.rows is not None
+    assert np.flatnonzero(pair.leaf.rows.marked).tolist() == [3, 9]
+    pair.optimizer.step()
+    assert np.flatnonzero(pair.optimizer.moved[0].marked).tolist() == [3, 9]
+
+
 @pytest.mark.parametrize("settings", [{"shards": 2}, {}])
 def test_parts_of_processes_know_no_rows(settings: dict[str, int]) -> None:
     pair = Pair()

@@ -85,7 +85,10 @@ class FlatParameters:
         assert isinstance(leaf, Leaf)  # checked by _check_trainable
         leaf.buffer, gradient = self.view_of(self._grad, i), leaf.grad
         leaf.rows, leaf.grad = NonzeroRows(len(view)) if i in self.by_rows else None, None
-        if gradient is not None:
+        if gradient is not None and leaf.rows is not None:
+            leaf.rows.copy_into(leaf.buffer, gradient)
+            leaf.grad = leaf.buffer
+        elif gradient is not None:
             accumulate_grad(leaf, gradient, fresh=False)
         return leaf
 
