@@ -1,4 +1,4 @@
-"""AdamW's update of an embedding by rows: one whose gradient and means are zero does nothing but decay.
+"""AdamW's update of an embedding by rows: a row whose gradient and means are zero does nothing but decay.
 
 In the text of a book, or in the first thousand updates, most tokens of GPT-2's vocabulary never occur.
 """
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .autograd import Leaf
 from .backend.contract import AdamWNumbers, Array, HostArray, Kernels
 from .backend.cpu.blocks import for_each_row_block
 from .nonzero_rows import NonzeroRows
@@ -23,9 +22,12 @@ class MovedRows(NonzeroRows):
 
     __slots__ = ()
 
-    def are_few(self, leaf: Leaf) -> bool:
-        """Add the rows of the parameter's present gradient; returns whether an update by rows is worth it."""
-        self.marked |= True if leaf.rows is None else leaf.rows.marked
+    def add(self, gradient: NonzeroRows | None) -> None:
+        """Mark the rows of the gradient that an update is going to use, or all of them (None)."""
+        self.marked |= True if gradient is None else gradient.marked
+
+    def are_few(self) -> bool:
+        """Whether an update by rows takes less time than one of the whole array."""
         return bool(np.count_nonzero(self.marked) <= FEW * len(self.marked))
 
     def update(self, kernels: Kernels, arrays: Sequence[Array], numbers: HostArray, scale: Array | None) -> None:

@@ -28,7 +28,7 @@ class NonzeroRows:
         self.marked[:] = False
 
     def copy_into(self, zeros: Array, array: Array) -> None:
-        """Copy an array to zeros, of which only what is not zero is written to."""
+        """Copy an array, without writing zeros over zeros."""
         self.marked[:] = array.any(axis=1)
         np.copyto(zeros, array, where=self.marked[:, None])
 

@@ -50,6 +50,8 @@ class AdamW:
     A parameter without a gradient is skipped, and its step count stays.  Settings can be read and changed in
     `param_groups`; the groups themselves are fixed.  copy.deepcopy and pickle of a model together with its optimizer
     give a pair that trains on; of an optimizer alone, the copy has copies of the parameters.
+    On the CPU, rows of an Embedding that no token has used only decay, and their gradient and means take no memory, until
+    its `grad` is read: that array may be written to at any time.  Parameter.peek_grad() is for reading alone.
     Raises InputError for values out of range and for parameters that cannot be trained.
     Source: Loshchilov and Hutter 2019.
 
@@ -92,7 +94,7 @@ class AdamW:
     def _new_moments(self) -> None:
         self.exp_avg: Array = self.flat.zeros(self.own)  # running mean of the gradient
         self.exp_avg_sq: Array = self.flat.zeros(self.own)  # running mean of its square
-        self.moved = {i: MovedRows(len(self.parameters[i].data)) for i in self.flat.by_rows}  # rows of both means
+        self.moved = {i: MovedRows(len(self.parameters[i].data)) for i in self.flat.by_rows}  # rows of both
 
     def keep_shard(self, which: int, of: int) -> None:
         """From now on, update one of `of` equal parts of all parameters alone, with new moments of that part.
@@ -190,7 +192,10 @@ class AdamW:
             mark_changed(self.flat.data[run])
             start = run.start
             for i in self.flat.by_rows:
-                if members.start <= i < members.stop and self.moved[i].are_few(self.flat.leaves[i]):
+                if not members.start <= i < members.stop:
+                    continue
+                self.moved[i].add(self.flat.leaves[i].rows)
+                if self.moved[i].are_few():
                     matrix = self.flat.slice_of(i)
                     self._update(slice(start, matrix.start), row, scale)
                     arrays = self.flat.data, self.flat.peek_grad(), self.exp_avg, self.exp_avg_sq

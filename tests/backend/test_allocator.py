@@ -1,4 +1,4 @@
-"""keep_freed_memory keeps freed memory for the next update; give_freed_memory_back returns it."""
+"""Memory that is freed stays for the next update or is given back; what is never written to takes none."""
 
 from __future__ import annotations
 
@@ -47,3 +47,26 @@ def test_an_import_keeps_no_memory_and_thresholds_of_the_users_stay(variable: st
     held, kept, _ = (int(n) / 2**20 for n in done.stdout.split())
     assert held > 190
     assert kept < 50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, which only Linux has")
+def test_rows_that_no_token_has_used_take_no_memory() -> None:
+    code = """
+import numpy as np
+from nanograd_gpt import AdamW
+from nanograd_gpt.nn import Embedding
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+embedding, ids = Embedding(65536, 256), np.arange(0, 65536, 512)  # 64 MiB, with an id in each 0.5 MiB
+optimizer = AdamW(embedding.parameters())
+before = resident()
+for _ in range(2):
+    embedding(ids).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+print(resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) / 2**20 < 8  # of 192 for a gradient and two means

@@ -114,7 +114,7 @@ def weights() -> Iterator[str]:
 def needed(*libraries: str) -> None:
     for library in libraries:
         if importlib.util.find_spec(library) is None:
-            pytest.skip(f"needs {library}")
+            pytest.skip(f"{library}, a contender's library, is not installed")
 
 
 def test_ours_answers_all_it_can_be_asked(weights: str) -> None:

@@ -14,6 +14,7 @@ from ..contract import Array
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt's parameters
 MADV_NOHUGEPAGE = 15  # of madvise
+LARGE_BYTES = 1 << 22  # NumPy's own limit
 TRIM_THRESHOLD_BYTES = 1 << 30  # freed memory up to this size stays with the process
 SET_BY_USER = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"
 MMAP_THRESHOLD_BYTES = 1 << 25  # larger arrays are unmapped when freed, so that they leave no holes in the heap
@@ -37,12 +38,12 @@ def give_freed_memory_back() -> None:
 
 
 def in_small_pages(zeros: Array) -> None:
-    """Let a new array take memory only where it is written to; a no-op without glibc.
+    """Let a new array of 4 MiB or more take memory only where it is written to; a no-op without glibc.
 
-    NumPy asks Linux for pages of 2 MB for its large arrays, and a single number takes a whole page.
+    For such arrays NumPy asks Linux for pages of 2 MiB, and a single number takes a whole page.
     """
     start, stop = -(-zeros.ctypes.data // PAGESIZE), (zeros.ctypes.data + zeros.nbytes) // PAGESIZE
-    if _glibc is not None and start < stop:
+    if _glibc is not None and zeros.nbytes >= LARGE_BYTES:
         address, size = ctypes.c_void_p(start * PAGESIZE), ctypes.c_size_t((stop - start) * PAGESIZE)
         _glibc.madvise(address, size, MADV_NOHUGEPAGE)
 
