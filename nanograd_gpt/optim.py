@@ -50,8 +50,8 @@ class AdamW:
     A parameter without a gradient is skipped, and its step count stays.  Settings can be read and changed in
     `param_groups`; the groups themselves are fixed.  copy.deepcopy and pickle of a model together with its optimizer
     give a pair that trains on; of an optimizer alone, the copy has copies of the parameters.
-    On the CPU, rows of an Embedding that no token has used only decay, and their gradient and means take no memory, until
-    its `grad` is read: that array may be written to at any time.  Parameter.peek_grad() is for reading alone.
+    On the CPU, rows of an Embedding that no token has used only decay, and their gradient and means take no memory,
+    until its `grad` is read: that array may be written to at any time.  Parameter.peek_grad() is for reading alone.
     Raises InputError for values out of range and for parameters that cannot be trained.
     Source: Loshchilov and Hutter 2019.
 
