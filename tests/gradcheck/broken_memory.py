@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nanograd_gpt.autograd import Function
-from nanograd_gpt.backend.contract import Array, GradOut
+from nanograd_gpt.backend.contract import Array, GradOut, Ints
 from nanograd_gpt.ops.activation import Softmax
 from nanograd_gpt.ops.elementwise import Exp
 from nanograd_gpt.ops.embedding import Embedding
@@ -25,8 +25,8 @@ def with_sink(op: Operation, change: Callable[[GradOut], GradOut]) -> Operation:
     """The operation with a kernel that takes its sinks for others, which the engine does not see."""
 
     class Broken(op):  # type: ignore[misc, valid-type]  # mypy accepts no variable as a base class
-        def grad_out(self, i: int, like: Array) -> GradOut | None:
-            sink = super().grad_out(i, like)
+        def grad_out(self, i: int, like: Array, ids: Ints | None = None) -> GradOut | None:
+            sink = super().grad_out(i, like, ids)
             return None if sink is None else change(sink)
 
         def backward(self, dy: Array) -> Sequence[Any]:
