@@ -25,10 +25,12 @@ KERNELS = [
     "cast",
     "dropout_of_a_part",
 ]
-TOOLS = {  # initcheck keeps a record of all memory: a minute and more for a large kernel's tests
+TOOLS = {
     "racecheck": KERNELS,
     "memcheck": KERNELS,
-    "initcheck": ["column_sums", "norm", "optimizer"],
+    # Not of the four that make or use packed masks: attention reads words of later keys, which nobody writes, and
+    # ignores them, as the stand-in shows, whose memory is poisoned; nor of cast, whose tests take minutes under it.
+    "initcheck": ["activation", "cached_attention", "column_sums", "embedding", "loss", "norm", "optimizer"],
 }
 DRY = {"racecheck": ["cast", "dropout_of_a_part"]}
 LIMIT = 110  # seconds: the sanitizer makes a kernel a hundred times as slow
