@@ -36,6 +36,7 @@ ROOT = Path(__file__).parent.parent
 CONTENDERS = Path(__file__).parent / "contenders"
 RESULTS = Path(__file__).parent / "results"
 THREAD_VARIABLES = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NANOGRAD_THREADS"]
+BEYOND_AVX2 = ("X86_V4", "AVX512")  # how NumPy's names of such instructions begin
 PAUSE = 0.15  # seconds: BLAS threads keep spinning for tens of ms after a call
 WARM_UP = 2  # samples that are discarded
 TOLERANCE = 1e-4  # nats, between losses that should be equal
@@ -54,17 +55,17 @@ class DisagreementError(RunError):
 class Contender:
     """A process that runs contenders/NAME.py; contenders/protocol.py lists its requests.
 
-    "ours again" is a second process of "ours".
+    "ours again" is a second process of "ours".  python: the interpreter, by default this one.
     """
 
-    def __init__(self, name: str, threads: int | None = None) -> None:
+    def __init__(self, name: str, threads: int | None = None, python: str = sys.executable) -> None:
         self.name = name
         self.errors = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # open as long as the process runs; see close()
         script = CONTENDERS / f"{name.removesuffix(' again')}.py"
         n = str(threads or os.cpu_count() or 1)
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
-            [sys.executable, str(script)],
+            [python, str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -149,10 +150,11 @@ def same_twice(samples: Mapping[str, Sequence[Sample]]) -> Ratio:
 
 
 def report(samples: Mapping[str, Sequence[Sample]]) -> None:
-    """Print each contender's median, and the ratio of ours to it."""
+    """Print each contender's median, and the ratio of the first one's time to it."""
+    first = next(iter(samples))
     for name, theirs in samples.items():
-        ratio = paired_ratio(totals(samples["ours"]), totals(theirs))
-        beside = "" if name == "ours" else f"    ours / {name}: {ratio}"
+        ratio = paired_ratio(totals(samples[first]), totals(theirs))
+        beside = "" if name == first else f"    {first} / {name}: {ratio}"
         print(f"  {name:<12} {1e3 * summary(totals(theirs)).median:10.2f} ms{beside}", flush=True)
 
 
@@ -163,6 +165,7 @@ def new_parser(about: str, rounds: int) -> ArgumentParser:
     parser.add_argument(
         "--threads", type=_at_least_one, default=os.cpu_count(), help="threads of every contender [%(default)s]"
     )
+    parser.add_argument("--avx2", action="store_true", help="contenders without AVX-512; goes to results/avx2")
     parser.add_argument("--quick", action="store_true", help="very small models, to check that everything works")
     parser.add_argument("--out", type=Path, default=RESULTS, help="directory of the result files")
     return parser
@@ -178,14 +181,31 @@ def parsed(parser: ArgumentParser, argv: Sequence[str] | None, *libraries: str) 
     """Parse a comparison's options.  Raises UsageError if a library is missing, or --out cannot be written to."""
     options = parser.parse_args(argv)
     need(*libraries)
+    if options.avx2:
+        os.environ.update(without_avx512())
+        if options.out == RESULTS:
+            options.out = RESULTS / "avx2"
     writable(options.out)
     return options
+
+
+def without_avx512() -> dict[str, str]:
+    """Environment variables with which NumPy, OpenBLAS, PyTorch and its libraries use AVX2 at most."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
+    return {
+        "NPY_DISABLE_CPU_FEATURES": " ".join(name for name in found if name.startswith(BEYOND_AVX2)),
+        "OPENBLAS_CORETYPE": "Haswell",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+    }
 
 
 def write(options: Namespace, name: str, facts: Mapping[str, Any]) -> None:
     """Write a result with its options and environment."""
     about = {
         "quick": options.quick,
+        "avx2": options.avx2,
         "threads": options.threads,
         "environment": {"processor": processor(), **environment()},
     }

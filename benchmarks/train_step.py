@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from harness import (
@@ -74,6 +75,8 @@ def ready(running: dict[str, Contender], setup: Setup, weights: str, facts: dict
         try:
             contender.ask("prepare", config=setup.config.to_dict(), weights=weights, batches=batches)
             losses[name] = contender.ask("check")["losses"]
+            if not all(map(isfinite, losses[name])):
+                raise ContenderError(f"{name}: its losses are {', '.join(map(str, losses.pop(name)))}")
             for _ in range(WARM_UP):
                 contender.ask("steps", n=1)
         except ContenderError as failure:

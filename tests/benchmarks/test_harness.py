@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +66,13 @@ def test_one_that_fails_is_noted_and_left_out(fakes: Path) -> None:
     assert list(facts["samples"]) == ["ours"]
 
 
+def test_one_whose_losses_are_not_numbers_is_noted_and_left_out(fakes: Path) -> None:
+    (fakes / "nan.py").write_text(FAKE.format(losses='[float("nan"), 1.0]', seconds=1.0), encoding="utf-8")
+    facts = train_step.compared(TINY, ["ours", "nan"], 2, 1, 1, with_itself=False)
+    assert facts["failures"] == {"nan": "nan: its losses are nan, 1.0"}
+    assert list(facts["samples"]) == list(facts["losses"]) == ["ours"]
+
+
 def test_ours_may_not_fail(fakes: Path) -> None:
     (fakes / "ours.py").write_text("raise SystemExit('broken')", encoding="utf-8")
     with pytest.raises(harness.ContenderError, match="ours: prepare failed: broken"):
@@ -84,6 +93,21 @@ def test_all_have_the_same_threads_and_the_processes_end(monkeypatch: pytest.Mon
         processes = [contender.process for contender in running.values()]
     assert [process.poll() is None for process in processes] == [False] * 3
     assert [[env[name] for name in harness.THREAD_VARIABLES] for env in started] == [["3"] * 4] * 3
+
+
+def test_without_avx512_no_library_of_a_contender_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in harness.without_avx512():
+        monkeypatch.setenv(name, "")  # undone after the test
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    options = harness.parsed(harness.new_parser("About", 1), ["--avx2", "--out", str(tmp_path)])
+    assert options.out == tmp_path / "avx2"
+    ask = (
+        "import numpy as np, threadpoolctl as t;"
+        "print(np.show_config(mode='dicts')['SIMD Extensions']['found'],"
+        "[x.get('architecture') for x in t.threadpool_info()])"
+    )
+    printed = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
+    assert not any(name in printed for name in (*harness.BEYOND_AVX2, "SkylakeX", "SapphireRapids", "Cooperlake"))
 
 
 def test_turns_are_taken_there_and_back() -> None:

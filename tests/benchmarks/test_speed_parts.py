@@ -23,8 +23,8 @@ def test_a_target_is_met_missed_or_better(value: float, verdict: str) -> None:
 
 def test_every_target_of_the_project_is_there() -> None:
     limits = [(target.must, target.aim) for target in speed_parts.all_targets()]
-    steps, texts = [(0.68, 0.60), (0.92, 0.80), (0.80, 0.65), (1.05, 0.90)], [(0.18, 0.15), (0.60, 0.50)]
-    assert limits == [*steps, *texts, *texts, (0.75, 0.65), (0.92, 0.80), (1, 1), (10, 10), (8, 8)]
+    steps, texts = [(0.68, 0.60), (0.85, 0.75), (0.80, 0.65), (0.95, 0.85)], [(0.18, 0.15), (0.50, 0.45)]
+    assert limits == [*steps, *texts, *texts, (0.75, 0.65), (0.85, 0.78), (1, 1), (10, 10), (8, 8)]
 
 
 def samples(*totals: float) -> list[dict[str, float]]:
@@ -49,7 +49,7 @@ def facts() -> dict[str, Any]:
 
 
 def test_the_train_step_by_phase(facts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed_parts, "result", lambda name: facts)
+    monkeypatch.setattr(speed_parts, "result", lambda name, folder="": facts)
     text = speed_parts.train_step()
     assert "| nanograd_gpt | 50.0 | 25.0 | 25.0 | 100.0 (100.0 to 100.0) | 200 |  |" in text
     assert "| PyTorch, best eager | 100.0 | 50.0 | 50.0 | 200.0 (200.0 to 200.0) | 100 | 0.50 (0.50 to 0.50) |" in text
@@ -61,7 +61,7 @@ def test_the_train_step_by_phase(facts: dict[str, Any], monkeypatch: pytest.Monk
 
 def test_noise_and_quick_runs_are_told(facts: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     facts |= {"quick": True, "too_noisy": True, "same_twice": {"ours": samples(0.1), "ours again": samples(0.2)}}
-    monkeypatch.setattr(speed_parts, "result", lambda name: facts)
+    monkeypatch.setattr(speed_parts, "result", lambda name, folder="": facts)
     text = speed_parts.train_step()
     assert "nanograd_gpt against itself: 0.50 (0.50 to 0.50): **too noisy**." in text
     assert "not a measurement" in text

@@ -38,6 +38,7 @@ NEEDS = {
     "benchmarks/generation.py": [*OWN, "torch", "transformers"],
     "benchmarks/layers.py": [*OWN, "torch"],
     "benchmarks/memory.py": [*OWN, "torch"],
+    "benchmarks/pythons.py": OWN,
     "benchmarks/readme.py": [*OWN, "matplotlib"],
     "benchmarks/saving.py": OWN,
     "benchmarks/scaling.py": [*OWN, "torch"],
