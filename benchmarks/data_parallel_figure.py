@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from data_parallel_parts import LINKS, MOST_HOSTS, TOKENS, Link, projected, result
 
+from nanograd_gpt.viz.figure_files import save_figure
 from nanograd_gpt.viz.palette import BLUE, GREEN, INK, ORANGE, PURPLE
-from nanograd_gpt.viz.plots import new_figure, save_figure, style
+from nanograd_gpt.viz.plots import new_figure, style
 
 if TYPE_CHECKING:  # imported at run time by viz/plots.py, under any MPLBACKEND
     from matplotlib.axes import Axes

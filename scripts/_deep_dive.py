@@ -52,7 +52,8 @@ class DeepDive:
 
     def save(self, figure: Figure, name: str, title: str) -> Figure:
         """Save a figure with a legend below and a title that says what to see; returns it, for a notebook to show."""
-        from nanograd_gpt.viz.plots import add_legend, save_figure, style  # not at the top: 01 needs no matplotlib
+        from nanograd_gpt.viz.figure_files import save_figure  # not at the top: 01 needs no matplotlib
+        from nanograd_gpt.viz.plots import add_legend, style
 
         with style():
             figure.suptitle(title)

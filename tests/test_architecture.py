@@ -64,6 +64,7 @@ AT_USE_ONLY = {
     "requests",
     "nanograd_gpt.cli",
     "nanograd_gpt.viz.plots",
+    "nanograd_gpt.viz.figure_files",
     "tqdm",
 }
 

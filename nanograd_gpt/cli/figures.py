@@ -27,7 +27,7 @@ def write_figures(run: Path, out: Path | None = None) -> list[Path]:
 
     Damage to the run's files is noted and passed over.  Raises InputError if the directory does not hold a run.
     """
-    from ..viz.plots import save_figure  # matplotlib is slow to import
+    from ..viz.figure_files import drawn, write_drawn  # matplotlib is slow to import
     from ..viz.report import write_page
     from ..viz.run_figures import run_figures
     from ..viz.run_files import read_run
@@ -35,11 +35,11 @@ def write_figures(run: Path, out: Path | None = None) -> list[Path]:
     files = read_run(run)
     if files.damage:
         note(files.damage)
-    drawn = run_figures(files)
+    both = {name: drawn(figure) for name, figure in run_figures(files).items()}
     figures = (out or run) / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    written = [path for name, figure in drawn.items() for path in save_figure(figure, figures / name)]
-    return [*written, write_page(files, run, out or run)]
+    written = [path for name, one in both.items() for path in write_drawn(one, figures / name)]
+    return [*written, write_page(files, run, out or run, {name: one.svg for name, one in both.items()})]
 
 
 def write_compared(runs: Sequence[Path], out: Path) -> list[Path]:
@@ -48,7 +48,7 @@ def write_compared(runs: Sequence[Path], out: Path) -> list[Path]:
     Damage to the runs' files is noted and passed over.  Raises InputError for a run given twice or missing.
     """
     from ..viz.compare import comparison_figures, read_runs, write_comparison
-    from ..viz.plots import save_figure
+    from ..viz.figure_files import drawn, write_drawn
 
     found = read_runs(runs)
     for one in found:
@@ -56,6 +56,6 @@ def write_compared(runs: Sequence[Path], out: Path) -> list[Path]:
             note(one.files.damage)
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    drawn = comparison_figures(found).items()
-    written = [path for name, figure in drawn for path in save_figure(figure, figures / name)]
-    return [*written, write_comparison(found, out)]
+    both = {name: drawn(figure) for name, figure in comparison_figures(found).items()}
+    written = [path for name, one in both.items() for path in write_drawn(one, figures / name)]
+    return [*written, write_comparison(found, out, {name: one.svg for name, one in both.items()})]

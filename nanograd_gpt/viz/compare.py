@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import InputError
 from ..training.metrics import Event
 from .curves import best_evaluation, number, total_seconds
+from .figure_files import svgs
 from .page import figure_html, setting_text, write_html
 from .palette import BLUE, GREEN, ORANGE, PURPLE
 from .plots import NARROW, NotebookFigure, add_legend, style
@@ -82,9 +83,9 @@ def _plot_losses(runs: Sequence[Named], x: str, x_label: str, y: str, y_label: s
     return figure
 
 
-def write_comparison(runs: Sequence[Named], out: Path) -> Path:
-    """Write comparison.html into a directory; returns its path."""
-    wide, narrow = comparison_figures(runs), comparison_figures(runs, narrow=True)
+def write_comparison(runs: Sequence[Named], out: Path, wide: Mapping[str, bytes]) -> Path:
+    """Write comparison.html into a directory; returns its path.  wide: SVG files of comparison_figures(runs)."""
+    narrow = svgs(comparison_figures(runs, narrow=True))
     captions = {name: _caption(runs, axes[2]) for name, axes in CURVES.items()}
     figures = "".join(figure_html(name, wide[name], narrow[name], captions[name]) for name in wide)
     title = f"{len(runs)} runs compared"

@@ -6,15 +6,11 @@ import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..files import write_whole
 from .page_style import CSS
 from .palette import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE, SCALE
-from .plots import rendered
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure  # imported at run time by viz/plots.py: see viz/import_matplotlib.py
 
 # CSS in place of the figures' colours, so that they follow dark mode
 THEMED = {INK: "currentColor", BLUE: "var(--blue)", ORANGE: "var(--orange)", GREEN: "var(--green)"}
@@ -34,18 +30,18 @@ def write_html(path: Path, title: str, parts: Sequence[str]) -> Path:
     return path
 
 
-def figure_html(name: str, wide: Figure, narrow: Figure, caption: str) -> str:
-    """A figure drawn twice, for wide and for narrow screens: the style sheet shows one."""
+def figure_html(name: str, wide: bytes, narrow: bytes, caption: str) -> str:
+    """A figure's SVG files for wide and for narrow screens: the style sheet shows one."""
     svgs = (
-        f'<div class="{width}">{_inline(figure, f"{name}-{width}", caption)}</div>'
-        for width, figure in (("wide", wide), ("narrow", narrow))
+        f'<div class="{width}">{_inline(svg, f"{name}-{width}", caption)}</div>'
+        for width, svg in (("wide", wide), ("narrow", narrow))
     )
     return f"<figure>{''.join(svgs)}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
-def _inline(figure: Figure, name: str, label: str) -> str:
-    """A figure as inline SVG, in the page's colours and width, with a prefix for its ids."""
-    svg = rendered(figure, "svg", transparent=True).decode()
+def _inline(file: bytes, name: str, label: str) -> str:
+    """An SVG file as inline SVG, in the page's colours and width, with a prefix for its ids."""
+    svg = file.decode()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(

@@ -6,7 +6,6 @@ Nor do they touch pyplot's global state; a notebook shows a figure that is the l
 from __future__ import annotations
 
 from ..arguments import not_allowed, real_number, whole_number
-from ..files import write_whole
 from .import_matplotlib import without_variable  # sets the backend, before the imports below load matplotlib
 
 # isort: split
@@ -14,8 +13,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from math import inf
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -26,7 +24,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogFormatter, MaxNLocator, StrMethodFormatter
 
 from .curves import speeds
-from .dark import with_dark_mode
 from .palette import BLUE, GREEN, INK, ORANGE, PAPER, PURPLE
 
 TRAINING, VALIDATION, LEARNING_RATE, GRADIENT_NORM = BLUE, ORANGE, PURPLE, GREEN  # the same in every figure of a run
@@ -108,7 +105,7 @@ def plot_losses(
         axes.plot(epochs_seen, losses, look, color=color, marker=_marker(losses), label=label)
     axes.set_xlabel("Epochs")
     axes.set_ylabel("Loss (nats per token)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(EpochLocator("auto"))
     above = axes.twiny()
     above.plot(tokens_seen, train_losses, alpha=0)  # invisible: aligns the second axis with the first
     above.set_xlabel("Tokens seen")
@@ -268,6 +265,18 @@ def _positive(name: str, value: float) -> float:
     return number
 
 
+class EpochLocator(MaxNLocator):
+    """Places of whole epochs, so many at most; of parts of an epoch, whose numbers are long, four at most."""
+
+    def __init__(self, most: int | Literal["auto"]) -> None:
+        super().__init__(most, integer=True, min_n_ticks=1)
+        self.most = most
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        self.set_params(nbins=self.most if vmax - vmin >= 1 else 3)
+        return super().tick_values(vmin, vmax)
+
+
 def label_tokens(axes: Axes, top: Axes, tokens_per_epoch: float | None, most_epochs: int = 10) -> None:
     """Label an x axis in tokens, and the top of the figure in epochs, so many at most, if their length is known."""
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -275,7 +284,7 @@ def label_tokens(axes: Axes, top: Axes, tokens_per_epoch: float | None, most_epo
         per = tokens_per_epoch
         above = top.secondary_xaxis("top", functions=(lambda x: np.divide(x, per), lambda x: np.multiply(x, per)))
         above.set_xlabel("Epochs")
-        above.xaxis.set_major_locator(MaxNLocator(most_epochs, integer=True, min_n_ticks=1))
+        above.xaxis.set_major_locator(EpochLocator(most_epochs))
 
 
 def _epoch(tokens: float, tokens_per_epoch: float | None) -> str:
@@ -371,20 +380,11 @@ def new_figure(height: float) -> Figure:
     return NotebookFigure(figsize=(NARROW, height), layout="constrained")
 
 
-def save_figure(figure: Figure, path: str | Path) -> list[Path]:
-    """Write path.png (150 dpi) and path.svg (with a dark mode), deterministically; returns both paths."""
-    path = Path(path)
-    png, svg = (path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg"))
-    write_whole(png, rendered(figure, "png"))
-    write_whole(svg, with_dark_mode(rendered(figure, "svg")))
-    return [png, svg]
-
-
 @style()
-def rendered(figure: Figure, kind: str, transparent: bool = False) -> bytes:
+def rendered(figure: Figure, kind: str) -> bytes:
     """The bytes of a figure as a "png" or "svg" file, without date or version."""
     metadata = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
     buffer = BytesIO()
     with without_variable("SOURCE_DATE_EPOCH"):  # the figures have no date, and its nonsense would be an error
-        figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata, transparent=transparent)
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
     return buffer.getvalue()

@@ -19,6 +19,7 @@ from .captions import (
     training_caption,
 )
 from .curves import best_evaluation, evaluation_curves, number, total_seconds
+from .figure_files import svgs
 from .layers import layers_caption, layers_table
 from .page import figure_html, setting_text, write_html
 from .run_figures import run_figures
@@ -40,12 +41,15 @@ def write_report(run_dir: str | Path, out: str | Path | None = None) -> Path:
     return write_page(run, Path(run_dir), Path(out or run_dir))
 
 
-def write_page(run: RunFiles, run_dir: Path, out: Path) -> Path:
-    """Write report.html from a run's files into a directory; returns its path."""
+def write_page(run: RunFiles, run_dir: Path, out: Path, wide: Mapping[str, bytes] | None = None) -> Path:
+    """Write report.html from a run's files into a directory; returns its path.
+
+    wide: SVG files of run_figures(run), if they are drawn already.
+    """
     name = escape(run_dir.resolve().name)
     parts = [
         f"<header><h1>{name}</h1>{_summary(run.metrics)}</header>",
-        *_figures(run),
+        *_figures(run, wide),
         attention_html(run.snapshots),
         next_tokens_html(run.snapshots),
         _surprise(run.surprise),
@@ -110,9 +114,9 @@ def _pairs(group: Mapping[str, Any]) -> str:
     return f"<table>{''.join(rows)}</table>"
 
 
-def _figures(run: RunFiles) -> Iterable[str]:
+def _figures(run: RunFiles, wide: Mapping[str, bytes] | None) -> Iterable[str]:
     """The training figure, and those of loss, perplexity and tales if there are evaluations."""
-    wide, narrow = run_figures(run), run_figures(run, narrow=True)
+    wide, narrow = svgs(run_figures(run)) if wide is None else wide, svgs(run_figures(run, narrow=True))
     curves = evaluation_curves(run.metrics)
     captions = {
         "training": training_caption(run.metrics, run.drop_rate),

@@ -202,7 +202,7 @@ def _info(path: Path) -> object:
 
 def _page(run: Path) -> object:
     """The report without figures, which take seconds, but with all that is computed for them."""
-    with patch("nanograd_gpt.viz.report._figures", lambda run: []):
+    with patch("nanograd_gpt.viz.report._figures", lambda run, wide: []):
         files = read_run(run)
         training_caption(files.metrics, files.drop_rate)
         loss_caption(evaluation_curves(files.metrics))

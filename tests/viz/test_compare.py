@@ -11,6 +11,7 @@ from svg_text import smallest_text
 
 from nanograd_gpt.errors import InputError
 from nanograd_gpt.viz.compare import MOST_RUNS, comparison_figures, read_runs, write_comparison
+from nanograd_gpt.viz.figure_files import svgs
 from nanograd_gpt.viz.plots import NARROW, rendered
 
 CONFIG = '[model]\nvocab_size = {V}\n[data]\ndata = "{data}"\n[training]\nlr = {lr}\n'
@@ -31,7 +32,8 @@ def new_run(directory: Path, losses: list[float], lr: float = 0.001, V: int = 99
 
 
 def page_of(out: Path, *runs: Path) -> str:
-    return write_comparison(read_runs(runs), out).read_text(encoding="utf-8")
+    found = read_runs(runs)
+    return write_comparison(found, out, svgs(comparison_figures(found))).read_text(encoding="utf-8")
 
 
 def test_the_figures_have_a_curve_of_each_run(tmp_path: Path) -> None:

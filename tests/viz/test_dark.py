@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from nanograd_gpt.viz.dark import with_dark_mode
+from nanograd_gpt.viz.figure_files import save_figure
 from nanograd_gpt.viz.palette import BLUE, DARK, GREEN, ORANGE, PURPLE, SCALE
-from nanograd_gpt.viz.plots import new_figure, rendered, save_figure, style
+from nanograd_gpt.viz.plots import new_figure, rendered, style
 
 
 def test_every_colour_of_a_figure_has_a_dark_one() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from browser import each_view, faults_of, invalid_html, open_page
 
+from nanograd_gpt.viz.figure_files import save_figure
 from nanograd_gpt.viz.gallery import Exhibit, write_gallery
-from nanograd_gpt.viz.plots import new_figure, save_figure
+from nanograd_gpt.viz.plots import new_figure
 
 
 @pytest.fixture(scope="module")

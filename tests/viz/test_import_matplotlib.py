@@ -15,7 +15,8 @@ from strict_process import run_code, run_file
 DRAW = """
 import sys
 from pathlib import Path
-from nanograd_gpt.viz.plots import plot_losses, plot_perplexity, save_figure
+from nanograd_gpt.viz.figure_files import save_figure
+from nanograd_gpt.viz.plots import plot_losses, plot_perplexity
 out = Path(sys.argv[1])
 save_figure(plot_losses([0, 1, 2], [0, 10, 20], [3, 2, 1], [3, 2.5, 2]), out / "loss")
 save_figure(plot_perplexity([0, 10, 20], [3, 2, 1], [3, 2.5, 2]), out / "perplexity")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +16,9 @@ from matplotlib.ticker import MaxNLocator
 from svg_text import smallest_text
 
 from nanograd_gpt.errors import InputError
+from nanograd_gpt.files import write_whole
+from nanograd_gpt.viz.dark import with_dark_mode
+from nanograd_gpt.viz.figure_files import save_figure
 from nanograd_gpt.viz.palette import BLUE, DARK, GREEN, ORANGE, PAPER, PURPLE
 from nanograd_gpt.viz.plots import (
     NARROW,
@@ -23,9 +27,7 @@ from nanograd_gpt.viz.plots import (
     plot_perplexity,
     plot_training,
     rendered,
-    save_figure,
     style,
-    write_whole,
 )
 
 TRAIN, VAL = [9.781, 6.661, 4.417, 1.882, 0.391], [9.933, 7.048, 6.278, 6.233, 6.452]
@@ -315,6 +317,23 @@ def test_numpys_numbers_give_what_pythons_give(plot, columns, name, number, kind
         np.testing.assert_array_equal(one.get_xydata(), other.get_xydata())
 
 
+@pytest.mark.parametrize("end", [0.0034, 0.21, 1.0, 3.4, 25])
+@pytest.mark.parametrize("width", [NARROW, 4.0, 9.0])
+def test_the_numbers_of_epochs_do_not_overlap_in_a_short_run_either(end, width):
+    epochs, per_epoch = [end / 2, end], 9400
+    tokens = [per_epoch * epoch for epoch in epochs]
+    losses = plot_losses(epochs, tokens, [7, 6], [7, 6.5], width=width)
+    perplexity = plot_perplexity(tokens, [7, 6], [7, 6.5], tokens_per_epoch=per_epoch, width=width)
+    for figure in (losses, perplexity):
+        figure.draw_without_rendering()
+        axes = [axes for axes in (*figure.axes, *figure.axes[0].child_axes) if axes.get_xlabel() == "Epochs"]
+        assert len(axes) == 1
+        boxes = [text.get_window_extent() for text in axes[0].get_xticklabels() if text.get_text()]
+        boxes = [box for box in boxes if axes[0].bbox.x0 <= (box.x0 + box.x1) / 2 <= axes[0].bbox.x1]
+        assert boxes
+        assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+
+
 class TestFiles:
     def test_both_kinds_are_written_whole(self, tmp_path):
         paths = save_figure(plot_losses(EPOCHS, TOKENS, TRAIN, VAL), tmp_path / "new" / "loss.v1")
@@ -335,6 +354,18 @@ class TestFiles:
         with matplotlib.rc_context({"font.size": 30.0, "axes.facecolor": "red", "svg.hashsalt": None}):
             assert rendered(plot_losses(EPOCHS, TOKENS, TRAIN, VAL), kind) == first
             assert matplotlib.rcParams["font.size"] == 30, "and gives the settings back"
+
+    def test_saving_lays_a_figure_out_once_and_leaves_its_layout_engine(self, tmp_path, monkeypatch):
+        figure = plot_losses(EPOCHS, TOKENS, TRAIN, VAL)
+        engine, laid_out = figure.get_layout_engine(), []
+        execute = type(engine).execute
+        monkeypatch.setattr(type(engine), "execute", lambda self, fig: laid_out.append(fig) or execute(self, fig))
+        before = rendered(figure, "svg")
+        laid_out.clear()
+        _, svg = save_figure(figure, tmp_path / "loss")
+        assert laid_out == [figure]
+        assert figure.get_layout_engine() is engine
+        assert svg.read_bytes() == with_dark_mode(before)
 
     def test_a_failed_write_leaves_the_old_file(self, tmp_path, monkeypatch):
         path = tmp_path / "file"
