@@ -360,12 +360,11 @@ class TestFiles:
         engine, laid_out = figure.get_layout_engine(), []
         execute = type(engine).execute
         monkeypatch.setattr(type(engine), "execute", lambda self, fig: laid_out.append(fig) or execute(self, fig))
-        before = rendered(figure, "svg")
-        laid_out.clear()
         _, svg = save_figure(figure, tmp_path / "loss")
         assert laid_out == [figure]
         assert figure.get_layout_engine() is engine
-        assert svg.read_bytes() == with_dark_mode(before)
+        another = plot_losses(EPOCHS, TOKENS, TRAIN, VAL)
+        assert svg.read_bytes() == with_dark_mode(rendered(another, "svg"))
 
     def test_a_failed_write_leaves_the_old_file(self, tmp_path, monkeypatch):
         path = tmp_path / "file"
