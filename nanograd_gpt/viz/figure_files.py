@@ -28,7 +28,7 @@ class Drawn(NamedTuple):
 
 @style()
 def drawn(figure: Figure) -> Drawn:
-    """Draw a figure in both kinds.  The layout, half of the time, is the SVG's for both."""
+    """Draw a figure in both kinds.  The PNG keeps the SVG's layout, which takes as long to compute as to draw."""
     svg, engine = rendered(figure, "svg"), figure.get_layout_engine()
     figure.set_layout_engine(None)
     try:

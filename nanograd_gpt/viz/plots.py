@@ -266,7 +266,7 @@ def _positive(name: str, value: float) -> float:
 
 
 class EpochLocator(MaxNLocator):
-    """Places of whole epochs, so many at most; of parts of an epoch, whose numbers are long, four at most."""
+    """Ticks at `most` whole epochs at most; at four parts of an epoch at most, whose numbers are long."""
 
     def __init__(self, most: int | Literal["auto"]) -> None:
         super().__init__(most, integer=True, min_n_ticks=1)
