@@ -176,13 +176,8 @@ def _write_column_sums(dbias: GradOut, matrix: Array) -> None:
 def column_sums(matrix: Array, weights: Array | None = None) -> Array:
     """matrix (N, O), weights (N, 1), by default ones  ->  (O,)"""
     summed = np.ones(len(matrix), dtype=matrix.dtype) if weights is None else weights[:, 0]
-    return with_single_blas_thread(lambda: summed @ matrix)  # with more threads, the bits would depend on their number
-
-
-def row_sums(matrix: Array) -> Array:
-    """(N, O)  ->  (N, 1)"""
-    ones = np.ones((matrix.shape[1], 1), dtype=matrix.dtype)
-    return with_single_blas_thread(lambda: matrix @ ones)
+    # With more threads, the bits would depend on their number.  @ would keep the GIL where O is 500 or less.
+    return with_single_blas_thread(lambda: np.dot(summed, matrix))
 
 
 def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:

@@ -1,19 +1,22 @@
 """LayerNorm in blocks of rows.  The formula is plain/norm.py's.
 
-By one thread: two took longer at every size, for each waits for the other's GIL after each of many short passes.
+Sums are np.dot's: np.matmul and np.vecdot keep the GIL where they give 500 numbers or fewer.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from ..contract import Array, GradOut
 from ..plain.matmul import rows
-from .blocks import BLOCK_ELEMENTS, blocks, rows_per_block
-from .matmul import column_sums, row_sums
+from .blocks import SHARED_BLOCK_ELEMENTS, for_each_row_block
+from .matmul import column_sums
 from .threads import with_single_blas_thread
 
 MIN_BLOCKED_ELEMENTS = 1 << 13  # fewer, such as one token's, are faster in one piece
+SWEEPS, BACKWARD_SWEEPS = 10, 17
 
 
 def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
@@ -22,22 +25,20 @@ def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array,
     dtype, C = np.result_type(x.dtype, scale.dtype, shift.dtype), x.shape[-1]
     y = np.empty(x.shape, dtype=dtype)
     mean, rstd = np.empty((*x.shape[:-1], 1), dtype=x.dtype), np.empty((*x.shape[:-1], 1), dtype=x.dtype)
-    x_, y_, mean_, rstd_ = rows(x), rows(y), rows(mean), rows(rstd)
+    x_, y_, mean_, rstd_, ones = rows(x), rows(y), rows(mean), rows(rstd), np.ones((C, 1), dtype=x.dtype)
 
-    def normalise() -> None:
-        for block in blocks(len(x_), _block_rows(C)):
-            out = y_[block]
-            np.divide(row_sums(x_[block]), C, out=mean_[block])
-            np.subtract(x_[block], mean_[block], out=out)
-            r = _sums_of_squares(out)
-            r /= C
-            r += eps
-            np.sqrt(r, out=r)
-            np.divide(1, r, out=rstd_[block], casting="same_kind")
-            out *= _outer(rstd_[block], scale)
-            out += shift
+    def normalise(block: slice) -> None:
+        out, r = y_[block], rstd_[block]
+        np.divide(np.dot(x_[block], ones), C, out=mean_[block])
+        np.subtract(x_[block], mean_[block], out=out)
+        np.divide(_sums_of_squares(out), C, out=r, casting="same_kind")
+        r += eps
+        np.sqrt(r, out=r)
+        np.divide(1, r, out=r)
+        out *= _outer(r, scale)
+        out += shift
 
-    with_single_blas_thread(normalise)
+    _for_each_block(x_, SWEEPS, normalise)
     return y, mean, rstd
 
 
@@ -72,31 +73,42 @@ def layer_norm_backward(
     dx = np.empty(dy.shape, dtype=np.result_type(dy.dtype, x.dtype, scale.dtype))
     dy_, x_, mean_, rstd_, dx_ = rows(dy), rows(x), rows(mean), rows(rstd), rows(dx)
     residual_ = None if residual is None else rows(residual)
-    step = _block_rows(C)
+    step = _block_rows(x_)
     sums = np.zeros((2, -(-len(x_) // step), C), dtype=dx.dtype)  # one row a block, added in order
-    column = scale[:, None]
+    column, ones = scale[:, None], np.ones((C, 1), dtype=dx.dtype)
 
-    def differentiate() -> None:
-        for block in blocks(len(x_), step):
-            d, r, out = dy_[block], rstd_[block], dx_[block]
-            centred = x_[block] - mean_[block]
-            product = d * centred
-            i = block.start // step
-            sums[0, i], sums[1, i] = column_sums(product, r), column_sums(d)
-            along = product @ column  # sums of dnorm * centred
-            np.multiply(d, scale, out=out)  # dnorm
-            out -= row_sums(out) / (C or 1)
-            centred *= along * r * r / (C or 1)
-            out -= centred
-            out *= r
-            if residual_ is not None:
-                out += residual_[block]
+    def differentiate(block: slice) -> None:
+        d, r, out = dy_[block], rstd_[block], dx_[block]
+        centred = x_[block] - mean_[block]
+        product = np.multiply(d, centred, out=out)
+        i = block.start // step
+        sums[0, i], sums[1, i] = column_sums(product, r), column_sums(d)
+        centred *= np.dot(product, column) * r * r * r / (C or 1)  # norm * rstd, times the mean of dnorm * norm
+        np.multiply(d, _outer(r, scale), out=out)  # dnorm * rstd
+        out -= np.dot(out, ones) / (C or 1)
+        out -= centred
+        if residual_ is not None:
+            out += residual_[block]
 
-    with_single_blas_thread(differentiate)
+    _for_each_block(x_, BACKWARD_SWEEPS, differentiate)
     for grad_out, block_sums in zip((dscale, dshift), sums, strict=True):
         if grad_out is not None:
             grad_out.write(block_sums.sum(axis=0))
     return dx
+
+
+def _for_each_block(matrix: Array, sweeps: int, body: Callable[[slice], object]) -> None:
+    with_single_blas_thread(lambda: for_each_row_block(*matrix.shape, sweeps, body, _block_rows(matrix)))
+
+
+def _block_rows(matrix: Array) -> int:
+    """Rows per block, whose number decides how BLAS sums a row: all, or as many in each of an even number of blocks.
+
+    Two large blocks a thread take less time than many that fit into a core's cache: each pass waits for the GIL.
+    """
+    n, C = matrix.shape
+    pairs = -(-n * C // (4 * SHARED_BLOCK_ELEMENTS)) if n * C > SHARED_BLOCK_ELEMENTS else 0
+    return -(-n // (2 * pairs)) if pairs else max(1, n)
 
 
 def _outer(column: Array, row: Array) -> Array:
@@ -110,8 +122,3 @@ def _sums_of_squares(a: Array) -> Array:
     """(n, C)  ->  (n, 1); of complex numbers without conjugation, unlike vecdot's."""
     sums = np.einsum("nc,nc->n", a, a) if a.dtype.kind == "c" else np.vecdot(a, a)
     return sums[:, None]
-
-
-def _block_rows(C: int) -> int:
-    """Rows per block, whose number decides how BLAS sums a row."""
-    return rows_per_block(C, 2 * BLOCK_ELEMENTS)
