@@ -21,7 +21,7 @@ def squared_norm(flat: Array) -> Array:
     sums = np.zeros(-(-flat.size // SHARED_BLOCK_ELEMENTS), dtype=flat.dtype)  # one a block, added in order
 
     def sum_block(block: slice) -> None:
-        sums[block.start // SHARED_BLOCK_ELEMENTS] = flat[block] @ flat[block]
+        sums[block.start // SHARED_BLOCK_ELEMENTS] = np.dot(flat[block], flat[block])  # @ would keep the GIL
 
     with_single_blas_thread(lambda: for_each_block(flat.size, 1, sum_block, SHARED_BLOCK_ELEMENTS))
     return np.asarray(sums.sum())
