@@ -33,7 +33,10 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module, names in (
         (blocks, {"BLOCK_ELEMENTS": 8, "SHARED_BLOCK_ELEMENTS": 16}),
         (threads, {"MIN_HAND_OVERS": 0}),
-        (matmul, {"MIN_SHARED_PRODUCT": 1, "MIN_VECTOR_MATRIX": 1, "SLICE_MULTIPLE": 2, "SKINNY_ROWS": 2}),
+        (
+            matmul,
+            {"MIN_SHARED_PRODUCT": 1, "MIN_SHARED_MATRIX": 1, "GIL_KEPT": 0, "SLICE_MULTIPLE": 2, "SKINNY_ROWS": 2},
+        ),
         (attention, {"QUERY_BLOCK": 2, "SCORE_BLOCK_ELEMENTS": 12}),
         (loss, {"CHUNK_ELEMENTS": 20}),
         (norm, {"MIN_BLOCKED_ELEMENTS": 0}),

@@ -33,7 +33,7 @@ def test_each_of_many_jobs_is_done_once_by_each_thread_that_begins_it(size: int)
     pool, rng = ThreadPool(size, nothing), np.random.default_rng(size)
     for times in rng.integers(1, size + 3, 300).tolist():
         done: list[int] = []
-        pool.run(lambda done=done: done.append(get_ident()), times, spin_after=rng.random() < 0.5)
+        pool.run(lambda done=done: done.append(get_ident()), times)
         assert get_ident() in done
         assert max(Counter(done).values()) == 1
         assert len(done) <= min(times, size + 1)

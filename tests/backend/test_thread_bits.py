@@ -88,14 +88,16 @@ def adamw_by_rows() -> Callable[[], Any]:
 
 
 X, SCALE, KEEP, LONG = random(N, C), random(C), RNG.random((N, C)) < 0.9, random(2_000_000)
-MATRIX = random(matmul.MIN_VECTOR_MATRIX // C + 100, C)
+MATRIX = random(matmul.MIN_SHARED_MATRIX // C + 9 * matmul.GIL_KEPT, C)
+LONG_ROWS = random(777, matmul.MIN_GEMV_COLUMN)
 KERNELS: dict[str, Callable[[], Any]] = {
     "LayerNorm": lambda: cpu.layer_norm(X, SCALE, SCALE, 1e-5),
     "LayerNorm, backward": layer_norm_backward(),
     "GELU": lambda: cpu.gelu(X, True),
     "attention": attention(),
     "dropout": lambda: cpu.dropout_add(X, KEEP, 0.1, X),
-    "head, one row": lambda: cpu.linear(X[:1], MATRIX, None),
+    "linear, one row": lambda: cpu.linear(X[:1], MATRIX, None),
+    "linear, one row of many channels": lambda: cpu.linear(LONG[None, : LONG_ROWS.shape[1]], LONG_ROWS, None),
     "softmax in place": softmax_in_place(),
     "AdamW": adamw(),
     "AdamW by rows": adamw_by_rows(),

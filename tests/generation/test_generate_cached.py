@@ -16,6 +16,7 @@ from nanograd_gpt.generation.generate import generate_batch, generate_text
 from nanograd_gpt.generation.sampling import Sampling
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import GPTModel
+from nanograd_gpt.grad_mode import no_grad
 from nanograd_gpt.rng import Generator
 
 LONG = GPTConfig(vocab_size=61, context_length=320, emb_dim=32, n_heads=4, n_layers=3, drop_rate=0.1, qkv_bias=True)
@@ -40,10 +41,13 @@ def prompts_of(lengths: list[int]) -> list[npt.NDArray[np.int64]]:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
 def test_300_greedy_tokens_are_those_of_the_books_loop(dtype: Any) -> None:
-    model, prompt = model_of(LONG, dtype), ids_of((1, 6), LONG)
+    model, prompt = model_of(LONG, dtype), ids_of((1, 6), LONG, seed=3)
     text = generate_text(model, prompt, 300, 320)
     assert len(set(text[0].tolist())) > 20
     np.testing.assert_array_equal(text, greedy_text(model, prompt, 300, 320))
+    with no_grad():
+        second, first = np.sort(model(text).data[0, 5:-1])[:, -2:].T
+    assert (first - second).min() > 1e-3  # float32 logits of this model are off by up to 1e-4
 
 
 @pytest.mark.parametrize("context_size", [24, 10, 1])

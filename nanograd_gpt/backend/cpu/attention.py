@@ -17,7 +17,6 @@ from ..plain import attention as plain
 from ..plain.activation import softmax
 from ..plain.attention import heads, split
 from .blocks import blocks, is_worth_sharing
-from .matmul import matrix_product
 from .threads import n_threads, parallel_for, with_blas_threads, with_single_blas_thread
 
 HeadTile: TypeAlias = tuple[slice, slice]  # rows of the batch, heads
@@ -99,18 +98,22 @@ def causal_attention_backward(
 
 
 def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: int) -> Array:
-    B, T, C3 = qkv.shape
+    B, T, _ = qkv.shape
     if stop == T > 1:  # a prompt: nothing was in the cache
         _, keys[:, :, :T], values[:, :, :T] = heads(qkv, keys.shape[1])
         return causal_attention(qkv, keys.shape[1], None, 0.0)[0]
     if B * T > 1:
         return with_blas_threads(lambda: plain.cached_attention(qkv, keys, values, slots, stop))
-    q, k, v = heads(qkv, keys.shape[1])  # one token sees every key: no mask
+    return with_single_blas_thread(lambda: _attention_of_one_token(qkv, keys, values, stop))
+
+
+def _attention_of_one_token(qkv: Array, keys: Array, values: Array, stop: int) -> Array:
+    """The token sees every key: no mask."""
+    q, k, v = heads(qkv, keys.shape[1])
     keys[:, :, stop - 1 : stop], values[:, :, stop - 1 : stop] = k, v
-    scores = matrix_product(q, keys[:, :, :stop].swapaxes(-1, -2))  # (1, H, 1, S)
-    scores *= 1 / sqrt(q.shape[-1])
-    context = matrix_product(softmax(scores, axis=-1), values[:, :, :stop])
-    return context.reshape(1, 1, C3 // 3)
+    scores = (q * (1 / sqrt(q.shape[-1]))) @ keys[:, :, :stop].swapaxes(-1, -2)  # (1, H, 1, S)
+    context = softmax(scores, axis=-1) @ values[:, :, :stop]
+    return context.reshape(1, 1, -1)
 
 
 def _query_blocks(T: int) -> Iterator[tuple[slice, slice]]:

@@ -1,7 +1,7 @@
 """Linear layers: products are cut among our threads, with an epilogue on each finished tile.
 
-Small products are computed by one thread, skinny ones by BLAS's threads.  How a product is cut depends on its sizes
-and the number of threads alone, since its bits may, too.
+Small products are computed by one thread, those of one row by ours, other skinny ones by BLAS's.  How a product is cut
+depends on its sizes and the number of threads alone, since its bits may, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from .threads import blas_threads_controllable, n_threads, parallel_for, with_bl
 Tile: TypeAlias = tuple[slice, slice]  # rows and columns of a matrix
 
 SKINNY_ROWS = 32  # fewer rows: memory-bound
-MIN_VECTOR_MATRIX = 1 << 24  # elements; from here on, vecdot on our threads beats BLAS's gemv for one row
+MIN_SHARED_MATRIX = 1 << 20  # elements, multiplied by one row: some 200 us of one thread, as for a product
+MIN_GEMV_COLUMN = 1 << 11  # elements of a column: shorter ones are read faster by a dot product each
+GIL_KEPT = 500  # results: NumPy's generalized ufuncs, as matmul and vecdot, keep the GIL for so many or fewer
 MIN_SHARED_PRODUCT = 3 << 20  # multiplications, some 50 us of one thread: fewer gain nothing from a second one
 SLICE_MULTIPLE = 16  # rows or columns: no remainder in BLAS's inner loops
 ALL = slice(None)
@@ -86,19 +88,24 @@ def gemm(a: Array, b: Array, out: Array) -> None:
 
 
 def _small_or_skinny(a: Array, b: Array, out: Array) -> None:
-    """A small product in this thread, a skinny one in BLAS's threads, which start fastest, also after a pause.
-
-    For one row and a large matrix, BLAS's gemv does not reach memory bandwidth; a dot product per column does.
-    """
-    M, (K, N) = len(a), b.shape
-    if M == 1 and N * K >= MIN_VECTOR_MATRIX and b.strides[0] == b.itemsize and b.dtype.kind == "f":
-        parallel_for(_slices(N, n_threads()), lambda cols: np.vecdot(b[:, cols].T, a[0], out=out[0, cols]), False)
-    elif M >= SKINNY_ROWS:
+    """A small product in this thread; a skinny one in BLAS's threads, which start fastest, also after a pause."""
+    if len(a) >= SKINNY_ROWS:
         with_single_blas_thread(lambda: np.matmul(a, b, out=out))
-    elif M == 1:
-        with_blas_threads(lambda: np.matmul(a, b, out=out))
+    elif len(a) == 1 and b.strides[0] == b.itemsize and b.dtype.kind == "f":
+        _one_row(a[0], b, out[0])
     else:  # BLAS reads the matrix faster transposed
         out[...] = with_blas_threads(lambda: np.matmul(b.T, a.T)).T
+
+
+def _one_row(a: Array, b: Array, out: Array) -> None:
+    """out (N,) = a (K,) @ b (K, N), b in columns, with the same bits for any number of threads."""
+    K, N = b.shape
+    n = n_threads() if K * N >= MIN_SHARED_MATRIX else 1
+    if K < MIN_GEMV_COLUMN:
+        n = max(1, min(n, N // (GIL_KEPT + SLICE_MULTIPLE)))
+        parallel_for(_slices(N, n), lambda columns: np.vecdot(b[:, columns].T, a, out=out[columns]))
+    else:
+        parallel_for(_slices(N, n), lambda columns: np.dot(b[:, columns].T, a, out=out[columns]))
 
 
 def _slices(size: int, n: int) -> list[slice]:

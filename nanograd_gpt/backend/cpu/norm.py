@@ -98,7 +98,8 @@ def layer_norm_backward(
 
 
 def _for_each_block(matrix: Array, sweeps: int, body: Callable[[slice], object]) -> None:
-    with_single_blas_thread(lambda: for_each_row_block(*matrix.shape, sweeps, body, _block_rows(matrix)))
+    n, C = matrix.shape
+    with_single_blas_thread(lambda: for_each_row_block(n, C, sweeps, body, _block_rows(matrix)))
 
 
 def _block_rows(matrix: Array) -> int:

@@ -63,16 +63,15 @@ class ThreadPool:
             times.append(perf_counter() - begin)
         return min(times)
 
-    def run(self, job: Job, times: int, spin_after: bool = True) -> None:
+    def run(self, job: Job, times: int) -> None:
         """Run a job in up to `times` threads at once, this one among them; then raise the first error.
 
         Waits for the threads that have begun it; it is taken back from those that have not when this one ends.
-        spin_after: whether threads wait awake for the next job.
         """
         n_others = min(times - 1, self.size)
         if (processor := current_processor()) != self.off and keep_off(self.thread_ids, processor):
             self.off = processor
-        others = [w for w in self.workers[self.size - n_others :] if w.accepts(_in_current_context(job), spin_after)]
+        others = [w for w in self.workers[self.size - n_others :] if w.accepts(_in_current_context(job))]
         errors: list[BaseException | None] = []
         try:
             if others:
@@ -96,7 +95,6 @@ class Worker:
         self.job: Job | None = None  # until the thread begins it
         self.busy = False  # from then on, until it ends
         self.asleep = self.awaited = False  # this thread; another, for the job's end
-        self.spins = True  # before it sleeps
         self.jobs_since_pause = 0
         self.error: BaseException | None = None
         self.wake: SimpleQueue[None] = SimpleQueue()
@@ -108,12 +106,12 @@ class Worker:
         )
         self.spin_for_end = repeated(self.done[FLAG:UNUSED], _spin_times(SPIN_SECONDS_AFTER_PAUSE)), np.empty(1, bool)
 
-    def accepts(self, job: Job, spin_after: bool = True) -> bool:
+    def accepts(self, job: Job) -> bool:
         """Hand over a job, unless there is another, left over by an interrupt."""
         with self.lock:
             if self.busy or self.job is not None:
                 return False
-            self.job, self.error, self.done[FLAG], self.spins = job, None, False, spin_after
+            self.job, self.error, self.done[FLAG] = job, None, False
             if self.asleep:
                 self.asleep = False
                 self.wake.put(None)
@@ -150,10 +148,7 @@ class Worker:
 
     def _next_job(self) -> Job:
         while True:
-            if self.spins:
-                spin(*(self.long_spin if self.jobs_since_pause > JOBS_AFTER_PAUSE else self.short_spin))
-            else:
-                self.done[FLAG] = True
+            spin(*(self.long_spin if self.jobs_since_pause > JOBS_AFTER_PAUSE else self.short_spin))
             with self.lock:
                 if self.job is not None:
                     job, self.job, self.busy, self.start[FLAG] = self.job, None, True, False

@@ -2,8 +2,8 @@
 
 A thread that waits spins: BLAS's threads for milliseconds after a product, ours for up to one.  Both beside each other
 oversubscribe the cores, and BLAS's go on spinning for each other while another process has their core.  A model's
-products are therefore cut among our threads, with BLAS limited to one; skinny ones, of which generation needs many, one
-after the other, stay with BLAS, whose threads start fastest.
+products are therefore cut among our threads, with BLAS limited to one; skinny ones, of which generation of several
+texts needs many, one after the other, stay with BLAS, whose threads start fastest.
 
 The number of BLAS threads belongs to the process, and bits depend on it.  Several user threads may compute at once and
 get the bits that they would get alone: code that depends on the number is serialised by a lock, one product, LayerNorm
@@ -242,11 +242,10 @@ def is_long_enough(seconds: float) -> bool:
     return number > 1 and seconds > MIN_HAND_OVERS * _pool(number - 1).hand_over_seconds
 
 
-def parallel_for(items: Sequence[Any], body: Callable[[Any], object], spin_after: bool = True) -> None:
+def parallel_for(items: Sequence[Any], body: Callable[[Any], object]) -> None:
     """Call body with every item, on min(len(items), n_threads()) threads.
 
     Threads take items as they become free, so a body's result must not depend on the order.
-    spin_after: whether threads then wait awake for a while; not if BLAS's threads are needed next.
     """
     number = n_threads()
     threads = min(number, len(items))
@@ -264,4 +263,4 @@ def parallel_for(items: Sequence[Any], body: Callable[[Any], object], spin_after
                 return
             body(item)
 
-    with_single_blas_thread(lambda: _pool(number - 1).run(work, threads, spin_after))
+    with_single_blas_thread(lambda: _pool(number - 1).run(work, threads))
