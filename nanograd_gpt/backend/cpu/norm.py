@@ -45,16 +45,10 @@ def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array,
 def _small_layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
     """The plain formula in fewer NumPy calls: for one token, call overhead dominates."""
     C = x.shape[-1] or 1  # of no channels there is nothing to divide
-    mean = np.add.reduce(x, axis=-1, keepdims=True)
-    mean /= C
+    mean = np.add.reduce(x, axis=-1, keepdims=True) / C
     y = x - mean
-    rstd = np.add.reduce(y * y, axis=-1, keepdims=True)
-    rstd /= C
-    rstd += eps
-    np.sqrt(rstd, out=rstd)
-    np.divide(1, rstd, out=rstd)
-    y *= rstd
-    y *= scale
+    rstd = 1 / np.sqrt(_sums_of_squares(y) / C + eps)
+    y *= rstd * scale
     y += shift
     return y, mean, rstd
 
@@ -120,6 +114,6 @@ def _outer(column: Array, row: Array) -> Array:
 
 
 def _sums_of_squares(a: Array) -> Array:
-    """(n, C)  ->  (n, 1); of complex numbers without conjugation, unlike vecdot's."""
-    sums = np.einsum("nc,nc->n", a, a) if a.dtype.kind == "c" else np.vecdot(a, a)
-    return sums[:, None]
+    """(..., C)  ->  (..., 1); of complex numbers without conjugation, unlike vecdot's."""
+    sums = np.einsum("...c,...c->...", a, a) if a.dtype.kind == "c" else np.vecdot(a, a)
+    return np.asarray(sums)[..., None]
