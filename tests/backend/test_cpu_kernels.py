@@ -157,6 +157,15 @@ def test_gelu_takes_arrays_that_are_not_contiguous() -> None:
     compare(cpu.gelu, plain_activation.gelu, x, True)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("shape", [(0, 5), (9, 0), (9, 5), (1200, matmul.MIN_GEMV_COLUMN), (40_000, 30)], ids=str)
+def test_a_linear_layer_of_one_row_is_the_plain_formula(shape: tuple[int, int], number: int) -> None:
+    before = threads.n_threads()
+    threads.set_threads(number)
+    compare(cpu.linear, plain_matmul.linear, random(1, shape[1]), random(*shape), random(shape[0]))
+    threads.set_threads(before)
+
+
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("with_bias", [True, False])

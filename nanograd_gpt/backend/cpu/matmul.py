@@ -111,7 +111,7 @@ def _one_row(a: Array, b: Array, out: Array) -> None:
 def _slices(size: int, n: int) -> list[slice]:
     """At most n slices that cover 0 .. size, multiples of SLICE_MULTIPLE but for the last."""
     multiples = -(-size // SLICE_MULTIPLE)
-    return blocks(size, -(-multiples // n) * SLICE_MULTIPLE)
+    return blocks(size, max(1, -(-multiples // n)) * SLICE_MULTIPLE)
 
 
 def matrix_product(x: Array, y: Array) -> Array:

@@ -77,10 +77,11 @@ def layer_norm_backward(
         product = np.multiply(d, centred, out=out)
         i = block.start // step
         sums[0, i], sums[1, i] = column_sums(product, r), column_sums(d)
-        centred *= np.dot(product, column) * r * r * r / (C or 1)  # norm * rstd, times the mean of dnorm * norm
-        np.multiply(d, _outer(r, scale), out=out)  # dnorm * rstd
+        centred *= np.dot(product, column) * r * r / (C or 1)  # norm, times the mean of dnorm * norm
+        np.multiply(d, scale, out=out)  # dnorm
         out -= np.dot(out, ones) / (C or 1)
         out -= centred
+        out *= r
         if residual_ is not None:
             out += residual_[block]
 
