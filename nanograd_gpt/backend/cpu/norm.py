@@ -100,7 +100,7 @@ def _for_each_block(matrix: Array, sweeps: int, body: Callable[[slice], object])
 def _block_rows(matrix: Array) -> int:
     """Rows per block, whose number decides how BLAS sums a row: all, or as many in each of an even number of blocks.
 
-    Two large blocks a thread take less time than many that fit into a core's cache: each pass waits for the GIL.
+    A few large blocks take less time than many that fit into a core's cache: each pass may wait for the GIL.
     """
     n, C = matrix.shape
     pairs = -(-n * C // (4 * SHARED_BLOCK_ELEMENTS)) if n * C > SHARED_BLOCK_ELEMENTS else 0
