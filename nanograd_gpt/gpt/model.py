@@ -53,10 +53,10 @@ class MultiHeadAttention(Module):
 
     def _pack_projections(self) -> None:
         """Pack the three weights contiguously, and the biases, so that one product gives queries, keys and values."""
-        for group in self.packed():
+        for group in self.projection_parameters():
             pack_contiguous(group)
 
-    def packed(self) -> list[list[Parameter]]:
+    def projection_parameters(self) -> list[list[Parameter]]:
         """The weights of the three projections, and their biases, if any: each contiguous in memory in this order."""
         projections = self.W_query, self.W_key, self.W_value
         biases = [p.bias for p in projections if p.bias is not None]
@@ -122,7 +122,7 @@ class TransformerBlock(Module):
         self.norm2 = LayerNorm(C)
         self.drop_shortcut = Dropout(cfg.drop_rate, rng=rng)
         # All parameters in one array: it gets large pages, from which they are read faster for each new token.
-        first = [p for group in self.att.packed() for p in group]
+        first = [p for group in self.att.projection_parameters() for p in group]
         pack_contiguous([*first, *(p for p in self.parameters() if not any(p is q for q in first))])
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:

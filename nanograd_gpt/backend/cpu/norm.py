@@ -1,6 +1,7 @@
 """LayerNorm in blocks of rows.  The formula is plain/norm.py's.
 
-Sums are np.dot's: np.matmul and np.vecdot keep the GIL where they give 500 numbers or fewer.
+Sums are np.dot's: np.matmul and np.vecdot keep the GIL where they give 500 numbers or fewer.  Those of squares are
+vecdot's all the same: einsum, which lets it go, takes longer than a wait for it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .matmul import column_sums
 from .threads import with_single_blas_thread
 
 MIN_BLOCKED_ELEMENTS = 1 << 13  # fewer, such as one token's, are faster in one piece
-SWEEPS, BACKWARD_SWEEPS = 10, 17
+SWEEPS, BACKWARD_SWEEPS = 10, 17  # the time of a block, in multiplications of as many elements
 
 
 def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
