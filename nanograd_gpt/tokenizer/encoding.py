@@ -17,7 +17,7 @@ from ..errors import InputError, a_or_an
 from .bpe import END_OF_TEXT, GPT2_PATTERN
 
 LONG_RUN_CHARS = 100_000  # tiktoken's regex engine backtracks per space of a run, and fails at a million
-_LONG_RUN_PATTERN = regex.compile(rf"(?<!\s)\s{{{LONG_RUN_CHARS}}}\s*+(?=\S)")
+_LONG_RUN_PATTERN = rf"(?<!\s)\s{{{LONG_RUN_CHARS}}}\s*+(?=\S)"  # compiled where it is needed: 30 ms and 30 MB
 
 
 class Tokenizer(tiktoken.Encoding):
@@ -122,13 +122,14 @@ def _special_pattern(names: tuple[str, ...]) -> re.Pattern[str]:
 
 def _may_contain_long_run(passage: str) -> bool:
     """Whether a probed position is whitespace; every long run has one.  A full search costs a third of encoding."""
-    return any(passage[i : i + LONG_RUN_CHARS // 2].isspace() for i in range(0, len(passage), LONG_RUN_CHARS // 2))
+    probes = range(0, len(passage), LONG_RUN_CHARS // 2) if len(passage) > LONG_RUN_CHARS else []
+    return any(passage[i : i + LONG_RUN_CHARS // 2].isspace() for i in probes)
 
 
 def _split_at_long_runs(passage: str) -> Iterator[str]:
     """Split where GPT-2's pattern does in any context: before a run of spaces, and before its last one."""
     start = 0
-    for run in _LONG_RUN_PATTERN.finditer(passage):
+    for run in regex.finditer(_LONG_RUN_PATTERN, passage):
         yield passage[start : run.start()]
         yield passage[run.start() : run.end() - 1]
         start = run.end() - 1

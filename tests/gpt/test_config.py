@@ -30,9 +30,16 @@ class OneForAll(Generator):
         return np.broadcast_to(np.float32(0), shape)
 
 
+@pytest.fixture
+def unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave parameters where they are: packed, each number would take memory."""
+    monkeypatch.setattr("nanograd_gpt.gpt.model.pack_contiguous", lambda parameters: None)
+
+
 # --- sizes
 
 
+@pytest.mark.usefixtures("unpacked")
 @pytest.mark.parametrize(
     ("preset", "context_length", "parameters"),
     [
@@ -49,6 +56,7 @@ def test_presets_have_the_published_number_of_parameters(preset: str, context_le
     assert model.n_parameters == parameters
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_with_a_tied_head_124m_has_openais_number_of_parameters() -> None:
     config = replace(PRESETS["gpt2-124m"], context_length=1024, qkv_bias=True, tied_head=True)
     assert config.n_parameters == GPTModel(config, rng=OneForAll()).n_parameters == 124_439_808
@@ -68,6 +76,7 @@ def test_the_documents_configuration_is_124m_at_a_context_of_256() -> None:
     assert GPTConfig.of(GPT_CONFIG_124M) == PRESETS["gpt2-124m"]
 
 
+@pytest.mark.usefixtures("unpacked")
 def test_124m_has_173_entries_with_the_books_masks_and_161_without() -> None:
     model = GPTModel(GPT_CONFIG_124M, rng=OneForAll())
     book = model.book_state_dict()

@@ -44,6 +44,13 @@ def test_a_long_run_is_cut_as_tiktoken_cuts_it(blank: str, length: int) -> None:
         assert encode(text, GPT2) == GPT2.encode(text)
 
 
+def test_a_shorter_text_is_not_searched_by_a_pattern_that_takes_long_to_compile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nanograd_gpt.tokenizer.encoding.regex", None)
+    assert encode("\n" * LONG_RUN_CHARS, GPT2) == GPT2.encode("\n" * LONG_RUN_CHARS)
+
+
 @pytest.mark.parametrize("blank", [" ", "\n"])
 def test_the_longest_run_that_tiktoken_takes_is_cut_as_it_does(blank: str) -> None:
     text = f"it is{blank * 999_990}said"

@@ -159,6 +159,7 @@ def saves(run: Run, directory: Path) -> None:
         run.save(directory, beside)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [1, 2])
 def test_after_a_crash_anywhere_the_run_goes_on_to_the_same_bits(config: RunConfig, tmp_path: Path, keep: int) -> None:
     config = config.replace({"keep": keep})
