@@ -18,7 +18,7 @@ from train_step import compared
 
 from nanograd_gpt.gpt.config import GPTConfig
 
-STEPS = 5  # of a sample; the first one, after a pause, takes longer
+STEPS = 20  # of a sample; the first one, after a pause, takes longer, and a training has few pauses
 MIDDLE = Setup(GPTConfig(2048, 128, 256, 4, 4, 0.1), 4, 128)
 
 
