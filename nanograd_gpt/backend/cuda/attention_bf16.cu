@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_forward(
     float* __restrict__ lse, int T, int H, int width, float scale, float survive
 ) {
     constexpr int M = D > 64 ? 1 : 2, N = TILE / 8, ROWS = WARPS * M * 16;
-    extern __shared__ __align__(128) u16 shared[];
+    extern __shared__ __align__(256) u16 shared[];
     u16* Q = shared;
     u16* K = Q + ROWS * D;  // two buffers
     u16* V = K + 2 * TILE * D;
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(THREADS, D > 64 ? 2 : 3) attention_bf16_backwa
     bf16* __restrict__ dqkv, int T, int H, int width, float scale, float survive
 ) {
     constexpr int N = TILE / 8;
-    extern __shared__ __align__(128) u16 shared[];
+    extern __shared__ __align__(256) u16 shared[];
     u16* K = shared;  // two buffers
     u16* V = K + 2 * TILE * D;
     u16* own = V + 2 * TILE * D;  // queries, then dcontext, at last dQ
@@ -227,21 +227,20 @@ __device__ __forceinline__ float2 load_pair(const float* from) {
 
 // dK and dV; one block a tile of keys.  Its scores are transposed, keys in rows; a dropped weight is kept negative.
 template <int D, bool DROP>
-__global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_kv(
+__global__ void __launch_bounds__(THREADS, D > 64 ? 2 : 4) attention_bf16_backward_kv(
     const bf16* __restrict__ qkv, const bf16* __restrict__ dcontext, const float* __restrict__ lse,
     const float* __restrict__ delta, const unsigned* __restrict__ keep, bf16* __restrict__ dqkv, int T, int H,
     int width, float scale, float survive
 ) {
-    constexpr bool HELD = D <= 64;  // else there are too few registers
-    constexpr int QUERIES = HELD ? TILE : 32, N = QUERIES / 8;
-    extern __shared__ __align__(128) u16 shared[];
+    constexpr int QUERIES = 32, N = QUERIES / 8;  // few registers, so that more blocks hide each other's waits
+    extern __shared__ __align__(256) u16 shared[];
     u16* Q = shared;  // two buffers of each
     u16* dO = Q + 2 * QUERIES * D;
     float* offs = reinterpret_cast<float*>(dO + 2 * QUERIES * D);
     float* deltas = offs + 2 * QUERIES;
     u32* kept = reinterpret_cast<u32*>(deltas + 2 * QUERIES);       // (2, QUERIES, WORDS)
     u16* own = reinterpret_cast<u16*>(kept + 2 * QUERIES * WORDS);  // keys, at last their gradients
-    u16* second = HELD ? own : own + TILE * D;                      // values
+    u16* second = own + TILE * D;                                   // values
     Lane l;
     int first = blockIdx.y * TILE, size = H * width, W = (T + 31) / 32;
     int pitch = 3 * size;
@@ -250,17 +249,10 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_kv(
     const u16* d = reinterpret_cast<const u16*>(dcontext) + head_begin(T, H, width, 1);
     const unsigned* mask = keep + before * W;
     float share = 1.0f / survive;  // of the weights that are kept
-    Rows<D, HELD> keys[1], values[1];
+    Rows<D, false> keys[1], values[1];
     start_tile<TILE, D, THREADS>(own, q + size, pitch, first, T, width);
-    cp_async_commit();
-    cp_async_wait<0>();
-    __syncthreads();
-    keys[0].load(own, l.warp * 16, l);
-    __syncthreads();
     start_tile<TILE, D, THREADS>(second, q + 2 * size, pitch, first, T, width);
-    cp_async_commit();
-    cp_async_wait<0>();
-    __syncthreads();
+    keys[0].load(own, l.warp * 16, l);
     values[0].load(second, l.warp * 16, l);
     auto start = [&](int tile) {
         int buffer = (tile & 1) * QUERIES, i = threadIdx.x;
@@ -278,10 +270,10 @@ __global__ void __launch_bounds__(THREADS, 2) attention_bf16_backward_kv(
         }
     };
     float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {};
-    int tiles = (T + QUERIES - 1) / QUERIES, key = first + l.warp * 16 + l.g;
+    int key = first + l.warp * 16 + l.g;
     start(first / QUERIES);
-    for (int tile = first / QUERIES; tile < tiles; ++tile) {
-        if (tile + 1 < tiles) {
+    for (int tile = first / QUERIES; tile * QUERIES < T; ++tile) {
+        if ((tile + 1) * QUERIES < T) {
             start(tile + 1);
             cp_async_wait<1>();
         } else {

@@ -48,7 +48,7 @@ class Rows(NamedTuple):
 
 FORWARD = {64: Rows(128, TILE), 128: Rows(64, TILE)}
 BACKWARD_Q = Rows(TILE, TILE)
-BACKWARD_KV = {64: Rows(TILE, TILE, 2 + TILE // WORD), 128: Rows(2 * TILE, 32, 2 + TILE // WORD)}
+BACKWARD_KV = Rows(2 * TILE, 32, 2 + TILE // WORD)
 
 
 def causal_attention(qkv: Array, n_heads: int, keep: Keep | None, rate: float) -> tuple[Array, Array]:
@@ -76,7 +76,7 @@ def causal_attention_backward(
     grid, arguments = (B * n_heads, -(-T // TILE)), f"<{D},{_dropped(keep)}>"
     for kernel, rows, arrays in (
         ("attention_bf16_backward_q", BACKWARD_Q, (qkv, context, dy, lse, bits, delta, dqkv)),
-        ("attention_bf16_backward_kv", BACKWARD_KV[D], (qkv, dy, lse, delta, bits, dqkv)),
+        ("attention_bf16_backward_kv", BACKWARD_KV, (qkv, dy, lse, delta, bits, dqkv)),
     ):
         SOURCES[D].launch(kernel + arguments, grid, (THREADS,), *arrays, *numbers, shared=rows.shared(D))
     return dqkv

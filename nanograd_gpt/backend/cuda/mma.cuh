@@ -20,21 +20,30 @@ __device__ __forceinline__ void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b
     );
 }
 
+typedef u32 Address;  // of a byte in shared memory
+
+__device__ __forceinline__ Address address_of(const u16* shared) {
+    return static_cast<Address>(__cvta_generic_to_shared(shared));
+}
+
 // Four matrices of 8 x 8 from shared memory, lane i giving the row i % 8 of matrix i / 8: 16 bytes, aligned to as many.
 template <bool TRANS>
-__device__ __forceinline__ void ldmatrix4(u32 (&r)[4], const u16* row) {
-    u32 address = static_cast<u32>(__cvta_generic_to_shared(row));
+__device__ __forceinline__ void ldmatrix4(u32 (&r)[4], Address row) {
     if constexpr (TRANS) {
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                      : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                     : "r"(address)
+                     : "r"(row)
                      : "memory");
     } else {
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                      : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                     : "r"(address)
+                     : "r"(row)
                      : "memory");
     }
+}
+template <bool TRANS>
+__device__ __forceinline__ void ldmatrix4(u32 (&r)[4], const u16* row) {
+    ldmatrix4<TRANS>(r, address_of(row));
 }
 
 // Start to copy 16 bytes to shared memory; zeros where there is no source.

@@ -4,12 +4,15 @@
 // 8n + 2t and 8n + 2t + 1.  Weights that were computed so are, rounded to bf16, the left operand of the next product.
 //
 // A tile is rows of D bf16, whose chunk c of 16 bytes lies at c ^ (row % 8): so ldmatrix, which reads one chunk of each
-// of 8 rows, meets no bank twice.
+// of 8 rows, meets no bank twice.  It begins at a multiple of 256 bytes.  Chunk c + d, where c and d have no bit in
+// common, then lies at the address of chunk c ^ 16 d: one register leads to all chunks of a row.
 #pragma once
 #include "common.cuh"
 #include "mma.cuh"
 
-constexpr int CHUNK = 8;  // bf16 in 16 bytes
+constexpr int CHUNK = 8, CHUNK_BYTES = 16;  // bf16, and the bytes they take
+template <int D>
+constexpr int EIGHT_ROWS = D / CHUNK * CHUNK_BYTES * 8;  // bytes
 
 struct Lane {
     int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
@@ -40,27 +43,25 @@ __device__ __forceinline__ void start_tile(u16* tile, const u16* from, int pitch
 template <int D, bool HELD>
 struct Rows {
     u32 held[HELD ? D / 16 : 1][4];
-    u16* tile;
-    int first;
+    Address from;
 
-    __device__ __forceinline__ void load(u16* from, int row, const Lane& l) {
-        tile = from;
-        first = row;
+    __device__ __forceinline__ void load(u16* tile, int first, const Lane& l) {
+        from = address_of(at<D>(tile, first + l.matrix % 2 * 8 + l.row, l.matrix / 2));
         if constexpr (HELD) {
             #pragma unroll
-            for (int k = 0; k < D / 16; ++k) read(held[k], k, l);
+            for (int k = 0; k < D / 16; ++k) read(held[k], k);
         }
     }
-    __device__ __forceinline__ void read(u32 (&columns)[4], int k, const Lane& l) const {
-        ldmatrix4<false>(columns, at<D>(tile, first + l.matrix % 2 * 8 + l.row, k * 2 + l.matrix / 2));
+    __device__ __forceinline__ void read(u32 (&columns)[4], int k) const {
+        ldmatrix4<false>(columns, from ^ k * 2 * CHUNK_BYTES);
     }
     // Columns 16k to 16k + 15.
-    __device__ __forceinline__ void get(u32 (&columns)[4], int k, const Lane& l) const {
+    __device__ __forceinline__ void get(u32 (&columns)[4], int k) const {
         if constexpr (HELD) {
             #pragma unroll
             for (int i = 0; i < 4; ++i) columns[i] = held[k][i];
         } else {
-            read(columns, k, l);
+            read(columns, k);
         }
     }
 };
@@ -70,16 +71,16 @@ template <int D, int M, int N, bool HELD>
 __device__ __forceinline__ void add_products(
     float (&sums)[M][N][4], const Rows<D, HELD> (&rows)[M], u16* tile, const Lane& l
 ) {
+    Address from = address_of(at<D>(tile, l.matrix / 2 * 8 + l.row, l.matrix % 2));
     #pragma unroll
     for (int k = 0; k < D / 16; ++k) {
         u32 left[M][4];
         #pragma unroll
-        for (int m = 0; m < M; ++m) rows[m].get(left[m], k, l);
-        const u16* from = at<D>(tile, l.matrix / 2 * 8 + l.row, k * 2 + l.matrix % 2);
+        for (int m = 0; m < M; ++m) rows[m].get(left[m], k);
         #pragma unroll
         for (int n = 0; n < N; n += 2) {
             u32 columns[4];
-            ldmatrix4<false>(columns, from + n * 8 * D);
+            ldmatrix4<false>(columns, (from ^ k * 2 * CHUNK_BYTES) + n * EIGHT_ROWS<D>);
             #pragma unroll
             for (int m = 0; m < M; ++m) {
                 mma_bf16(sums[m][n], left[m], columns[0], columns[1]);
@@ -107,15 +108,13 @@ template <int D, int M, int K>
 __device__ __forceinline__ void add_weighted(
     float (&sums)[M][D / 8][4], const u32 (&weights)[M][K][4], u16* tile, const Lane& l
 ) {
-    const u16* from[D / 16];
-    #pragma unroll
-    for (int n = 0; n < D / 8; n += 2) from[n / 2] = at<D>(tile, l.matrix % 2 * 8 + l.row, n + l.matrix / 2);
+    Address from = address_of(at<D>(tile, l.matrix % 2 * 8 + l.row, l.matrix / 2));
     #pragma unroll
     for (int k = 0; k < K; ++k) {
         #pragma unroll
         for (int n = 0; n < D / 8; n += 2) {
             u32 columns[4];
-            ldmatrix4<true>(columns, from[n / 2] + k * 16 * D);
+            ldmatrix4<true>(columns, (from ^ n * CHUNK_BYTES) + k * 2 * EIGHT_ROWS<D>);
             #pragma unroll
             for (int m = 0; m < M; ++m) {
                 mma_bf16(sums[m][n], weights[m][k], columns[0], columns[1]);

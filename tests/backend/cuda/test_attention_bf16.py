@@ -140,7 +140,7 @@ BUGS = {
     "another key's bit": (KERNELS, "(l.warp % 2 * 16 + l.g + i / 2 * 8) & 1", "(l.warp % 2 * 16 + l.g) & 1"),
     "dV of what was dropped": (KERNELS, "DROP ? fmaxf(weight, 0.0f) : weight", "fabsf(weight)"),
     "delta is that of kept weights": (KERNELS, "delta[before + query] * share", "delta[before + query]"),
-    "chunks out of place": (TILES, "n + l.matrix / 2);", "n + l.matrix % 2);"),
+    "chunks out of place": (TILES, "address_of(at<D>(tile, l.matrix % 2", "address_of(at<D>(tile, l.matrix / 2"),
     "rows beyond the last": (TILES, "bool there = first + row + i < T && chunk", "bool there = chunk"),
 }
 

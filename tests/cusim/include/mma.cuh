@@ -52,10 +52,15 @@ __device__ inline void mma_bf16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1
   cusim::exchange(site, 0xffffffffu, reinterpret_cast<uint64_t>(&mine), mma_of_a_warp);
 }
 
+typedef uint64_t Address;
+
+__device__ inline Address address_of(const u16* shared) {
+  return reinterpret_cast<Address>(shared);
+}
+
 // ldmatrix.x4(.trans).b16: lane i gives the row i % 8 of matrix i / 8, 8 numbers of 16 bits at a multiple of 16 bytes.
 template <bool TRANS>
-__device__ inline void ldmatrix4(u32 (&r)[4], const u16* row, CUSIM_CALLER) {
-  uint64_t address = reinterpret_cast<uint64_t>(row);
+__device__ inline void ldmatrix4(u32 (&r)[4], Address address, CUSIM_CALLER) {
   if (address & 15) cusim::fail(site, "ldmatrix: a row's address is not a multiple of 16 bytes");
   const uint64_t* rows = cusim::exchange(site, 0xffffffffu, address);
   int g = cusim::here.lane >> 2, t = cusim::here.lane & 3;
@@ -63,6 +68,10 @@ __device__ inline void ldmatrix4(u32 (&r)[4], const u16* row, CUSIM_CALLER) {
     auto at = [&](int i, int j) { return u32(reinterpret_cast<const u16*>(rows[m * 8 + i])[j]); };
     r[m] = TRANS ? at(t * 2, g) | at(t * 2 + 1, g) << 16 : at(g, t * 2) | at(g, t * 2 + 1) << 16;
   }
+}
+template <bool TRANS>
+__device__ inline void ldmatrix4(u32 (&r)[4], const u16* row, CUSIM_CALLER) {
+  ldmatrix4<TRANS>(r, address_of(row), site);
 }
 
 // cp.async.cg of 16 bytes; where there is no source, zeros.

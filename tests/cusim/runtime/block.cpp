@@ -116,7 +116,7 @@ const uint64_t* exchange(Site site, uint32_t mask, uint64_t value, void (*togeth
 
 // --- shared memory
 
-constexpr size_t MARGIN = 64, ALIGNMENT = 128;
+constexpr size_t MARGIN = 64, ALIGNMENT = 256;  // the largest that a kernel declares
 constexpr size_t ARENA = tsan::ON ? 256 << 20 : 1 << 20;
 
 bool Arena::make() {
