@@ -162,8 +162,10 @@ def test_gelu_takes_arrays_that_are_not_contiguous() -> None:
 def test_a_linear_layer_of_one_row_is_the_plain_formula(shape: tuple[int, int], number: int) -> None:
     before = threads.n_threads()
     threads.set_threads(number)
-    compare(cpu.linear, plain_matmul.linear, random(1, shape[1]), random(*shape), random(shape[0]))
-    threads.set_threads(before)
+    try:
+        compare(cpu.linear, plain_matmul.linear, random(1, shape[1]), random(*shape), random(shape[0]))
+    finally:
+        threads.set_threads(before)
 
 
 @pytest.mark.usefixtures("small_pieces")

@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(THREADS, D > 64 ? 2 : 4) attention_bf16_backwa
     float* deltas = offs + 2 * QUERIES;
     u32* kept = reinterpret_cast<u32*>(deltas + 2 * QUERIES);       // (2, QUERIES, WORDS)
     u16* own = reinterpret_cast<u16*>(kept + 2 * QUERIES * WORDS);  // keys, at last their gradients
-    u16* second = own + TILE * D;                                   // values
+    u16* own_values = own + TILE * D;
     Lane l;
     int first = blockIdx.y * TILE, size = H * width, W = (T + 31) / 32;
     int pitch = 3 * size;
@@ -251,9 +251,9 @@ __global__ void __launch_bounds__(THREADS, D > 64 ? 2 : 4) attention_bf16_backwa
     float share = 1.0f / survive;  // of the weights that are kept
     Rows<D, false> keys[1], values[1];
     start_tile<TILE, D, THREADS>(own, q + size, pitch, first, T, width);
-    start_tile<TILE, D, THREADS>(second, q + 2 * size, pitch, first, T, width);
+    start_tile<TILE, D, THREADS>(own_values, q + 2 * size, pitch, first, T, width);
     keys[0].load(own, l.warp * 16, l);
-    values[0].load(second, l.warp * 16, l);
+    values[0].load(own_values, l.warp * 16, l);
     auto start = [&](int tile) {
         int buffer = (tile & 1) * QUERIES, i = threadIdx.x;
         start_tile<QUERIES, D, THREADS>(Q + buffer * D, q, pitch, tile * QUERIES, T, width);

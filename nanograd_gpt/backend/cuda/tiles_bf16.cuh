@@ -4,8 +4,8 @@
 // 8n + 2t and 8n + 2t + 1.  Weights that were computed so are, rounded to bf16, the left operand of the next product.
 //
 // A tile is rows of D bf16, whose chunk c of 16 bytes lies at c ^ (row % 8): so ldmatrix, which reads one chunk of each
-// of 8 rows, meets no bank twice.  It begins at a multiple of 256 bytes.  Chunk c + d, where c and d have no bit in
-// common, then lies at the address of chunk c ^ 16 d: one register leads to all chunks of a row.
+// of 8 rows, meets no bank twice.  It begins at a multiple of 256 bytes: where c and d have no bit in common,
+// the address of chunk c + d is that of chunk c, ^ 16 d, so that one register leads to all chunks of a row.
 #pragma once
 #include "common.cuh"
 #include "mma.cuh"
