@@ -222,6 +222,18 @@ def test_packed_linear_is_the_plain_formula(add: bool, contiguous: bool, with_bi
             close(ours.array, plain.array)
 
 
+@pytest.mark.parametrize("C", [96, 768, 2304])
+def test_a_token_is_projected_by_one_product_with_the_bits_of_three(C: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, biases = random(1, 1, C, dtype=np.float32), list(random(3, C, dtype=np.float32))
+    joined = list(random(3 * C * C, dtype=np.float32).reshape(3, C, C))
+    assert matmul.as_contiguous_view(joined) is not None
+    three = cpu.packed_linear(x, [weight.copy() for weight in joined], biases)
+    sizes, one_row = list[int](), matmul._one_row
+    monkeypatch.setattr(matmul, "_one_row", lambda a, b, out: (sizes.append(out.size), one_row(a, b, out)))
+    np.testing.assert_array_equal(cpu.packed_linear(x, joined, biases), three)
+    assert sizes == [3 * C]
+
+
 def test_matrices_are_in_one_piece_only_where_each_follows_the_one_before() -> None:
     flat = np.arange(60.0)
     a, b, c = flat[:48].reshape(3, 4, 4)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
-from threading import Barrier, Event, current_thread, get_ident
+from threading import Barrier, Event, get_ident
 from time import monotonic, sleep
 
 import numpy as np
 import pytest
 
-from nanograd_gpt.backend.contract import Array
 from nanograd_gpt.backend.cpu import pool as pools
 from nanograd_gpt.backend.cpu.pool import ThreadPool, Worker
 from nanograd_gpt.backend.cpu.spinning import new_lines
@@ -88,34 +87,13 @@ def test_errors_of_any_thread_are_raised_when_all_have_ended_and_the_next_job_is
         pool.run(together.wait, 3)
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def test_a_thread_without_a_job_sleeps_after_a_while() -> None:
+    pool = ThreadPool(1, nothing)
+    pool.run(nothing, 2)
     end = monotonic() + 20
-    while not condition():
+    while not pool.workers[0].asleep:
         assert monotonic() < end
         sleep(1e-3)
-
-
-def test_a_thread_spins_for_longer_once_many_jobs_have_come_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool, spun, spin = ThreadPool(1, nothing), list[int](), pools.spin
-    worker = pool.workers[0]
-    lengths = [worker.short_spin[0].shape[1], worker.long_spin[0].shape[1]]
-    assert lengths[0] < lengths[1]
-
-    def record(flags: Array, results: Array) -> None:
-        if current_thread().name == pools.THREAD_NAME:
-            spun.append(flags.shape[1])
-        spin(flags, results)
-
-    monkeypatch.setattr(pools, "spin", record)
-    monkeypatch.setattr(pools, "PAUSE_SECONDS", 1e9)  # a busy machine makes pauses, too
-    while worker.jobs_since_pause <= pools.JOBS_AFTER_PAUSE:
-        assert lengths[1] not in spun
-        pool.run(lambda: sleep(1e-3), 2)
-    wait_until(lambda: spun[-1] == lengths[1])
-    wait_until(lambda: worker.asleep)
-    monkeypatch.setattr(pools, "PAUSE_SECONDS", 0.0)
-    pool.run(lambda: sleep(1e-3), 2)
-    wait_until(lambda: spun[-1] == lengths[0])
 
 
 def test_a_hand_over_takes_some_time() -> None:

@@ -7,17 +7,16 @@ import numpy as np
 from ..contract import Array, GradOut
 from ..plain.activation import CUBIC, ROOT
 from ..plain.matmul import rows
-from .blocks import BLOCK_ELEMENTS, SHARED_BLOCK_ELEMENTS, blocks, for_each_block, rows_per_block
+from .blocks import BLOCK_ELEMENTS, SHARED_BLOCK_ELEMENTS, blocks, flat, for_each_block, rows_per_block
 from .matmul import Product, Tile, linear_backward, multiply
 
 SWEEPS = 20  # of a GELU with its derivative
 
 
 def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
-    x = np.ascontiguousarray(x).reshape(x.shape)  # reshape: ascontiguousarray makes () (1,)
-    y = np.empty_like(x)
-    derivative = np.empty_like(x) if want_derivative else None
-    x_, y_, derivative_ = x.reshape(-1), y.reshape(-1), None if derivative is None else derivative.reshape(-1)
+    y = np.empty(x.shape, dtype=x.dtype)
+    derivative = np.empty(x.shape, dtype=x.dtype) if want_derivative else None
+    x_, y_, derivative_ = flat(x), y.reshape(-1), None if derivative is None else derivative.reshape(-1)
 
     def body(block: slice) -> None:
         _gelu(x_[block], y_[block], None if derivative_ is None else derivative_[block])
@@ -51,10 +50,8 @@ def linear_gelu_backward(
 
 
 def gelu_backward(dy: Array, derivative: Array) -> Array:
-    if not (dy.flags.c_contiguous and derivative.flags.c_contiguous):
-        return np.multiply(dy, derivative)
     dx = np.empty(dy.shape, dtype=np.result_type(dy.dtype, derivative.dtype))
-    a, b, out = dy.reshape(-1), derivative.reshape(-1), dx.reshape(-1)
+    a, b, out = flat(dy), flat(derivative), dx.reshape(-1)
     for_each_block(dy.size, 2, lambda block: np.multiply(a[block], b[block], out=out[block]))
     return dx
 

@@ -5,7 +5,7 @@ Heads are independent: threads take a few of them at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from math import sqrt
 from typing import Any, TypeAlias
@@ -116,10 +116,9 @@ def _attention_of_one_token(qkv: Array, keys: Array, values: Array, stop: int) -
     return context.reshape(1, 1, -1)
 
 
-def _query_blocks(T: int) -> Iterator[tuple[slice, slice]]:
+def _query_blocks(T: int) -> list[tuple[slice, slice]]:
     """Blocks of queries, each with the keys that at least one of its queries sees."""
-    for queries in blocks(T, _queries_at_once(T)):
-        yield queries, slice(0, queries.stop)
+    return [(queries, slice(0, queries.stop)) for queries in blocks(T, _queries_at_once(T))]
 
 
 def _queries_at_once(T: int) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from time import perf_counter
+from timeit import repeat
 
 import numpy as np
 
+from ..contract import Array
 from .threads import is_long_enough, n_threads, parallel_for
 
 BLOCK_ELEMENTS = 1 << 15  # with one thread: a few float32 arrays of it fit into a core's L2 cache
@@ -47,12 +48,13 @@ def is_worth_sharing(multiplications: int) -> bool:
 
 @cache
 def _seconds_per_multiplication() -> float:
-    a, times = np.ones(BLOCK_ELEMENTS, dtype=np.float32), []
-    for _ in range(10):
-        begin = perf_counter()
-        np.multiply(a, a, out=a)
-        times.append(perf_counter() - begin)
-    return min(times) / len(a)
+    a = np.ones(BLOCK_ELEMENTS, dtype=np.float32)
+    return min(repeat(lambda: np.multiply(a, a, out=a), number=1, repeat=10)) / len(a)
+
+
+def flat(array: Array) -> Array:
+    """(...)  ->  (size,), a copy only where memory is not contiguous."""
+    return np.ascontiguousarray(array).reshape(-1)
 
 
 def rows_per_block(width: int, block: int = BLOCK_ELEMENTS) -> int:

@@ -7,7 +7,7 @@ depends on its sizes and the number of threads alone, since its bits may, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from .pool import Job
 from .threads import blas_threads_controllable, n_threads, parallel_for, with_blas_threads, with_single_blas_thread
 
 Tile: TypeAlias = tuple[slice, slice]  # rows and columns of a matrix
+BiasGradient: TypeAlias = tuple[GradOut | None, Array]  # and the dy (..., O) that it sums
 
 SKINNY_ROWS = 32  # fewer rows: memory-bound
 MIN_SHARED_MATRIX = 1 << 20  # elements, multiplied by one row: some 200 us of one thread, as for a product
@@ -82,11 +83,6 @@ def multiply(products: Sequence[Product], *others: Job) -> None:
             other()
 
 
-def gemm(a: Array, b: Array, out: Array) -> None:
-    """out (M, N) = a (M, K) @ b (K, N)"""
-    multiply([Product(a, b, out)])
-
-
 def _small_or_skinny(a: Array, b: Array, out: Array) -> None:
     """A small product in this thread; a skinny one in BLAS's threads, which start fastest, also after a pause."""
     if len(a) >= SKINNY_ROWS:
@@ -101,11 +97,10 @@ def _one_row(a: Array, b: Array, out: Array) -> None:
     """out (N,) = a (K,) @ b (K, N), b in columns, with the same bits for any number of threads."""
     K, N = b.shape
     n = n_threads() if K * N >= MIN_SHARED_MATRIX else 1
-    if K < MIN_GEMV_COLUMN:
+    dot = np.vecdot if K < MIN_GEMV_COLUMN else np.dot
+    if dot is np.vecdot:
         n = max(1, min(n, N // (GIL_KEPT + SLICE_MULTIPLE)))
-        parallel_for(_slices(N, n), lambda columns: np.vecdot(b[:, columns].T, a, out=out[columns]))
-    else:
-        parallel_for(_slices(N, n), lambda columns: np.dot(b[:, columns].T, a, out=out[columns]))
+    parallel_for(_slices(N, n), lambda columns: dot(b[:, columns].T, a, out=out[columns]))
 
 
 def _slices(size: int, n: int) -> list[slice]:
@@ -118,11 +113,16 @@ def matrix_product(x: Array, y: Array) -> Array:
     return with_blas_threads(lambda: x @ y)
 
 
-def matmul(x: Array, matrix: Array) -> Array:
-    """x (..., I), matrix (I, O)  ->  (..., O)"""
+def matmul(x: Array, matrix: Array, bias: Array | None = None) -> Array:
+    """x (..., I), matrix (I, O), bias (O,)  ->  (..., O)"""
     y = np.empty((*x.shape[:-1], matrix.shape[1]), dtype=np.result_type(x.dtype, matrix.dtype))
-    gemm(rows(x), matrix, rows(y))
+    add = None if bias is None else partial(_add_bias, rows(y), bias)  # to each tile while it is in the cache
+    multiply([Product(rows(x), matrix, rows(y), add)])
     return y
+
+
+def _add_bias(y: Array, bias: Array, tile: Tile) -> None:
+    y[tile] += bias[tile[1]]
 
 
 def product_into(grad_out: GradOut, a: Array, b: Array) -> Product:
@@ -138,41 +138,25 @@ def product_into(grad_out: GradOut, a: Array, b: Array) -> Product:
 
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
-    y = np.empty((*x.shape[:-1], len(weight)), dtype=np.result_type(x.dtype, weight.dtype))
-    linear_into(y, x, weight, bias)
-    return y
-
-
-def linear_into(y: Array, x: Array, weight: Array, bias: Array | None) -> None:
-    """Write x W^T + b into y (..., O), adding the bias to each tile while it is in the cache."""
-    flat = rows(y)
-    if bias is None:
-        gemm(rows(x), weight.T, flat)
-        return
-
-    def add_bias(tile: Tile) -> None:
-        flat[tile] += bias[tile[1]]
-
-    multiply([Product(rows(x), weight.T, flat, add_bias)])
+    return matmul(x, weight.T, bias)
 
 
 def linear_backward(
     dy: Array, x: Array, weight: Array, dweight: GradOut | None, dbias: GradOut | None, want_dx: bool
 ) -> Array | None:
-    return _backward(dy, x, weight if want_dx else None, dweight, [] if dbias is None else [(dbias, dy)])
+    return _backward(dy, x, weight if want_dx else None, dweight, [(dbias, dy)])
 
 
 def _backward(
-    dy: Array, x: Array, weight: Array | None, dweight: GradOut | None, biases: Sequence[tuple[GradOut, Array]]
+    dy: Array, x: Array, weight: Array | None, dweight: GradOut | None, biases: Sequence[BiasGradient]
 ) -> Array | None:
-    """dx if the weight is given, and the gradients of the weight and of biases, each with the dy (..., O) it sums."""
-    products, dx = [], None
-    if dweight is not None:
-        products.append(product_into(dweight, rows(dy).T, rows(x)))
+    """dx if the weight is given, and the gradients of the weight and of biases."""
+    products = [] if dweight is None else [product_into(dweight, rows(dy).T, rows(x))]
+    dx = None
     if weight is not None:
         dx = np.empty((*dy.shape[:-1], weight.shape[1]), dtype=np.result_type(dy.dtype, weight.dtype))
         products.append(Product(rows(dy), weight, rows(dx)))
-    multiply(products, *(partial(_write_column_sums, dbias, rows(of)) for dbias, of in biases))
+    multiply(products, *(partial(_write_column_sums, dbias, rows(of)) for dbias, of in biases if dbias is not None))
     return dx
 
 
@@ -188,13 +172,12 @@ def column_sums(matrix: Array, weights: Array | None = None) -> Array:
 
 
 def packed_linear(x: Array, weights: Sequence[Array], biases: Sequence[Array | None]) -> Array:
-    joined, width = as_contiguous_view(weights), len(weights[0])
-    if joined is not None and all(bias is None for bias in biases):
-        return linear(x, joined, None)
-    y = np.empty((*x.shape[:-1], len(weights) * width), dtype=np.result_type(x.dtype, weights[0].dtype))
-    for k, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        linear_into(y[..., k * width : (k + 1) * width], x, weight, bias)
-    return y
+    joined, present = as_contiguous_view(weights), [bias for bias in biases if bias is not None]
+    of_token = len(rows(x)) == 1 and len(present) == len(biases)  # dot products: the same bits, joined or not
+    if joined is not None and (of_token or not present):
+        return linear(x, joined, np.concatenate(present) if present else None)
+    outputs = [linear(x, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+    return np.concatenate(outputs, axis=-1)
 
 
 def packed_linear_backward(
@@ -205,14 +188,10 @@ def packed_linear_backward(
     dbiases: Sequence[GradOut | None],
     want_dx: bool,
 ) -> Array | None:
-    joined, width = as_contiguous_view(weights), len(weights[0])
-    dweight, parts = joined_grad_out(dweights), [dy[..., k * width : (k + 1) * width] for k in range(len(weights))]
+    joined, dweight, width = as_contiguous_view(weights), joined_grad_out(dweights), len(weights[0])
+    parts = [dy[..., k * width : (k + 1) * width] for k in range(len(weights))]
     if joined is not None and dweight is not None:
-        biases = [(dbias, dy_k) for dbias, dy_k in zip(dbiases, parts, strict=True) if dbias is not None]
-        return _backward(dy, x, joined if want_dx else None, dweight, biases)
-    dx = None
-    for dy_k, weight, dweight_k, dbias in zip(parts, weights, dweights, dbiases, strict=True):
-        dx_k = linear_backward(dy_k, x, weight, dweight_k, dbias, want_dx)
-        if dx_k is not None:
-            dx = dx_k if dx is None else np.add(dx, dx_k, out=dx)
-    return dx
+        return _backward(dy, x, joined if want_dx else None, dweight, list(zip(dbiases, parts, strict=True)))
+    each = zip(parts, weights, dweights, dbiases, strict=True)
+    dxs = [linear_backward(part, x, weight, dweight, dbias, want_dx) for part, weight, dweight, dbias in each]
+    return reduce(np.add, [dx for dx in dxs if dx is not None]) if want_dx else None

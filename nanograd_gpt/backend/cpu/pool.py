@@ -12,7 +12,7 @@ from contextvars import copy_context  # numpy.errstate lives in it
 from functools import cache, cached_property
 from queue import SimpleQueue
 from threading import Lock, Thread
-from time import perf_counter
+from timeit import repeat
 from typing import TypeAlias
 
 import numpy as np
@@ -25,10 +25,6 @@ Job: TypeAlias = Callable[[], object]
 
 THREAD_NAME = "nanograd_gpt"
 SPIN_SECONDS = 1e-3  # longer than most of what a train step computes with one thread between two jobs
-# After a pause the thread that starts jobs often moves to the processor of one that spins, and waits there for its end.
-SPIN_SECONDS_AFTER_PAUSE = 2e-4
-PAUSE_SECONDS = 2e-2
-JOBS_AFTER_PAUSE = 40  # that count as soon after it: a step or two of a small model
 HEAD_START_SECONDS = 5e-6  # from a flag to a thread's first work without the GIL
 
 
@@ -38,7 +34,7 @@ class ThreadPool:
     def __init__(self, size: int, prepare: Callable[[], None]) -> None:
         self.lines = new_lines(size + 1)  # one each, whose flag says that there may be a job, and one unused
         self.workers: list[Worker] = []
-        self.thread_ids: list[int] = []  # the system's
+        self.thread_ids: list[int] = []  # the system's, where it tells them
         self.off = UNKNOWN  # the processor that the threads stay off
         with suppress(RuntimeError):  # the system gives no more threads: fewer do the same work
             while self.size < size:
@@ -46,8 +42,7 @@ class ThreadPool:
                 thread = Thread(target=worker.work, args=[prepare], name=THREAD_NAME, daemon=True)
                 thread.start()
                 self.workers.append(worker)
-                if (thread_id := getattr(thread, "native_id", None)) is not None:
-                    self.thread_ids.append(thread_id)
+                self.thread_ids.append(getattr(thread, "native_id", UNKNOWN))
 
     @property
     def size(self) -> int:
@@ -56,12 +51,7 @@ class ThreadPool:
     @cached_property
     def hand_over_seconds(self) -> float:
         """The least time that a hand-over takes the thread that starts it, measured once, in about a millisecond."""
-        times = []
-        for _ in range(50):
-            begin = perf_counter()
-            self.run(_nothing, self.size + 1)
-            times.append(perf_counter() - begin)
-        return min(times)
+        return min(repeat(lambda: self.run(lambda: None, self.size + 1), number=1, repeat=50))
 
     def run(self, job: Job, times: int) -> None:
         """Run a job in up to `times` threads at once, this one among them; then raise the first error.
@@ -95,16 +85,13 @@ class Worker:
         self.job: Job | None = None  # until the thread begins it
         self.busy = False  # from then on, until it ends
         self.asleep = self.awaited = False  # this thread; another, for the job's end
-        self.jobs_since_pause = 0
         self.error: BaseException | None = None
         self.wake: SimpleQueue[None] = SimpleQueue()
         self.ended: SimpleQueue[None] = SimpleQueue()
         self.start, self.done = line, new_lines(1)[0]
-        self.long_spin, self.short_spin = (
-            (repeated(line[TRUE : FLAG + 1], _spin_times(seconds)), self.done[FLAG : UNUSED + 1])
-            for seconds in (SPIN_SECONDS, SPIN_SECONDS_AFTER_PAUSE)
-        )
-        self.spin_for_end = repeated(self.done[FLAG:UNUSED], _spin_times(SPIN_SECONDS_AFTER_PAUSE)), np.empty(1, bool)
+        times = _spin_times(SPIN_SECONDS)
+        self.spin_for_job = repeated(line[TRUE : FLAG + 1], times), self.done[FLAG : UNUSED + 1]
+        self.spin_for_end = repeated(self.done[FLAG:UNUSED], times), np.empty(1, bool)
 
     def accepts(self, job: Job) -> bool:
         """Hand over a job, unless there is another, left over by an interrupt."""
@@ -148,23 +135,15 @@ class Worker:
 
     def _next_job(self) -> Job:
         while True:
-            spin(*(self.long_spin if self.jobs_since_pause > JOBS_AFTER_PAUSE else self.short_spin))
+            spin(*self.spin_for_job)
             with self.lock:
                 if self.job is not None:
                     job, self.job, self.busy, self.start[FLAG] = self.job, None, True, False
-                    self.jobs_since_pause += 1
                     return job
                 self.asleep = not self.start[FLAG]
                 self.start[FLAG] = False
             if self.asleep:
-                begin = perf_counter()
                 self.wake.get()
-                if perf_counter() - begin > PAUSE_SECONDS:
-                    self.jobs_since_pause = 0
-
-
-def _nothing() -> None:
-    """A job whose time is that of its hand-over."""
 
 
 def _in_current_context(job: Job) -> Job:

@@ -22,14 +22,8 @@ def current_processor() -> int:
 
 @cache
 def _sched_getcpu() -> Callable[[], int]:
-    if not hasattr(os, "sched_setaffinity"):
-        return _unknown
-    function: Callable[[], int] = getattr(PyDLL(None), "sched_getcpu", _unknown)  # PyDLL: keeps the GIL
-    return function
-
-
-def _unknown() -> int:
-    return UNKNOWN
+    library = PyDLL(None) if hasattr(os, "sched_setaffinity") else None  # PyDLL: keeps the GIL
+    return getattr(library, "sched_getcpu", lambda: UNKNOWN)
 
 
 def keep_off(thread_ids: Sequence[int], processor: int) -> bool:

@@ -7,7 +7,7 @@ those of the first rows set before it waits in the last.
 
 from __future__ import annotations
 
-from time import perf_counter
+from timeit import repeat
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -38,9 +38,6 @@ def spin(flags: Array, results: Array) -> None:
 
 def times_in(seconds: float) -> int:
     """The repetitions that take `seconds` here."""
-    never, result, measured = repeated(np.zeros(1, dtype=bool), MEASURED_TIMES), np.zeros(1, dtype=bool), []
-    for _ in range(5):
-        begin = perf_counter()
-        spin(never, result)
-        measured.append(perf_counter() - begin)
-    return max(1, int(seconds / min(measured) * MEASURED_TIMES))
+    never, result = repeated(np.zeros(1, dtype=bool), MEASURED_TIMES), np.zeros(1, dtype=bool)
+    measured = min(repeat(lambda: spin(never, result), number=1, repeat=5))
+    return max(1, int(seconds / measured * MEASURED_TIMES))

@@ -21,7 +21,7 @@ from ctypes import CDLL
 from functools import cache
 from itertools import product
 from threading import Event, Lock, RLock, Thread, current_thread
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from threadpoolctl import ThreadpoolController
@@ -66,14 +66,11 @@ def set_threads(number: int | str) -> None:
     Waits for products that other threads have begun.  Raises InputError unless the number is 1 .. 1024, RunError if the
     system gives fewer.
     """
+    global _n_threads, _saved_blas_threads
     text = number if isinstance(number, str) else shown(number)
     if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= 1024:
         raise not_allowed("threads", text, "a whole number 1 .. 1024")
-    _apply(int(text))
-
-
-def _apply(number: int) -> None:
-    global _n_threads, _saved_blas_threads
+    number = int(text)
     with _blas_lock:
         if number > max((library.get_num_threads() for library in _blas()), default=number):
             _check_startable(number)
@@ -107,34 +104,28 @@ def _check_startable(number: int) -> None:
             thread.join()
 
 
-class Library(Protocol):
-    """Thread control of a BLAS library in this process."""
-
-    def get_num_threads(self) -> int: ...
-    def set_num_threads(self, num_threads: int, /) -> object: ...
-
-
-class OpenBLAS(NamedTuple):
-    """OpenBLAS's own functions: threadpoolctl >= 3.7 lets only the first thread that sets a number set it again."""
+class ThreadControl(NamedTuple):
+    """Functions of a BLAS library in this process."""
 
     get_num_threads: Callable[[], int]
     set_num_threads: Callable[[int], object]
 
 
 @cache
-def _blas() -> list[Library]:
+def _blas() -> list[ThreadControl]:
     """Thread controls of the BLAS libraries in this process; libraries without one are left out."""
     return [_control(library) for library in ThreadpoolController().select(user_api="blas").lib_controllers]
 
 
-def _control(library: Any) -> Library:
+def _control(library: Any) -> ThreadControl:
+    """OpenBLAS's own functions: threadpoolctl >= 3.7 lets only the first thread that sets a number set it again."""
     if library.internal_api == "openblas" and library.threading_layer == "pthreads":
         functions = CDLL(library.filepath)
         for prefix, suffix in product(("", "scipy_"), ("", "64_", "_64")):  # the names differ between builds of NumPy
             names = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set")]
             if all(hasattr(functions, name) for name in names):
-                return OpenBLAS(*(getattr(functions, name) for name in names))
-    return library
+                return ThreadControl(*(getattr(functions, name) for name in names))
+    return ThreadControl(library.get_num_threads, library.set_num_threads)
 
 
 def blas_threads_controllable() -> bool:
