@@ -13,6 +13,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
+from types import MappingProxyType
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
@@ -55,10 +56,17 @@ class DisagreementError(RunError):
 class Contender:
     """A process that runs contenders/NAME.py; contenders/protocol.py lists its requests.
 
-    "ours again" is a second process of "ours".  python: the interpreter, by default this one.
+    "ours again" is a second process of "ours".  python: the interpreter, by default this one.  variables: environment
+    variables in addition to this process's.
     """
 
-    def __init__(self, name: str, threads: int | None = None, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        name: str,
+        threads: int | None = None,
+        python: str = sys.executable,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.name = name
         self.errors = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # open as long as the process runs; see close()
         script = CONTENDERS / f"{name.removesuffix(' again')}.py"
@@ -70,7 +78,7 @@ class Contender:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env={**os.environ, "PYTHONPATH": path, **dict.fromkeys(THREAD_VARIABLES, n)},
+            env={**os.environ, "PYTHONPATH": path, **dict.fromkeys(THREAD_VARIABLES, n), **variables},
         )
 
     def ask(self, do: str, **request: Any) -> dict[str, Any]:

@@ -218,19 +218,20 @@ def layers(folder: str = "") -> str:
     return _joined(markdown(head, rows), about(facts))
 
 
-def pythons() -> str:
-    """Train steps on several versions of Python."""
-    facts = result("pythons.json")
+def variants(name: str) -> str:
+    """Train steps by variants of nanograd_gpt's process."""
+    facts = result(name)
+    steps = facts["steps"].values()
+    first, *others = next(iter(steps))["samples"]
     rows = []
-    for version in facts["numpy"]:
+    for variant in [first, *others]:
         cells = []
-        for step in facts["steps"].values():
-            first, *_ = samples = step["samples"]
-            median = 1e3 * summary([s["total"] for s in samples[version]]).median
-            ratio = paired_ratio(*([s["total"] for s in samples[who]] for who in (version, first)))
-            cells.append(f"{median:,.1f}" + f", {ratio}" * (version != first))
-        rows.append([version, *cells])
-    head = ["Python", *(f"{name}, ms, and ratio to the first" for name in facts["steps"])]
+        for step in steps:
+            median = 1e3 * summary([s["total"] for s in step["samples"][variant]]).median
+            ratio = paired_ratio(*([s["total"] for s in step["samples"][who]] for who in (variant, first)))
+            cells.append(f"{median:,.1f}" + f", {ratio}" * (variant != first))
+        rows.append([variant, *cells])
+    head = ["", *(f"{step}, ms, and ratio to the first" for step in facts["steps"])]
     return _joined(markdown(head, rows), about(facts))
 
 
@@ -366,7 +367,8 @@ IN_BENCHMARKS: dict[str, Callable[[], str]] = {
     "generation batches avx2": lambda: generation_batches(AVX2),
     "scaling avx2": lambda: scaling(AVX2),
     "layers avx2": lambda: layers(AVX2),
-    "pythons": pythons,
+    "pythons": lambda: variants("pythons.json"),
+    "blas kernels": lambda: variants("blas_kernels.json"),
     "profile small": lambda: profile("small"),
     "start-up": start_up,
     "estimates": estimates,

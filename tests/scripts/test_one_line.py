@@ -31,6 +31,7 @@ NEEDS = {
     "scripts/13_where_the_memory_goes.py": [*OWN, "matplotlib"],
     "scripts/an_attention_kernel.py": [*OWN, "matplotlib"],
     "scripts/learning_or_memorising.py": [*OWN, "matplotlib"],
+    "benchmarks/blas_kernels.py": OWN,
     "benchmarks/book_in_pytorch.py": [*OWN, "torch"],
     "benchmarks/data_parallel.py": OWN,
     "benchmarks/default_run.py": OWN,
@@ -61,6 +62,7 @@ MODULES = {
     "speed_figure",
     "speed_parts",
     "tour_parts",
+    "variants",
 }  # of benchmarks/, which are imported, or started by another, only
 ELSEWHERE = {"ch05", "gpu_check", "make_ch05"}  # of scripts/, which have a test file of their own
 
