@@ -235,6 +235,19 @@ def variants(name: str) -> str:
     return _joined(markdown(head, rows), about(facts))
 
 
+def blas_kernels() -> str:
+    """The 124M step with OpenBLAS's first other kernels."""
+    facts = result("blas_kernels.json")
+    samples = facts["steps"]["124M"]["samples"]
+    default, other = list(samples)[:2]
+    ratio = paired_ratio(*([s["total"] for s in samples[who]] for who in (other, default)))
+    return (
+        f"OpenBLAS's default kernels are not the fastest ones on every processor: with `{other}` in the environment, a "
+        f"124M step takes {ratio} of its time, on the {facts['environment']['processor']} measured here with NumPy "
+        f"{facts['environment']['numpy']}. `benchmarks/blas_kernels.py` compares them on yours."
+    )
+
+
 def start_up() -> str:
     """Start-up times."""
     facts = result("startup.json")
@@ -351,6 +364,7 @@ def _joined(*parts: str) -> str:
 
 IN_README: dict[str, Callable[[], str]] = {
     "headline": headline,
+    "blas kernels": blas_kernels,
     "tales": tales_in_a_sentence,
 }
 IN_BENCHMARKS: dict[str, Callable[[], str]] = {
