@@ -25,6 +25,7 @@ Job: TypeAlias = Callable[[], object]
 
 THREAD_NAME = "nanograd_gpt"
 SPIN_SECONDS = 1e-3  # longer than most of what a train step computes with one thread between two jobs
+END_SPIN_SECONDS = 2e-4  # a thread that takes so much longer with its part may have no processor
 HEAD_START_SECONDS = 5e-6  # from a flag to a thread's first work without the GIL
 
 
@@ -89,9 +90,8 @@ class Worker:
         self.wake: SimpleQueue[None] = SimpleQueue()
         self.ended: SimpleQueue[None] = SimpleQueue()
         self.start, self.done = line, new_lines(1)[0]
-        times = _spin_times(SPIN_SECONDS)
-        self.spin_for_job = repeated(line[TRUE : FLAG + 1], times), self.done[FLAG : UNUSED + 1]
-        self.spin_for_end = repeated(self.done[FLAG:UNUSED], times), np.empty(1, bool)
+        self.spin_for_job = repeated(line[TRUE : FLAG + 1], _spin_times(SPIN_SECONDS)), self.done[FLAG : UNUSED + 1]
+        self.spin_for_end = repeated(self.done[FLAG:UNUSED], _spin_times(END_SPIN_SECONDS)), np.empty(1, bool)
 
     def accepts(self, job: Job) -> bool:
         """Hand over a job, unless there is another, left over by an interrupt."""
