@@ -236,14 +236,14 @@ def variants(name: str) -> str:
 
 
 def blas_kernels() -> str:
-    """The 124M step with OpenBLAS's first other kernels."""
+    """The 124M step with other kernels of OpenBLAS than its default."""
     facts = result("blas_kernels.json")
     samples = facts["steps"]["124M"]["samples"]
     default, other = list(samples)[:2]
     ratio = paired_ratio(*([s["total"] for s in samples[who]] for who in (other, default)))
     return (
-        f"OpenBLAS's default kernels are not the fastest ones on every processor: with `{other}` in the environment, a "
-        f"124M step takes {ratio} of its time, on the {facts['environment']['processor']} measured here with NumPy "
+        f"OpenBLAS chooses its kernels by the processor, and others may be faster: with `{other}` in the environment, "
+        f"a 124M step takes {ratio} of its time on the {facts['environment']['processor']} measured here, with NumPy "
         f"{facts['environment']['numpy']}. `benchmarks/blas_kernels.py` compares them on yours."
     )
 

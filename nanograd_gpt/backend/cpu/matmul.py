@@ -97,8 +97,9 @@ def _one_row(a: Array, b: Array, out: Array) -> None:
     """out (N,) = a (K,) @ b (K, N), b in columns, with the same bits for any number of threads."""
     K, N = b.shape
     n = n_threads() if K * N >= MIN_SHARED_MATRIX else 1
-    dot = np.vecdot if K < MIN_GEMV_COLUMN else np.dot
-    if dot is np.vecdot:
+    is_short = K < MIN_GEMV_COLUMN
+    dot = np.vecdot if is_short else np.dot
+    if is_short:
         n = max(1, min(n, N // (GIL_KEPT + SLICE_MULTIPLE)))
     parallel_for(_slices(N, n), lambda columns: dot(b[:, columns].T, a, out=out[columns]))
 
