@@ -11,6 +11,7 @@ import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from types import MappingProxyType
@@ -40,6 +41,7 @@ THREAD_VARIABLES = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 BEYOND_AVX2 = ("X86_V4", "AVX512")  # how NumPy's names of such instructions begin
 PAUSE = 0.15  # seconds: BLAS threads keep spinning for tens of ms after a call
 WARM_UP = 2  # samples that are discarded
+SAMPLE_SECONDS = 0.5  # a processor reaches its speed some 40 ms after a pause, and a training has few pauses
 TOLERANCE = 1e-4  # nats, between losses that should be equal
 
 Sample = dict[str, float]
@@ -146,6 +148,11 @@ def take_turns(
             time.sleep(pause)
             samples[name].append(running[name].ask(do, **request))
     return samples
+
+
+def steps_a_sample(running: Mapping[str, Contender]) -> int:
+    """The number of steps that take the slowest contender SAMPLE_SECONDS, by one step of each."""
+    return ceil(SAMPLE_SECONDS / max(contender.ask("steps", n=1)["total"] for contender in running.values()))
 
 
 def totals(samples: Sequence[Sample]) -> list[float]:

@@ -11,13 +11,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from harness import contenders, new_parser, parsed, run, take_turns, totals, write
+from harness import WARM_UP, contenders, new_parser, parsed, run, steps_a_sample, take_turns, totals, write
 from setups import LARGE, QUICK
 
 from nanograd_gpt.bench.statistics import paired_ratio
 
 LAYERS = ["Embedding", "LayerNorm", "MultiHeadAttention", "FeedForward", "Linear", "Dropout", "head and loss"]
-STEPS_A_SAMPLE = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for layer in LAYERS:
             for contender in running.values():
                 contender.ask("choose", layer=layer)
-                contender.ask("steps", n=1)
-            samples[layer] = take_turns(running, options.rounds, "steps", n=STEPS_A_SAMPLE)
+                contender.ask("steps", n=WARM_UP)
+            samples[layer] = take_turns(running, options.rounds, "steps", n=steps_a_sample(running))
             ours, theirs = map(totals, samples[layer].values())
             print(f"  {layer:<20} ours / PyTorch: {paired_ratio(ours, theirs)}", flush=True)
         versions = [contender.ask("quit")["versions"] for contender in running.values()]

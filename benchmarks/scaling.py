@@ -18,7 +18,6 @@ from train_step import compared
 
 from nanograd_gpt.gpt.config import GPTConfig
 
-STEPS = 20  # of a sample; the first one, after a pause, takes longer, and a training has few pauses
 MIDDLE = Setup(GPTConfig(2048, 128, 256, 4, 4, 0.1), 4, 128)
 
 
@@ -28,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     points = []
     for axis, value, setup, threads in axes(base, factors, options.threads):
         print(f"{axis} {value}")
-        facts = compared(setup, ["ours", "best"], options.rounds, STEPS, threads, with_itself=False)
+        facts = compared(setup, ["ours", "best"], options.rounds, threads, with_itself=False)
         points.append({"axis": axis, "value": value, **{name: facts[name] for name in ("setup", "samples", "losses")}})
     write(options, "scaling.json", {"base": base.facts(), "points": points, "versions": facts["versions"]})
     return 0

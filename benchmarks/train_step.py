@@ -24,6 +24,7 @@ from harness import (
     report,
     run,
     same_twice,
+    steps_a_sample,
     take_turns,
     weights_of,
     write,
@@ -37,31 +38,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser(__doc__, rounds=0)
     parser.add_argument("--only", choices=["124m", "small"], help="run one of the two only")
     options = parsed(parser, argv, "torch")
-    setups = {"124m": (QUICK if options.quick else LARGE, 7, 1), "small": (SMALL, 15, 5)}
-    for name, (setup, rounds, n_steps) in setups.items():
+    setups = {"124m": (QUICK if options.quick else LARGE, 7), "small": (SMALL, 15)}
+    for name, (setup, rounds) in setups.items():
         if options.only in (None, name):
-            facts = compared(setup, ["ours", *OTHERS], options.rounds or rounds, n_steps, options.threads)
+            facts = compared(setup, ["ours", *OTHERS], options.rounds or rounds, options.threads)
             write(options, f"train_{name}.json", facts)
     return 0
 
 
-def compared(
-    setup: Setup, names: Sequence[str], rounds: int, n_steps: int, threads: int, with_itself: bool = True
-) -> dict[str, Any]:
-    """Samples of a train step by each contender, "ours" first.  A sample is the mean of n_steps steps."""
-    facts: dict[str, Any] = {"setup": setup.facts(), "rounds": rounds, "steps_a_sample": n_steps, "failures": {}}
+def compared(setup: Setup, names: Sequence[str], rounds: int, threads: int, with_itself: bool = True) -> dict[str, Any]:
+    """Samples of a train step by each contender, "ours" first."""
+    facts: dict[str, Any] = {"setup": setup.facts(), "rounds": rounds, "failures": {}}
     print(facts["setup"])
     with weights_of(setup) as weights:
         if with_itself:
             with contenders(["ours", "ours again"], threads) as running:
                 ready(running, setup, weights, facts)
-                facts["same_twice"] = take_turns(running, rounds, "steps", n=n_steps)
+                facts["same_twice"] = take_turns(running, rounds, "steps", n=steps_a_sample(running))
                 ratio = same_twice(facts["same_twice"])
                 facts["too_noisy"] = ratio.too_noisy
                 print(f"  ours / ours again: {ratio}{': too noisy' if ratio.too_noisy else ''}")
         with contenders(names, threads) as running:
             facts["losses"] = ready(running, setup, weights, facts)
-            facts["samples"] = take_turns(running, rounds, "steps", n=n_steps)
+            facts["steps_a_sample"] = steps_a_sample(running)
+            facts["samples"] = take_turns(running, rounds, "steps", n=facts["steps_a_sample"])
             ends = {name: contender.ask("quit") for name, contender in running.items()}
     facts["versions"] = {package: v for end in ends.values() for package, v in end["versions"].items()}
     report(facts["samples"])

@@ -45,7 +45,7 @@ def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("fakes")
 def test_contenders_that_agree_are_timed() -> None:
-    facts = train_step.compared(TINY, ["ours", "same"], 3, 1, 1)
+    facts = train_step.compared(TINY, ["ours", "same"], 3, 1)
     assert facts["losses"] == {"ours": [2.0, 1.0], "same": [2.0, 1.00005]}
     assert facts["samples"] == {"ours": [{"total": 0.5}] * 3, "same": [{"total": 1.0}] * 3}
     assert facts["too_noisy"] is False
@@ -56,19 +56,19 @@ def test_contenders_that_agree_are_timed() -> None:
 def test_contenders_whose_losses_disagree_are_not() -> None:
     """A contender that disagrees only after an update."""
     with pytest.raises(harness.DisagreementError, match=r"ours has 2.000000, 1.000000, other 2.000000, 1.001000"):
-        train_step.compared(TINY, ["ours", "other"], 3, 1, 1, with_itself=False)
+        train_step.compared(TINY, ["ours", "other"], 3, 1, with_itself=False)
 
 
 def test_one_that_fails_is_noted_and_left_out(fakes: Path) -> None:
     (fakes / "broken.py").write_text("input(); raise RuntimeError('no compiler here')", encoding="utf-8")
-    facts = train_step.compared(TINY, ["ours", "broken"], 2, 1, 1, with_itself=False)
+    facts = train_step.compared(TINY, ["ours", "broken"], 2, 1, with_itself=False)
     assert facts["failures"] == {"broken": "broken: prepare failed: RuntimeError: no compiler here"}
     assert list(facts["samples"]) == ["ours"]
 
 
 def test_one_whose_losses_are_not_numbers_is_noted_and_left_out(fakes: Path) -> None:
     (fakes / "nan.py").write_text(FAKE.format(losses='[float("nan"), 1.0]', seconds=1.0), encoding="utf-8")
-    facts = train_step.compared(TINY, ["ours", "nan"], 2, 1, 1, with_itself=False)
+    facts = train_step.compared(TINY, ["ours", "nan"], 2, 1, with_itself=False)
     assert facts["failures"] == {"nan": "nan: its losses are nan, 1.0"}
     assert list(facts["samples"]) == list(facts["losses"]) == ["ours"]
 
@@ -76,7 +76,20 @@ def test_one_whose_losses_are_not_numbers_is_noted_and_left_out(fakes: Path) -> 
 def test_ours_may_not_fail(fakes: Path) -> None:
     (fakes / "ours.py").write_text("raise SystemExit('broken')", encoding="utf-8")
     with pytest.raises(harness.ContenderError, match="ours: prepare failed: broken"):
-        train_step.compared(TINY, ["ours", "same"], 2, 1, 1, with_itself=False)
+        train_step.compared(TINY, ["ours", "same"], 2, 1, with_itself=False)
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [([0.01, 0.04], 13), ([3.0, 0.1], 1)])
+def test_a_sample_is_long_for_the_slowest_contender(seconds: list[float], steps: int) -> None:
+    class Asked:
+        def __init__(self, total: float) -> None:
+            self.total = total
+
+        def ask(self, do: str, n: int) -> dict[str, float]:
+            assert (do, n) == ("steps", 1)
+            return {"total": self.total}
+
+    assert harness.steps_a_sample(dict(zip("AB", map(Asked, seconds), strict=True))) == steps
 
 
 @pytest.mark.usefixtures("fakes")

@@ -26,7 +26,7 @@ def fake_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_variant_runs_ours_on_its_interpreter_with_its_variables(tmp_path: Path) -> None:
     other = script(tmp_path / "other", f'echo "$CHOSEN" > {tmp_path / "used"}; exec {sys.executable} "$@"')
     options = {"this": {}, "other": {"python": other, "variables": {"CHOSEN": "yes"}}}
-    samples = variants.compared(TINY, options, 2, 1, 1)
+    samples = variants.compared(TINY, options, 2, 1)
     assert samples == {"this": [{"total": 0.5}] * 2, "other": [{"total": 0.5}] * 2}
     assert (tmp_path / "used").read_text() == "yes\n"
 
@@ -35,7 +35,7 @@ def test_each_variant_runs_ours_on_its_interpreter_with_its_variables(tmp_path: 
 def test_one_that_fails_ends_the_measurement(tmp_path: Path) -> None:
     broken = script(tmp_path / "broken", "echo no such luck >&2; exit 1")
     with pytest.raises(RunError, match=r"^other: prepare failed: no such luck"):
-        variants.compared(TINY, {"this": {}, "other": {"python": broken}}, 2, 1, 1)
+        variants.compared(TINY, {"this": {}, "other": {"python": broken}}, 2, 1)
 
 
 def test_blas_kernels_are_those_that_the_variable_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
