@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .backend.contract import AdamWNumbers, Array, HostArray, Kernels
-from .backend.cpu.blocks import for_each_row_block
+from .backend.cpu.blocks import for_each_block
 from .nonzero_rows import NonzeroRows
 
 SWEEPS = 25  # the time of a number's update with its copies, in multiplications
@@ -47,8 +47,8 @@ class MovedRows(NonzeroRows):
             param[at], exp_avg[at], exp_avg_sq[at] = p.reshape(-1, C), m.reshape(-1, C), v.reshape(-1, C)
 
         if of_all.decay != 1:
-            for_each_row_block(len(param), C, 1, decay)
-        for_each_row_block(len(rows), C, SWEEPS, update_rows)
+            for_each_block(len(param), 1, decay, C)
+        for_each_block(len(rows), SWEEPS, update_rows, C)
 
     def load(self, means: Sequence[Array], given: Sequence[Array]) -> None:
         """Copy given arrays into both means, without writing zeros over zeros."""

@@ -110,7 +110,7 @@ def test_rows_are_never_cut(n_rows: int, width: int, monkeypatch: pytest.MonkeyP
     def body(part: slice) -> None:
         visits[part] += 1
 
-    blocks.for_each_row_block(n_rows, width, 1, body)
+    blocks.for_each_block(n_rows, 1, body, width)
     assert np.all(visits == 1)
 
 

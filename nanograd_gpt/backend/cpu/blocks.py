@@ -19,26 +19,22 @@ BLOCK_ELEMENTS = 1 << 15  # with one thread: a few float32 arrays of it fit into
 SHARED_BLOCK_ELEMENTS = 1 << 17  # with several: shorter blocks would contend for the GIL
 
 
-def for_each_block(size: int, sweeps: int, body: Callable[[slice], object], block: int | None = None) -> None:
-    """Call body with slices that cover 0 .. size, from several threads if that is faster.
+def for_each_block(
+    n: int, sweeps: int, body: Callable[[slice], object], width: int = 1, rows: int | None = None
+) -> None:
+    """Call body with slices that cover 0 .. n, from several threads if that is faster.
 
     sweeps: the time of the body, in multiplications of as many elements.
-    block: elements per slice, for results that depend on it; by default chosen to suit the number of threads.
+    width: elements of each of the n, as in a row [1]
+    rows: of the n per slice, for results that depend on it [chosen to suit the number of threads]
     """
-    for_each_row_block(size, 1, sweeps, body, block)
-
-
-def for_each_row_block(
-    n_rows: int, width: int, sweeps: int, body: Callable[[slice], object], rows: int | None = None
-) -> None:
-    """Call body with slices that cover 0 .. n_rows, as for_each_block does for rows of `width` elements."""
-    threads = n_threads() if is_worth_sharing(n_rows * width * sweeps) else 1
+    threads = n_threads() if is_worth_sharing(n * width * sweeps) else 1
     if threads == 1:
-        for block in blocks(n_rows, rows or rows_per_block(width)):
+        for block in blocks(n, rows or rows_per_block(width)):
             body(block)
     else:
-        n_blocks = -(-n_rows * width // (threads * SHARED_BLOCK_ELEMENTS)) * threads
-        parallel_for(blocks(n_rows, rows or -(-n_rows // n_blocks)), body)
+        n_blocks = -(-n * width // (threads * SHARED_BLOCK_ELEMENTS)) * threads
+        parallel_for(blocks(n, rows or -(-n // n_blocks)), body)
 
 
 def is_worth_sharing(multiplications: int) -> bool:

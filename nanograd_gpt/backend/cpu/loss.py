@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Array, GradOut, Ints
-from .blocks import blocks, for_each_row_block
+from .blocks import blocks, for_each_block
 from .matmul import Product, matmul, multiply, product_into
 
 CHUNK_ELEMENTS = 1 << 25  # logits in memory at once: 128 MiB in float32
@@ -79,7 +79,7 @@ def _softmax(logits: Array, targets: Ints, losses: Array, log_sum_exp: Array, sh
             rows *= share / total
             rows[at] -= share
 
-    for_each_row_block(len(logits), logits.shape[1], 14, body)
+    for_each_block(len(logits), 14, body, logits.shape[1])
 
 
 def _gradient(logits: Array, targets: Ints, log_sum_exp: Array, share: float) -> None:
@@ -92,4 +92,4 @@ def _gradient(logits: Array, targets: Ints, log_sum_exp: Array, share: float) ->
         rows *= share
         rows[np.arange(block.stop - block.start), targets[block]] -= share
 
-    for_each_row_block(len(logits), logits.shape[1], 8, body)
+    for_each_block(len(logits), 8, body, logits.shape[1])

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..contract import Array, GradOut
 from ..plain.matmul import rows
-from .blocks import SHARED_BLOCK_ELEMENTS, for_each_row_block
+from .blocks import SHARED_BLOCK_ELEMENTS, for_each_block
 from .matmul import column_sums
 from .threads import with_single_blas_thread
 
@@ -95,7 +95,7 @@ def layer_norm_backward(
 
 def _for_each_block(matrix: Array, sweeps: int, body: Callable[[slice], object]) -> None:
     n, C = matrix.shape
-    with_single_blas_thread(lambda: for_each_row_block(n, C, sweeps, body, _block_rows(matrix)))
+    with_single_blas_thread(lambda: for_each_block(n, sweeps, body, C, _block_rows(matrix)))
 
 
 def _block_rows(matrix: Array) -> int:

@@ -23,7 +23,7 @@ def squared_norm(flat: Array) -> Array:
     def sum_block(block: slice) -> None:
         sums[block.start // SHARED_BLOCK_ELEMENTS] = np.dot(flat[block], flat[block])  # @ would keep the GIL
 
-    with_single_blas_thread(lambda: for_each_block(flat.size, 1, sum_block, SHARED_BLOCK_ELEMENTS))
+    with_single_blas_thread(lambda: for_each_block(flat.size, 1, sum_block, rows=SHARED_BLOCK_ELEMENTS))
     return np.asarray(sums.sum())
 
 
