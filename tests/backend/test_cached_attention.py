@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from nanograd_gpt.backend import cpu
+from nanograd_gpt.backend.plain import kernels as plain
 
 Floats = npt.NDArray[Any]
 B, T, H, D = 2, 150, 3, 4  # T is more than two blocks of queries
@@ -53,6 +54,26 @@ def test_rows_write_into_their_own_slots_and_see_up_to_them() -> None:
     context = cpu.cached_attention(new, keys, values, starts[:, None] + np.arange(3), 103)
     for b, start in enumerate(starts):
         np.testing.assert_allclose(context[b], whole[b, start : start + 3], rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_token_is_written_into_its_slot_wherever_stop_is(rows: int) -> None:
+    qkv = new_qkv()[:rows]
+    whole, _ = cpu.causal_attention(qkv, H, None, 0.0)
+    keys, values = memory = np.zeros((2, rows, H, ROOM, D))
+    in_pieces(qkv, [0, 20], memory)
+    for slot in (20, 21):
+        context = cpu.cached_attention(qkv[:, slot : slot + 1], keys, values, np.full((rows, 1), slot), ROOM)
+        np.testing.assert_allclose(context[:, 0], whole[:, slot], rtol=1e-12)
+    assert not memory[..., 22:, :].any()
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0)])
+def test_no_tokens_give_no_contexts(rows: int, tokens: int) -> None:
+    qkv, (keys, values) = np.zeros((rows, tokens, 3 * H * D)), np.zeros((2, rows, H, ROOM, D))
+    for kernels in (cpu, plain):
+        context = kernels.cached_attention(qkv, keys, values, np.zeros((rows, tokens), int), 5)
+        assert context.shape == (rows, tokens, H * D)
 
 
 def test_nothing_from_stop_on_is_looked_at_or_changed() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from nanograd_gpt.backend import cpu
 from nanograd_gpt.backend.contract import AdamWNumbers, Array, GradOut
-from nanograd_gpt.backend.cpu import attention, blocks, loss, matmul, norm, threads
+from nanograd_gpt.backend.cpu import activation, attention, blocks, loss, matmul, norm, optimizer, threads
 from nanograd_gpt.backend.plain import activation as plain_activation
 from nanograd_gpt.backend.plain import attention as plain_attention
 from nanograd_gpt.backend.plain import dropout as plain_dropout
@@ -31,7 +31,9 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = threads.n_threads()
     threads.set_threads(2)
     for module, names in (
+        (activation, {"BLOCK_ELEMENTS": 8, "SHARED_BLOCK_ELEMENTS": 16}),
         (blocks, {"BLOCK_ELEMENTS": 8, "SHARED_BLOCK_ELEMENTS": 16}),
+        (optimizer, {"SHARED_BLOCK_ELEMENTS": 16}),
         (threads, {"MIN_HAND_OVERS": 0}),
         (
             matmul,
@@ -39,7 +41,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ),
         (attention, {"QUERY_BLOCK": 2, "SCORE_BLOCK_ELEMENTS": 12}),
         (loss, {"CHUNK_ELEMENTS": 20}),
-        (norm, {"MIN_BLOCKED_ELEMENTS": 0}),
+        (norm, {"MIN_BLOCKED_ELEMENTS": 0, "SHARED_BLOCK_ELEMENTS": 16}),
     ):
         for name, value in names.items():
             monkeypatch.setattr(module, name, value)

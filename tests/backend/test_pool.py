@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from itertools import count
-from threading import Barrier, Event, get_ident
+from threading import Barrier, Event, Thread, get_ident
 from time import monotonic, sleep
 
 import numpy as np
@@ -20,10 +19,10 @@ def nothing() -> None:
     """Do nothing."""
 
 
-@pytest.fixture(params=[1, 10**6], ids=["threads that sleep at once", "threads that spin"])
-def _waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(pools, "_spin_times", lambda _: request.param)
-    return
+@pytest.fixture(params=[0.0, 0.01], ids=["threads that sleep at once", "threads that spin"])
+def _waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPIN_SECONDS", "END_SPIN_SECONDS"):
+        monkeypatch.setattr(pools, name, request.param)
 
 
 @pytest.mark.usefixtures("_waiting")
@@ -67,10 +66,67 @@ def test_a_job_that_another_thread_has_begun_is_waited_for() -> None:
 
 def test_a_job_that_a_thread_has_not_begun_is_taken_back() -> None:
     worker = Worker(new_lines(1)[0])  # whose thread is not started
-    assert worker.accepts(nothing)
-    assert not worker.accepts(nothing)
+    worker.hand_over(nothing)
+    assert worker.job is nothing
     assert worker.end() is None
-    assert worker.accepts(nothing)
+    assert worker.job is None
+
+
+@pytest.mark.usefixtures("_waiting")
+def test_an_interrupt_while_a_job_is_handed_over_ends_it_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool, begun, ended, handed_over = ThreadPool(2, nothing), Event(), Event(), []
+    hand_over = Worker.hand_over
+
+    def interrupted(worker: Worker, job: pools.Job) -> None:
+        hand_over(worker, job)
+        handed_over.append(worker)
+        if len(handed_over) == 2:
+            assert begun.wait(20)
+            raise KeyboardInterrupt
+
+    def job() -> None:
+        begun.set()
+        sleep(0.02)
+        ended.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "hand_over", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool.run(job, 3)
+    assert ended.is_set()
+    assert not any(worker.busy or worker.job for worker in pool.workers)
+
+
+def test_a_job_left_over_by_an_interrupt_ends_before_the_next_begins() -> None:
+    pool, ended = ThreadPool(1, nothing), Event()
+
+    def left_over() -> None:
+        sleep(0.02)
+        ended.set()
+        raise ZeroDivisionError  # which nobody waits for
+
+    pool.workers[0].hand_over(left_over)
+    while not pool.workers[0].busy:
+        sleep(1e-4)
+    pool.run(lambda: None if ended.is_set() else 1 / 0, 2)
+
+
+@pytest.mark.usefixtures("_waiting")
+def test_threads_that_share_a_pool_each_get_their_jobs_done() -> None:
+    pool, done, rounds = ThreadPool(2, nothing), [0] * 3, 300
+
+    def user(k: int) -> None:
+        for _ in range(rounds):
+            by: list[int] = []
+            pool.run(lambda by=by: by.append(get_ident()), 3)
+            done[k] += get_ident() in by
+
+    users = [Thread(target=user, args=[k], daemon=True) for k in range(3)]
+    for thread in users:
+        thread.start()
+    for thread in users:
+        thread.join(60)
+    assert done == [rounds] * 3
 
 
 @pytest.mark.usefixtures("_waiting")

@@ -163,6 +163,29 @@ print(torn, threads.n_threads(), library())
     assert output(code) == "[] 2 2"
 
 
+def test_a_number_chosen_while_one_thread_computes_waits_for_it_and_nobody_waits_for_ever() -> None:
+    code = """
+torn, ended = [], threading.Event()
+def compute():
+    def look(_):
+        if library() != 1:
+            torn.append(library())
+        time.sleep(2e-4)
+    while not ended.is_set():
+        threads.with_single_blas_thread(lambda: [threads.parallel_for(range(4), look) for _ in range(4)])
+        threads.parallel_for(range(4), look)
+def choose():
+    for _ in range(100):
+        threads.set_threads(1)
+        time.sleep(0.004)
+        threads.set_threads(3)
+    ended.set()
+at_once([choose, compute, compute, compute])
+print(torn, threads.n_threads(), library())
+"""
+    assert output(code, 3) == "[] 3 3"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform == "win32", reason="the test interrupts itself by SIGALRM, which Windows does not have"

@@ -90,6 +90,7 @@ def adamw_by_rows() -> Callable[[], Any]:
 X, SCALE, KEEP, LONG = random(N, C), random(C), RNG.random((N, C)) < 0.9, random(2_000_000)
 MATRIX = random(matmul.MIN_SHARED_MATRIX // C + 9 * matmul.GIL_KEPT, C)
 LONG_ROWS = random(777, matmul.MIN_GEMV_COLUMN)
+FEW_LONG_ROWS = random(349, 3000)  # not shared, but long enough for BLAS's own threads
 KERNELS: dict[str, Callable[[], Any]] = {
     "LayerNorm": lambda: cpu.layer_norm(X, SCALE, SCALE, 1e-5),
     "LayerNorm, backward": layer_norm_backward(),
@@ -98,6 +99,7 @@ KERNELS: dict[str, Callable[[], Any]] = {
     "dropout": lambda: cpu.dropout_add(X, KEEP, 0.1, X),
     "linear, one row": lambda: cpu.linear(X[:1], MATRIX, None),
     "linear, one row of many channels": lambda: cpu.linear(LONG[None, : LONG_ROWS.shape[1]], LONG_ROWS, None),
+    "linear, one row of many channels, few outputs": lambda: cpu.linear(LONG[None, :3000], FEW_LONG_ROWS, None),
     "softmax in place": softmax_in_place(),
     "AdamW": adamw(),
     "AdamW by rows": adamw_by_rows(),
@@ -124,6 +126,19 @@ def test_a_kernel_gives_the_same_bits_with_any_number_of_threads_and_every_time(
         threads.set_threads(number)
         results.append(bits(kernel()))
     assert results.count(results[0]) == 6
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_kernel_gives_the_same_bits_shared_or_not(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of one head, too, of a size at which the library's bits depend on its threads."""
+    threads.set_threads(number)
+    qkv, dy = random(1, 1000, 300), random(1, 1000, 100)
+    results = []
+    for hand_overs in (0, 1e9):
+        monkeypatch.setattr(threads, "MIN_HAND_OVERS", hand_overs)
+        context, lse = cpu.causal_attention(qkv, 1, None, 0.0)
+        results.append(bits([context, lse, cpu.causal_attention_backward(dy, qkv, context, lse, 1, None, 0.0)]))
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from nanograd_gpt.backend.cpu import threads
+from nanograd_gpt.backend.cpu.pool import ThreadPool
 from nanograd_gpt.backend.cpu.threads import parallel_for, with_single_blas_thread
 from nanograd_gpt.errors import InputError
 
@@ -98,6 +101,22 @@ def test_an_error_in_any_part_reaches_the_caller_when_all_have_ended(bad: int) -
     parallel_for(range(4), lambda _: None)  # the team is whole
 
 
+def test_an_error_beside_parts_shared_within_a_part_reaches_the_caller() -> None:
+    threads.set_threads(2)
+    caller, failed = threading.get_ident(), threading.Event()
+
+    def body(part: int) -> None:
+        if threading.get_ident() != caller:
+            failed.set()
+            raise ZeroDivisionError
+        assert failed.wait(20)
+        time.sleep(0.002)  # until the other thread could begin a job
+        parallel_for(range(2), lambda _: None)
+
+    with pytest.raises(ZeroDivisionError):
+        parallel_for(range(2), body)
+
+
 def test_parts_shared_within_a_part_are_done_in_place() -> None:
     threads.set_threads(2)
     done: list[tuple[int, int]] = []
@@ -135,10 +154,70 @@ def test_the_matrix_library_has_one_thread_within_and_its_own_number_again_after
     with_single_blas_thread(nested)
     assert set(threads.with_blas_threads(blas_threads)) == {2}
     assert set(blas_threads()) == {2}
-    seen: list[int] = []
-    parallel_for(range(4), lambda _: seen.extend(blas_threads()))
-    assert set(seen) == {1}
+    for n_parts in (1, 4):
+        seen: list[int] = []
+        parallel_for(range(n_parts), lambda _, seen=seen: seen.extend(blas_threads()))
+        assert set(seen) == {1}
     assert set(blas_threads()) == {2}
+
+
+class Library:
+    """threadpoolctl's controller of a BLAS library whose number of threads each thread has for itself."""
+
+    filepath, threading_layer = "libblas.so", "openmp"
+
+    def __init__(self, internal_api: str) -> None:
+        self.internal_api, self.numbers = internal_api, threading.local()
+
+    def get_num_threads(self) -> int:
+        return getattr(self.numbers, "of_this_thread", 4)
+
+    def set_num_threads(self, number: int) -> None:
+        self.numbers.of_this_thread = number
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_each_thread_has_the_number_chosen_where_it_has_its_own(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    library, of_parts, of_products = Library("blis"), [], []
+    monkeypatch.setattr(threads, "_blas", lambda: [library])
+    monkeypatch.setattr(threads, "_openmp_blas", lambda: [library])
+    monkeypatch.setattr(threads, "_pool", cache(lambda size: ThreadPool(size, threads._enter_section)))
+    threads.set_threads(number)
+
+    def compute() -> None:
+        of_products.append(threads.with_blas_threads(library.get_num_threads))
+        parallel_for(range(6), lambda _: of_parts.append(library.get_num_threads()))
+        of_products.append(threads.with_blas_threads(library.get_num_threads))
+
+    compute()
+    other = threading.Thread(target=compute)
+    other.start()
+    other.join()
+    assert of_parts == [1] * 12
+    assert of_products == [number] * 4
+
+
+@pytest.mark.parametrize(
+    ("api", "layer", "names"),
+    [
+        ("mkl", "intel", ["MKL_Get_Max_Threads", "MKL_Set_Num_Threads"]),
+        ("openblas", "pthreads", ["scipy_openblas_get_num_threads64_", "scipy_openblas_set_num_threads64_"]),
+        ("openblas", "openmp", []),
+        ("blis", "pthreads", []),
+    ],
+)
+def test_a_number_that_all_threads_share_is_set_by_the_librarys_own_functions(
+    api: str, layer: str, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(api)
+    library.threading_layer = layer
+    own = {name: object() for name in names}
+    monkeypatch.setattr(threads, "CDLL", lambda _: SimpleNamespace(**own))
+    control = threads._control(library)
+    if names:
+        assert [control.get_num_threads, control.set_num_threads] == list(own.values())
+    else:
+        assert control is library
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "two", "1.5", "", "1025"])

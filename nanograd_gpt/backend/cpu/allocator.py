@@ -14,10 +14,13 @@ from ..contract import Array
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt's parameters
 MADV_NOHUGEPAGE = 15  # of madvise
+THRESHOLD_VARIABLES = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"
 LARGE_BYTES = 1 << 22  # NumPy's own limit
 TRIM_THRESHOLD_BYTES = 1 << 30  # freed memory up to this size stays with the process
-SET_BY_USER = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"
 MMAP_THRESHOLD_BYTES = 1 << 25  # larger arrays are unmapped when freed, so that they leave no holes in the heap
+
+_library = ctypes.CDLL(None) if sys.platform == "linux" else None
+_glibc = _library if hasattr(_library, "malloc_trim") else None  # musl has none
 
 
 def keep_freed_memory() -> None:
@@ -26,7 +29,7 @@ def keep_freed_memory() -> None:
     Called by the training loop.  Does nothing if the environment sets a threshold (MALLOC_TRIM_THRESHOLD_,
     MALLOC_MMAP_THRESHOLD_, GLIBC_TUNABLES).
     """
-    if _glibc is not None and not any(name in os.environ for name in SET_BY_USER):
+    if _glibc is not None and not any(name in os.environ for name in THRESHOLD_VARIABLES):
         _glibc.mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
         _glibc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
 
@@ -46,13 +49,3 @@ def in_small_pages(zeros: Array) -> None:
     if _glibc is not None and zeros.nbytes >= LARGE_BYTES:
         address, size = ctypes.c_void_p(start * PAGESIZE), ctypes.c_size_t((stop - start) * PAGESIZE)
         _glibc.madvise(address, size, MADV_NOHUGEPAGE)
-
-
-def _load_glibc() -> ctypes.CDLL | None:
-    if sys.platform != "linux":
-        return None
-    library = ctypes.CDLL(None)
-    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
-
-
-_glibc = _load_glibc()

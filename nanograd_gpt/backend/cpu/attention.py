@@ -15,7 +15,6 @@ import numpy as np
 from ..contract import Array, Bools, Ints
 from ..plain import attention as plain
 from ..plain.activation import softmax
-from ..plain.attention import heads, split
 from .blocks import blocks, is_worth_sharing
 from .threads import n_threads, parallel_for, with_blas_threads, with_single_blas_thread
 
@@ -28,29 +27,26 @@ SWEEPS = 40  # the time of a score, in multiplications
 
 def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
     B, T, C3 = qkv.shape
-    q, k, v = heads(qkv, n_heads)
+    q, k, v = plain.heads(qkv, n_heads)
     D = q.shape[-1]
     context = np.empty((B, T, C3 // 3), dtype=qkv.dtype)
-    context_ = split(context, n_heads)
+    context_ = plain.split(context, n_heads)
     lse = np.empty((B, n_heads, T, 1), dtype=qkv.dtype)
 
     def attend(tile: HeadTile) -> None:
         scaled = q[tile] * (1 / sqrt(D))  # (b, h, T, D)
         for queries, seen in _query_blocks(T):
             scores = scaled[:, :, queries] @ k[tile][:, :, seen].swapaxes(-1, -2)
-            _mask(scores)
+            scores[..., queries] += _causal_mask(scores.shape[-2], scores.real.dtype)
             largest = _row_max(scores.real)
             scores -= largest
             np.exp(scores, out=scores)
             total = scores.sum(axis=-1, keepdims=True)
+            np.add(np.log(total), largest, out=lse[tile][:, :, queries])
             if keep is not None:
                 scores *= keep[tile][:, :, queries, seen]
-            result = context_[tile][:, :, queries]
-            np.matmul(scores, v[tile][:, :, seen], out=result)
-            np.log(total, out=lse[tile][:, :, queries])
-            lse[tile][:, :, queries] += largest
-            if keep is not None:
                 total *= 1 - rate
+            result = np.matmul(scores, v[tile][:, :, seen], out=context_[tile][:, :, queries])
             result /= total
 
     _parallel_heads(B, n_heads, T, attend)
@@ -60,13 +56,13 @@ def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) 
 def causal_attention_backward(
     dy: Array, qkv: Array, context: Array, lse: Array, n_heads: int, keep: Bools | None, rate: float
 ) -> Array:
-    del context  # sum(dscores * weights) is sum(dcontext * context) too, but in other bits
+    del context  # sum(dweights * weights) is sum(dcontext * context) too, as in FlashAttention, but in other bits
     B, T, _ = qkv.shape
-    q, k, v = heads(qkv, n_heads)
+    q, k, v = plain.heads(qkv, n_heads)
     D = q.shape[-1]
-    dcontext = split(dy, n_heads)
+    dcontext = plain.split(dy, n_heads)
     dqkv = np.empty(qkv.shape, dtype=np.result_type(qkv.dtype, dy.dtype))
-    dq, dk, dv = heads(dqkv, n_heads)
+    dq, dk, dv = plain.heads(dqkv, n_heads)
 
     def attend(tile: HeadTile) -> None:
         scaled, d = q[tile] * (1 / sqrt(D)), dcontext[tile]
@@ -76,7 +72,7 @@ def causal_attention_backward(
         for queries, seen in _query_blocks(T):
             keys = k[tile][:, :, seen]
             weights = scaled[:, :, queries] @ keys.swapaxes(-1, -2)
-            _mask(weights)
+            weights[..., queries] += _causal_mask(weights.shape[-2], weights.real.dtype)
             weights -= lse[tile][:, :, queries]
             np.exp(weights, out=weights)
             dscores = d[:, :, queries] @ v[tile][:, :, seen].swapaxes(-1, -2)  # dweights, so far
@@ -100,16 +96,16 @@ def causal_attention_backward(
 def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: int) -> Array:
     B, T, _ = qkv.shape
     if stop == T > 1:  # a prompt: nothing was in the cache
-        _, keys[:, :, :T], values[:, :, :T] = heads(qkv, keys.shape[1])
+        _, keys[:, :, :T], values[:, :, :T] = plain.heads(qkv, keys.shape[1])
         return causal_attention(qkv, keys.shape[1], None, 0.0)[0]
-    if B * T > 1:
+    if B * T != 1:
         return with_blas_threads(lambda: plain.cached_attention(qkv, keys, values, slots, stop))
-    return with_single_blas_thread(lambda: _attention_of_one_token(qkv, keys, values, stop))
+    return with_single_blas_thread(lambda: _attention_of_one_token(qkv, keys, values, int(slots[0, 0]) + 1))
 
 
 def _attention_of_one_token(qkv: Array, keys: Array, values: Array, stop: int) -> Array:
-    """The token sees every key: no mask."""
-    q, k, v = heads(qkv, keys.shape[1])
+    """The token sees every key below stop: no mask."""
+    q, k, v = plain.heads(qkv, keys.shape[1])
     keys[:, :, stop - 1 : stop], values[:, :, stop - 1 : stop] = k, v
     scores = (q * (1 / sqrt(q.shape[-1]))) @ keys[:, :, :stop].swapaxes(-1, -2)  # (1, H, 1, S)
     context = softmax(scores, axis=-1) @ values[:, :, :stop]
@@ -124,12 +120,6 @@ def _query_blocks(T: int) -> list[tuple[slice, slice]]:
 def _queries_at_once(T: int) -> int:
     """QUERY_BLOCK, or as near as blocks of equal size come: up to 95 for a T below 96."""
     return max(1, -(-T // max(1, round(T / QUERY_BLOCK))))
-
-
-def _mask(scores: Array) -> None:
-    """Add -inf for keys after the query, in a block (b, h, n, seen) whose last query sees every key."""
-    n = scores.shape[-2]
-    scores[..., -n:] += _causal_mask(n, scores.real.dtype)
 
 
 def _row_max(scores: Array) -> Array:
@@ -152,7 +142,4 @@ def _parallel_heads(B: int, H: int, T: int, body: Callable[[HeadTile], object]) 
     n_tiles = -(-max(1, B * H) // (n_at_once * threads)) * threads  # where B and H allow it, as many for each thread
     n_rows, n_heads = max(1, -(-B // n_tiles)), -(-H // -(-n_tiles // max(1, B)))
     tiles = [(rows, some_heads) for rows in blocks(B, n_rows) for some_heads in blocks(H, n_heads)]
-    if shared:
-        parallel_for(tiles, body)
-    else:
-        with_single_blas_thread(lambda: [body(tile) for tile in tiles])
+    parallel_for(tiles, body, shared)

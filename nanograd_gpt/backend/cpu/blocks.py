@@ -53,9 +53,9 @@ def flat(array: Array) -> Array:
     return np.ascontiguousarray(array).reshape(-1)
 
 
-def rows_per_block(width: int, block: int = BLOCK_ELEMENTS) -> int:
-    """The number of rows of `width` elements in a block, at least 1."""
-    return max(1, block // max(1, width))
+def rows_per_block(width: int, block: int | None = None) -> int:
+    """The number of rows of `width` elements in a block of so many [BLOCK_ELEMENTS], at least 1."""
+    return max(1, (block or BLOCK_ELEMENTS) // max(1, width))
 
 
 def blocks(size: int, block: int) -> list[slice]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..contract import Array, GradOut, Ints
 
-FEW = 4  # rows of an id that are added together with those of other ids; reduceat adds more in another order
+FEW = 4  # rows of an id, at most, that are added along with those of other ids; reduceat adds more in another order
 
 
 def embedding(weight: Array, ids: Ints) -> Array:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..contract import Array, GradOut, Ints
-from .blocks import blocks, for_each_block
-from .matmul import Product, matmul, multiply, product_into
+from .blocks import blocks, for_each_block, rows_per_block
+from .matmul import Product, linear, multiply, product_into
 
 CHUNK_ELEMENTS = 1 << 25  # logits in memory at once: 128 MiB in float32
 
@@ -19,8 +19,8 @@ def linear_cross_entropy(
         raise ValueError("cross-entropy: no targets; give at least one")
     dtype = np.result_type(x.dtype, weight.dtype)
     losses, log_sum_exp, kept = np.empty(len(x), dtype=dtype), np.empty((len(x), 1), dtype=dtype), None
-    for chunk in _chunks(x, weight):
-        logits = matmul(x[chunk], weight.T)
+    for chunk in blocks(len(x), rows_per_block(len(weight), CHUNK_ELEMENTS)):
+        logits = linear(x[chunk], weight, None)
         keep = want_gradient and kept is None
         _softmax(logits, targets[chunk], losses[chunk], log_sum_exp[chunk], 1 / len(x) if keep else None)
         kept = logits if keep else kept
@@ -39,12 +39,12 @@ def linear_cross_entropy_backward(
     dweight: GradOut | None,
     want_dx: bool,
 ) -> Array | None:
-    dx = np.empty_like(x) if want_dx else None
-    for chunk in _chunks(x, weight):
+    dx = np.empty(x.shape, dtype=x.dtype) if want_dx else None
+    for chunk in blocks(len(x), rows_per_block(len(weight), CHUNK_ELEMENTS)):
         if chunk.start == 0 and kept is not None:
             dlogits = kept
         else:
-            dlogits = matmul(x[chunk], weight.T)
+            dlogits = linear(x[chunk], weight, None)
             _gradient(dlogits, targets[chunk], log_sum_exp[chunk], 1 / len(x))
         products = [] if dx is None else [Product(dlogits, weight, dx[chunk])]
         if dweight is not None:
@@ -55,11 +55,6 @@ def linear_cross_entropy_backward(
     if dx is not None:
         dx *= dloss
     return dx
-
-
-def _chunks(x: Array, weight: Array) -> list[slice]:
-    """Slices of x's rows whose logits fit into CHUNK_ELEMENTS."""
-    return blocks(len(x), max(1, CHUNK_ELEMENTS // len(weight)))
 
 
 def _softmax(logits: Array, targets: Ints, losses: Array, log_sum_exp: Array, share: float | None) -> None:

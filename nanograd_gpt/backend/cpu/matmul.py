@@ -23,7 +23,7 @@ Tile: TypeAlias = tuple[slice, slice]  # rows and columns of a matrix
 BiasGradient: TypeAlias = tuple[GradOut | None, Array]  # and the dy (..., O) that it sums
 
 SKINNY_ROWS = 32  # fewer rows: memory-bound
-MIN_SHARED_MATRIX = 1 << 20  # elements, multiplied by one row: some 200 us of one thread, as for a product
+MIN_SHARED_MATRIX = 1 << 20  # elements, multiplied by one row: some 200 us of one thread
 MIN_GEMV_COLUMN = 1 << 11  # elements of a column: shorter ones are read faster by a dot product each
 GIL_KEPT = 500  # results: for so many or fewer, NumPy's generalized ufuncs, matmul and vecdot among them, keep the GIL
 MIN_SHARED_PRODUCT = 3 << 20  # multiplications, some 50 us of one thread: fewer gain nothing from a second one
@@ -67,7 +67,7 @@ class Product(NamedTuple):
 def multiply(products: Sequence[Product], *others: Job) -> None:
     """Compute products that do not depend on each other, and call `others`, in several threads if one is shared.
 
-    Two products are one for each of two threads: to cut them costs more.
+    With two products and two threads, each takes one: cutting both costs more.
     """
     shared = [product for product in products if product.is_shared]
     n = -(-n_threads() // max(1, len(shared)))
@@ -76,15 +76,12 @@ def multiply(products: Sequence[Product], *others: Job) -> None:
         if not product.is_shared:
             _small_or_skinny(product.a, product.b, product.out)
             product.finish((ALL, ALL))
-    if shared:
-        parallel_for([*jobs, *others], lambda job: job())
-    else:
-        for other in others:
-            other()
+    if jobs or others:
+        parallel_for([*jobs, *others], lambda job: job(), bool(shared))
 
 
 def _small_or_skinny(a: Array, b: Array, out: Array) -> None:
-    """A small product in this thread; a skinny one in BLAS's threads, which start fastest, also after a pause."""
+    """A small product in this thread, one row in ours, other skinny ones in BLAS's, which start fastest."""
     if len(a) >= SKINNY_ROWS:
         with_single_blas_thread(lambda: np.matmul(a, b, out=out))
     elif len(a) == 1 and b.strides[0] == b.itemsize and b.dtype.kind == "f":
@@ -98,10 +95,13 @@ def _one_row(a: Array, b: Array, out: Array) -> None:
     K, N = b.shape
     n = n_threads() if K * N >= MIN_SHARED_MATRIX else 1
     is_short = K < MIN_GEMV_COLUMN
-    dot = np.vecdot if is_short else np.dot
     if is_short:
         n = max(1, min(n, N // (GIL_KEPT + SLICE_MULTIPLE)))
-    parallel_for(_slices(N, n), lambda columns: dot(b[:, columns].T, a, out=out[columns]))
+    dot = np.vecdot if is_short else np.dot
+    if is_short and n == 1:  # BLAS computes dot products of this length in one thread
+        dot(b.T, a, out=out)
+    else:
+        parallel_for(_slices(N, n), lambda columns: dot(b[:, columns].T, a, out=out[columns]))
 
 
 def _slices(size: int, n: int) -> list[slice]:
@@ -114,11 +114,10 @@ def matrix_product(x: Array, y: Array) -> Array:
     return with_blas_threads(lambda: x @ y)
 
 
-def matmul(x: Array, matrix: Array, bias: Array | None = None) -> Array:
-    """x (..., I), matrix (I, O), bias (O,)  ->  (..., O)"""
-    y = np.empty((*x.shape[:-1], matrix.shape[1]), dtype=np.result_type(x.dtype, matrix.dtype))
+def linear(x: Array, weight: Array, bias: Array | None) -> Array:
+    y = np.empty((*x.shape[:-1], len(weight)), dtype=np.result_type(x.dtype, weight.dtype))
     add = None if bias is None else partial(_add_bias, rows(y), bias)  # to each tile while it is in the cache
-    multiply([Product(rows(x), matrix, rows(y), add)])
+    multiply([Product(rows(x), weight.T, rows(y), add)])
     return y
 
 
@@ -127,7 +126,7 @@ def _add_bias(y: Array, bias: Array, tile: Tile) -> None:
 
 
 def product_into(grad_out: GradOut, a: Array, b: Array) -> Product:
-    """The product that writes or adds a @ b; written straight into grad_out's memory."""
+    """The product that writes a @ b straight into grad_out's memory, or adds it tile by tile."""
     if not grad_out.accumulate:
         return Product(a, b, grad_out.array)
     into, product = grad_out.array, np.empty(grad_out.array.shape, dtype=np.result_type(a.dtype, b.dtype))
@@ -136,10 +135,6 @@ def product_into(grad_out: GradOut, a: Array, b: Array) -> Product:
         into[tile] += product[tile]
 
     return Product(a, b, product, add)
-
-
-def linear(x: Array, weight: Array, bias: Array | None) -> Array:
-    return matmul(x, weight.T, bias)
 
 
 def linear_backward(
@@ -157,12 +152,8 @@ def _backward(
     if weight is not None:
         dx = np.empty((*dy.shape[:-1], weight.shape[1]), dtype=np.result_type(dy.dtype, weight.dtype))
         products.append(Product(rows(dy), weight, rows(dx)))
-    multiply(products, *(partial(_write_column_sums, dbias, rows(of)) for dbias, of in biases if dbias is not None))
+    multiply(products, *(lambda d=d, of=of: d.write(column_sums(rows(of))) for d, of in biases if d is not None))
     return dx
-
-
-def _write_column_sums(dbias: GradOut, matrix: Array) -> None:
-    dbias.write(column_sums(matrix))
 
 
 def column_sums(matrix: Array, weights: Array | None = None) -> Array:

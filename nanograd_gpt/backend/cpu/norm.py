@@ -1,7 +1,7 @@
 """LayerNorm in blocks of rows.  The formula is plain/norm.py's.
 
-Sums are np.dot's: np.matmul and np.vecdot keep the GIL where they give 500 numbers or fewer.  Those of squares are
-vecdot's all the same: einsum, which lets it go, takes longer than a wait for it.
+Sums are np.dot's: np.matmul and np.vecdot keep the GIL where they give 500 numbers or fewer.  Sums of squares are
+np.vecdot's nevertheless: np.einsum, which releases it, takes longer than a wait for it.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _block_rows(matrix: Array) -> int:
 
 
 def _outer(column: Array, row: Array) -> Array:
-    """column (n, 1), row (C,)  ->  (n, C): faster than by broadcasting, by BLAS, to which NumPy leaves K = 2, not 1."""
+    """column (n, 1), row (C,)  ->  (n, C), by BLAS: faster than broadcasting.  NumPy uses BLAS for K = 2, not for 1."""
     left, right = np.zeros((len(column), 2), dtype=column.dtype), np.zeros((2, len(row)), dtype=row.dtype)
     left[:, :1], right[0] = column, row
     return left @ right

@@ -1,4 +1,4 @@
-"""AdamW in cache-sized blocks; bit-identical to plain/optimizer.py."""
+"""AdamW, bit-identical to plain/optimizer.py, and gradient clipping, in blocks."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context  # numpy.errstate lives in it
-from functools import cache, cached_property
+from functools import cache, partial
 from queue import SimpleQueue
 from threading import Lock, Thread
 from timeit import repeat
@@ -23,7 +23,6 @@ from .spinning import FLAG, TRUE, UNUSED, new_lines, repeated, spin, times_in
 
 Job: TypeAlias = Callable[[], object]
 
-THREAD_NAME = "nanograd_gpt"
 SPIN_SECONDS = 1e-3  # longer than most of what a train step computes with one thread between two jobs
 END_SPIN_SECONDS = 2e-4  # a thread that takes so much longer with its part may have no processor
 HEAD_START_SECONDS = 5e-6  # from a flag to a thread's first work without the GIL
@@ -38,38 +37,36 @@ class ThreadPool:
         self.thread_ids: list[int] = []  # the system's, where it tells them
         self.off = UNKNOWN  # the processor that the threads stay off
         with suppress(RuntimeError):  # the system gives no more threads: fewer do the same work
-            while self.size < size:
-                worker = Worker(self.lines[self.size])
-                thread = Thread(target=worker.work, args=[prepare], name=THREAD_NAME, daemon=True)
+            for line in self.lines[:size]:
+                worker = Worker(line)
+                thread = Thread(target=worker.work, args=[prepare], name="nanograd_gpt", daemon=True)
                 thread.start()
                 self.workers.append(worker)
                 self.thread_ids.append(getattr(thread, "native_id", UNKNOWN))
-
-    @property
-    def size(self) -> int:
-        return len(self.workers)
-
-    @cached_property
-    def hand_over_seconds(self) -> float:
-        """The least time that a hand-over takes the thread that starts it, measured once, in about a millisecond."""
-        return min(repeat(lambda: self.run(lambda: None, self.size + 1), number=1, repeat=50))
+        self.size, self.in_use = len(self.workers), Lock()
+        # the least time that a hand-over takes the thread that starts it, measured in about a millisecond
+        self.hand_over_seconds = min(repeat(lambda: self.run(lambda: None, self.size + 1), number=1, repeat=50))
 
     def run(self, job: Job, times: int) -> None:
         """Run a job in up to `times` threads at once, this one among them; then raise the first error.
 
         Waits for the threads that have begun it; it is taken back from those that have not when this one ends.
         """
-        n_others = min(times - 1, self.size)
-        if (processor := current_processor()) != self.off and keep_off(self.thread_ids, processor):
-            self.off = processor
-        others = [w for w in self.workers[self.size - n_others :] if w.accepts(_in_current_context(job))]
-        errors: list[BaseException | None] = []
-        try:
-            if others:
-                spin(_head_start(n_others), self.lines[self.size - n_others : self.size + 1, FLAG])
+        if self.in_use.locked():  # by another user thread, or by the job that this one is part of
             job()
-        finally:
-            errors += [worker.end() for worker in others]
+            return
+        first = max(0, self.size + 1 - times)
+        with self.in_use:
+            if (processor := current_processor()) != self.off and keep_off(self.thread_ids, processor):
+                self.off = processor
+            try:
+                for worker in self.workers[first:]:
+                    worker.hand_over(partial(copy_context().run, job))
+                if first < self.size:
+                    spin(_head_start(self.size - first), self.lines[first : self.size + 1, FLAG])
+                job()
+            finally:
+                errors = [worker.end() for worker in self.workers[first:]]
         for error in errors:
             if error is not None:
                 raise error
@@ -90,19 +87,17 @@ class Worker:
         self.wake: SimpleQueue[None] = SimpleQueue()
         self.ended: SimpleQueue[None] = SimpleQueue()
         self.start, self.done = line, new_lines(1)[0]
-        self.spin_for_job = repeated(line[TRUE : FLAG + 1], _spin_times(SPIN_SECONDS)), self.done[FLAG : UNUSED + 1]
-        self.spin_for_end = repeated(self.done[FLAG:UNUSED], _spin_times(END_SPIN_SECONDS)), np.empty(1, bool)
+        self.spin_for_job = repeated(line[TRUE : FLAG + 1], times_in(SPIN_SECONDS)), self.done[FLAG : UNUSED + 1]
+        self.spin_for_end = repeated(self.done[FLAG:UNUSED], times_in(END_SPIN_SECONDS)), np.empty(1, bool)
 
-    def accepts(self, job: Job) -> bool:
-        """Hand over a job, unless there is another, left over by an interrupt."""
+    def hand_over(self, job: Job) -> None:
+        """Let the thread begin a job, once it has ended one that an interrupt left over."""
+        self.end()
         with self.lock:
-            if self.busy or self.job is not None:
-                return False
-            self.job, self.error, self.done[FLAG] = job, None, False
+            self.job, self.done[FLAG] = job, False
             if self.asleep:
                 self.asleep = False
                 self.wake.put(None)
-            return True
 
     def end(self) -> BaseException | None:
         """Take the job back if the thread has not begun it; else wait for its end, and return its error."""
@@ -144,14 +139,6 @@ class Worker:
                 self.start[FLAG] = False
             if self.asleep:
                 self.wake.get()
-
-
-def _in_current_context(job: Job) -> Job:
-    context = copy_context()
-    return lambda: context.run(job)
-
-
-_spin_times = cache(times_in)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Processors of threads, on systems that tell and decide them (Linux).
 
-A thread wakes on the processor that was busy least in the last 30 ms or so.  After a pause none was: two threads that
-wake each other then meet on one processor, and share it while another is idle.
+Linux wakes a thread on the processor with the least load, averaged over some 30 ms.  After a pause none has any: two
+threads that wake each other then meet on one processor, and share it while another is idle.
 """
 
 from __future__ import annotations
@@ -10,20 +10,17 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ctypes import PyDLL
-from functools import cache
 
 UNKNOWN = -1
 
 
+_library = PyDLL(None) if hasattr(os, "sched_setaffinity") else None  # PyDLL: keeps the GIL
+_sched_getcpu: Callable[[], int] = getattr(_library, "sched_getcpu", lambda: UNKNOWN)
+
+
 def current_processor() -> int:
     """The number of the processor that runs this thread, or UNKNOWN."""
-    return _sched_getcpu()()
-
-
-@cache
-def _sched_getcpu() -> Callable[[], int]:
-    library = PyDLL(None) if hasattr(os, "sched_setaffinity") else None  # PyDLL: keeps the GIL
-    return getattr(library, "sched_getcpu", lambda: UNKNOWN)
+    return _sched_getcpu()
 
 
 def keep_off(thread_ids: Sequence[int], processor: int) -> bool:

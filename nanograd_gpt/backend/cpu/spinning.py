@@ -7,6 +7,7 @@ those of the first rows set before it waits in the last.
 
 from __future__ import annotations
 
+from functools import cache
 from timeit import repeat
 
 import numpy as np
@@ -36,6 +37,7 @@ def spin(flags: Array, results: Array) -> None:
     np.logical_or.reduce(flags, axis=1, out=results)
 
 
+@cache
 def times_in(seconds: float) -> int:
     """The repetitions that take `seconds` here."""
     never, result = repeated(np.zeros(1, dtype=bool), MEASURED_TIMES), np.zeros(1, dtype=bool)

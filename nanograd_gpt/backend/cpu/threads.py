@@ -7,8 +7,8 @@ texts needs many, one after the other, stay with BLAS, whose threads start faste
 
 The number of BLAS threads belongs to the process, and bits depend on it.  Several user threads may compute at once and
 get the bits that they would get alone: code that depends on the number is serialised by a lock, one product, LayerNorm
-or parallel_for at a time.  With one thread chosen, nothing is changed and nothing waits.  np.matmul calls outside our
-kernels are not serialised: one that runs meanwhile may find BLAS limited to one thread.
+or parallel_for at a time.  With one thread chosen, nothing is changed and nothing waits, but for set_threads.
+np.matmul calls outside our kernels are not serialised: one that runs meanwhile may find BLAS limited to one thread.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from collections.abc import Callable, Sequence
 from ctypes import CDLL
 from functools import cache
 from itertools import product
-from threading import Event, Lock, RLock, Thread, current_thread
-from typing import Any, NamedTuple, TypeVar
+from threading import Event, Lock, RLock, Thread
+from types import SimpleNamespace
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from threadpoolctl import ThreadpoolController
 
 from ...arguments import not_allowed, shown
 from ...errors import InputError, RunError
-from .pool import THREAD_NAME, ThreadPool
+from .pool import ThreadPool
 
 T = TypeVar("T")
 
-MIN_HAND_OVERS = 20  # the time of work worth sharing: threads that share it wait for each other's GIL, too
+MIN_HAND_OVERS = 20  # hand-overs that work worth sharing outlasts: threads that share it wait for the GIL, too
 
 _n_threads: int | None = None
 
@@ -40,23 +41,19 @@ _n_threads: int | None = None
 def n_threads() -> int:
     """The number of threads a kernel may use: NANOGRAD_THREADS, or BLAS's own number.
 
-    Raises InputError if NANOGRAD_THREADS is not a valid number of threads.
+    Raises InputError if NANOGRAD_THREADS is not a valid number of threads, RunError if the system gives fewer.
     """
-    return _initial_threads() if _n_threads is None else _n_threads
-
-
-def _initial_threads() -> int:
     global _n_threads
-    with _blas_lock:
-        if _n_threads is None:
-            if chosen := os.environ.get("NANOGRAD_THREADS"):
+    if _n_threads is None:
+        with _blas_lock:
+            if _n_threads is None and (chosen := os.environ.get("NANOGRAD_THREADS")):
                 try:
                     set_threads(chosen)
-                except InputError as error:
-                    raise InputError(f"NANOGRAD_THREADS, an environment variable: {error}") from None
-            else:
+                except (InputError, RunError) as error:
+                    raise type(error)(f"NANOGRAD_THREADS, an environment variable: {error}") from None
+            elif _n_threads is None:
                 _n_threads = max((library.get_num_threads() for library in _blas()), default=os.cpu_count() or 1)
-    assert _n_threads is not None
+        assert _n_threads is not None
     return _n_threads
 
 
@@ -104,28 +101,32 @@ def _check_startable(number: int) -> None:
             thread.join()
 
 
-class ThreadControl(NamedTuple):
-    """Functions of a BLAS library in this process."""
-
-    get_num_threads: Callable[[], int]
-    set_num_threads: Callable[[int], object]
-
-
 @cache
-def _blas() -> list[ThreadControl]:
-    """Thread controls of the BLAS libraries in this process; libraries without one are left out."""
+def _blas() -> list[Any]:
+    """The BLAS libraries in this process, with get_num_threads() and set_num_threads(); others are left out."""
     return [_control(library) for library in ThreadpoolController().select(user_api="blas").lib_controllers]
 
 
-def _control(library: Any) -> ThreadControl:
-    """OpenBLAS's own functions: threadpoolctl >= 3.7 lets only the first thread that sets a number set it again."""
-    if library.internal_api == "openblas" and library.threading_layer == "pthreads":
-        functions = CDLL(library.filepath)
-        for prefix, suffix in product(("", "scipy_"), ("", "64_", "_64")):  # the names differ between builds of NumPy
-            names = [f"{prefix}openblas_{verb}_num_threads{suffix}" for verb in ("get", "set")]
-            if all(hasattr(functions, name) for name in names):
-                return ThreadControl(*(getattr(functions, name) for name in names))
-    return ThreadControl(library.get_num_threads, library.set_num_threads)
+def _control(library: Any) -> Any:
+    """Functions for a number that all threads share; threadpoolctl's, from 3.7 on, set it for one thread only."""
+    if library.internal_api == "mkl":
+        names = ["MKL_Get_Max_Threads MKL_Set_Num_Threads"]
+    elif library.internal_api == "openblas" and library.threading_layer != "openmp":  # names differ between builds
+        affixes = product(("", "scipy_"), ("", "64_", "_64"))
+        names = ["{0}openblas_get_num_threads{1} {0}openblas_set_num_threads{1}".format(*both) for both in affixes]
+    else:
+        return library
+    functions = CDLL(library.filepath)
+    for get, set_ in map(str.split, names):
+        if hasattr(functions, get) and hasattr(functions, set_):
+            return SimpleNamespace(get_num_threads=getattr(functions, get), set_num_threads=getattr(functions, set_))
+    return library
+
+
+@cache
+def _openmp_blas() -> list[Any]:
+    """Those of the BLAS libraries whose number of threads each thread has for itself."""
+    return [library for library in _blas() if getattr(library, "threading_layer", None) == "openmp"]
 
 
 def blas_threads_controllable() -> bool:
@@ -168,15 +169,17 @@ def _serialised(work: Callable[[], T], single: bool) -> T:
         return work()
     if n_threads() == 1:
         with _local.lock:
-            if n_threads() == 1:  # cannot change while the lock is held
+            if n_threads() == 1:  # set_threads, if it raises the number now, waits for the lock before BLAS gets more
                 try:
                     _local.in_section = True
+                    _set_own_blas_threads(1)
                     return work()
                 finally:
                     _local.in_section = False
     with _blas_lock:
         if not single:
             _restore_blas_threads()  # in case Ctrl-C prevented it
+            _set_own_blas_threads(n_threads())
             return work()
         try:
             _local.in_section = True
@@ -185,6 +188,11 @@ def _serialised(work: Callable[[], T], single: bool) -> T:
         finally:
             _local.in_section = False
             _restore_blas_threads()
+
+
+def _set_own_blas_threads(number: int) -> None:
+    for library in _openmp_blas():
+        library.set_num_threads(number)
 
 
 def _limit_blas_to_one() -> None:
@@ -211,6 +219,7 @@ def _pool(size: int) -> ThreadPool:
 def _enter_section() -> None:
     """Let this thread work inside the sections of those that hand it jobs."""
     _local.in_section = True
+    _set_own_blas_threads(1)
 
 
 def _reset_after_fork() -> None:
@@ -233,17 +242,13 @@ def is_long_enough(seconds: float) -> bool:
     return number > 1 and seconds > MIN_HAND_OVERS * _pool(number - 1).hand_over_seconds
 
 
-def parallel_for(items: Sequence[Any], body: Callable[[Any], object]) -> None:
-    """Call body with every item, on min(len(items), n_threads()) threads.
+def parallel_for(items: Sequence[Any], body: Callable[[Any], object], shared: bool = True) -> None:
+    """Call body with every item, BLAS limited to one thread: on min(len(items), n_threads()) threads, or on this one.
 
     Threads take items as they become free, so a body's result must not depend on the order.
     """
-    number = n_threads()
+    number = n_threads() if shared else 1
     threads = min(number, len(items))
-    if threads < 2 or current_thread().name == THREAD_NAME:
-        for item in items:
-            body(item)
-        return
     remaining = deque(items)
 
     def work() -> None:
@@ -254,4 +259,4 @@ def parallel_for(items: Sequence[Any], body: Callable[[Any], object]) -> None:
                 return
             body(item)
 
-    with_single_blas_thread(lambda: _pool(number - 1).run(work, threads))
+    with_single_blas_thread(work if threads < 2 else lambda: _pool(number - 1).run(work, threads))

@@ -85,7 +85,7 @@ def cached_attention(qkv: Array, keys: Array, values: Array, slots: Ints, stop: 
         block = slice(start, start + QUERY_BLOCK)
         seen = stop - max(0, T - start - QUERY_BLOCK)  # upper bound for this block's queries
         result = _attend_up_to(slots[:, block], q[:, :, block], keys[:, :, :seen], values[:, :, :seen])
-        context[:, block] = result.swapaxes(1, 2).reshape(B, -1, C3 // 3)
+        context[:, block] = result.swapaxes(1, 2).reshape(context[:, block].shape)
     return context
 
 
