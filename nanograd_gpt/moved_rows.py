@@ -13,7 +13,7 @@ from .backend.contract import AdamWNumbers, Array, HostArray, Kernels
 from .backend.cpu.blocks import for_each_block
 from .nonzero_rows import NonzeroRows
 
-SWEEPS = 25  # the time of a number's update with its copies, in multiplications
+COST = 25  # of a number's update with its copies, in multiplications
 FEW = 1 / 4  # of the rows: more are updated with all others, since rows are copied out and back
 
 
@@ -48,7 +48,7 @@ class MovedRows(NonzeroRows):
 
         if of_all.decay != 1:
             for_each_block(len(param), 1, decay, C)
-        for_each_block(len(rows), SWEEPS, update_rows, C)
+        for_each_block(len(rows), COST, update_rows, C)
 
     def load(self, means: Sequence[Array], given: Sequence[Array]) -> None:
         """Copy given arrays into both means, without writing zeros over zeros."""

@@ -10,7 +10,7 @@ from ..plain.matmul import rows
 from .blocks import BLOCK_ELEMENTS, SHARED_BLOCK_ELEMENTS, blocks, flat, for_each_block, rows_per_block
 from .matmul import Product, Tile, linear_backward, multiply
 
-SWEEPS = 20  # of a GELU with its derivative
+COST = 20  # of an element with its derivative, in multiplications
 
 
 def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
@@ -21,7 +21,7 @@ def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
     def body(block: slice) -> None:
         _gelu(x_[block], y_[block], None if derivative_ is None else derivative_[block])
 
-    for_each_block(x.size, SWEEPS, body)
+    for_each_block(x.size, COST, body)
     return y, derivative
 
 

@@ -22,7 +22,7 @@ HeadTile: TypeAlias = tuple[slice, slice]  # rows of the batch, heads
 
 QUERY_BLOCK = 64  # queries; smaller blocks skip more keys, larger ones multiply faster
 SCORE_BLOCK_ELEMENTS = 1 << 17  # a thread's scores, which stay in the cache
-SWEEPS = 40  # the time of a score, in multiplications
+COST = 40  # of a score, in multiplications
 
 
 def causal_attention(qkv: Array, n_heads: int, keep: Bools | None, rate: float) -> tuple[Array, Array]:
@@ -136,7 +136,7 @@ def _causal_mask(n: int, dtype: np.dtype[Any]) -> Array:
 
 def _parallel_heads(B: int, H: int, T: int, body: Callable[[HeadTile], object]) -> None:
     """Call body with tiles of rows and heads, of about SCORE_BLOCK_ELEMENTS scores in a block of queries."""
-    shared = is_worth_sharing(B * H * _queries_at_once(T) * T * SWEEPS)  # in each block, threads wait for the GIL anew
+    shared = is_worth_sharing(B * H * _queries_at_once(T) * T * COST)  # in each block, threads wait for the GIL anew
     threads = n_threads() if shared else 1
     n_at_once = max(1, SCORE_BLOCK_ELEMENTS // max(1, _queries_at_once(T) * T))
     n_tiles = -(-max(1, B * H) // (n_at_once * threads)) * threads  # where B and H allow it, as many for each thread

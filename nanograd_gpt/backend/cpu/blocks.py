@@ -19,16 +19,14 @@ BLOCK_ELEMENTS = 1 << 15  # with one thread: a few float32 arrays of it fit into
 SHARED_BLOCK_ELEMENTS = 1 << 17  # with several: shorter blocks would contend for the GIL
 
 
-def for_each_block(
-    n: int, sweeps: int, body: Callable[[slice], object], width: int = 1, rows: int | None = None
-) -> None:
+def for_each_block(n: int, cost: int, body: Callable[[slice], object], width: int = 1, rows: int | None = None) -> None:
     """Call body with slices that cover 0 .. n, from several threads if that is faster.
 
-    sweeps: the time of the body, in multiplications of as many elements.
+    cost: the time of an element, in multiplications
     width: elements of each of the n, as in a row [1]
     rows: of the n per slice, for results that depend on it [chosen to suit the number of threads]
     """
-    threads = n_threads() if is_worth_sharing(n * width * sweeps) else 1
+    threads = n_threads() if is_worth_sharing(n * width * cost) else 1
     if threads == 1:
         for block in blocks(n, rows or rows_per_block(width)):
             body(block)

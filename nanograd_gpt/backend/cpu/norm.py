@@ -17,7 +17,7 @@ from .matmul import column_sums
 from .threads import with_single_blas_thread
 
 MIN_BLOCKED_ELEMENTS = 1 << 13  # fewer, such as one token's, are faster in one piece
-SWEEPS, BACKWARD_SWEEPS = 10, 17  # the time of a block, in multiplications of as many elements
+COST, BACKWARD_COST = 10, 17  # of an element, in multiplications
 
 
 def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array, Array, Array]:
@@ -39,7 +39,7 @@ def layer_norm(x: Array, scale: Array, shift: Array, eps: float) -> tuple[Array,
         out *= _outer(r, scale)
         out += shift
 
-    _for_each_block(x_, SWEEPS, normalise)
+    _for_each_block(x_, COST, normalise)
     return y, mean, rstd
 
 
@@ -86,16 +86,16 @@ def layer_norm_backward(
         if residual_ is not None:
             out += residual_[block]
 
-    _for_each_block(x_, BACKWARD_SWEEPS, differentiate)
+    _for_each_block(x_, BACKWARD_COST, differentiate)
     for grad_out, block_sums in zip((dscale, dshift), sums, strict=True):
         if grad_out is not None:
             grad_out.write(block_sums.sum(axis=0))
     return dx
 
 
-def _for_each_block(matrix: Array, sweeps: int, body: Callable[[slice], object]) -> None:
+def _for_each_block(matrix: Array, cost: int, body: Callable[[slice], object]) -> None:
     n, C = matrix.shape
-    with_single_blas_thread(lambda: for_each_block(n, sweeps, body, C, _block_rows(matrix)))
+    with_single_blas_thread(lambda: for_each_block(n, cost, body, C, _block_rows(matrix)))
 
 
 def _block_rows(matrix: Array) -> int:
