@@ -2,7 +2,7 @@
 
     python benchmarks/blas_kernels.py [NAME ...] [--rounds N]
 
-NAME is a value of OPENBLAS_CORETYPE, by default Haswell, whose kernels use AVX2.  Goes to
+NAME is a value of OPENBLAS_CORETYPE, such as Haswell, whose kernels use AVX2 [Haswell].  Goes to
 results/blas_kernels.json.
 """
 
@@ -19,6 +19,7 @@ from variants import steps
 from nanograd_gpt.errors import InputError, RunError
 
 VARIABLE = "OPENBLAS_CORETYPE"
+NAMES = ["Haswell", "Zen", "SkylakeX", "Sandybridge", "Prescott"]
 ASK = "from nanograd_gpt.environment import environment; print(*environment()['blas_kernels'])"
 
 
@@ -31,7 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in options.names:
         variables = {VARIABLE: name}
         if (used := kernels(variables)) == chosen:
-            raise InputError(f"NAME: with {VARIABLE}={name}, NumPy's BLAS uses {used} as without it; give another one")
+            others = ", ".join(other for other in NAMES if other != chosen)
+            raise InputError(
+                f"NAME: with {VARIABLE}={name}, NumPy's BLAS uses {used} as without it; give another one, such as "
+                f"{others}"
+            )
         variants[f"{VARIABLE}={name}"] = {"variables": variables}
     measured = steps(variants, options.rounds, options.threads, options.quick)
     write(options, "blas_kernels.json", {"steps": measured, "rounds": options.rounds})

@@ -223,5 +223,8 @@ def write_whole(path: Path, content: bytes) -> None:
         work.write_bytes(content)
         fsync(work)
         rename(work, path)
+    except OSError as error:
+        error.filename = str(path)  # not the name of its partial file
+        raise
     finally:
         work.unlink(missing_ok=True)

@@ -9,12 +9,18 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
 
 IN_A_CLONE = {"cusim": "tests/cusim"}  # imported from the clone's own folders
-PACKAGES = {"torch": "torch==2.13.0", "transformers": "transformers"}  # others come with nanograd_gpt
+PACKAGES = {  # others come with nanograd_gpt
+    "torch": "torch==2.13.0",
+    "transformers": "transformers",
+    "safetensors": "safetensors",
+    "cupy": "'cupy-cuda13x[ctk]', or 'cupy-cuda12x[ctk]' for a driver of CUDA 12",
+}
 
 
 class UsageError(Exception):
@@ -70,13 +76,20 @@ def _described(error: BaseException) -> tuple[object, int] | None:
         return error, 1
     if isinstance(error, MemoryError):
         return f"out of memory ({error}); use --quick, or a machine with more", 1
+    if isinstance(error, BrokenPipeError):
+        return "", 1  # nobody reads the output any more
     if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename or 'no file'}", 1
+        reason = error.strerror or error
+        return f"{reason}: {error.filename}" if error.filename else f"the output could not be written ({reason})", 1
     return None
 
 
 def _failed(message: object, code: int) -> int:
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    if message:
+        print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    else:
+        with suppress(OSError):
+            sys.stdout.close()  # or the interpreter tries again at its end
     return code
 
 

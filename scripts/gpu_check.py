@@ -20,10 +20,10 @@ from threading import Timer
 from time import perf_counter, strftime
 from typing import IO, Any, NamedTuple
 
-from _one_line import UsageError, run, writable
+from _one_line import UsageError, need, run, writable
 
 STEPS = Path(__file__).parents[1] / "benchmarks" / "gpu"
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "gpu_check.jsonl"
+RESULTS = Path("runs", "gpu_check.jsonl")
 
 
 class Planned(NamedTuple):
@@ -58,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--second", action="store_true", help="the second ten minutes: agreement, bits, memory, generation"
     )
     parser.add_argument("--only", nargs="+", metavar="STEP", help=f"of {', '.join(names(FIRST + SECOND))} [all]")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="where results are appended")
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, metavar="FILE", help=f"where results are appended [{RESULTS}]"
+    )
     parser.add_argument("--dry-run", action="store_true", help="every step on the CPU, to check this script")
     options = parser.parse_args(argv)
     plan = SECOND if options.second else FIRST
@@ -66,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = [step for step in dict.fromkeys(FIRST + SECOND) if step.name in options.only]
         if unknown := sorted({*options.only} - {*names(FIRST + SECOND)}):
             raise UsageError(f"--only: {unknown[0]!r} is unknown; choose from {', '.join(names(FIRST + SECOND))}")
+    if not options.dry_run:
+        need("cupy")
     writable(options.out.resolve().parent)
     with options.out.open("a", encoding="utf-8") as results:
         failed = [step.name for step in plan if not passed(step, results, options.dry_run)]
@@ -104,6 +108,8 @@ def passed(step: Planned, results: IO[str], dry_run: bool) -> bool:
     ended = {"ended": strftime("%Y-%m-%dT%H:%M:%S"), "code": code, "seconds": round(seconds, 1), "late": late}
     write(**ended, dry_run=dry_run, results=n, **({"stderr": last_words} if code else {}))
     print(f"{step.name}: {n} results in {seconds:.0f} s{', stopped at its limit' * late}, exit code {code}", flush=True)
+    if code and last_words.strip():
+        print(f"  {last_words.strip().splitlines()[-1]}", flush=True)
     return ok and code == 0 and not late
 
 

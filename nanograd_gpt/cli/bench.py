@@ -52,6 +52,10 @@ def run(options: Namespace) -> int:
         raise InputError(f"out: {options.out} exists already; give a new name")
     if options.out is not None and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
         raise InputError(f"out: {options.out} cannot be a file; give one in a directory that exists")
+    if options.out is not None and not options.out.exists():
+        with writing_named(options.out):
+            options.out.touch()  # now, not after all is measured
+            options.out.unlink()
     facts: dict[str, Any] = {
         "model": config.model.to_dict(),
         "batch_size": config.data.batch_size,

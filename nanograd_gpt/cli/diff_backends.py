@@ -51,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--precision", metavar="NAME", default="fp32", help="layers on cuda: fp32, tf32 or bf16 [fp32]"
     )
     backends.add_argument("--threads", metavar="N", help="CPU threads [NANOGRAD_THREADS, or one per processor]")
-    add_settings(parser, only=(*MODEL_HELP, "batch_size"))
+    add_settings(parser, only=(*MODEL_HELP, "batch_size"), default="tiny")
 
 
 def run(options: Namespace) -> int:

@@ -46,7 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    model, tokenizer, run_directory = model_from(options)
+    model, tokenizer, run_directory, _ = model_from(options)
     what, text = _text(options, run_directory)
     ids = text_to_token_ids(text, tokenizer)[0]
     if len(ids) < 2:

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from errno import ENAMETOOLONG
+from errno import EACCES, ENAMETOOLONG, ENOTDIR, EPERM, EROFS
 
 from ..errors import InputError, NonFiniteError, RunError
 from ..files import FULL, not_written
@@ -14,6 +14,8 @@ from .options import notices_as_notes
 from .signals import is_closed_pipe
 from .terminal import escaped, protected_terminal
 
+DENIED = (EACCES, EPERM, EROFS)
+USAGE = (ENAMETOOLONG, ENOTDIR)
 LONG_WORD = re.compile(r"(\S{300})\S{400,}(\S{300})")  # longer than a path of any use
 
 
@@ -39,7 +41,8 @@ def exit_code_of(command: Callable[[], int], where: str = "") -> int:
         if error.errno in FULL and error.filename is not None:
             return _failed(not_written(error.filename, error), 1, where)
         if error.filename is not None:
-            return _failed(f"{error.strerror}: {error.filename}", 2 if error.errno == ENAMETOOLONG else 1, where)
+            remedy = "; change its permissions, or choose another place" if error.errno in DENIED else ""
+            return _failed(f"{error.strerror}: {error.filename}{remedy}", 2 if error.errno in USAGE else 1, where)
         if error.errno is None:  # a library's own
             return _failed(error, 1, where)
         if isinstance(error, FileNotFoundError):

@@ -36,14 +36,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    model, tokenizer, _ = model_from(options)
+    model, tokenizer, _, own_prompt = model_from(options)
     given = prompt_from(options)
-    prompt = PROMPT if given is None else given
+    prompt = own_prompt or PROMPT if given is None else given
     ids = text_to_token_ids(prompt, tokenizer)[0]
     if not ids.size:
         raise InputError("prompt: the prompt is empty; give a text to explain")
-    if given is not None:
-        note_long_prompt(ids, model.config.context_length)
+    note_long_prompt(ids, model.config.context_length)
     ids = ids[-model.config.context_length :]
     with np.errstate(all="ignore"):  # non-finite weights are reported in one line
         positions = explain_next(model, ids, options.top, padding_ids(tokenizer, model.config.vocab_size))

@@ -34,12 +34,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     out = _free(options.out)
-    model, tokenizer, _ = model_from(options)
+    model, tokenizer, _, own_prompt = model_from(options)
     given = prompt_from(options)
-    prompt = PROMPT if given is None else given
+    prompt = own_prompt or PROMPT if given is None else given
     ids, context = text_to_token_ids(prompt, tokenizer)[0], model.config.context_length
-    if given is not None:
-        note_long_prompt(ids, context)
+    note_long_prompt(ids, context)
     T = min(len(ids), context)
     if model.n_parameters * T > LONG:
         note(f"{counted(T, 'token')} take a backward pass each; a shorter prompt is ready sooner")

@@ -20,7 +20,7 @@ from ..tokenizer.encoding import end_of_text, padding_ids
 from ..tokenizer.tokenizer import token_ids_to_text
 from .converse import converse
 from .options import add_model, flag_of, is_given, model_from, note
-from .prompt import PROMPT, add_prompt, note_long_prompt, prompt_from
+from .prompt import PROMPT, add_prompt, note_long_prompt, prompt_from, text_of
 
 SAMPLE_STREAM = 2  # of random numbers; those of model and data are 0 and 1, sample k has SAMPLE_STREAM + k
 SEED = 123
@@ -63,7 +63,7 @@ def run(options: Namespace) -> int:
     n_samples = 1 if options.num_samples is None else whole_number("num_samples", options.num_samples, 1, MAX_SAMPLES)
     if n_samples > 1 and sampling.temperature == 0:
         raise InputError("num_samples: at temperature 0 all texts are the same; add --temperature 1, for example")
-    model, tokenizer, _ = model_from(options)
+    model, tokenizer, _, own_prompt = model_from(options)
     prompt = prompt_from(options)
     with np.errstate(all="ignore"):  # non-finite weights are reported in one line
         if options.interactive:
@@ -71,9 +71,7 @@ def run(options: Namespace) -> int:
             _note_without_effect(options, sampling)
             converse(write, prompt or "")
             return 0
-        ids = prompt_ids(PROMPT if prompt is None else prompt, tokenizer)
-        if prompt is None:
-            ids = ids[-model.config.context_length :]
+        ids = prompt_ids(own_prompt or PROMPT if prompt is None else prompt, tokenizer)
         note_long_prompt(ids, model.config.context_length)
         if options.beams is not None:
             _print_beams(options, model, tokenizer, ids)
@@ -127,7 +125,7 @@ def _stream_of(options: Namespace, k: int = 0) -> Generator:
 def _stream(
     options: Namespace, sampling: Sampling, model: GPTModel, tokenizer: Any, prompt: str | Ints, rng: Generator
 ) -> Iterator[str]:
-    stop = options.stop or []
+    stop = [text_of(text, "stop") for text in options.stop or []]
     return complete_stream(model, prompt, tokenizer, options.max_new_tokens, sampling, stop=stop, rng=rng)
 
 

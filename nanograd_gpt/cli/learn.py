@@ -9,6 +9,7 @@ import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from signal import SIG_IGN, SIGINT, signal
 
 from ..errors import InputError
 from ..files import writing_named
@@ -54,10 +55,25 @@ def run(options: Namespace) -> int:
     arguments = ["--fast"] * options.fast + ["--out", str(options.out)]
     arguments += [f"{option}={value}" for option, value in given.items()]
     sys.stdout.flush()
-    code = subprocess.run([sys.executable, str(dive.script), *arguments], check=False).returncode
+    code = _exit_code_of([sys.executable, str(dive.script), *arguments])
     if code < 2 and picture_of(options.out, dive.name):  # 1: a claim does not hold, and the picture may show why
         _write_page(options.out, dives)
     return code if code >= 0 else 128 - code  # ended by a signal: as shells have it
+
+
+def _exit_code_of(command: list[str]) -> int:
+    """Run a program to its end.  Ctrl-C, which it ignores, ends it here, and is reported once."""
+    before = signal(SIGINT, SIG_IGN)  # which the program inherits
+    try:
+        program = subprocess.Popen(command)
+    finally:
+        signal(SIGINT, before)
+    try:
+        return program.wait()
+    except KeyboardInterrupt:
+        program.terminate()
+        program.wait()
+        raise
 
 
 def _print_list(out: Path, dives: list[DeepDive]) -> None:

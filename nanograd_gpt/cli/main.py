@@ -60,6 +60,10 @@ COMMANDS = {
     "learn": learn,
 }
 
+ABOUT = (
+    "GPT pretraining from scratch, on NumPy or CuPy.  Exit codes: 2 for bad input, 1 for a failed run, 3 for nan or "
+    "infinity, 128 + N for signal N."
+)
 NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|-inf|-nan", re.IGNORECASE)
 
 
@@ -162,7 +166,7 @@ def _complete(parser: Parser) -> None:
 
 
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
-    parser = Parser(prog="nanograd-gpt", description="GPT pretraining from scratch, on NumPy or CuPy.")
+    parser = Parser(prog="nanograd-gpt", description=ABOUT)
     version = own_version() or "from a source tree that is not installed"
     parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..backend.cpu.threads import set_threads
 from ..backend.cuda_probe import cuda_problem
@@ -54,15 +54,17 @@ def user_path(text: str) -> Path:
     return Path(path)
 
 
-def add_settings(parser: ArgumentParser, *, only: Collection[str] | None = None) -> None:
+def add_settings(parser: ArgumentParser, *, only: Collection[str] | None = None, default: str = "tales") -> None:
     """Add --preset, --book, --config, and one option per setting, except --weights: see add_weights.
 
-    only: the settings that the command uses; None for all of them.
+    only: the settings that the command uses; None for all of them.  default: the preset, unless another text is named.
     """
+    names_text = only is None or "data" in only
     parser.add_argument(
         "--preset",
         metavar="NAME",
-        help="tiny, tales, gpt2 (or gpt2-124m), gpt2-medium, gpt2-large or gpt2-xl [tales; tiny for another text]",
+        help="tiny, tales, gpt2 (or gpt2-124m), gpt2-medium, gpt2-large or gpt2-xl "
+        f"[{default}{'; tiny for another text' if names_text else ''}]",
     )
     parser.add_argument(
         "--book",
@@ -76,15 +78,14 @@ def add_settings(parser: ArgumentParser, *, only: Collection[str] | None = None)
     parser.add_argument(
         "--config", type=user_path, metavar="FILE", help="a TOML file with settings, such as a run's config.toml [none]"
     )
-    tiny = preset("tiny").groups()
-    for name, group in preset("tales").groups().items():
+    tiny = preset("tiny" if names_text else default).groups()
+    for name, group in preset(default).groups().items():
         used = [f for f in fields(group) if f.name != "weights" and (only is None or f.name in only)]
         section = parser.add_argument_group(f"{name} settings") if used else None
         for f in used:
-            default = getattr(group, f.name)
+            value, other = getattr(group, f.name), getattr(tiny[name], f.name)
             what = f.metadata.get("help") or MODEL_HELP[f.name]
-            other = getattr(tiny[name], f.name)
-            _add_option(section, f.name, default, f"{what} [{default}{'' if other == default else f'; tiny: {other}'}]")
+            _add_option(section, f.name, value, f"{what} [{value}{'' if other == value else f'; tiny: {other}'}]")
 
 
 def _add_option(section: Any, name: str, default: Any, what: str) -> None:
@@ -103,8 +104,24 @@ def add_weights(parser: ArgumentParser) -> None:
         "--weights",
         dest="weights",
         metavar="SOURCE",
-        help=f"start from these weights, with a lower learning rate: {MODEL_SOURCES} [random weights]",
+        help=(
+            f"start from these weights: {MODEL_SOURCES}; settings that are not given, and the text, are then "
+            f"{_fine_tuning_settings()} [random weights]"
+        ),
     )
+
+
+def _fine_tuning_settings() -> str:
+    """The settings in which a training from weights differs from one on tales."""
+    groups, usual = fine_tuning().groups(), preset("tales").groups()
+    changed = {
+        f.name: getattr(group, f.name)
+        for name, group in groups.items()
+        if name != "model"
+        for f in fields(group)
+        if f.name != "tokenizer" and getattr(group, f.name) != getattr(usual[name], f.name)  # it is the weights' own
+    }
+    return ", ".join(f"{name} = {value}" for name, value in changed.items())
 
 
 def config_from(options: Namespace) -> RunConfig:
@@ -247,8 +264,17 @@ def add_tokenizer(parser: Any) -> None:
     parser.add_argument("--tokenizer", metavar="PATH", help=f"{TOKENIZERS} [the model's own]")
 
 
-def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
-    """The model that the command line names, in evaluation mode; its tokenizer; and its run's directory, if it has one.
+class Opened(NamedTuple):
+    """A model in evaluation mode, with its tokenizer, and the directory and the prompt of its run, if it has one."""
+
+    model: GPTModel
+    tokenizer: Any
+    run: Path | None
+    prompt: str | None
+
+
+def model_from(options: Namespace) -> Opened:
+    """Open the model that the command line names.
 
     Raises InputError if the model is missing, or if the tokenizer does not fit it.
     """
@@ -264,4 +290,4 @@ def model_from(options: Namespace) -> tuple[GPTModel, Any, Path | None]:
             f"tokenizer {setting!r} has {counted(tokenizer.n_vocab, 'token')}, the model {V:,}: the other ids are "
             "padding and never generated"
         )
-    return source.model.to(device), tokenizer, source.run
+    return Opened(source.model.to(device), tokenizer, source.run, source.prompt)

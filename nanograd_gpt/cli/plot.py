@@ -8,7 +8,9 @@ from pathlib import Path
 from ..errors import InputError
 from ..files import writing_named
 from .figures import write_compared, write_figures
-from .options import user_path
+from .options import note, user_path
+
+PAGES = ("comparison.html", "index.html")  # by viz/compare.py and viz/gallery.py
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -38,9 +40,19 @@ def run(options: Namespace) -> int:
         runs = [options.model_option]
     if not runs:
         raise InputError("nanograd-gpt plot: no run is given; name one, for example: nanograd-gpt plot runs/tales")
+    if len(runs) > 1:
+        runs = [run for run in runs if not _is_page(run)]
     several = len(runs) > 1
     out: Path = options.out or (runs[0].resolve().parent / "comparison" if several else runs[0])
     with writing_named(out):
         for path in write_compared(runs, out) if several else write_figures(runs[0], options.out):
             print(path)
     return 0
+
+
+def _is_page(directory: Path) -> bool:
+    """Whether a directory holds a page by this command or by learn, and no run, which a note says."""
+    if any((directory / page).is_file() for page in PAGES) and not (directory / "metrics.jsonl").exists():
+        note(f"{directory} holds a page, not a run, and is left out")
+        return True
+    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -18,7 +19,7 @@ PROMPT = "Every effort moves you"
 
 def add_prompt(parser: Any, what: str = "text to continue") -> None:
     """Add --prompt and --prompt-file."""
-    parser.add_argument("--prompt", metavar="TEXT", help=f"{what}; -: standard input [{PROMPT!r}]")
+    parser.add_argument("--prompt", metavar="TEXT", help=f"{what}; -: standard input [its run's own, or {PROMPT!r}]")
     parser.add_argument(
         "--prompt-file",
         type=user_path,
@@ -41,7 +42,19 @@ def prompt_from(options: Namespace) -> str | None:
         if len(raw) > MAX_PROMPT:
             raise InputError(f"prompt: standard input has more than {MAX_PROMPT:,} bytes; shorten it")
         return _decoded(raw, "prompt", "standard input")
-    return options.prompt
+    return None if options.prompt is None else text_of(options.prompt, "prompt")
+
+
+def text_of(argument: str, name: str) -> str:
+    """An argument as text: where Python could not decode it in the locale's encoding, it is taken as UTF-8.
+
+    Raises InputError if it is not.
+    """
+    try:
+        argument.encode()
+    except UnicodeEncodeError:  # bytes that Python has kept as surrogates
+        return _decoded(os.fsencode(argument), name, "the text")
+    return argument
 
 
 def note_long_prompt(ids: Ints, context: int) -> None:

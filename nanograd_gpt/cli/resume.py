@@ -5,7 +5,10 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
+
+import tiktoken
 
 from ..errors import InputError, counted
 from ..tokenizer.tokenizer import get_tokenizer
@@ -21,6 +24,7 @@ from ..training.schedule import Flat, Schedule
 from .mismatch import accepted_settings, environment_note, other_text_note, restored
 from .options import device_from, flag_of, given_settings
 
+TOKENIZER = "tokenizer.json"
 CHANGEABLE = (*LENGTH, "data")  # settings
 
 
@@ -33,6 +37,7 @@ class Resumption(NamedTuple):
     notes: list[str]
     done: int  # updates
     new_config: bool  # config.toml is to be written
+    new_tokenizer: bool  # tokenizer.json is to be written
     mismatched: bool  # settings or the text are not the checkpoint's, as --allow-mismatch allows
     rate: str | None  # the learning rate's course, where a new length or another setting changes it
 
@@ -60,7 +65,7 @@ def resumption_from(options: Namespace) -> Resumption:
     check_configuration(checkpoint, state, config.model)
     named = options.data or next((d.written for d in accepted if d.name == "data"), None)
     data = _text_of(directory, config.data.data, named, own.data_sha256, allow)
-    tokenizer = get_tokenizer(directory / "tokenizer.json")
+    tokenizer = _own_tokenizer(directory)
     saved, device = settings.saved.replace({"data": data}), device_from(options)
     run = Run(saved, device, tokenizer, config.model.vocab_size, ranks=options.ranks)
     run.check_resumable(checkpoint, own, allow)
@@ -77,6 +82,10 @@ def resumption_from(options: Namespace) -> Resumption:
             f"resume: {lengths or 'its length'} means {counted(run.total_steps, 'update')}, but {directory} has done "
             f"{done}; give more, or leave it out"
         )
+    without_effect = _length_note(length, run, done)
+    if run.total_steps <= done:  # nothing is trained, so that nothing is to be stored
+        run.change_length({name: getattr(config.training, name) for name in length})
+        given = {name: value for name, value in given.items() if name not in length}
     unchanged = run.schedule == plan and run.total_steps == planned_steps
     is_old = "settings" not in state
     return Resumption(
@@ -86,12 +95,19 @@ def resumption_from(options: Namespace) -> Resumption:
         notes=[
             *(f"{damage}; {checkpoint} is used" for damage in damaged),
             *restored(settings, checkpoint, options.dry_run),
+            *(
+                []
+                if tokenizer
+                else [f"{directory / TOKENIZER} is lost or damaged; it is made again as the run made it"]
+            ),
             *(f"{difference}; config.toml's is used from now on" for difference in accepted),
             *other_text_note(other_text, data, checkpoint),
             *environment_note(state.get("environment"), run, checkpoint),
+            *without_effect,
         ],
         done=done,
         new_config=bool(accepted or given or other_text or settings.damage or is_old),
+        new_tokenizer=tokenizer is None,
         mismatched=bool(accepted or others or other_text),
         rate=None if unchanged else _course(run, done, plan),
     )
@@ -121,9 +137,20 @@ def run_directory(path: Path) -> Path:
     if directory == path and is_checkpoint(path):
         raise InputError(
             f"resume: {path} is a checkpoint, not a run, so its text and settings are unknown; give the directory of a "
-            f"run, or start one from these weights with --init-from {path}"
+            f"run, or start one from these weights with --init-from {quote(str(path))}"
         )
     return directory
+
+
+def _own_tokenizer(directory: Path) -> tiktoken.Encoding | None:
+    """The tokenizer that a run has saved; None if its file is lost or damaged.
+
+    The run then makes it again from its text and settings, and checkpoints tell whether it is the same.
+    """
+    try:
+        return get_tokenizer(directory / TOKENIZER)
+    except InputError:
+        return None
 
 
 def _check_newest(directory: Path, checkpoint: Path, state: Mapping[str, Any]) -> None:
@@ -134,8 +161,8 @@ def _check_newest(directory: Path, checkpoint: Path, state: Mapping[str, Any]) -
     if later:
         raise InputError(
             f"resume: {directory} has checkpoints later than {checkpoint.name}, which would be replaced: "
-            f"{', '.join(later)}; resume the newest with --resume {directory}, or to go back, first move the later "
-            f"ones out of {directory / 'checkpoints'}"
+            f"{', '.join(later)}; resume the newest with --resume {quote(str(directory))}, or to go back, first move "
+            f"the later ones out of {directory / 'checkpoints'}"
         )
 
 
@@ -152,7 +179,7 @@ def _text_of(directory: Path, data: str, given: str | None, sha256: str, any_tex
 
     any_text: accept another text at that place.
     """
-    remedy = f"give its path: train --resume {directory} --data PATH, or add --allow-mismatch to go on with another"
+    remedy = f"give its path: {resume_command(directory)} --data PATH, or add --allow-mismatch to go on with another"
     if given is None:
         try:
             return find_text(directory, data, sha256, remedy)
@@ -163,6 +190,17 @@ def _text_of(directory: Path, data: str, given: str | None, sha256: str, any_tex
     if not any_text:
         check_text(directory, given, sha256)
     return given
+
+
+def _length_note(length: Mapping[str, int], run: Run, done: int) -> list[str]:
+    """The note on a new length that trains no further, or not as far as its epochs."""
+    t = run.config.training
+    flags = " and ".join(f"{flag_of(name)} {value}" for name, value in length.items())
+    limited = "epochs" in length and "max_steps" not in length and 0 < t.max_steps < run.steps_per_epoch * t.epochs
+    limit = f"; max_steps = {t.max_steps} ends it, which --max-steps 0 lifts" if limited else ""
+    if length and run.total_steps <= done:
+        return [f"{flags} makes the run no longer, so nothing is changed{limit}"]
+    return [f"{flags} is more than the run trains{limit}"] if limited else []
 
 
 def _course(run: Run, first: int, plan: Schedule) -> str | None:
@@ -177,6 +215,11 @@ def _course(run: Run, first: int, plan: Schedule) -> str | None:
     return f"{course} (last was {plan(first - 1):.3g}, the old plan's next was {plan(first):.3g})"
 
 
+def resume_command(directory: Path) -> str:
+    """The command that resumes a run, as a shell takes it."""
+    return f"nanograd-gpt train --resume {quote(str(directory))}"
+
+
 def complete_line(run: Run, directory: Path) -> str:
     """The message that a run is complete, with a command that trains it further."""
     t = run.config.training
@@ -185,5 +228,5 @@ def complete_line(run: Run, directory: Path) -> str:
     more = f" --epochs {2 * t.epochs}" if bound and run.steps_per_epoch * t.epochs < 2 * t.max_steps else ""
     return (
         f"{directory} is complete, with {counted(run.total_steps, 'update')}; to train further, for example: "
-        f"nanograd-gpt train --resume {directory} {further}{more}"
+        f"{resume_command(directory)} {further}{more}"
     )

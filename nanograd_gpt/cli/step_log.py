@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import NonFiniteError
 from ..training.config import TrainingConfig
-from ..training.finite import first_not_finite
+from ..training.finite import not_finite_after_backward
 from ..training.loop import StepResult, evaluation_line
 from ..training.loss import Evaluation
 from ..training.metrics import MetricsLog
@@ -88,9 +88,8 @@ class StepLog:
             raise self._diverged(f"the last {MOST_SKIPPED} updates were skipped")
 
     def _diverged(self, what: str) -> NonFiniteError:
-        first = first_not_finite(self.run.model)
-        found = f" ({first} is nan or infinite)" if first else ""
-        return NonFiniteError(f"training: {what}{found}; {_remedy(self.training)}")
+        first = not_finite_after_backward(self.run.model)
+        return NonFiniteError(f"training: {what}{f' ({first})' if first else ''}; {_remedy(self.training)}")
 
 
 def _remedy(t: TrainingConfig) -> str:
@@ -102,4 +101,4 @@ def _remedy(t: TrainingConfig) -> str:
         remedies.append("--schedule cosine with --warmup-steps")
     elif t.warmup_steps < MUCH_WARM_UP:
         remedies.append(f"--warmup-steps above {t.warmup_steps}")
-    return f"start a new run with {' or '.join(remedies)}"
+    return f"start a new run with {', or '.join(remedies)}"

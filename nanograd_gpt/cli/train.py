@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from time import perf_counter
 from typing import Any
 
@@ -24,6 +25,7 @@ from ..files import writing_named
 from ..gpt.model import GPTModel
 from ..parallel.mpi_ranks import WAIT_LIMIT, MPIRanks
 from ..parallel.ranks import Command, Ranks
+from ..tokenizer.tokenizer import save_tokenizer
 from ..training.background import Background
 from ..training.checkpoint_clock import CheckpointClock
 from ..training.disk_space import check_disk_space
@@ -43,7 +45,7 @@ from .figures import check_figures, write_figures
 from .gpu_memory import gpu_memory_named
 from .header import print_header
 from .options import add_device, add_settings, add_weights, device_from, note, user_path
-from .resume import Resumption, complete_line, resumption_from, run_directory
+from .resume import TOKENIZER, Resumption, complete_line, resume_command, resumption_from, run_directory
 from .signals import CLOSED_PIPE, ONCE_IN, Signals, name_of
 from .step_log import StepLog
 from .terminal import escaped
@@ -182,7 +184,7 @@ def _check_free(directory: Path) -> None:
         raise InputError(f"out: {directory} cannot be created, since {file} is a file; give another directory")
     taken = directory.exists() and (not directory.is_dir() or any(directory.iterdir()))
     if taken and not was_never_begun(directory):
-        resume = f", or resume with --resume {directory}" if checkpoints(directory) else ""
+        resume = f", or resume with --resume {quote(str(directory))}" if checkpoints(directory) else ""
         raise InputError(f"out: {directory} exists already; give a new directory{resume}")
 
 
@@ -205,7 +207,7 @@ def _resume(options: Namespace) -> int:
             return 0
         plan.run.load(plan.checkpoint, plan.mismatched)
         plan.run.preflight(plan.directory)
-        with writing_named(plan.directory, f"then resume with: nanograd-gpt train --resume {plan.directory}"):
+        with writing_named(plan.directory, f"then resume with: {resume_command(plan.directory)}"):
             cut_samples(plan.directory, plan.run.progress.global_step)
             cut_snapshots(plan.directory, plan.run.progress.global_step)
             _save_changes(plan, options)
@@ -221,16 +223,18 @@ def has_ended(directory: Path) -> bool:
 
 
 def _save_changes(plan: Resumption, options: Namespace) -> None:
-    """Make the path of the text and the settings that were given the run's own."""
+    """Make the path of the text and the settings that were given the run's own, and restore a lost tokenizer."""
     if options.data or plan.mismatched:
         plan.run.save_data_path(plan.directory)
+    if plan.new_tokenizer:
+        save_tokenizer(plan.run.tokenizer, plan.directory / TOKENIZER)
     if plan.new_config:
         keep_damaged(plan.directory)
         plan.run.save_config(plan.directory)
 
 
 def _train_and_draw(training: Run, directory: Path, options: Namespace) -> int:
-    with writing_named(directory, f"then resume with: nanograd-gpt train --resume {directory}"):
+    with writing_named(directory, f"then resume with: {resume_command(directory)}"):
         check_figures(directory)
         try:
             with detect_anomaly() if options.detect_anomaly else nullcontext():
@@ -239,7 +243,7 @@ def _train_and_draw(training: Run, directory: Path, options: Namespace) -> int:
                 training.ranks.lead(Command.END, code=128 + stopped_by if stopped_by else 0)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"interrupted; go on from the last checkpoint with: nanograd-gpt train --resume {directory}"
+                f"interrupted; go on from the last checkpoint with: {resume_command(directory)}"
             ) from None
         if stopped_by == CLOSED_PIPE:  # nobody reads
             return 128 + CLOSED_PIPE
@@ -252,7 +256,7 @@ def _train_and_draw(training: Run, directory: Path, options: Namespace) -> int:
         for path in write_figures(directory):
             print(f"wrote {path}")
     if stopped_by:
-        print(f"stopped by {name_of(stopped_by)}; resume with: nanograd-gpt train --resume {directory}")
+        print(f"stopped by {name_of(stopped_by)}; resume with: {resume_command(directory)}")
         return 128 + stopped_by
     return 0
 
@@ -354,7 +358,11 @@ def _best_line(training: Run, directory: Path) -> str | None:
         return None
     epoch = best.best_step // training.steps_per_epoch + 1
     weights = best_checkpoint(directory)
-    use = f"nanograd-gpt generate {weights}" if weights.is_dir() else f"its weights are not at {weights} any more"
+    use = (
+        f"nanograd-gpt generate {quote(str(weights))}"
+        if weights.is_dir()
+        else f"its weights are not at {weights} any more"
+    )
     return f"lowest validation loss {best.best_val_loss:.3f} at step {best.best_step} (epoch {epoch}): {use}"
 
 

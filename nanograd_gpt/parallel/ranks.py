@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Protocol, TypeVar
 
 from ..backend.contract import Array
-from ..errors import InputError, RunError
+from ..errors import InputError, RunError, counted
 from ..optim import AdamW
 from ..rng import ALL, Part
 from ..tensor import Tensor
@@ -134,6 +134,6 @@ def check_divisible(batch_size: int, size: int) -> None:
     if batch_size % size:
         larger = -(-batch_size // size) * size
         raise InputError(
-            f"batch_size: {batch_size} rows cannot be divided equally among {size} ranks; give --batch-size {larger}, "
-            f"or start a number of ranks that divides {batch_size}"
+            f"batch_size: {counted(batch_size, 'row')} cannot be divided equally among {size} ranks; give "
+            f"--batch-size {larger}, or start a number of ranks that divides {batch_size}"
         )

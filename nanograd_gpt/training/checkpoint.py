@@ -15,6 +15,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 from ..arguments import for_json
@@ -218,7 +219,7 @@ def check_has_optimizer(path: Path, state: Mapping[str, Any]) -> None:
     if not isinstance(state.get("optimizer"), dict):
         raise InputError(
             f"checkpoint: {path} holds weights without the optimizer's state; resume from a step_N, or start a new run "
-            f"from these weights with train --init-from {path}"
+            f"from these weights with train --init-from {quote(str(path))}"
         )
 
 

@@ -53,7 +53,7 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise InputError(f"data: {path} is binary (a zero byte at {raw.index(0)}); give a text file")
     if not text.strip():
-        raise InputError(f"data: {path} is empty; give a file with text in it")
+        raise InputError(f"data: {path} {'has only white space' if text else 'is empty'}; give a file with text in it")
     return text
 
 

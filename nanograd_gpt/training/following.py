@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tiktoken
 
 from ..backend.cpu.threads import n_threads, set_threads
@@ -87,16 +88,17 @@ def follow(ranks: MPIRanks, signal: Callable[[], int | None]) -> int:
 def follow_run(run: Run, ranks: MPIRanks, signal: Callable[[], int | None]) -> int:
     """Do with a run what rank 0 does with its own, to the end; returns the exit code."""
     steps = run.steps()
-    while (command := ranks.follow(signal())) != Command.END:
-        if command == Command.UPDATE:
-            next(steps, None)
-        elif command == Command.EVALUATE:
-            run.evaluate()
-        elif command == Command.EVALUATE_WEIGHTS:
-            run.evaluate_weights()
-        elif command == Command.SHARE_MOMENTS:
-            with ranks.whole_moments(run.optimizer):
-                pass
+    with np.errstate(all="ignore"):  # rank 0 reports a loss that is not finite
+        while (command := ranks.follow(signal())) != Command.END:
+            if command == Command.UPDATE:
+                next(steps, None)
+            elif command == Command.EVALUATE:
+                run.evaluate()
+            elif command == Command.EVALUATE_WEIGHTS:
+                run.evaluate_weights()
+            elif command == Command.SHARE_MOMENTS:
+                with ranks.whole_moments(run.optimizer):
+                    pass
     return ranks.code
 
 

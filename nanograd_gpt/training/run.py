@@ -38,7 +38,7 @@ from .config import DataConfig, RunConfig, TrainingConfig
 from .corpus import load_text, split_text
 from .data import DataLoader, create_dataloader_v1
 from .disk_space import check_disk_space
-from .finite import first_not_finite
+from .finite import not_finite_in_checkpoint
 from .loop import Progress, StepResult, check_sample_prompt, training_steps
 from .loss import Evaluation, evaluate_model
 from .replay import Note
@@ -229,8 +229,8 @@ class Run:
 
     def init_from(self, weights: GPTModel) -> None:
         """Start from a model's weights.  Raises InputError if sizes differ, and for weights that are not finite."""
-        if broken := first_not_finite(weights):
-            raise InputError(f"weights: {self.config.training.weights}: {broken} is nan or infinite; use others")
+        if broken := not_finite_in_checkpoint(weights):
+            raise InputError(f"weights: {self.config.training.weights}: {broken}; use others")
         transfer_weights(weights, self.model)
         self.weights_sha256 = weights_hash(weights)
 
@@ -291,11 +291,9 @@ class Run:
             beside.wait()  # for an earlier checkpoint
         step = self.progress.global_step
         path = checkpoint_path(directory, step)
-        if broken := first_not_finite(self.model, self.optimizer):
+        if broken := not_finite_in_checkpoint(self.model, self.optimizer):
             last = f"; the last one is {found[-1]}" if (found := checkpoints(directory)) else ""
-            raise NonFiniteError(
-                f"training: after step {step}, {broken} is nan or infinite, so no checkpoint is written{last}"
-            )
+            raise NonFiniteError(f"training: after step {step}, {broken}, so no checkpoint is written{last}")
         written = self._write_best(directory)
         if path != self._saved or not path.is_dir():
             with self.ranks.whole_moments(self.optimizer):

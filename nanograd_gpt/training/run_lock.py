@@ -37,9 +37,7 @@ def run_lock(directory: Path) -> Iterator[IO[str]]:
             file.seek(0)
             holder = file.read().strip()
             who = f"process {holder}" if holder.isdecimal() else "another process"
-            raise InputError(
-                f"run: {directory} is being written by {who}; wait for its end, or give another directory with --out"
-            ) from None
+            raise InputError(f"run: {directory} is being written by {who}; wait for its end") from None
         with writing_named(directory / LOCK):
             file.truncate(0)
             os.write(file.fileno(), str(os.getpid()).encode())  # not buffered, or closing would try, and fail, again

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from os.path import lexists
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tiktoken
 
@@ -67,6 +67,7 @@ class Source(NamedTuple):
     run: Path | None  # its run's directory, if it comes from a run
     rates: Mapping[str, float]  # dropout rates by name, if its config.json has several
     damaged: Sequence[str] = ()  # what is wrong with newer checkpoints of its run, which were passed over
+    prompt: str | None = None  # the text that its run's samples continue
 
     def own_tokenizer(self) -> str | None:
         """Return the tokenizer setting that belongs to the model: its run's, or a file beside the weights; else None.
@@ -149,7 +150,15 @@ def open_model(source: Path | str, n_heads: int | None = None, drop_rate: float 
         if found.path == path or lexists(found.path):
             raise
         return open_model(path)  # its run has deleted it in favour of newer ones
-    return Source(model, path, found.run, {}, found.damaged)
+    return Source(model, path, found.run, {}, found.damaged, _prompt(found.state))
+
+
+def _prompt(state: Mapping[str, Any]) -> str | None:
+    """The prompt in the settings of a checkpoint's state, if it has one; resuming checks these settings."""
+    settings: Any = state.get("settings")
+    training = settings.get("training") if isinstance(settings, Mapping) else None
+    prompt = training.get("prompt") if isinstance(training, Mapping) else None
+    return prompt if isinstance(prompt, str) and prompt else None
 
 
 def local_path(path: Path) -> Path:

@@ -28,6 +28,7 @@ from awkward.environments import ENVIRONMENTS, Environment
 from awkward.inputs import filled, inputs
 from awkward.verdict import wrong
 from cli.commands import COURSE, SIZES, TEXT
+from count_argument import count_arguments
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 120  # seconds
@@ -133,7 +134,7 @@ def chosen_inputs(n: int) -> list[Environment]:
 
 
 def program() -> int:
-    given = chosen_inputs(int(sys.argv[1]) if len(sys.argv) > 1 else 500)
+    given = chosen_inputs(*count_arguments(__doc__, N=500))
     n_wrong = 0
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(AT_ONCE) as pool:
         os.chmod(directory, 0o755)

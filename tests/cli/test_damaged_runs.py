@@ -135,3 +135,39 @@ def test_what_a_crash_left_behind_is_cleaned_up_when_the_run_is_resumed(tmp_path
     (checkpoints / ".step_9.partial").mkdir()
     assert f"{run} is complete" in works("train", "--resume", run)
     assert sorted(path.name for path in checkpoints.iterdir()) == ["best", "start", "step_5"]
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"], ids=str)
+def test_a_tokenizer_that_is_lost_or_damaged_is_made_again(tmp_path: Path, data: Path, content: bytes | None) -> None:
+    run, alone = tmp_path / "run", tmp_path / "alone"
+    for directory, steps in ((run, 3), (alone, 5)):
+        works(*train(directory, data, "--max-steps", steps))
+    path = run / "tokenizer.json"
+    saved = path.read_bytes()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    result = nanograd("train", "--resume", run, "--max-steps", 5)
+    assert result.code == 0, result
+    assert result.err == f"note: {path} is lost or damaged; it is made again as the run made it\n"
+    assert path.read_bytes() == saved
+    name = Path("checkpoints", "step_4", "model.safetensors")
+    assert (run / name).read_bytes() == (alone / name).read_bytes()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_tokenizer_that_cannot_be_made_again_is_asked_for(tmp_path: Path, data: Path, trained: Path) -> None:
+    run, own = tmp_path / "run", tmp_path / "own.json"
+    works(*train(tmp_path / "another", data, "--n-merges", 30, "--max-steps", 1))
+    tokenizer, another = ((directory / "tokenizer.json").read_bytes() for directory in (trained, tmp_path / "another"))
+    own.write_bytes(tokenizer)
+    assert nanograd(*train(run, data, "--max-steps", 2, "--tokenizer", own)).code == 0
+    (run / "tokenizer.json").unlink()
+    for content in (None, another):
+        own.unlink(missing_ok=True)
+        if content is not None:
+            own.write_bytes(content)
+        assert "tokenizer" in fails("train", "--resume", run, "--max-steps", 4)
+    own.write_bytes(tokenizer)
+    assert nanograd("train", "--resume", run, "--max-steps", 4).code == 0

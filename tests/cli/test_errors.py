@@ -32,7 +32,7 @@ def refused(tmp_path: Path, data: Path, *options: object) -> str:
     [
         (None, "does not exist"),
         (b"", "is empty"),
-        (b" \n\n\t ", "is empty"),
+        (b" \n\n\t ", "has only white space"),
         (b"\x00\x01\x02", "is binary"),
         (b"\x89PNG\r\n\x1a\n\x00", "is not UTF-8"),
         ("Grüße".encode("latin-1"), "is not UTF-8"),

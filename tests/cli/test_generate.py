@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.commands import fails, finished, process, works
+from cli.commands import fails, finished, nanograd, process, train, works
 
 from nanograd_gpt.generation.beam import beam_search
 from nanograd_gpt.generation.generate import generate_text
@@ -76,19 +77,39 @@ def test_a_prompt_may_fill_the_context(trained: Path) -> None:
     assert works("generate", "--model", trained, "--prompt", prompt, *SHORT).startswith(prompt)
 
 
-def test_the_default_prompt_is_cropped_to_the_context(trained: Path) -> None:
-    tokenizer = get_tokenizer(trained / "tokenizer.json")
-    ids = tokenizer.encode("Every effort moves you")
-    assert len(ids) > 16
-    for options in ([], ["--beams", 2]):
-        assert works("generate", trained, *SHORT, *options).startswith(tokenizer.decode(ids[-16:]))
-    shown = works("explain-next", trained)
-    assert shown == works("explain-next", trained, "--prompt", tokenizer.decode(ids[-16:]))
+@pytest.mark.usefixtures("no_figures")
+def test_the_default_prompt_is_the_runs_own_and_of_a_long_one_the_model_sees_the_end(
+    trained: Path, tmp_path: Path, data: Path
+) -> None:
+    run, prompt = tmp_path / "run", "the sun rose"
+    works(*train(run, data, "--max-steps", 1, "--prompt", prompt))
+    assert works("generate", run, *SHORT) == works("generate", run, *SHORT, "--prompt", prompt)
+    assert works("explain-next", run) == works("explain-next", run, "--prompt", prompt)
+    default = "Every effort moves you"
+    for command in (
+        ["generate", trained, *SHORT],
+        ["generate", trained, *SHORT, "--beams", 2],
+        ["explain-next", trained],
+    ):
+        result = nanograd(*command)
+        assert result.err == "note: the prompt has 19 tokens; the model sees the last 16, its context\n"
+        assert result == nanograd(*command, "--prompt", default)
 
 
-@pytest.mark.parametrize("prompt", ["Grüße, 世界", "\udcff", "<|endoftext|>"])
+@pytest.mark.parametrize("prompt", ["Grüße, 世界", "<|endoftext|>"])
 def test_any_text_can_be_a_prompt(trained: Path, prompt: str) -> None:
-    assert works("generate", "--model", trained, "--prompt", prompt, "--max-new-tokens", 0)
+    assert works("generate", "--model", trained, "--prompt", prompt, "--max-new-tokens", 0).startswith(prompt)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="arguments are bytes on POSIX systems only")
+def test_arguments_are_utf_8_whatever_the_locale_and_others_are_refused(trained: Path) -> None:
+    bare = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "utf-8"}
+    command = ["generate", str(trained), "--max-new-tokens", "0", "--prompt", "Grüße"]
+    assert finished(process(*command, env=bare)).out == "Grüße\n"
+    for option in ("--prompt", "--stop"):
+        assert fails(*command, option, "\udcff") == (
+            f"{option}: the text is not UTF-8 text (byte 0); convert it to UTF-8 first"
+        )
 
 
 def test_text_that_the_terminal_cannot_show_does_not_fail(trained: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
-from cli.commands import fails, nanograd, works
+from cli.commands import fails, finished, nanograd, process, works
 from project_files import ROOT
 
 from nanograd_gpt.cli import learn
@@ -106,3 +110,24 @@ def test_an_unknown_deep_dive_is_one_line_with_the_nearest(word: str, told: str)
 def test_without_scripts_it_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"are neither in .*; install the package again"):
         deep_dives((tmp_path / "a", tmp_path / "b"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc, which tells the child, is Linux's")
+def test_ctrl_c_ends_a_deep_dive_at_once_and_is_reported_once(tmp_path: Path) -> None:
+    """Also before the deep dive can handle it: while it imports what it needs."""
+    for seconds in (0.0, 0.3):
+        running = process("learn", "10", cwd=tmp_path, start_new_session=True)
+        begun = monotonic() + 30
+        while not (child := children(running.pid)):
+            assert monotonic() < begun
+            sleep(0.01)
+        sleep(seconds)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        result = finished(running)
+        assert (result.code, result.err) == (130, "error: interrupted\n")
+        assert not Path(f"/proc/{child}").exists()
+
+
+def children(pid: int) -> str:
+    """The child of a process; "" before it has one."""
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").strip()

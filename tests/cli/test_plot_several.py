@@ -52,3 +52,14 @@ def test_a_run_given_twice_and_a_directory_that_is_no_run_are_one_line(runs: tup
         f"--model: both {runs[0]} and {runs[1]} are given; leave one out"
     )
     assert not (tmp_path / "comparison").exists()
+
+
+def test_directories_of_pages_among_runs_are_left_out(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    works("plot", *runs)
+    (tmp_path / "deep_dives").mkdir()
+    (tmp_path / "deep_dives" / "index.html").write_text("<html></html>", encoding="utf-8")
+    again = nanograd("plot", *sorted(path for path in tmp_path.iterdir() if path.is_dir()))
+    assert again.code == 0, again
+    assert again.err.splitlines() == [
+        f"note: {tmp_path / name} holds a page, not a run, and is left out" for name in ("comparison", "deep_dives")
+    ]

@@ -85,7 +85,7 @@ def test_a_fifo_in_hugging_faces_layout_is_refused_not_taken_for_missing(
     ids=["beams", "many beams", "tokens", "samples"],
 )
 def test_a_count_above_its_limit_is_refused_with_the_limit(trained: Path, options: list[object], allowed: str) -> None:
-    message = fails("generate", trained, *options)
+    message = fails("generate", trained, "--prompt", "the sun", *options)
     assert message.startswith(f"{options[0]}: ")
     assert message.endswith(allowed)
 

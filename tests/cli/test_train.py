@@ -16,9 +16,11 @@ from cli.commands import COURSE, SIZES, Result, complaint, fails, finished, nano
 
 from nanograd_gpt.backend.cpu.threads import n_threads, set_threads
 from nanograd_gpt.errors import RunError
+from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.training import loop
 from nanograd_gpt.training.checkpoint import load_model
 from nanograd_gpt.training.config import from_toml, preset
+from nanograd_gpt.training.finite import not_finite_in_checkpoint
 from nanograd_gpt.training.loop import StepResult
 from nanograd_gpt.training.metrics import MetricsLog, read_metrics
 from nanograd_gpt.training.run import Run
@@ -191,15 +193,15 @@ def test_an_empty_directory_is_not_taken(tmp_path: Path, data: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        (["--max-norm", 0], "a lower --lr, such as 0.001 or --max-norm 1 or --schedule cosine with --warmup-steps"),
-        (["--max-norm", 1], "a lower --lr, such as 0.001 or --schedule cosine with --warmup-steps"),
+        (["--max-norm", 0], "a lower --lr, such as 0.001, or --max-norm 1, or --schedule cosine with --warmup-steps"),
+        (["--max-norm", 1], "a lower --lr, such as 0.001, or --schedule cosine with --warmup-steps"),
         (
             ["--max-norm", 1, "--schedule", "cosine", "--warmup-steps", 2],
-            "a lower --lr, such as 0.001 or --warmup-steps above 2",
+            "a lower --lr, such as 0.001, or --warmup-steps above 2",
         ),
         (
             ["--max-norm", 0, "--schedule", "cosine", "--warmup-steps", 1000, "--decay-steps", 2000],
-            "a lower --lr, such as 0.001 or --max-norm 1",
+            "a lower --lr, such as 0.001, or --max-norm 1",
         ),
     ],
     ids=str,
@@ -218,7 +220,8 @@ def test_a_diverged_loss_ends_the_run_with_advice_that_is_not_followed_yet(
 def test_a_loss_that_diverges_ends_the_run(tmp_path: Path, data: Path) -> None:
     running = process(*train(tmp_path / "run", data, "--lr", "1e9", "--max-norm", 0))
     assert re.search(
-        r"the loss is (nan|inf) at step \d+( \(.* is nan or infinite\))?; start a new run with a lower --lr",
+        r"the loss is (nan|inf) at step \d+( \(.* is nan or infinite(, and [\d,]+ more arrays? (is|are))?\))?; "
+        "start a new run with a lower --lr",
         complaint(finished(running), code=3),
     )
 
@@ -267,6 +270,37 @@ def test_updates_that_are_not_finite_can_be_skipped_and_a_hundred_in_a_row_end_t
     ended = nanograd(*long)
     assert ended.code == 3
     assert "training: the last 100 updates were skipped" in ended.err
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_checkpoint_after_a_skipped_update_holds_the_weights_before_it(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients, calls = loop._add_gradients, []
+
+    def infinite_in_the_end(model: Any, optimizer: Any, *args: Any) -> Any:
+        loss = gradients(model, optimizer, *args)
+        calls.append(1)
+        if len(calls) > 3:
+            optimizer.flat.grad[::7] = np.inf
+        return loss
+
+    monkeypatch.setattr(loop, "_add_gradients", infinite_in_the_end)
+    run, every = tmp_path / "run", ["--on-nonfinite", "skip", "--checkpoint-every", 1, "--keep", 9]
+    result = nanograd(*train(run, data, *every, "--max-steps", 5))
+    assert result.code == 0, result
+    assert result.err.splitlines() == [f"note: step {n} is skipped: its gradient is not finite" for n in (3, 4)]
+    before, after = (load_model(run / "checkpoints" / f"step_{n}").state_dict() for n in (2, 4))
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert "is complete" in works("train", "--resume", run)
+
+
+@pytest.mark.parametrize(("bad", "more"), [(1, ""), (2, ", and 1 more array is"), (3, ", and 2 more arrays are")])
+def test_arrays_that_are_not_finite_are_counted(bad: int, more: str) -> None:
+    model = GPTModel({"vocab_size": 5, "context_length": 4, "emb_dim": 4, "n_heads": 1, "n_layers": 1})
+    for _, parameter in [*model.named_parameters()][:bad]:
+        parameter.data.reshape(-1)[0] = np.nan
+    assert not_finite_in_checkpoint(model) == f"the weight tok_emb.weight is nan or infinite{more}"
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -18,6 +18,7 @@ from random import Random
 from time import process_time
 from types import FrameType
 
+from count_argument import count_arguments
 from fuzz.kinds import Kind, build, damaged
 
 from nanograd_gpt.errors import InputError, RunError
@@ -125,7 +126,7 @@ def _peak() -> int:
 
 def main(argv: list[str]) -> int:
     """Run the script; returns 1 if anything went wrong."""
-    count, seed = int(argv[0]) if argv else 1000, int(argv[1]) if len(argv) > 1 else 0
+    count, seed = count_arguments(__doc__, argv, COUNT=1000, SEED=0)
     with tempfile.TemporaryDirectory() as directory:
         summary = fuzz(count, seed, Path(directory))
     for line in summary.wrong:

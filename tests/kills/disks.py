@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trial import ENDED, Trial, arguments, code_of, continuation, in_process, memory_disk
+from trial import ENDED, Trial, arguments, code_of, continuation, count_arguments, in_process, memory_disk
 
 from nanograd_gpt.cli import train
 from nanograd_gpt.training.run_directory import checkpoints
@@ -224,10 +224,10 @@ def failed(n: int, seed: int, work: Path) -> Disks:
 
 
 def program() -> int:
+    (n,) = count_arguments(__doc__, N=300)
     if reason := why_no_mounts():
         print(reason)
         return 2
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     with tempfile.TemporaryDirectory(dir=memory_disk()) as directory:
         trial = failed(n, seed=n, work=Path(directory))
     print(

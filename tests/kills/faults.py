@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from trial import ENDED, Trial, arguments, code_of, continuation, in_process, memory_disk
+from trial import ENDED, Trial, arguments, code_of, continuation, count_arguments, in_process, memory_disk
 
 KINDS = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT, errno.EINTR]
 ALLOWED_CODES = (0, 1, 2)
@@ -67,7 +67,7 @@ def failed(n: int, seed: int, work: Path) -> Faults:
 
 
 def program() -> int:
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+    (n,) = count_arguments(__doc__, N=300)
     with tempfile.TemporaryDirectory(dir=memory_disk()) as directory:
         trial = failed(n, seed=n, work=Path(directory))
     counts = f"{trial.operations} file operations; {n} faults, of which {trial.ended} ended the run"

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import sleep
 
-from trial import ENDED, Trial, arguments, code_of, continuation, in_process, memory_disk
+from trial import ENDED, Trial, arguments, code_of, continuation, count_arguments, in_process, memory_disk
 
 ATTEMPTS = 20
 
@@ -69,7 +69,7 @@ def killed(n: int, seed: int, at: Callable[[int], list[int]], work: Path) -> Kil
 
 
 def program() -> int:
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else 400
+    (n,) = count_arguments(__doc__, N=400)
     with tempfile.TemporaryDirectory(dir=memory_disk()) as directory:
         trial = killed(n, seed=n, at=lambda operations: list(range(operations)), work=Path(directory))
     print(

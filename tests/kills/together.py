@@ -23,7 +23,7 @@ from io import StringIO
 from pathlib import Path
 from time import sleep
 
-from trial import ENDED, Trial, arguments, code_of, in_process, memory_disk, state_of
+from trial import ENDED, Trial, arguments, code_of, count_arguments, in_process, memory_disk, state_of
 
 from nanograd_gpt.cli import main
 from nanograd_gpt.errors import InputError, RunError
@@ -116,10 +116,7 @@ class Together(Trial):
 
 def is_refusal(said: str, run: Path, writer: int | None) -> bool:
     """Tell whether a process was refused in one line that names the directory and the process that writes there."""
-    return said == (
-        f"error: run: {run} is being written by process {writer}; wait for its end, or give another directory with "
-        "--out\n"
-    )
+    return said == f"error: run: {run} is being written by process {writer}; wait for its end\n"
 
 
 def readings(run: Path, work: Path) -> dict[str, Callable[[], object]]:
@@ -185,7 +182,7 @@ def together(updates: int, work: Path) -> Together:
 
 
 def program() -> int:
-    updates = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+    (updates,) = count_arguments(__doc__, N=300)
     with tempfile.TemporaryDirectory(dir=memory_disk()) as directory:
         trial = together(updates, Path(directory))
     print(f"{updates} updates; of other writers {trial.refusals + 1} were refused")

@@ -16,6 +16,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1]))
 
 from cli.commands import COURSE, SIZES, TEXT
+from count_argument import count_arguments as count_arguments  # for the programs here
 
 from nanograd_gpt.backend.cpu.threads import set_threads
 from nanograd_gpt.bench.expected import Expected

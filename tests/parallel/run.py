@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 # isort: split
+from count_argument import count_arguments
 from parallel.mpi import run_program, why_no_mpi
 from parallel.trainings import TOLERANCE, alone, cases, difference
 
@@ -48,4 +49,4 @@ def main(most: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 4))
+    sys.exit(main(*count_arguments(__doc__, MOST=4)))

@@ -104,6 +104,14 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path, arguments: list[s
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_loss_that_diverges_is_one_line(tmp_path: Path) -> None:
+    diverging = ["--out", "run", "--lr", "1e10", "--max-norm", "0", "--max-steps", "20"]
+    done = run_ranks(2, [*COMMAND, *SIZES, "--data", str(data_path(tmp_path)), *diverging], cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert len(errors(done.stderr)) == 1
+    assert "Warning" not in done.stderr
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_is_stopped_is_named_after_the_limit(tmp_path: Path, rank: int) -> None:
     job, processes = started(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,6 +44,13 @@ def test_every_step_runs_dry_and_holds(
     assert all(sum(line["step"] == step.name for line in found) > 1 for step in plan)
 
 
+@pytest.mark.skipif(find_spec("cupy") is not None, reason="CuPy is installed")
+def test_without_cupy_nothing_is_begun(script: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(script.UsageError, match=r"needs cupy, which is not installed; pip install 'cupy-cuda13x"):
+        script.main(["--out", str(tmp_path / "out.jsonl")])
+    assert not [*tmp_path.iterdir()]
+
+
 def test_a_plan_takes_ten_minutes_at_most(script: ModuleType) -> None:
     assert all(sum(step.limit for step in plan) <= 600 for plan in (script.FIRST, script.SECOND))
 
@@ -70,6 +78,7 @@ sys.exit(Step("A step.").run({parts}))
 def steps(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "step.py").write_text((script.STEPS / "step.py").read_text(encoding="utf-8"), encoding="utf-8")
     monkeypatch.setattr(script, "STEPS", tmp_path)
+    monkeypatch.setattr(script, "need", lambda *_: None)  # CuPy
     monkeypatch.setattr(script, "FIRST", [script.Planned("one", 3), script.Planned("two", 30)])
     (tmp_path / "two.py").write_text(STEP.format(parts="first", holds=True), encoding="utf-8")
     return tmp_path

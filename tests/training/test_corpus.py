@@ -41,8 +41,8 @@ def test_a_files_text_comes_back_as_it_is(tmp_path: Path, text: str) -> None:
     ("content", "reason"),
     [
         (b"", "is empty"),
-        (b" \n\t\r\n ", "is empty"),
-        ("\u00a0\u2003\n".encode(), "is empty"),
+        (b" \n\t\r\n ", "has only white space"),
+        ("\u00a0\u2003\n".encode(), "has only white space"),
         (b"text\0text", r"is binary \(a zero byte at 4\)"),
         (bytes(range(256)), "is not UTF-8"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", r"is not UTF-8 text \(byte 0\)"),
