@@ -224,7 +224,8 @@ def write_whole(path: Path, content: bytes) -> None:
         fsync(work)
         rename(work, path)
     except OSError as error:
-        error.filename = str(path)  # not the name of its partial file
+        if error.filename == str(work):
+            error.filename = str(path)
         raise
     finally:
         work.unlink(missing_ok=True)

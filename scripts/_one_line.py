@@ -7,13 +7,15 @@ imported here.
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import TracebackType
+from types import FrameType, TracebackType
 
+INTERRUPTS: list[int] = []  # by Ctrl-C
 IN_A_CLONE = {"cusim": "tests/cusim"}  # imported from the clone's own folders
 PACKAGES = {  # others come with nanograd_gpt
     "torch": "torch==2.13.0",
@@ -66,7 +68,7 @@ def _missing(library: str) -> str:
 def _described(error: BaseException) -> tuple[object, int] | None:
     """The message and exit code of an error that a user can act on, else None."""
     own = sys.modules.get("nanograd_gpt.errors")  # not imported before it is needed
-    if isinstance(error, KeyboardInterrupt):
+    if INTERRUPTS or isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
     if isinstance(error, UsageError) or (own is not None and isinstance(error, own.InputError)):
         return error, 2
@@ -82,6 +84,12 @@ def _described(error: BaseException) -> tuple[object, int] | None:
         reason = error.strerror or error
         return f"{reason}: {error.filename}" if error.filename else f"the output could not be written ({reason})", 1
     return None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, and remember it: what it interrupts, such as an import, may raise another error."""
+    INTERRUPTS.append(number)
+    signal.default_int_handler(number, frame)
 
 
 def _failed(message: object, code: int) -> int:
@@ -102,3 +110,5 @@ def _in_one_line(kind: type[BaseException], error: BaseException, trace: Traceba
 
 
 sys.excepthook = _in_one_line
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _interrupt)

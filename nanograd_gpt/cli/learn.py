@@ -9,7 +9,7 @@ import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from signal import SIG_IGN, SIGINT, signal
+from signal import SIGINT
 
 from ..errors import InputError
 from ..files import writing_named
@@ -18,6 +18,7 @@ from .deep_dives import DeepDive, deep_dives, find_deep_dive
 from .options import user_path
 
 OUT = Path("runs/deep_dives")
+PATIENCE = 2.0  # seconds
 OF_SOME = {  # options of single deep dives
     "--model": ("MODEL", "06: a model trained on tales, such as runs/tales [one trained there]"),
     "--weights": ("SOURCE", "14: GPT-2's weights, gpt2 or a directory [random weights in the same files]"),
@@ -62,18 +63,16 @@ def run(options: Namespace) -> int:
 
 
 def _exit_code_of(command: list[str]) -> int:
-    """Run a program to its end.  Ctrl-C, which it ignores, ends it here, and is reported once."""
-    before = signal(SIGINT, SIG_IGN)  # which the program inherits
-    try:
-        program = subprocess.Popen(command)
-    finally:
-        signal(SIGINT, before)
-    try:
-        return program.wait()
-    except KeyboardInterrupt:
-        program.terminate()
-        program.wait()
-        raise
+    """Run a program to its end.  Ctrl-C goes to the program, too, which reports it."""
+    with subprocess.Popen(command) as program:
+        try:
+            return program.wait()
+        except KeyboardInterrupt:
+            try:
+                return program.wait(PATIENCE)
+            except subprocess.TimeoutExpired:  # the signal was for this process alone
+                program.send_signal(SIGINT)
+                return program.wait()
 
 
 def _print_list(out: Path, dives: list[DeepDive]) -> None:

@@ -53,11 +53,11 @@ def find_checkpoint(path: Path) -> FoundCheckpoint:
             return FoundCheckpoint(candidate, read_state(candidate), damaged)
         except InputError as error:
             if lexists(candidate):
-                damaged.append(str(error))
+                damaged.append(str(error).removesuffix("; use an earlier one"))
     if not all(map(lexists, listed)):  # then there are newer ones
         return find_checkpoint(path)
     if damaged:
-        raise InputError(damaged[0])
+        raise InputError(f"{damaged[0]}; {path} has no other checkpoint that is whole")
     what = "has no checkpoint" if path.exists() else "does not exist"
     raise InputError(f"run: {path} {what}; give a directory that `nanograd-gpt train` wrote")
 

@@ -23,7 +23,7 @@ def test_damage_to_the_newest_checkpoint_is_noted_and_the_one_before_is_used(tmp
     works(*train(run, data, "--checkpoint-every", 2, "--epochs", 1))
     newest = run / "checkpoints" / "step_5"
     (newest / "model.safetensors").write_bytes(b"")
-    note = f"note: checkpoint: {newest / 'model.safetensors'} is damaged: its SHA-256 differs; use an earlier one; "
+    note = f"note: checkpoint: {newest / 'model.safetensors'} is damaged: its SHA-256 differs; "
     for command in (["train", "--resume", run], ["generate", run, "--prompt", "the"], ["info", run], ["evaluate", run]):
         result = nanograd(*command)
         assert result.code == 0, result

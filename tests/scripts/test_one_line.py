@@ -198,6 +198,18 @@ def test_each_kind_of_error_has_its_exit_code(
     assert capsys.readouterr().err == f"error: {line}\n"
 
 
+def test_an_error_that_ctrl_c_causes_is_ctrl_cs(tmp_path: Path) -> None:
+    (tmp_path / "cells.py").write_text(
+        "import signal\nimport _one_line\n"
+        "try:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\n"
+        "raise ImportError('as an extension module says')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    command = [sys.executable, str(tmp_path / "cells.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
 @KINDS
 def test_a_script_of_cells_without_a_main_has_the_same_exit_codes(
     error: BaseException, code: int, line: str, tmp_path: Path
