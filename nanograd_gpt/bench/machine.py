@@ -85,6 +85,14 @@ def _copy(target: Array, source: Array) -> None:
     target[...] = source
 
 
+def physical_memory() -> int | None:
+    """The machine's memory in bytes; None where the system does not tell it."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on Windows, or without these names
+        return None
+
+
 def resident_memory() -> int:
     """Return the resident memory of this process in bytes, after freed memory went back to the system.
 

@@ -76,7 +76,8 @@ def _line(name: str, group: list[Case]) -> int:
             error = case.check()
         except GradientError as failure:
             if not failures:  # the others of a wrong rule say much the same
-                print(f"{name:<20} FAILED {case.what}: {str(failure).replace(KINKS, '')}")
+                reason = str(failure).replace(KINKS, "").removeprefix(f"{name}, {case.what}: ")
+                print(f"{name:<20} FAILED {case.what}: {reason}")
             failures += 1
         else:
             worst = max(worst, error) if case.method == "complex step" and not case.is_empty else worst

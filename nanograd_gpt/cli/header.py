@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..backend.cpu.threads import n_threads
 from ..bench.expected import expected_of
+from ..bench.machine import physical_memory
 from ..errors import counted
 from ..parallel.mpi_ranks import MPIRanks
 from ..parallel.ranks import Ranks
@@ -14,6 +15,7 @@ from ..tokenizer.encoding import padding_ids
 from ..training.run import Run
 from .figures import load_drawing
 from .info import gigabytes
+from .options import note
 
 
 def print_header(training: Run, directory: Path, done: int = 0, rate: str | None = None, freed: int = 0) -> None:
@@ -44,6 +46,12 @@ def print_header(training: Run, directory: Path, done: int = 0, rate: str | None
     each = " on each rank" if training.ranks.size > 1 else ""
     print(f"expected    {gigabytes(expected.memory)} of memory{each}, about {_duration(expected.seconds)}")
     print(f"directory   {directory}", flush=True)
+    machine = physical_memory() if training.device == "cpu" else None
+    if machine is not None and expected.memory > machine:
+        note(
+            f"this machine has {gigabytes(machine)} of memory, less than the run is expected to take; choose a smaller "
+            "--batch-size, --context-length or model"
+        )
 
 
 def _print_ranks(ranks: Ranks) -> None:

@@ -36,7 +36,10 @@ def prompt_from(options: Namespace) -> str | None:
     if options.prompt_file is not None:
         if options.prompt is not None:
             raise InputError("prompt_file: the prompt is given already; leave out --prompt or --prompt-file")
-        return _decoded(_read(options.prompt_file), "prompt_file", str(options.prompt_file))
+        text = _decoded(_read(options.prompt_file), "prompt_file", str(options.prompt_file))
+        if not text:
+            raise InputError(f"prompt_file: {options.prompt_file} is empty; give a file with a text")
+        return text
     if options.prompt == "-":
         raw = sys.stdin.buffer.read(MAX_PROMPT + 1)
         if len(raw) > MAX_PROMPT:

@@ -313,9 +313,9 @@ def test_a_prompt_file_that_cannot_be_used_is_refused(trained: Path, tmp_path: P
     )
     path.write_bytes("Grüße".encode("latin-1"))
     assert fails(*command).startswith(f"--prompt-file: {path} is not UTF-8 text (byte 2)")
-    path.write_bytes(b"\n")
-    assert fails(*command) == "prompt: the prompt is empty; give a text to continue"
     assert fails(*command, "--prompt", "x").startswith("--prompt-file: the prompt is given already; leave out --prompt")
+    path.write_bytes(b"\n")
+    assert fails(*command) == f"--prompt-file: {path} is empty; give a file with a text"
 
 
 # --- help and completion

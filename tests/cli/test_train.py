@@ -15,6 +15,8 @@ import pytest
 from cli.commands import COURSE, SIZES, Result, complaint, fails, finished, nanograd, process, train, works
 
 from nanograd_gpt.backend.cpu.threads import n_threads, set_threads
+from nanograd_gpt.bench.machine import physical_memory
+from nanograd_gpt.cli import header
 from nanograd_gpt.errors import RunError
 from nanograd_gpt.gpt.model import GPTModel
 from nanograd_gpt.training import loop
@@ -215,6 +217,21 @@ def test_a_diverged_loss_ends_the_run_with_advice_that_is_not_followed_yet(
     monkeypatch.setattr(Run, "steps", steps)
     message = fails(*train(tmp_path / "run", data, "--lr", "1e9", *options), code=3)
     assert message == f"training: the loss is nan at step 0; start a new run with {advice}"
+
+
+def test_a_run_that_takes_more_memory_than_there_is_says_so(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (physical_memory() or 1 << 40) > 1 << 27
+    monkeypatch.setattr(header, "physical_memory", lambda: 1 << 20)
+    result = nanograd(*train(tmp_path / "run", data, "--dry-run"))
+    assert result.code == 0
+    assert result.err == (
+        "note: this machine has 1 MiB of memory, less than the run is expected to take; choose a smaller --batch-size, "
+        "--context-length or model\n"
+    )
+    monkeypatch.setattr(header, "physical_memory", lambda: None)  # not told by the system
+    works(*train(tmp_path / "run", data, "--dry-run"))
 
 
 def test_a_loss_that_diverges_ends_the_run(tmp_path: Path, data: Path) -> None:
