@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -116,7 +117,8 @@ def test_without_scripts_it_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("to", ["both", "this command alone"])
 def test_ctrl_c_ends_a_deep_dive_and_is_reported_once(tmp_path: Path, to: str) -> None:
     """While it imports what it needs."""
-    running = process("learn", "10", cwd=tmp_path, start_new_session=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores it
+    running = process("learn", "10", cwd=tmp_path, start_new_session=True, preexec_fn=heard)
     deadline = monotonic() + 50
     while not imports_numpy(children(running.pid)):
         assert running.poll() is None

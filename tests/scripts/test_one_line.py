@@ -200,7 +200,7 @@ def test_each_kind_of_error_has_its_exit_code(
 
 def test_an_error_that_ctrl_c_causes_is_ctrl_cs(tmp_path: Path) -> None:
     (tmp_path / "cells.py").write_text(
-        "import signal\nimport _one_line\n"
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\nimport _one_line\n"
         "try:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\n"
         "raise ImportError('as an extension module says')\n"
     )
