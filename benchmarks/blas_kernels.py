@@ -19,7 +19,7 @@ from variants import steps
 from nanograd_gpt.errors import InputError, RunError
 
 VARIABLE = "OPENBLAS_CORETYPE"
-NAMES = ["Haswell", "Zen", "SkylakeX", "Sandybridge", "Prescott"]
+NAMES = ["Haswell", "Sandybridge", "Nehalem"]  # which any processor of the last ten years has
 ASK = "from nanograd_gpt.environment import environment; print(*environment()['blas_kernels'])"
 
 

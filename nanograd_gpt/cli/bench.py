@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
+from os.path import lexists
+from tempfile import TemporaryFile
 from typing import Any
 
 from ..backend.precision import precision
@@ -16,7 +18,7 @@ from ..bench.step import PHASES, TrainStep, random_batch, repeated, token_times
 from ..bench.table import COLUMNS, profile_cells, profile_metadata
 from ..environment import environment
 from ..errors import InputError, counted
-from ..files import writing_named
+from ..files import not_written, writing_named
 from ..gpt.config import GPTConfig
 from ..gpt.model import GPTModel
 from ..rng import Generator
@@ -52,10 +54,12 @@ def run(options: Namespace) -> int:
         raise InputError(f"out: {options.out} exists already; give a new name")
     if options.out is not None and (options.out.is_dir() or not options.out.absolute().parent.is_dir()):
         raise InputError(f"out: {options.out} cannot be a file; give one in a directory that exists")
-    if options.out is not None and not options.out.exists():
-        with writing_named(options.out):
-            options.out.touch()  # now, not after all is measured
-            options.out.unlink()
+    if options.out is not None and not lexists(options.out):
+        try:  # now, not after all is measured
+            with TemporaryFile(dir=options.out.absolute().parent):
+                pass
+        except OSError as error:
+            raise not_written(options.out, error) from None
     facts: dict[str, Any] = {
         "model": config.model.to_dict(),
         "batch_size": config.data.batch_size,

@@ -197,10 +197,10 @@ def _length_note(length: Mapping[str, int], run: Run, done: int) -> list[str]:
     t = run.config.training
     flags = " and ".join(f"{flag_of(name)} {value}" for name, value in length.items())
     limited = "epochs" in length and "max_steps" not in length and 0 < t.max_steps < run.steps_per_epoch * t.epochs
-    limit = f"; max_steps = {t.max_steps} ends it, which --max-steps 0 lifts" if limited else ""
+    limit = f"max_steps = {t.max_steps} ends it, which --max-steps 0 lifts"
     if length and run.total_steps <= done:
-        return [f"{flags} makes the run no longer, so nothing is changed{limit}"]
-    return [f"{flags} is more than the run trains{limit}"] if limited else []
+        return [f"with {flags}, the run is complete all the same, and nothing is changed{f'; {limit}' * limited}"]
+    return [f"with {flags}, the run is shorter than its epochs: {limit}"] if limited else []
 
 
 def _course(run: Run, first: int, plan: Schedule) -> str | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from cli.commands import fails, works
+from cli.commands import fails, nanograd, works
 from cusim.checks import needs_compiler
 from standin.cupy_standin import installed
 
@@ -85,3 +87,25 @@ def test_a_short_context_is_enough(length: int) -> None:
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(options: list[str], message: str) -> None:
     assert fails("bench", *QUICK, *options).startswith(message)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_measuring_and_a_link_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object) -> Iterator[Any]:
+        raise AssertionError("it was measured")
+
+    monkeypatch.setattr("nanograd_gpt.cli.bench._measured", measured)
+    with monkeypatch.context() as patch:
+        patch.setattr("nanograd_gpt.cli.bench.TemporaryFile", denied)
+        out = tmp_path / "out.json"
+        assert fails("bench", "--out", out, code=1) == f"{out} could not be written (Permission denied)"
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "target.json")
+    with pytest.raises(AssertionError, match="it was measured"):
+        nanograd("bench", "--out", link)
+    assert [*tmp_path.iterdir()] == [link]
+
+
+def denied(**_: object) -> None:
+    raise PermissionError(13, "Permission denied", "a name of its own")

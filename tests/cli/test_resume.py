@@ -90,7 +90,7 @@ def test_a_run_that_is_complete_says_so_and_how_to_train_further(
         f"nanograd-gpt train --resume {run} {further}\n"
     )
     assert result.code == 0
-    assert result.err.count("makes the run no longer, so nothing is changed") == bool(asked)
+    assert result.err.count("the run is complete all the same, and nothing is changed") == bool(asked)
     assert contents(run) == before
     works(*further_command(run, further))
     assert len(read_metrics(run / "metrics.jsonl").steps) > done
