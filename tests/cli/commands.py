@@ -27,6 +27,8 @@ COURSE = ["--batch-size", "2", "--schedule", "flat", "--eval-freq", "3", "--eval
 COSINE = ["--epochs", 2, "--schedule", "cosine", "--lr", 0.01, "--warmup-steps", 4, "--min-lr", 0.0001]
 LONG = ["--epochs", 100_000, "--drop-rate", 0.2, "--max-norm", 1]
 
+PROGRAM = ["-m", "nanograd_gpt"]
+
 
 class Result(NamedTuple):
     code: int
@@ -64,9 +66,9 @@ def complaint(result: Result, code: int) -> str:
 
 
 def process(*argv: object, env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-    """Start `python -m nanograd_gpt` in a separate process."""
+    """Start the program in a separate process."""
     return subprocess.Popen(
-        [sys.executable, "-m", "nanograd_gpt", *map(str, argv)],
+        [sys.executable, *PROGRAM, *map(str, argv)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

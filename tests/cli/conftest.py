@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cli import commands, undrawn
 from cli.commands import TEXT, train, works
 
 from nanograd_gpt.gpt.model import GPTModel
@@ -48,8 +49,9 @@ def quick_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanograd_gpt.bench.estimate.LONG_SECONDS", 0)  # every call is a long one, of which one will do
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip the figures, which dominate the time of tests that do not need them."""
-    monkeypatch.setattr("nanograd_gpt.cli.train.write_figures", lambda run: [])
-    monkeypatch.setattr("nanograd_gpt.cli.train.check_figures", lambda run: None)
+@pytest.fixture(autouse=True)
+def no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip a run's figures and report, which take ten times as long as its training, but in tests marked `draws`."""
+    if request.node.get_closest_marker("draws") is None:
+        undrawn.leave_out(monkeypatch.setattr)
+        monkeypatch.setattr(commands, "PROGRAM", [undrawn.__file__])

@@ -56,7 +56,7 @@ def every_command(run: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ENCODINGS)
-def test_any_tokenizer_trains_and_serves_every_command(kind: str, data: Path, tmp_path: Path, no_figures: None) -> None:
+def test_any_tokenizer_trains_and_serves_every_command(kind: str, data: Path, tmp_path: Path) -> None:
     tokenizer = ENCODINGS[kind]()
     save_tokenizer(tokenizer, tmp_path / "t.json")
     command = train(
@@ -71,7 +71,7 @@ def test_any_tokenizer_trains_and_serves_every_command(kind: str, data: Path, tm
     )
 
 
-def test_special_tokens_in_the_text_are_read_as_such(data: Path, tmp_path: Path, no_figures: None) -> None:
+def test_special_tokens_in_the_text_are_read_as_such(data: Path, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("<|user|>" + data.read_text(encoding="utf-8").replace(" and ", "<|user|>"), encoding="utf-8")
     save_tokenizer(gappy(), tmp_path / "t.json")
@@ -119,7 +119,7 @@ def test_no_command_meets_a_padding_id(padded: Path) -> None:
     assert fails("explain-next", "--model", padded, "--top", 308, *SHORT).endswith("choose 1 .. 307 (the vocabulary)")
 
 
-def test_it_goes_on_and_can_be_done_again_with_its_padding(padded: Path, tmp_path: Path, no_figures: None) -> None:
+def test_it_goes_on_and_can_be_done_again_with_its_padding(padded: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(padded, tmp_path / "run"))
     works("train", "--resume", run, "--max-steps", 5)
     again = ["--config", padded / "config.toml", "--out", tmp_path / "again"]
@@ -138,7 +138,7 @@ def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(given: int, data: P
     assert not (tmp_path / "run").exists()
 
 
-def test_the_tokenizers_own_size_is_no_padding(trained: Path, data: Path, tmp_path: Path, no_figures: None) -> None:
+def test_the_tokenizers_own_size_is_no_padding(trained: Path, data: Path, tmp_path: Path) -> None:
     runs = []
     for name, more in (("given", ["--vocab-size", 307]), ("left out", [])):
         assert "vocabulary 307;" in works(*train(tmp_path / name, data, *more, "--max-steps", 2))
@@ -162,7 +162,7 @@ def test_a_disk_without_room_for_the_checkpoints_is_found_before_the_first_updat
 
 
 def test_resuming_needs_room_for_one_more_checkpoint_and_the_best_weights(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     weights = 4 * 13_344
@@ -173,6 +173,7 @@ def test_resuming_needs_room_for_one_more_checkpoint_and_the_best_weights(
     assert f"will take {room:,} bytes" in fails("train", "--resume", run, "--max-steps", 12, "--epochs", 3, code=1)
 
 
+@pytest.mark.draws
 @pytest.mark.parametrize("resumed", [False, True])
 @pytest.mark.parametrize(
     "what",

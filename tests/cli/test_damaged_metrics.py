@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from shutil import copytree
 
+import pytest
 from cli.commands import nanograd, train, works
 
 
+@pytest.mark.draws
 def test_damage_to_the_metrics_is_one_note_and_everything_is_drawn(tmp_path: Path, trained: Path) -> None:
     run = tmp_path / "run"
     copytree(trained, run)

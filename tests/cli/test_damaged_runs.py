@@ -15,8 +15,6 @@ from nanograd_gpt.training.checkpoint import save_checkpoint
 from nanograd_gpt.training.metrics import read_metrics
 from nanograd_gpt.training.sources import load_pretrained, pretrained_tokenizer
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 
 def test_damage_to_the_newest_checkpoint_is_noted_and_the_one_before_is_used(tmp_path: Path, data: Path) -> None:
     run = tmp_path / "run"
@@ -137,7 +135,6 @@ def test_what_a_crash_left_behind_is_cleaned_up_when_the_run_is_resumed(tmp_path
     assert sorted(path.name for path in checkpoints.iterdir()) == ["best", "start", "step_5"]
 
 
-@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff"], ids=str)
 def test_a_tokenizer_that_is_lost_or_damaged_is_made_again(tmp_path: Path, data: Path, content: bytes | None) -> None:
     run, alone = tmp_path / "run", tmp_path / "alone"
@@ -156,7 +153,6 @@ def test_a_tokenizer_that_is_lost_or_damaged_is_made_again(tmp_path: Path, data:
     assert (run / name).read_bytes() == (alone / name).read_bytes()
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_tokenizer_that_cannot_be_made_again_is_asked_for(tmp_path: Path, data: Path, trained: Path) -> None:
     run, own = tmp_path / "run", tmp_path / "own.json"
     works(*train(tmp_path / "another", data, "--n-merges", 30, "--max-steps", 1))

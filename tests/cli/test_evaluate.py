@@ -16,8 +16,6 @@ from nanograd_gpt.tokenizer.tokenizer import get_tokenizer
 from nanograd_gpt.training.checkpoint import load_model, save_model
 from nanograd_gpt.training.corpus import split_text
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 PARTS = ["train", "val", "test"]
 
 

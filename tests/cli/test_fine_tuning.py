@@ -29,8 +29,6 @@ from nanograd_gpt.weights.save import save_pretrained
 GOLDENS = Path(__file__).parents[1] / "goldens"
 ALL_OF_IT = ["--eval-iter", 1000]  # batches of an evaluation
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 
 def tune(directory: Path, text: Path, weights: Path, *more: object) -> list[object]:
     return ["train", "--out", directory, "--data", text, "--init-from", weights, *COURSE, "--epochs", 1, *more]

@@ -24,7 +24,6 @@ def full(*_: object, **__: object) -> None:
     raise FULL
 
 
-@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize("what", ["MetricsLog.write", "write_figures", "Run.save_best"])
 def test_a_disk_that_is_full_during_training_is_named_with_the_way_to_resume(
     what: str, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch

@@ -77,7 +77,6 @@ def test_a_prompt_may_fill_the_context(trained: Path) -> None:
     assert works("generate", "--model", trained, "--prompt", prompt, *SHORT).startswith(prompt)
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_the_default_prompt_is_the_runs_own_and_of_a_long_one_the_model_sees_the_end(
     trained: Path, tmp_path: Path, data: Path
 ) -> None:

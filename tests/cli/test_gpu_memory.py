@@ -33,7 +33,7 @@ LARGE = [
     "--device",
     "cuda",
 ]
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_figures", "small_workspace")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_workspace")]
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,6 @@ from cli.commands import COSINE, contents, fails, rate_line, train, works
 from nanograd_gpt.training.config import from_toml
 from nanograd_gpt.training.metrics import read_metrics
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 
 def rates_of(run: Path) -> list[float]:
     return [step["lr"] for step in read_metrics(run / "metrics.jsonl").steps]

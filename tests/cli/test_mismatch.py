@@ -17,8 +17,6 @@ from nanograd_gpt.training.config import from_toml
 from nanograd_gpt.training.metrics import read_metrics
 from nanograd_gpt.training.run_directory import checkpoints
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 
 @pytest.fixture
 def run(tmp_path: Path, data: Path) -> Path:

@@ -10,8 +10,6 @@ from cli.commands import TEXT, fails, train, works
 
 from nanograd_gpt.training.config import from_toml
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 ODD_NAMES = [
     "a \"quoted\" 'name'.txt",
     "new\nline #1.txt",

@@ -22,8 +22,6 @@ from nanograd_gpt.weights.save import save_pretrained
 GOLDENS = Path(__file__).parents[1] / "goldens"
 PROMPT = "the old miller"
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 
 @pytest.fixture(scope="session")
 def gpt2_sized(tmp_path_factory: pytest.TempPathFactory) -> Path:

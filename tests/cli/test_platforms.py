@@ -24,7 +24,6 @@ from nanograd_gpt.training.run_directory import checkpoints
 from nanograd_gpt.training.run_lock import new_run, run_lock
 
 pytestmark = [
-    pytest.mark.usefixtures("no_figures"),
     pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the imitation asks Linux which files are open"),
 ]
 SYSTEMS = [("linux", True), ("darwin", True), ("darwin", False), ("win32", True)]

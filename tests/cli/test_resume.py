@@ -30,8 +30,6 @@ from nanograd_gpt.training.config import from_toml
 from nanograd_gpt.training.metrics import read_metrics
 from nanograd_gpt.viz.curves import evaluation_curves
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 
 def test_a_second_ctrl_c_names_the_way_to_go_on(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted_at_once(*_: object) -> None:
@@ -287,7 +285,6 @@ def test_any_prompt_that_a_shell_can_pass_is_trained_with_and_resumed(tmp_path: 
         works("train", "--resume", tmp_path / "run", "--epochs", 2)
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_command_to_copy_is_quoted_for_the_shell(tmp_path: Path, data: Path) -> None:
     run = tmp_path / "a run's; ü"
     works(*train(run, data, "--max-steps", 2))

@@ -38,8 +38,6 @@ sys.exit(main(sys.argv[1:]))
 """
 STOPPING = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")

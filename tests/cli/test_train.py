@@ -171,7 +171,6 @@ def test_a_file_and_options_need_to_fit_together_only_in_the_end(tmp_path: Path)
     assert "25 channels, 5 heads" in works("train", "--dry-run", "--out", tmp_path / "run", *options)
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_run_can_be_done_again_from_its_config_toml(tmp_path: Path, trained: Path) -> None:
     printed = works("train", "--config", trained / "config.toml", "--out", tmp_path / "again", "--max-steps", 4)
     assert EVALUATION.findall(printed) == EVALUATION.findall("\n".join(printed_by(trained)))[:2]
@@ -191,7 +190,6 @@ def test_an_empty_directory_is_not_taken(tmp_path: Path, data: Path) -> None:
 # --- failures of the run itself: exit code 1
 
 
-@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
@@ -264,7 +262,6 @@ def test_weights_that_are_not_finite_are_not_saved_and_the_last_good_checkpoint_
     assert not (tmp_path / "run" / "checkpoints" / "step_2").exists()
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_updates_that_are_not_finite_can_be_skipped_and_a_hundred_in_a_row_end_the_run(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,7 +286,6 @@ def test_updates_that_are_not_finite_can_be_skipped_and_a_hundred_in_a_row_end_t
     assert "training: the last 100 updates were skipped" in ended.err
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_checkpoint_after_a_skipped_update_holds_the_weights_before_it(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,7 +316,6 @@ def test_arrays_that_are_not_finite_are_counted(bad: int, more: str) -> None:
     assert not_finite_in_checkpoint(model) == f"the weight tok_emb.weight is nan or infinite{more}"
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_the_operation_that_diverges_is_named_on_demand(tmp_path: Path, data: Path) -> None:
     message = fails(*train(tmp_path / "run", data, "--lr", "1e30", "--max-norm", 0, "--detect-anomaly"), code=3)
     assert re.search(r"^\w+(\.backward)?: [\d,]+ of the [\d,]+ numbers of .* called at (gpt|nn)/\w+\.py:\d+$", message)
@@ -346,7 +341,6 @@ def test_a_full_disk_ends_the_run_in_one_line(tmp_path: Path, data: Path) -> Non
     assert "File too large" in complaint(Result(done.returncode, done.stdout, done.stderr), code=1)
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_run_that_fails_closes_its_metrics(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
 
@@ -366,7 +360,7 @@ def test_a_run_that_fails_closes_its_metrics(tmp_path: Path, data: Path, monkeyp
     assert closed == [True]
 
 
-def test_the_number_of_threads_is_chosen_and_recorded(tmp_path: Path, data: Path, no_figures: None) -> None:
+def test_the_number_of_threads_is_chosen_and_recorded(tmp_path: Path, data: Path) -> None:
     before = n_threads()
     works(*train(tmp_path / "run", data, "--max-steps", 1, "--threads", 3))
     assert n_threads() == 3

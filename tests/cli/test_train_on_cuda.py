@@ -22,19 +22,17 @@ def losses(run: Path) -> list[tuple[int, float]]:
     return [(event["step"], event["loss"]) for event in read_metrics(run / "metrics.jsonl").steps]
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_run_on_a_gpu_stopped_and_resumed_has_the_losses_of_one_on_the_cpu(tmp_path: Path, data: Path) -> None:
     more: list[Any] = ["--epochs", 4, "--max-norm", 0.5]
-    works(*train(tmp_path / "cpu", data, *more, "--max-steps", 20))
+    works(*train(tmp_path / "cpu", data, *more, "--max-steps", 7))
     with installed():
-        works(*train(tmp_path / "cuda", data, *more, "--max-steps", 7, "--device", "cuda"))
-        works("train", "--resume", tmp_path / "cuda", "--max-steps", 20, "--device", "cuda")
+        works(*train(tmp_path / "cuda", data, *more, "--max-steps", 4, "--device", "cuda"))
+        works("train", "--resume", tmp_path / "cuda", "--max-steps", 7, "--device", "cuda")
     expected, got = losses(tmp_path / "cpu"), losses(tmp_path / "cuda")
     assert [step for step, _ in got] == [step for step, _ in expected]
     np.testing.assert_allclose([loss for _, loss in got], [loss for _, loss in expected], rtol=1e-4)
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_losses_are_read_sixteen_at_a_time_and_every_one_is_written(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,16 +45,15 @@ def test_losses_are_read_sixteen_at_a_time_and_every_one_is_written(
     monkeypatch.setattr(StepLog, "flush", noted)
     with installed():
         rarely = ["--eval-freq", 1000, "--sample-every", 100]
-        works(*train(tmp_path / "run", data, "--epochs", 9, *rarely, "--max-steps", 40, "--device", "cuda"))
-    assert [step for step, _ in losses(tmp_path / "run")] == list(range(40))
-    assert sum(read) == 40
+        works(*train(tmp_path / "run", data, "--epochs", 9, *rarely, "--max-steps", 20, "--device", "cuda"))
+    assert [step for step, _ in losses(tmp_path / "run")] == list(range(20))
+    assert sum(read) == 20
     assert read[0] == 1  # with the first evaluation
     assert max(read) == 16
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_run_in_bf16_is_near_the_cpus_and_its_checkpoint_is_read_there(tmp_path: Path, data: Path) -> None:
-    more: list[Any] = ["--max-steps", 6, "--batch-size", 4, "--train-ratio", 0.5]  # products of 64 rows
+    more: list[Any] = ["--max-steps", 3, "--batch-size", 4, "--train-ratio", 0.5]  # products of 64 rows
     works(*train(tmp_path / "cpu", data, *more))
     with installed() as standin:
         works(*train(tmp_path / "cuda", data, *more, "--device", "cuda", "--precision", "bf16"))
@@ -76,9 +73,8 @@ def test_where_cupy_is_installed_and_the_cpu_is_used_a_note_says_why(tmp_path: P
     assert asked_for.err == nanograd(*run).err == ""
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_updates_are_replayed_unless_graph_is_off(tmp_path: Path, data: Path) -> None:
-    more = ["--max-steps", 6, "--eval-freq", 1000, "--sample-every", 100, "--device", "cuda"]
+    more = ["--max-steps", 4, "--eval-freq", 1000, "--sample-every", 100, "--device", "cuda"]
     with installed() as standin:
         works(*train(tmp_path / "auto", data, *more))
         assert "graph" in standin.launches

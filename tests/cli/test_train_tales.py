@@ -15,6 +15,7 @@ SIZES = ["--emb-dim", 16, "--n-heads", 2, "--n-layers", 1, "--warmup-steps", 2, 
 SMALL = [*SIZES, "--max-steps", 5]
 
 
+@pytest.mark.draws
 def test_a_run_on_tales_judges_what_the_model_writes(tmp_path: Path) -> None:
     run = tmp_path / "run"
     printed = works("train", "--data", "tales", "--out", run, *SMALL).splitlines()
@@ -29,7 +30,6 @@ def test_a_run_on_tales_judges_what_the_model_writes(tmp_path: Path) -> None:
     assert read_run(run).damage == ""
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_resumed_run_scores_the_same_tales_as_one_that_was_not_stopped(tmp_path: Path) -> None:
     new = ["train", "--data", "tales", *SIZES, "--schedule", "flat", "--warmup-steps", 0, "--min-lr", 0]
     works(*new, "--max-steps", 5, "--out", tmp_path / "whole")
@@ -53,7 +53,6 @@ def test_the_text_chooses_the_preset_and_its_directory(tmp_path: Path, monkeypat
     assert "4 layers, 160 channels" in works("train", "--data", "story", "--dry-run")
 
 
-@pytest.mark.usefixtures("no_figures")
 def test_a_run_on_another_text_writes_no_tales(tmp_path: Path) -> None:
     printed = works("train", "--data", "story", "--out", tmp_path / "run", *SMALL)
     assert "tales" not in printed

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from cli.commands import fails, nanograd, train, without_times, works
 
 from nanograd_gpt.training.config import from_toml
 from nanograd_gpt.training.metrics import read_metrics
 from nanograd_gpt.training.run_directory import SNAPSHOTS
 
-pytestmark = pytest.mark.usefixtures("no_figures")
 WEIGHTS = "model.safetensors", "optimizer.safetensors"
 
 
