@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from parallel.mpi import PROGRAMS
+from parallel.mpi import PATHS, PROGRAMS
 from parallel.trainings import data_path
 from project_files import ROOT
 
@@ -37,7 +37,7 @@ def end_of_training(directory: Path, fail: Callable[[Hosts], None]) -> tuple[int
     settings = [*SIZES, *LENGTH, "--data", str(data_path(directory)), "--out", str(directory / "run")]
     command = [str(PROGRAMS / "command.py"), "train", *settings, "--rank-timeout", str(TIMEOUT)]
     with Hosts(2) as both:
-        job = both.start(sys.executable, *command, env={"NANOGRAD_THREADS": "1", "PYTHONPATH": str(ROOT)})
+        job = both.start(sys.executable, *command, env={"NANOGRAD_THREADS": "1", "PYTHONPATH": PATHS})
         assert job.stdout is not None
         for line in job.stdout:
             if "Step 000020" in line:

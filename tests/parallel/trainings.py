@@ -18,7 +18,7 @@ from nanograd_gpt.training.config import preset
 from nanograd_gpt.training.run import Run
 from nanograd_gpt.training.run_directory import checkpoints
 
-UPDATES = 50
+UPDATES = 30
 TOLERANCE = {"float64": 1e-13, "float32": 1e-6}
 TEXT = "".join(f"{i}: the cat sat on mat {i % 7}, and the dog saw cat {i * i % 11}.\n" for i in range(160))
 SMALL = {
