@@ -8,7 +8,6 @@ results/appendix_d_pytorch.json.  Needs PyTorch.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import run, writable
+from harness import Parser, run, writable
 
 # isort: split
 import torch
@@ -126,7 +125,7 @@ def appendix_d(model: GPTModel, loaders: list[DataLoader], tokenizer: Encoding, 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="the-verdict")
     parser.add_argument("--appendix-d", action="store_true", help="the trainer of appendix D")
     parser.add_argument("--out", type=Path, help="results/book_pytorch.json, or appendix_d_pytorch.json")

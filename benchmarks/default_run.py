@@ -13,13 +13,12 @@ import contextlib
 import io
 import json
 import sys
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-from harness import run
+from harness import Parser, run
 
 from nanograd_gpt.cli import main as nanograd_gpt
 from nanograd_gpt.environment import environment
@@ -31,7 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run both commands; returns the first exit code that is not 0."""
-    ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args(argv)
+    Parser(description=(__doc__ or "").splitlines()[0]).parse_args(argv)
     with TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         started, printed = perf_counter(), io.StringIO()

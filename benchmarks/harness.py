@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-from _one_line import need, run, writable
+from _one_line import Parser, need, run, writable
 
 # isort: split
 import numpy as np
@@ -32,7 +32,7 @@ from nanograd_gpt.errors import RunError
 from nanograd_gpt.files import write_whole
 from nanograd_gpt.rng import Generator
 
-__all__ = ["run"]  # of _one_line, for the benchmarks
+__all__ = ["Parser", "run"]  # of _one_line, for the benchmarks
 
 ROOT = Path(__file__).parent.parent
 CONTENDERS = Path(__file__).parent / "contenders"
@@ -175,7 +175,7 @@ def report(samples: Mapping[str, Sequence[Sample]]) -> None:
 
 def new_parser(about: str, rounds: int) -> ArgumentParser:
     """The options of all comparisons."""
-    parser = ArgumentParser(description=about.splitlines()[0])
+    parser = Parser(description=about.splitlines()[0])
     parser.add_argument("--rounds", type=_at_least_one, default=rounds, help="number of rounds [%(default)s]")
     parser.add_argument(
         "--threads", type=_at_least_one, default=os.cpu_count(), help="threads of every contender [%(default)s]"

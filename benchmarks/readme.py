@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parent))
-from harness import run
+from harness import Parser, run
 
 # isort: split
 import data_parallel_parts
@@ -33,7 +32,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Rewrite both, or check whether they would change."""
-    parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if a document would change")
     options = parser.parse_args(argv)
     differ = [path for path in DOCUMENTS if filled(path) != path.read_text(encoding="utf-8")]

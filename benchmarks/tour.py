@@ -12,13 +12,12 @@ import json
 import shutil
 import subprocess
 import sys
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-from harness import run
+from harness import Parser, run
 from tour_parts import PICTURES
 
 from nanograd_gpt.environment import environment
@@ -30,7 +29,7 @@ SCRIPTS = Path(__file__).parent.parent / "scripts"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the deep dives and keep their pictures; returns the first exit code that is not 0."""
     names = [picture.name for picture in PICTURES]
-    parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="deep dives [all five]")
     chosen = parser.parse_args(argv).names or names
     file = RESULTS / "tour.json"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from _one_line import run, writable
+from _one_line import Parser, run, writable
 
 __all__ = ["DeepDive", "run"]
 
@@ -36,7 +36,7 @@ class DeepDive:
         argv: Sequence[str] | None = None,
         add_arguments: Callable[[ArgumentParser], object] = lambda parser: None,
     ) -> None:
-        parser = ArgumentParser(description=about, formatter_class=RawDescriptionHelpFormatter)
+        parser = Parser(description=about, formatter_class=RawDescriptionHelpFormatter)
         parser.add_argument("--fast", action="store_true", help="smaller sizes, for a first look")
         parser.add_argument("--out", type=Path, default=Path("runs/deep_dives"), help="where figures go [%(default)s]")
         add_arguments(parser)

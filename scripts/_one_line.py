@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import FrameType, TracebackType
+from typing import NoReturn
 
 INTERRUPTS: list[int] = []  # by Ctrl-C
 IN_A_CLONE = {"cusim": "tests/cusim"}  # imported from the clone's own folders
@@ -27,6 +29,13 @@ PACKAGES = {  # others come with nanograd_gpt
 
 class UsageError(Exception):
     """Bad input to a script, or a library that it needs and that is not installed."""
+
+
+class Parser(ArgumentParser):
+    """A script's options, where a wrong one is a UsageError."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; {self.prog} --help lists all options")
 
 
 def run(main: Callable[[], int]) -> int:

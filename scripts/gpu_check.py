@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import PIPE
@@ -20,7 +19,7 @@ from threading import Timer
 from time import perf_counter, strftime
 from typing import IO, Any, NamedTuple
 
-from _one_line import UsageError, need, run, writable
+from _one_line import Parser, UsageError, need, run, writable
 
 STEPS = Path(__file__).parents[1] / "benchmarks" / "gpu"
 RESULTS = Path("runs", "gpu_check.jsonl")
@@ -53,7 +52,7 @@ KEPT = 2000  # characters of what a failed step printed last
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--second", action="store_true", help="the second ten minutes: agreement, bits, memory, generation"
     )

@@ -9,7 +9,6 @@ Exits with 1, naming the cell, where --check finds another output or --keep-trai
 
 from __future__ import annotations
 
-import argparse
 import ast
 import base64
 import contextlib
@@ -22,6 +21,8 @@ from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
+
+from _one_line import Parser
 
 from nanograd_gpt.training import corpus
 
@@ -133,7 +134,7 @@ def kept(cells: list[Cell], notebook: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="the-verdict.txt, where it cannot be downloaded")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--keep-trained", action="store_true", help="keep the outputs of the training and what needs it")

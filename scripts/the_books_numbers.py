@@ -10,7 +10,6 @@ last line is "checked: ..." or, with exit code 1, the first difference.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from _one_line import UsageError, run, writable
+from _one_line import Parser, UsageError, run, writable
 
 # isort: split
 import numpy as np
@@ -150,7 +149,7 @@ def train(model: ng.GPTModel, loaders: list[DataLoader], tokenizer: Encoding, lo
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default="the-verdict", help="path of the-verdict.txt, if it cannot be downloaded")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--quick", action="store_true", help="skip the training")

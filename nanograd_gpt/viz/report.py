@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,9 @@ def _summary(metrics: Metrics) -> str:
         facts |= {"Time": _duration(seconds)}
         if seconds:
             facts["Tokens per second"] = f"{last['tokens'] / seconds:,.0f}"
+    if lost := [event["step"] for event in metrics.steps if not isfinite(number(event["loss"]))]:
+        updates = "one update" if len(lost) == 1 else f"{len(lost):,} updates"
+        state.append(f"with a loss that is not finite in {updates}, first at step {lost[0]:,}")
     if metrics.evaluations:
         final, best = metrics.evaluations[-1], best_evaluation(metrics.evaluations)
         facts |= {"Training loss": _loss(final["train_loss"]), "Validation loss": _loss(final["val_loss"])}

@@ -310,6 +310,19 @@ def test_a_run_that_has_hardly_begun_or_went_wrong(tmp_path, events, n_figures, 
     assert shown in page.words
 
 
+@pytest.mark.parametrize(
+    ("lost", "shown"),
+    [
+        ([2], "with a loss that is not finite in one update, first at step 2, not finished"),
+        ([1, 3], "with a loss that is not finite in 2 updates, first at step 1, not finished"),
+    ],
+)
+def test_updates_whose_loss_is_not_finite_are_counted(tmp_path, lost, shown, monkeypatch):
+    monkeypatch.setattr("nanograd_gpt.viz.report.run_figures", lambda run, narrow=False: {})
+    events = [START, *(step(i, **({"loss": float("nan")} if i in lost else {})) for i in range(4))]
+    assert shown in written(tmp_path, events).words
+
+
 def test_losses_that_are_no_numbers_are_never_the_best(tmp_path):
     page = written(tmp_path, [evaluation(0, float("nan")), evaluation(1, None), evaluation(2, 3.0)])
     assert [row.get("class") for row in page.tags("tr")] == [None, None, None, None, "best"], "after two rows of names"
