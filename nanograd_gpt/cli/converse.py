@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib import import_module
 
 HELP = "Enter a line for the model to continue, or an empty one for more.  Ctrl-C stops the model, Ctrl-D quits."
 
@@ -12,6 +14,8 @@ def converse(write: Callable[[str], Iterator[str]], start: str = "") -> None:
 
     Ctrl-C stops a continuation; the part already printed stays in the text.
     """
+    with suppress(ImportError):  # Windows has none: its terminals edit lines themselves
+        import_module("readline")  # input() edits lines by it, and recalls earlier ones
     print(HELP)
     text = start
     if start:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from select import select
 from typing import Any
 
 import numpy as np
@@ -129,3 +133,26 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_is_there(
     converse(write)
     assert seen == ["hello\n", "hello\nhalf\ngo on\n"]
     assert capsys.readouterr().out == f"{HELP}\n> half [stopped]\n> half\n> \n"
+
+
+@pytest.mark.skipif(
+    find_spec("pty") is None or find_spec("readline") is None, reason="no terminals or no readline here"
+)
+def test_a_line_at_a_terminal_is_edited_and_recalled() -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    code = "from nanograd_gpt.cli.converse import converse; converse(lambda text: [repr(text)])"
+    command, env = [sys.executable, "-c", code], {**os.environ, "TERM": "xterm", "INPUTRC": os.devnull}
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as running:
+        os.close(theirs)
+        to_the_start, up, end = b"\x01", b"\x1b[A", b"\x04"
+        for line, answer in ((b"sun" + to_the_start + b"the ", b"'the sun"), (up, b"\\nthe sun")):
+            os.write(ours, line + b"\n")
+            shown = b""
+            while answer not in shown:
+                assert select([ours], [], [], 30)[0], shown
+                shown += os.read(ours, 1000)
+        os.write(ours, end)
+        assert running.wait(timeout=30) == 0
+    os.close(ours)
