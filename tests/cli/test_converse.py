@@ -144,15 +144,25 @@ def test_a_line_at_a_terminal_is_edited_and_recalled() -> None:
     ours, theirs = pty.openpty()
     code = "from nanograd_gpt.cli.converse import converse; converse(lambda text: [repr(text)])"
     command, env = [sys.executable, "-c", code], {**os.environ, "TERM": "xterm", "INPUTRC": os.devnull}
+
+    def await_shown(text: bytes) -> None:
+        shown = b""
+        while text not in shown:
+            assert select([ours], [], [], 30)[0], shown
+            shown += os.read(ours, 1)
+
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=env) as running:
         os.close(theirs)
-        to_the_start, up, end = b"\x01", b"\x1b[A", b"\x04"
-        for line, answer in ((b"sun" + to_the_start + b"the ", b"'the sun"), (up, b"\\nthe sun")):
-            os.write(ours, line + b"\n")
-            shown = b""
-            while answer not in shown:
-                assert select([ours], [], [], 30)[0], shown
-                shown += os.read(ours, 1000)
-        os.write(ours, end)
-        assert running.wait(timeout=30) == 0
-    os.close(ours)
+        try:
+            await_shown(b"> ")
+            os.write(ours, b"sun\x01the \n")  # after Ctrl-A, which goes to the line's start
+            await_shown(b"'the sun\\n'")
+            await_shown(b"> ")
+            os.write(ours, b"\x1b[A\n")  # the key up
+            await_shown(b'\\nthe sun\\n"')  # of which the answer before has quotes
+            await_shown(b"> ")
+            os.write(ours, b"\x04")
+            assert running.wait(timeout=30) == 0
+        finally:
+            running.kill()
+            os.close(ours)
