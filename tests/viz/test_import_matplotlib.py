@@ -83,14 +83,12 @@ def test_a_training_and_plot_end_well_with_a_foreign_backend(tmp_path: Path) -> 
     text, run = tmp_path / "text.txt", tmp_path / "run"
     text.write_text(TEXT, encoding="utf-8")
     drawn = []
-    for backend in ("", BACKENDS[0], "nonsense"):
-        commands = [["plot", str(run)]] if run.exists() else [train(run, text, "--max-steps", 4)]
-        for command in commands:
-            result = finished(process(*command, env={"MPLBACKEND": backend or "nonsense"}))
-            assert (result.code, result.err) == (0, "")
+    for backend, command in (("nonsense", train(run, text, "--max-steps", 4)), (BACKENDS[0], ["plot", str(run)])):
+        result = finished(process(*command, env={"MPLBACKEND": backend}))
+        assert (result.code, result.err) == (0, "")
         drawn.append(files(run / "figures"))
     assert len(drawn[0]) == 8
-    assert drawn[0] == drawn[1] == drawn[2]
+    assert drawn[0] == drawn[1]
 
 
 def test_the_benchmarks_figure_can_be_drawn_with_a_foreign_backend(tmp_path: Path) -> None:
