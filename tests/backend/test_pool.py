@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import count
+from sys import getswitchinterval, setswitchinterval
 from threading import Barrier, Event, Thread, get_ident
 from time import monotonic, sleep
 
@@ -154,3 +155,14 @@ def test_a_thread_without_a_job_sleeps_after_a_while() -> None:
 
 def test_a_hand_over_takes_some_time() -> None:
     assert 0 < ThreadPool(1, nothing).hand_over_seconds < 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(5e-3, 1e-3), (1e-4, 1e-4)])
+def test_a_pool_shortens_a_long_switch_interval_and_keeps_a_short_one(before: float, after: float) -> None:
+    usual = getswitchinterval()
+    try:
+        setswitchinterval(before)
+        ThreadPool(1, nothing)
+        assert getswitchinterval() == pytest.approx(after)
+    finally:
+        setswitchinterval(usual)

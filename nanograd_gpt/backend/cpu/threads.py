@@ -33,7 +33,7 @@ from .pool import ThreadPool
 
 T = TypeVar("T")
 
-MIN_HAND_OVERS = 20  # hand-overs that work worth sharing outlasts: threads that share it wait for the GIL, too
+MIN_HAND_OVERS = 12  # hand-overs that work worth sharing outlasts: threads that share it wait for the GIL, too
 
 _n_threads: int | None = None
 
