@@ -27,7 +27,7 @@ Job: TypeAlias = Callable[[], object]
 SPIN_SECONDS = 1e-3  # longer than most of what a train step computes with one thread between two jobs
 END_SPIN_SECONDS = 2e-4  # a thread that takes so much longer with its part may have no processor
 HEAD_START_SECONDS = 1e-5  # from a flag to a thread's first work without the GIL
-SWITCH_SECONDS = 1e-3  # a thread that waits for the GIL wakes up sooner than with Python's 5e-3
+SWITCH_SECONDS = 1e-3  # the interpreter's switch interval, at most: the shorter, the sooner a wait for the GIL ends
 
 
 class ThreadPool:
