@@ -79,16 +79,12 @@ def test_the_variable_is_left_to_pyplot(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_and_plot_end_well_with_a_foreign_backend(tmp_path: Path) -> None:
+def test_a_training_draws_its_figures_with_a_foreign_backend(tmp_path: Path) -> None:
     text, run = tmp_path / "text.txt", tmp_path / "run"
     text.write_text(TEXT, encoding="utf-8")
-    drawn = []
-    for backend, command in (("nonsense", train(run, text, "--max-steps", 4)), (BACKENDS[0], ["plot", str(run)])):
-        result = finished(process(*command, env={"MPLBACKEND": backend}))
-        assert (result.code, result.err) == (0, "")
-        drawn.append(files(run / "figures"))
-    assert len(drawn[0]) == 8
-    assert drawn[0] == drawn[1]
+    result = finished(process(*train(run, text, "--max-steps", 4), env={"MPLBACKEND": BACKENDS[0]}))
+    assert (result.code, result.err) == (0, "")
+    assert len(files(run / "figures")) == 8
 
 
 def test_the_benchmarks_figure_can_be_drawn_with_a_foreign_backend(tmp_path: Path) -> None:
