@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .. import anomaly
 from ..backend.contract import Array, Ints
 from ..backend.select import device_of, in_float32, kernels_of, to_device
 from ..gpt.kv_cache import KVCache
 from ..gpt.model import GPTModel
+from ..gpt.token_logits import is_plain, token_logits
 from ..tokenizer.encoding import checked_padding
+from ..watchers import is_watched
 from .replay import ReplayedTokens
 
 
@@ -31,6 +34,7 @@ class IncrementalDecoder:
         self.capacity = min(longest, context_size)
         self.cache: KVCache | None = None
         self.replayed: ReplayedTokens | None = None
+        self.is_plain = is_plain(model)
         self.cached: list[int] = []  # the text in each row of the cache
         self.logits: Array | None = None  # (B, V); a finished text keeps its last logits
 
@@ -59,8 +63,12 @@ class IncrementalDecoder:
         self.cached = rows
         new = [texts[b][n:] for b, n in zip(rows, self.cache.lengths, strict=True)]
         # The first call, and a beam's after branch(), have a new cache, from which nothing is replayed.
-        if self.logits is None or device_of(self.logits) == "cpu" or any(len(row) > 1 for row in new):
+        if self.logits is None or any(len(row) > 1 for row in new):
             return self._forward(new, self.cache)
+        if device_of(self.logits) == "cpu":
+            if not self.is_plain or is_watched() or anomaly.is_enabled():
+                return self._forward(new, self.cache)
+            return in_float32(token_logits(self.model, np.concatenate(new), self.cache))
         if self.replayed is None or self.replayed.cache is not self.cache:
             self.replayed = ReplayedTokens(self.model, self.cache)
         return self.replayed.next_logits(np.concatenate(new))

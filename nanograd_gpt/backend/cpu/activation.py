@@ -8,7 +8,7 @@ from ..contract import Array, GradOut
 from ..plain.activation import CUBIC, ROOT
 from ..plain.matmul import rows
 from .blocks import BLOCK_ELEMENTS, SHARED_BLOCK_ELEMENTS, blocks, flat, for_each_block, rows_per_block
-from .matmul import Product, Tile, linear_backward, multiply
+from .matmul import SKINNY_ROWS, Product, Tile, linear, linear_backward, multiply
 
 COST = 20  # of an element with its derivative, in multiplications
 
@@ -26,6 +26,8 @@ def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
 
 
 def linear_gelu(x: Array, weight: Array, bias: Array | None, want_derivative: bool) -> tuple[Array, Array | None]:
+    if x.size < SKINNY_ROWS * x.shape[-1]:
+        return gelu(linear(x, weight, bias), want_derivative)
     h = np.empty((*x.shape[:-1], len(weight)), dtype=np.result_type(x.dtype, weight.dtype))
     y = np.empty_like(h)
     h_, y_ = rows(h), rows(y)

@@ -116,25 +116,25 @@ def matrix_product(x: Array, y: Array) -> Array:
 
 def linear(x: Array, weight: Array, bias: Array | None) -> Array:
     y = np.empty((*x.shape[:-1], len(weight)), dtype=np.result_type(x.dtype, weight.dtype))
-    add = None if bias is None else partial(_add_bias, rows(y), bias)  # to each tile while it is in the cache
-    multiply([Product(rows(x), weight.T, rows(y), add)])
+    x_, y_ = rows(x), rows(y)
+    if len(x_) < SKINNY_ROWS:
+        _small_or_skinny(x_, weight.T, y_)
+        return y if bias is None else np.add(y, bias, out=y)
+    add = None if bias is None else partial(_add_to_tile, y_, np.broadcast_to(bias, y_.shape))
+    multiply([Product(x_, weight.T, y_, add)])
     return y
 
 
-def _add_bias(y: Array, bias: Array, tile: Tile) -> None:
-    y[tile] += bias[tile[1]]
+def _add_to_tile(y: Array, addend: Array, tile: Tile) -> None:
+    y[tile] += addend[tile]  # while it is in the cache
 
 
 def product_into(grad_out: GradOut, a: Array, b: Array) -> Product:
     """The product that writes a @ b straight into grad_out's memory, or adds it tile by tile."""
     if not grad_out.accumulate:
         return Product(a, b, grad_out.array)
-    into, product = grad_out.array, np.empty(grad_out.array.shape, dtype=np.result_type(a.dtype, b.dtype))
-
-    def add(tile: Tile) -> None:
-        into[tile] += product[tile]
-
-    return Product(a, b, product, add)
+    product = np.empty(grad_out.array.shape, dtype=np.result_type(a.dtype, b.dtype))
+    return Product(a, b, product, partial(_add_to_tile, grad_out.array, product))
 
 
 def linear_backward(

@@ -13,7 +13,6 @@ from ctypes import PyDLL
 
 UNKNOWN = -1
 
-
 _library = PyDLL(None) if hasattr(os, "sched_setaffinity") else None  # PyDLL: keeps the GIL
 _sched_getcpu: Callable[[], int] = getattr(_library, "sched_getcpu", lambda: UNKNOWN)
 
