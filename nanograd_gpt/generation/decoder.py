@@ -11,7 +11,7 @@ from ..backend.contract import Array, Ints
 from ..backend.select import device_of, in_float32, kernels_of, to_device
 from ..gpt.kv_cache import KVCache
 from ..gpt.model import GPTModel
-from ..gpt.token_logits import is_plain, token_logits
+from ..gpt.token_logits import has_uniform_parameters, is_standard, token_logits
 from ..tokenizer.encoding import checked_padding
 from ..watchers import is_watched
 from .replay import ReplayedTokens
@@ -34,7 +34,7 @@ class IncrementalDecoder:
         self.capacity = min(longest, context_size)
         self.cache: KVCache | None = None
         self.replayed: ReplayedTokens | None = None
-        self.is_plain = is_plain(model)
+        self.is_uniform: bool | None = None  # of the parameters, once it is asked for
         self.cached: list[int] = []  # the text in each row of the cache
         self.logits: Array | None = None  # (B, V); a finished text keeps its last logits
 
@@ -62,16 +62,25 @@ class IncrementalDecoder:
             self.cache = self.cache.select(np.flatnonzero(np.isin(self.cached, rows)))
         self.cached = rows
         new = [texts[b][n:] for b, n in zip(rows, self.cache.lengths, strict=True)]
-        # The first call, and a beam's after branch(), have a new cache, from which nothing is replayed.
-        if self.logits is None or any(len(row) > 1 for row in new):
-            return self._forward(new, self.cache)
-        if device_of(self.logits) == "cpu":
-            if not self.is_plain or is_watched() or anomaly.is_enabled():
-                return self._forward(new, self.cache)
+        one_each = all(len(row) == 1 for row in new)
+        if one_each and self._takes_kernels_alone(self.cache):
             return in_float32(token_logits(self.model, np.concatenate(new), self.cache))
+        # The first call, and a beam's after branch(), have a new cache, from which nothing is replayed.
+        if self.logits is None or device_of(self.logits) == "cpu" or not one_each:
+            return self._forward(new, self.cache)
         if self.replayed is None or self.replayed.cache is not self.cache:
             self.replayed = ReplayedTokens(self.model, self.cache)
         return self.replayed.next_logits(np.concatenate(new))
+
+    def _takes_kernels_alone(self, cache: KVCache) -> bool:
+        """Whether nobody would miss the model's modules and operations, whatever became of it since the last token."""
+        if type(self.model) is not GPTModel or device_of(cache.memory) != "cpu":
+            return False
+        if is_watched() or anomaly.is_enabled() or not is_standard(self.model):
+            return False
+        if self.is_uniform is None:
+            self.is_uniform = has_uniform_parameters(self.model)
+        return self.is_uniform
 
     def _forward(self, rows: list[Ints], cache: KVCache | None = None) -> Array:
         counts = np.array([len(row) for row in rows])

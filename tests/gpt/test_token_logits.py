@@ -13,11 +13,13 @@ from gpt.tiny import ids_of
 from nanograd_gpt.anomaly import detect_anomaly
 from nanograd_gpt.errors import NonFiniteError
 from nanograd_gpt.generation import decoder
-from nanograd_gpt.generation.generate import generate_text
+from nanograd_gpt.generation.generate import generate_text, new_tokens
+from nanograd_gpt.generation.sampling import Sampling
 from nanograd_gpt.gpt.config import GPTConfig
 from nanograd_gpt.gpt.model import FeedForward, GPTModel
-from nanograd_gpt.gpt.token_logits import is_plain, token_logits
-from nanograd_gpt.nn.layers import Linear
+from nanograd_gpt.gpt.token_logits import has_uniform_parameters, is_standard, token_logits
+from nanograd_gpt.nn.layers import GELU, LayerNorm, Linear
+from nanograd_gpt.nn.module import Module, Sequential
 from nanograd_gpt.rng import Generator
 from nanograd_gpt.tape.recorder import record
 from nanograd_gpt.tensor import Tensor
@@ -40,7 +42,8 @@ def model_of(config: GPTConfig, dtype: Any = np.float32) -> GPTModel:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.emb_dim}-{config.qkv_bias}")
 def test_logits_and_cache_have_the_bits_of_the_models_forward(config: GPTConfig, rows: int, dtype: Any) -> None:
     model = model_of(config, dtype)
-    assert is_plain(model)
+    assert is_standard(model)
+    assert has_uniform_parameters(model)
     caches = model.new_cache(rows), model.new_cache(rows)
     for cache in caches:
         model.next_token_logits(ids_of((rows, 5), config), cache)
@@ -58,54 +61,104 @@ class Doubled(FeedForward):
         return super().forward(x) * 2
 
 
-class Own(GPTModel):
+class OwnModel(GPTModel):
     pass
 
 
-def replace_a_layer(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> GPTModel:
+def own_feed_forward(model: Any) -> None:
     model.trf_blocks[1].ff = Doubled(CONFIG, rng=Generator(5))
-    return model
 
 
-def replace_a_method(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> GPTModel:
-    norm = model.trf_blocks[0].norm2
-    norm.forward = lambda x: x * 0.5
-    return model
+def feed_forward_of_known_layers(model: Any) -> None:
+    model.trf_blocks[1].ff = Sequential(Linear(32, 8, rng=Generator(5)), GELU(), Linear(8, 32, rng=Generator(5)))
 
 
-def replace_a_class_method(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> GPTModel:
-    forward = Linear.forward
-    monkeypatch.setattr(Linear, "forward", lambda self, x: forward(self, x) * 0.5)
-    return model
+def norm_in_place_of_a_dropout(model: Any) -> None:
+    model.drop_emb = LayerNorm(32)
 
 
-def let_a_dropout_draw(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> GPTModel:
+def function_in_place_of_a_layer(model: Any) -> None:
+    model.final_norm = lambda x: x * 0.5
+
+
+def other_linear_in_a_tuple(model: Any) -> None:
+    ff = model.trf_blocks[0].ff
+    ff.linears = ff.linears[0], Sequential(Linear(128, 32, rng=Generator(5)))
+
+
+def own_forward_of_an_instance(model: Any) -> None:
+    model.trf_blocks[0].norm2.forward = lambda x: x * 0.5
+
+
+def own_add_of_an_instance(model: Any) -> None:
+    model.trf_blocks[0].drop_shortcut.add = lambda x, residual: residual
+
+
+def active_dropout(model: Any) -> None:
     model.trf_blocks[0].drop_shortcut.train()
-    return model
 
 
-def mix_dtypes(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> GPTModel:
+def mixed_dtypes(model: Any) -> None:
     weight = model.trf_blocks[0].att.out_proj.weight
     weight.data = weight.data.astype(np.float64)
-    return model
 
 
-def subclass(model: GPTModel, monkeypatch: pytest.MonkeyPatch) -> GPTModel:
-    return Own(CONFIG, rng=Generator(3)).eval()
+def weight_in_another_order(model: Any) -> None:
+    model.out_head.weight.data = np.asfortranarray(model.out_head.weight.data)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [replace_a_layer, replace_a_method, replace_a_class_method, let_a_dropout_draw, mix_dtypes, subclass],
-    ids=lambda change: change.__name__,
-)
-def test_a_model_that_was_changed_is_not_plain_and_its_own_forward_is_called(
-    change: Callable[[GPTModel, pytest.MonkeyPatch], GPTModel], monkeypatch: pytest.MonkeyPatch
+CHANGES = [own_feed_forward, feed_forward_of_known_layers, norm_in_place_of_a_dropout, function_in_place_of_a_layer]
+CHANGES += [other_linear_in_a_tuple, own_forward_of_an_instance, own_add_of_an_instance, active_dropout]
+ARRAYS = [mixed_dtypes, weight_in_another_order]
+
+
+def fail_if_called(*_: object) -> None:
+    pytest.fail("the model's own forward was not called")
+
+
+@pytest.mark.parametrize("change", CHANGES + ARRAYS, ids=lambda change: change.__name__)
+def test_the_own_forward_of_a_model_that_was_changed_is_called(
+    change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = change(model_of(CONFIG), monkeypatch)
-    assert not is_plain(model)
-    monkeypatch.setattr(decoder, "token_logits", lambda *_: pytest.fail("the forward was not called"))
+    model = model_of(CONFIG)
+    change(model)
+    assert not (is_standard(model) and has_uniform_parameters(model))
+    monkeypatch.setattr(decoder, "token_logits", fail_if_called)
     assert generate_text(model, [[1, 2, 3]], 4, 40).shape == (1, 7)
+
+
+def test_that_of_a_subclass_is_called() -> None:
+    assert not is_standard(OwnModel(CONFIG).eval())
+    assert is_standard(GPTModel(CONFIG).eval())
+
+
+@pytest.mark.parametrize("layer", [Linear, Module, GPTModel], ids=lambda layer: layer.__name__)
+def test_a_forward_or_a_call_that_is_replaced_in_a_class_is_called(layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, called = model_of(CONFIG), []
+    name = {Linear: "forward", Module: "__call__", GPTModel: "hidden_states"}[layer]
+    function = getattr(layer, name)
+
+    def counted(self: Any, *inputs: Any, **options: Any) -> Any:
+        called.append(self)
+        return function(self, *inputs, **options)
+
+    monkeypatch.setattr(layer, name, counted)
+    before = len(called)
+    generate_text(model, [[1, 2, 3]], 1, 40)
+    once = len(called) - before
+    generate_text(model, [[1, 2, 3]], 4, 40)
+    assert len(called) - before == 5 * once > 0
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_a_change_between_two_tokens_is_noticed(change: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(CONFIG)
+    tokens = new_tokens(model, [np.array([1, 2, 3])], 8, 40, Sampling(), Generator(1), set())
+    for _ in range(3):
+        next(tokens)
+    change(model)
+    monkeypatch.setattr(decoder, "token_logits", fail_if_called)
+    assert len(list(tokens)) == 5
 
 
 def test_generation_calls_it_for_each_token_after_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +171,7 @@ def test_generation_calls_it_for_each_token_after_the_prompt(monkeypatch: pytest
     monkeypatch.setattr(decoder, "token_logits", counted)
     text = generate_text(model_of(CONFIG), ids_of((2, 4), CONFIG), 6, 40)
     assert calls == [(2,)] * 5
-    monkeypatch.setattr(decoder, "is_plain", lambda model: False)
+    monkeypatch.setattr(decoder, "is_standard", lambda model: False)
     np.testing.assert_array_equal(generate_text(model_of(CONFIG), ids_of((2, 4), CONFIG), 6, 40), text)
     assert len(calls) == 5
 

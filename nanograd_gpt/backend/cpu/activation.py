@@ -26,7 +26,7 @@ def gelu(x: Array, want_derivative: bool) -> tuple[Array, Array | None]:
 
 
 def linear_gelu(x: Array, weight: Array, bias: Array | None, want_derivative: bool) -> tuple[Array, Array | None]:
-    if x.size < SKINNY_ROWS * x.shape[-1]:
+    if len(rows(x)) < SKINNY_ROWS:
         return gelu(linear(x, weight, bias), want_derivative)
     h = np.empty((*x.shape[:-1], len(weight)), dtype=np.result_type(x.dtype, weight.dtype))
     y = np.empty_like(h)

@@ -1,13 +1,13 @@
 """Compute threads: their number, work shared among them, and control of BLAS's own threads.
 
-A thread that waits spins: BLAS's threads for milliseconds after a product, ours for up to one.  Both together take more
-than the cores, and BLAS's go on spinning while another process has their core.  A model's products are therefore cut
-among our threads, with BLAS limited to one; skinny ones, for several texts, are BLAS's, whose threads start fastest.
+A thread that waits spins: BLAS's threads for milliseconds after a product, ours for up to one.  Both together need more
+cores than there are, and BLAS's go on spinning while another process has their core.  Products are therefore cut among
+our threads, with BLAS limited to one; skinny ones, for several texts, are BLAS's, whose threads start fastest.
 
 The number of BLAS threads belongs to the process, and bits depend on it.  Several user threads may compute at once and
-get the bits that they would get alone: code that depends on the number is serialised by a lock, at most a token at a
-time.  With one thread chosen, nothing is changed and nothing waits, but for set_threads.  np.matmul calls outside our
-kernels are not serialised: one that runs meanwhile may find BLAS limited to one thread.
+get the bits that they would get alone: code that depends on the number is serialised by a lock, held for one token of
+generation at the longest.  With one thread chosen, nothing is changed and nothing waits, but for set_threads.  A call
+of np.matmul outside our kernels is not serialised: one that runs meanwhile may find BLAS limited to one thread.
 """
 
 from __future__ import annotations
