@@ -12,13 +12,13 @@ from typing import Any
 from ..backend.contract import Array, Ints
 from ..backend.cpu.threads import with_single_blas_thread
 from ..backend.select import kernels_of
-from ..nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear
+from ..nn.layers import Dropout, Embedding, LayerNorm, Linear
 from ..nn.module import Module, Sequential
 from .kv_cache import KVCache
 from .model import FeedForward, GPTModel, MultiHeadAttention, TransformerBlock
 
 LAYERS: list[type[Module]] = [GPTModel, TransformerBlock, MultiHeadAttention, FeedForward, Sequential]
-LAYERS += [Embedding, LayerNorm, Linear, GELU, Dropout]
+LAYERS += [Embedding, LayerNorm, Linear, Dropout]
 METHODS = {layer: frozenset(name for name in dir(layer) if callable(getattr(layer, name))) for layer in LAYERS}
 PASSED = [(layer, name) for layer in LAYERS for name in ("__call__", "forward")]
 PASSED += [(Dropout, "add"), (GPTModel, "next_token_logits"), (GPTModel, "hidden_states"), (GPTModel, "_states_in")]
